@@ -1,0 +1,42 @@
+"""``/health/live`` and ``/health/ready``: is the process alive, and may it get traffic?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from app.api.services import Services, ServicesDep
+from app.errors import Unavailable
+from app.store.leases import database_now
+
+router = APIRouter(prefix="/health", tags=["health"])
+
+
+@router.get("/live")
+async def live(services: ServicesDep, response: Response) -> dict[str, Any]:
+    """200 while the event loop turns and the writing thread lives; the database is none of its business."""
+    response.status_code = 200 if services.journal.alive else 503
+    return {"live": services.journal.alive}
+
+
+@router.get("/ready")
+async def ready(services: ServicesDep, response: Response) -> dict[str, Any]:
+    """200 when a model is loaded and warmed, the store answers and the monitor runs; else 503 and what is missing."""
+    checks = {
+        "model": services.registry.ready,
+        "journal": services.journal.alive,
+        "store": await _store_answers(services),
+        "monitor": services.monitor_alive(),
+    }
+    is_ready = checks["model"] and checks["journal"] and checks["store"]
+    response.status_code = 200 if is_ready else 503
+    return {"ready": is_ready, "checks": checks}
+
+
+async def _store_answers(services: Services) -> bool:
+    try:
+        await services.readers.run(database_now)
+    except Unavailable:
+        return False
+    return True

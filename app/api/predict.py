@@ -1,0 +1,69 @@
+"""``POST /predict``: one row or many."""
+
+from __future__ import annotations
+
+import time
+
+import orjson
+
+from app.api.services import Services
+from app.api.wire import Call, Handler, Reply, read_json_body
+from app.errors import RequestError
+from app.serving.answers import named
+from app.serving.predictor import Answered
+from app.serving.registry import Model
+from app.types import Json, Prediction
+
+
+def predict_handler(services: Services) -> Handler:
+    """The handler of ``POST /predict``."""
+    limits = services.body_limits
+
+    async def predict(call: Call) -> Reply:
+        started = time.perf_counter()
+        model = services.registry.get(call.query("model_version"))
+        rows = 1
+        try:
+            body = await read_json_body(call, limits)
+            request = model.validator.parse(body)
+            rows = len(request.rows)
+            answered = await services.predictor.predict(model, request, request_id=call.request_id)
+        except RequestError as error:
+            model.metrics.rows["refused" if error.status < 500 else "failed"].inc(rows)
+            raise
+        except BaseException:
+            model.metrics.rows["failed"].inc(rows)
+            raise
+        _count(model, answered, time.perf_counter() - started)
+        call.notes["rows"] = rows
+        return Reply(200, orjson.dumps(_many(model, answered) if request.many else _one(model, answered.predictions[0])))
+
+    return predict
+
+
+def _count(model: Model, answered: Answered, seconds: float) -> None:
+    model.metrics.latency.observe(seconds)
+    model.metrics.rows["ok"].inc(len(answered.predictions) - answered.replayed)
+    if answered.replayed:
+        model.metrics.rows["replayed"].inc(answered.replayed)
+
+
+def _one(model: Model, row: Prediction) -> Json:
+    return {"prediction_id": row.prediction_id, "model_name": row.model_name, "model_version": row.model_version, **_answer(model, row)}
+
+
+def _many(model: Model, answered: Answered) -> Json:
+    """The list form; a replay may come from another version than the one that answers now, and then says so."""
+    schema = model.schema
+    predictions = [
+        {"prediction_id": row.prediction_id, **({"model_version": row.model_version} if row.model_version != schema.version else {}), **_answer(model, row)}
+        for row in answered.predictions
+    ]
+    return {"model_name": schema.name, "model_version": schema.version, "predictions": predictions}
+
+
+def _answer(model: Model, row: Prediction) -> Json:
+    probabilities = row.answer.probabilities
+    if probabilities is None:
+        return {"prediction": row.answer.prediction}
+    return {"prediction": row.answer.prediction, "probabilities": named(model.schema.classes, probabilities)}

@@ -1,0 +1,110 @@
+"""``/drift``, ``/performance``, their histories, ``/reports/{id}`` and ``POST /checks``: all but the last read stored reports."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+
+from app.api.paging import Cursor, From, Limit, To, micros, page
+from app.api.services import ModelDep, Services, ServicesDep, require
+from app.errors import NotFound
+from app.serving.registry import Model
+from app.store import reports
+from app.types import Json, Micros, Report, to_rfc3339
+
+router = APIRouter(tags=["monitoring"])
+READ = [Depends(require("read"))]
+
+
+@router.get("/drift", dependencies=READ)
+async def drift(services: ServicesDep, model: ModelDep) -> dict[str, Any]:
+    """The latest drift report."""
+    return await _latest(services, model, "drift")
+
+
+@router.get("/performance", dependencies=READ)
+async def performance(services: ServicesDep, model: ModelDep) -> dict[str, Any]:
+    """The latest performance report: realised and estimated, with intervals, baseline and coverage."""
+    return await _latest(services, model, "performance")
+
+
+@router.get("/drift/history", dependencies=READ)
+async def drift_history(
+    services: ServicesDep,
+    model: ModelDep,
+    feature: Annotated[str | None, Query(max_length=1024, description="One feature's statistics; else the shares.")] = None,
+    start: From = None,
+    end: To = None,
+    limit: Limit = 100,
+    cursor: Cursor = "",
+) -> dict[str, Any]:
+    """Drift statistics over time: of one feature, or the share of drifted features."""
+    if feature is not None and feature not in model.schema.feature_names:
+        raise NotFound("the model has no such feature")
+    found = await services.readers.run(
+        reports.history, "drift", model.schema.name, model.schema.version, start=micros(start), end=micros(end), after=cursor, limit=limit + 1
+    )
+    return page(found, limit, lambda report: _drift_item(report, feature), lambda report: report.report_id)
+
+
+@router.get("/performance/history", dependencies=READ)
+async def performance_history(
+    services: ServicesDep, model: ModelDep, start: From = None, end: To = None, limit: Limit = 100, cursor: Cursor = ""
+) -> dict[str, Any]:
+    """Realised metrics and label coverage over time."""
+    found = await services.readers.run(
+        reports.history, "performance", model.schema.name, model.schema.version, start=micros(start), end=micros(end), after=cursor, limit=limit + 1
+    )
+    return page(found, limit, _performance_item, lambda report: report.report_id)
+
+
+@router.get("/reports/{report_id}", dependencies=READ)
+async def report(report_id: str, services: ServicesDep) -> dict[str, Any]:
+    """Any stored report."""
+    found = await services.readers.run(reports.get, report_id) if "\0" not in report_id else None
+    if found is None:
+        raise NotFound("no report has this id")
+    return render(found)
+
+
+@router.post("/checks", dependencies=[Depends(require("admin"))])
+async def checks(services: ServicesDep, model: ModelDep) -> dict[str, Any]:
+    """Run every check now."""
+    saved = await services.check_now(model.schema.version)
+    return {"reports": [{"report_id": report.report_id, "kind": report.kind} for report in saved]}
+
+
+async def _latest(services: Services, model: Model, kind: str) -> Json:
+    found = await services.readers.run(reports.latest, kind, model.schema.name, model.schema.version)
+    if found is None:
+        missing = "no check has run yet: it starts when enough rows are stored, or with POST /checks"
+        found = Report("", kind, model.schema.name, model.schema.version, Micros(0), "insufficient_data", {"message": missing, "errors": []})
+        return render(found) | {"report_id": None, "checked_at": None}
+    return render(found)
+
+
+def render(report: Report) -> Json:
+    """A report as the API shows it."""
+    head = {"report_id": report.report_id, "kind": report.kind, "model_name": report.model_name, "model_version": report.model_version}
+    return head | {"checked_at": to_rfc3339(report.checked_at), "status": report.status} | report.body
+
+
+def _item(report: Report, status: str, values: Json) -> Json:
+    return {"report_id": report.report_id, "checked_at": to_rfc3339(report.checked_at), "status": status, "values": values}
+
+
+def _drift_item(report: Report, feature: str | None) -> Json:
+    body = report.body
+    if feature is None:
+        drifted = len(body.get("drifted_features") or [])
+        return _item(report, report.status, {"drift_share": body.get("drift_share"), "drifted_features": drifted})
+    entry = body.get("features", {}).get(feature, {})
+    numbers = {name: value for name, value in entry.items() if isinstance(value, (int, float)) and not isinstance(value, bool)}
+    return _item(report, entry.get("status", report.status), numbers)
+
+
+def _performance_item(report: Report) -> Json:
+    realised = report.body.get("realised", {})
+    values = {name: metric["value"] for name, metric in realised.get("metrics", {}).items()}
+    return _item(report, report.status, values | {"coverage": realised.get("coverage")})

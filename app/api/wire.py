@@ -1,0 +1,155 @@
+"""Bytes in, bytes out: reading a JSON body within its limits, and rendering answers and errors."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from starlette.types import Receive, Scope, Send
+
+from app.errors import DeadlineExceeded, Invalid, PlumblineError, RequestError, TooLarge, Unauthenticated, WrongMediaType
+
+JSON = (b"content-type", b"application/json")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = (JSON,)
+
+    async def send(self, send: Send) -> None:
+        """Send it in two messages, with its length."""
+        length = (b"content-length", str(len(self.body)).encode())
+        await send({"type": "http.response.start", "status": self.status, "headers": [*self.headers, length]})
+        await send({"type": "http.response.body", "body": self.body})
+
+
+@dataclass(slots=True)
+class Call:
+    """One request on the hot path. ``notes`` go into its log line."""
+
+    scope: Scope
+    receive: Receive
+    request_id: str
+    headers: Mapping[bytes, bytes]
+    key_name: str | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def query(self, name: str) -> str | None:
+        """The last value of a query parameter."""
+        raw = self.scope["query_string"]
+        if not raw:
+            return None
+        from starlette.datastructures import QueryParams
+
+        return QueryParams(raw.decode("latin-1")).get(name)
+
+
+Handler = Callable[[Call], Coroutine[Any, Any, Reply]]
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """Most bytes of a body, also after decompression, and most seconds it may take to arrive."""
+
+    bytes: int
+    seconds: float
+
+
+async def read_json_body(call: Call, limits: BodyLimits) -> bytes:
+    """The body of a JSON request.
+
+    Raises:
+        WrongMediaType: the content is not ``application/json``, or compressed by something else than gzip.
+        TooLarge: more bytes than allowed, as sent or unpacked.
+        RequestError: 408, it did not arrive in time; or the caller went away.
+    """
+    media = call.headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+    if media != b"application/json":
+        raise WrongMediaType("send content-type: application/json")
+    encoding = call.headers.get(b"content-encoding", b"identity").lower()
+    if encoding not in (b"identity", b"gzip"):
+        raise WrongMediaType("send content-encoding: identity or gzip")
+    length = call.headers.get(b"content-length", b"0")
+    if length.isdigit() and int(length) > limits.bytes:
+        raise _too_large(limits)
+    message = await call.receive()
+    if message.get("more_body"):
+        try:
+            async with asyncio.timeout(limits.seconds):
+                body = await _rest(call.receive, message.get("body", b""), limits)
+        except TimeoutError:
+            raise SlowBody("the body did not arrive in time") from None
+    else:
+        body = message.get("body", b"")
+    if len(body) > limits.bytes:
+        raise _too_large(limits)
+    return _unzip(body, limits) if encoding == b"gzip" else body
+
+
+class SlowBody(RequestError):
+    """The body did not arrive within ``server.receive_timeout``."""
+
+    status = 408
+
+
+async def _rest(receive: Receive, first: bytes, limits: BodyLimits) -> bytes:
+    parts, size = [first], len(first)
+    more = True
+    while more:
+        message = await receive()
+        part = message.get("body", b"")
+        parts.append(part)
+        size += len(part)
+        if size > limits.bytes:
+            raise _too_large(limits)
+        more = message.get("more_body", False)
+    return b"".join(parts)
+
+
+def _unzip(body: bytes, limits: BodyLimits) -> bytes:
+    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        unpacked = unpacker.decompress(body, limits.bytes + 1)
+    except zlib.error:
+        raise WrongMediaType("the body is not gzip, though its content-encoding says so") from None
+    if len(unpacked) > limits.bytes:
+        raise _too_large(limits)
+    return unpacked
+
+
+def _too_large(limits: BodyLimits) -> TooLarge:
+    return TooLarge(f"the body is larger than {limits.bytes} bytes (server.max_body_bytes)")
+
+
+def render_error(error: PlumblineError | TimeoutError, error_id: str) -> Reply:
+    """The answer to an expected failure: ``{"detail": …}``, never with the input in it."""
+    if isinstance(error, TimeoutError):
+        error = DeadlineExceeded("not answered in time; whether the row was stored is unknown, repeating the same prediction_id is safe")
+    if isinstance(error, Invalid):
+        fields = [
+            {"loc": ["body", *item.field.split(".")], "field": item.field, "expected": item.expected, "msg": item.reason, "type": "invalid"}
+            for item in error.fields
+        ]
+        return Reply(422, orjson.dumps({"detail": fields}))
+    status = error.status if isinstance(error, RequestError) else 500
+    if status >= 500 and not isinstance(error, RequestError):
+        return internal_error(error_id)
+    headers = [JSON]
+    if isinstance(error, RequestError) and error.retry_after is not None:
+        headers.append((b"retry-after", str(error.retry_after).encode()))
+    if isinstance(error, Unauthenticated):
+        headers.append((b"www-authenticate", b"Bearer"))
+    return Reply(status, orjson.dumps({"detail": str(error)}), tuple(headers))
+
+
+def internal_error(error_id: str) -> Reply:
+    """The answer to the unexpected: an id to look for in the log, and nothing else."""
+    return Reply(500, orjson.dumps({"detail": f"internal error; error id {error_id}"}))

@@ -1,0 +1,166 @@
+"""`plumbline bundle`: make a bundle of a model file and the data that it was fitted on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+import yaml
+from pydantic import TypeAdapter, ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from app.errors import BundleError
+from app.types import Feature
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SHOWN_CATEGORIES = 6
+
+
+def bundle(
+    *,
+    model: Annotated[
+        Path, typer.Argument(help="Fitted scikit-learn model: .skops, or .joblib/.pkl with --allow-pickle.")
+    ],
+    data: Annotated[Path, typer.Option(help="CSV or Parquet file that the model was fitted on.")],
+    target: Annotated[str, typer.Option(help="Column with the truth.")],
+    name: Annotated[str, typer.Option(help="Name of the model.")],
+    holdout: Annotated[
+        Path | None, typer.Option(help="Rows it was not fitted on; without, verdicts are withheld.")
+    ] = None,
+    version: Annotated[str, typer.Option(help="Version of the model.")] = "1",
+    models: Annotated[Path, typer.Option(help="Folder of bundles.")] = Path("models"),
+    positive: Annotated[
+        str | None, typer.Option(help="Class that counts as positive; default: the second of two.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Probability from which it is predicted.")
+    ] = None,
+    time: Annotated[str | None, typer.Option(help="Column with the rows' times.")] = None,
+    schema: Annotated[Path | None, typer.Option(help="Edited features, in the form that --show prints.")] = None,
+    trust: Annotated[list[str] | None, typer.Option(help="Type that may be loaded beyond the reviewed list.")] = None,
+    format: Annotated[Literal["skops", "joblib"], typer.Option(help="How the model is stored.")] = "skops",  # noqa: A002
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Load a pickle, which runs the code inside it.")
+    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the version if it is there.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print the inferred features as YAML and stop.")] = False,
+) -> None:
+    """Make a bundle: infer the schema, keep a reference, pin every file, and prove that the model answers as before."""
+    from app.bundling import build_bundle, entries, infer_schema
+
+    progress = Console(stderr=True)
+    with progress.status("loading model and data"):
+        fitted = load_model_file(model, allow_pickle=allow_pickle, trusted_types=trust or ())
+        rows = read_table(data)
+        unseen = None if holdout is None else read_table(holdout)
+    if show:
+        features = infer_schema(fitted, data=rows, holdout=unseen, target=target, time=time)
+        typer.echo(yaml.safe_dump({"features": entries(features)}, sort_keys=False, allow_unicode=True), nl=False)
+        return
+    with progress.status(f"bundling {name}/{version}"):
+        folder = build_bundle(
+            fitted,
+            data=rows,
+            holdout=unseen,
+            target=target,
+            name=name,
+            version=version,
+            models=models,
+            positive=positive,
+            threshold=threshold,
+            time=time,
+            features=None if schema is None else read_features(schema),
+            format=format,
+            trusted_types=trust or (),
+            replace=replace,
+        )
+    Console().print(_described(folder))
+    typer.echo(folder)
+
+
+def load_model_file(path: Path, *, allow_pickle: bool, trusted_types: Sequence[str]) -> Any:
+    """
+    The fitted model in a file, loaded by what its name ends in.
+
+    Raises:
+        BundleError: it cannot be loaded, or is a pickle without permission.
+    """
+    from app.serving.bundle import load_model
+
+    if path.suffix == ".skops":
+        return load_model(_bytes(path), format="skops", trusted_types=trusted_types, what=str(path))
+    if path.suffix not in (".joblib", ".pkl", ".pickle"):
+        raise BundleError(f"{path}: a model is a .skops, .joblib or .pkl file")
+    if not allow_pickle:
+        raise BundleError(f"{path}: loading it runs the code inside it; pass --allow-pickle if you trust its source")
+    return load_model(_bytes(path), format="joblib", trusted_types=trusted_types, what=str(path))
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """
+    A CSV (with a header, possibly compressed) or Parquet file.
+
+    Raises:
+        BundleError: it cannot be read.
+    """
+    import pandas as pd
+
+    try:
+        if path.suffix in (".parquet", ".pq"):
+            return pd.read_parquet(path)
+        return pd.read_csv(path)
+    except ImportError:
+        raise BundleError(f"{path}: reading Parquet needs pyarrow; install it, or save the data as CSV") from None
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]})") from None
+
+
+def read_features(path: Path) -> list[Feature]:
+    """
+    The features of an edited schema: the list under ``features`` in ``bundle.yaml`` or in what ``--show`` prints.
+
+    Raises:
+        BundleError: it is no such list.
+    """
+    from app.serving.manifest import FeatureEntry, explain, read_yaml
+
+    content = read_yaml(_bytes(path), str(path))
+    listed = content.get("features") if isinstance(content, dict) else content
+    try:
+        found = TypeAdapter(list[FeatureEntry]).validate_python(listed)
+    except ValidationError as error:
+        raise BundleError(f"{path}: features: {explain(error)}") from None
+    return [entry.feature() for entry in found]
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _described(folder: Path) -> Table:
+    from app.serving.manifest import MANIFEST, parse_manifest
+
+    manifest = parse_manifest((folder / MANIFEST).read_bytes(), str(folder / MANIFEST))
+    answers = f": {', '.join(map(str, manifest.classes))}" if manifest.classes else ""
+    table = Table(title=f"{manifest.name} {manifest.version}, {manifest.task.value}{answers}")
+    for column in ("feature", "type", "nullable", "values"):
+        table.add_column(column)
+    for entry in manifest.features:
+        table.add_row(entry.name, entry.type.value, "yes" if entry.nullable else "no", _values(entry.feature()))
+    return table
+
+
+def _values(feature: Feature) -> str:
+    if feature.categories:
+        rest = len(feature.categories) - SHOWN_CATEGORIES
+        shown = ", ".join(map(str, feature.categories[:SHOWN_CATEGORIES]))
+        return f"{shown} and {rest} more" if rest > 0 else shown
+    return "" if feature.low is None or feature.high is None else f"{feature.low:g} to {feature.high:g}"

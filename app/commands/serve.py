@@ -1,0 +1,28 @@
+"""``plumbline serve``."""
+
+from __future__ import annotations
+
+import gc
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.configfile import load_config
+from app.logging import configure_logging
+
+ConfigFile = Annotated[Path, typer.Option("--config", help="The YAML file; PLUMBLINE__SECTION__KEY in the environment beats it.")]
+
+
+def serve(config: ConfigFile = Path("config.yaml")) -> None:
+    """Serve the configured model."""
+    settings = load_config(config, os.environ)
+    configure_logging()
+    from app.main import create_app
+    from app.server import serve as serve_app
+
+    app = create_app(settings)
+    gc.collect()
+    gc.freeze()  # what start-up made lives for ever: the collector need not look at it again while requests wait
+    serve_app(app, settings.server)

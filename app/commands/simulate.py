@@ -1,0 +1,123 @@
+"""`plumbline simulate`: stream real rows with delayed outcomes, and a chosen drift, at a running service."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from app.commands.drifting import DriftKind, drifting, plan_drift
+from app.commands.samples import read_feature, read_samples
+from app.commands.summary import Verdicts, render
+from app.commands.traffic import Pace, Traffic, call
+from app.errors import PlumblineError
+from app.types import Feature, Json, Label
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The model that the service answers with."""
+
+    name: str
+    version: str
+    features: tuple[Feature, ...]
+    classes: tuple[Label, ...]
+
+
+def simulate(
+    *,
+    url: Annotated[str, typer.Option(help="Where the service listens.")] = "http://127.0.0.1:8000",
+    rows: Annotated[int, typer.Option(min=1, help="Rows to send; the data are reshuffled when they run out.")] = 2000,
+    rate: Annotated[float, typer.Option(min=0, help="Rows a second; 0: as fast as answers come.")] = 0.0,
+    batch: Annotated[int, typer.Option(min=1, help="Rows a request.")] = 1,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 8,
+    data: Annotated[Path | None, typer.Option(help="CSV with a header; default: the model's own live.csv.")] = None,
+    target: Annotated[str, typer.Option(help="Column of the CSV that holds the truth.")] = "outcome",
+    label_delay: Annotated[float, typer.Option(min=0, help="Seconds from an answer to its outcome.")] = 0.0,
+    label_share: Annotated[float, typer.Option(min=0, max=1, help="Share of the rows that get an outcome.")] = 1.0,
+    drift: Annotated[DriftKind, typer.Option(help="What changes from --from-row on.")] = DriftKind.NONE,
+    feature: Annotated[str | None, typer.Option(help="Feature that drifts; default: the first that can.")] = None,
+    amount: Annotated[
+        float | None,
+        typer.Option(help="shift: standard deviations (1); scale: factor (2); others: share of the rows (0.3)."),
+    ] = None,
+    from_row: Annotated[int | None, typer.Option(min=0, help="First row that drifts; default: half of --rows.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    api_key: Annotated[str | None, typer.Option(envvar="PLUMBLINE_API_KEY", help="Key of the service.")] = None,
+    models: Annotated[Path, typer.Option(help="Folder of bundles, where the model's live.csv lies.")] = Path("models"),
+) -> None:
+    """Stream real rows with delayed outcomes and, from a chosen row on, a chosen drift, at a running service."""
+
+    async def run() -> None:
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60.0) as client:
+            model = await _active_model(client)
+            file = data or models / model.name / model.version / "live.csv"
+            if data is None and not file.exists():
+                raise PlumblineError(f"{file} is not there: name a CSV file with --data")
+            samples = read_samples(file, model.features, model.classes, target)
+            start = rows // 2 if from_row is None else from_row
+            plan = plan_drift(
+                drift, samples, model.features, model.classes, from_row=start, amount=amount, name=feature
+            )
+            traffic_rng, label_rng = np.random.default_rng(seed).spawn(2)
+            pace = Pace(rate, batch, concurrency, label_delay)
+            traffic = Traffic(client, pace, f"sim-{uuid.uuid4().hex}", lambda: bool(label_rng.random() < label_share))
+            if rows > len(samples):
+                console.print(f"{file} has {len(samples)} rows: they are reshuffled and sent again when used up")
+            stream = drifting(samples, plan, rows, traffic_rng)
+            with _progress(console) as progress:
+                task = progress.add_task(f"{model.name} {model.version}", total=rows)
+                await traffic.send(stream, lambda done: progress.advance(task, done))
+            console.print(render(traffic.tally, await _verdicts(client)))
+
+    console = Console()
+    asyncio.run(run())
+
+
+async def _active_model(client: httpx.AsyncClient) -> Target:
+    """The active version, as the service describes it."""
+    status, answer = await call(client, "GET", "/models")
+    if status == 0:
+        raise PlumblineError(
+            f"no service answers at {client.base_url}: start one with `plumbline serve`, or name it with --url"
+        )
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        raise PlumblineError(
+            f"{client.base_url} wants an API key with the scopes predict, outcome and read: pass --api-key"
+        )
+    if status != HTTPStatus.OK or not isinstance(answer, dict):
+        raise PlumblineError(f"{client.base_url} answers {status} to GET /models: is this a Plumbline service?")
+    for model in answer["items"]:
+        for version in model["versions"]:
+            if version["role"] == "active":
+                features = tuple(read_feature(entry) for entry in version["features"])
+                return Target(model["name"], version["version"], features, tuple(version.get("classes") or ()))
+    raise PlumblineError(f"{client.base_url} has no active model")
+
+
+async def _verdicts(client: httpx.AsyncClient) -> Verdicts:
+    """The monitor's reports, after a check of what was just sent where the key may ask for one."""
+    await call(client, "POST", "/checks")
+    drift = await call(client, "GET", "/drift")
+    performance = await call(client, "GET", "/performance")
+    return Verdicts(_body(drift), _body(performance))
+
+
+def _body(answer: tuple[int, Json | None]) -> Json | None:
+    return answer[1] if answer[0] == HTTPStatus.OK else None
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
+    )

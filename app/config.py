@@ -1,0 +1,247 @@
+"""Every setting, once: type, unit, bound, default and one sentence.
+
+:func:`app.configfile.load_config` reads them from a file and the environment; nothing here looks at either.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, SecretStr, model_validator
+from pydantic_core import CoreSchema, core_schema
+
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+"""Seconds in each unit that a duration may be written in."""
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class Duration(float):
+    """Seconds, written with a unit: a duration without one is a guess.
+
+    >>> Duration.parse("90d"), str(Duration(7776000)), Duration(2592000).iso()
+    (Duration(7776000.0), '90d', 'P30D')
+    """
+
+    @classmethod
+    def parse(cls, text: object) -> Duration:
+        """Read ``"10s"``, ``"500ms"``, ``"1h"`` or ``"30d"``; raise ValueError for anything else."""
+        match = _DURATION.fullmatch(text) if isinstance(text, str) else None
+        if match is None:
+            raise ValueError("a duration is a number and a unit (ms, s, m, h, d, w), for example 10s or 30d")
+        seconds = cls(float(match[1]) * UNITS[match[2]])
+        if seconds <= 0:
+            raise ValueError("must be longer than 0")
+        return seconds
+
+    def iso(self) -> str:
+        """ISO 8601, in days where it is whole days, else in seconds."""
+        days, rest = divmod(float(self), 86400)
+        return f"PT{float(self):g}S" if rest else f"P{days:g}D"
+
+    def __str__(self) -> str:
+        unit = next((unit for unit in ("d", "h", "m", "s") if self >= UNITS[unit] and self % UNITS[unit] == 0), "ms")
+        return f"{self / UNITS[unit]:g}{unit}"
+
+    def __repr__(self) -> str:
+        return f"Duration({float(self)})"
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: type[Any], handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(cls.parse)
+
+
+class Section(BaseModel):
+    """A section refuses keys it does not know and cannot be changed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
+
+
+class Server(Section):
+    """The HTTP server."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback, `auth.keys` must be set.")
+    port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one.")
+    max_body_bytes: int = Field(8 * 2**20, ge=1024, le=2**30, description="Largest request body, in bytes.")
+    receive_timeout: Duration = Field(
+        Duration(10.0), description="Time a client has to send a request, headers and body."
+    )
+    deadline: Duration = Field(Duration(30.0), description="Time an answer may take, queues included; then 504.")
+    drain_timeout: Duration = Field(
+        Duration(20.0), description="Time that requests in flight have to finish after SIGTERM."
+    )
+
+
+class Serving(Section):
+    """The model and the batcher in front of it."""
+
+    models: Path = Field(Path("models"), strict=False, description="Folder of bundles, `<name>/<version>/`.")
+    active: str = Field(
+        "breast_cancer",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}(/[A-Za-z0-9][A-Za-z0-9._-]{0,63})?$",
+        description="Model to serve, `name` (its highest version) or `name/version`; a version activated over HTTP beats it.",
+    )
+    max_batch_rows: int = Field(512, ge=1, le=65536, description="Most rows in one call of the model.")
+    max_queue_rows: int = Field(20_000, ge=1, description="Most rows waiting for the model or the store; then 503.")
+    runtime: Literal["auto", "sklearn"] = Field("auto", description="What runs the model.")
+    allow_pickle: bool = Field(False, description="Load joblib bundles too; loading one runs the code inside it.")
+    trusted_types: tuple[str, ...] = Field(
+        (), strict=False, description="Types that skops may load beyond the reviewed list."
+    )
+    shadows: tuple[str, ...] = Field(
+        (), strict=False, max_length=0, description="Versions to run in the shadow; none yet."
+    )
+    probation: Duration = Field(
+        Duration(600.0), description="Time after an activation in which a failing version is rolled back."
+    )
+
+
+class Store(Section):
+    """Where predictions, outcomes and reports are kept."""
+
+    url: SecretStr = Field(
+        SecretStr("sqlite:///plumbline.db"),
+        strict=False,
+        description="Database, `sqlite:///FILE` or `postgresql+psycopg://…`.",
+    )
+    on_outage: Literal["reject"] = Field("reject", description="What to do while the store is unreachable: answer 503.")
+    spool_path: Path = Field(Path("spool.db"), strict=False, description="File of the spool.")
+    spool_max_bytes: int = Field(2**30, ge=2**20, description="Largest spool, in bytes.")
+    retention: Duration = Field(
+        Duration(90 * 86400), description="Age at which predictions and outcomes may be deleted."
+    )
+
+    @model_validator(mode="after")
+    def _known_database(self) -> Store:
+        if not self.url.get_secret_value().startswith(("sqlite:///", "postgresql")):
+            raise ValueError("url: a database is sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME")
+        return self
+
+
+class Outcomes(Section):
+    """How the truth is taken."""
+
+    unknown: Literal["reject", "hold"] = Field(
+        "reject", description="An outcome without its prediction: 404, or kept as pending."
+    )
+    hold_for: Duration = Field(Duration(7 * 86400), description="Time a pending outcome waits for its prediction.")
+
+
+class DriftWindow(Section):
+    """The rows a drift check looks at."""
+
+    rows: int = Field(1000, ge=50, le=100_000, description="Rows in a window.")
+    hours: float = Field(
+        1.0,
+        ge=0,
+        le=24 * 366,
+        strict=False,
+        description="Hours an even sample covers on a busy service; 0: the latest rows only.",
+    )
+
+
+class PerformanceWindow(DriftWindow):
+    """The rows a performance check looks at."""
+
+    hours: float = Field(
+        24.0,
+        ge=0,
+        le=24 * 366,
+        strict=False,
+        description="Hours an even sample covers on a busy service; 0: the latest rows only.",
+    )
+
+
+class Drift(Section):
+    """The drift monitor."""
+
+    every: Duration = Field(Duration(60.0), description="Time between two checks.")
+    window: DriftWindow = DriftWindow()
+    false_alarm_every: Duration = Field(
+        Duration(30 * 86400), description="At most one false alarm in this time, over all features and looks."
+    )
+    material_psi: float = Field(
+        0.01, ge=0, le=10, strict=False, description="Smallest drift that matters: PSI above its noise floor."
+    )
+    retrain_share: float = Field(
+        0.3, gt=0, le=1, strict=False, description="Share of drifted features from which retraining is recommended."
+    )
+
+
+class Performance(Section):
+    """The performance monitor."""
+
+    every: Duration = Field(Duration(60.0), description="Time between two checks.")
+    window: PerformanceWindow = PerformanceWindow()
+    label_delay: Literal["auto"] | Duration = Field(
+        "auto", description="Age from which rows are judged; auto: the observed 95th percentile."
+    )
+    degradation: float = Field(
+        0.05, gt=0, lt=1, strict=False, description="Allowed loss: points of a share, or this share more of an error."
+    )
+    segments: tuple[str, ...] = Field(
+        (), strict=False, max_length=0, description="Categorical features to report by; none yet."
+    )
+
+
+class Alerts(Section):
+    """Who is told."""
+
+    notify: tuple[SecretStr, ...] = Field(
+        (),
+        strict=False,
+        max_length=0,
+        description="Channels to tell; none yet: alerts stand at `/alerts` and in the metrics.",
+    )
+    rules: Literal["default"] = Field("default", description="The rule set.")
+
+
+Scope: TypeAlias = Literal["predict", "outcome", "read", "metrics", "admin"]
+
+
+class Key(Section):
+    """One API key, by its hash."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="Name of the key in logs and audits.")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the key, as `plumbline keys` prints it.")
+    scopes: tuple[Scope, ...] = Field(
+        ("predict", "outcome", "read"), strict=False, min_length=1, description="What the key may do."
+    )
+
+
+class Auth(Section):
+    """Who may call."""
+
+    keys: tuple[Key, ...] = Field(
+        (), strict=False, description="API keys; none: loopback only, and every caller may do everything."
+    )
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    server: Server = Server()
+    serving: Serving = Serving()
+    store: Store = Store()
+    outcomes: Outcomes = Outcomes()
+    drift: Drift = Drift()
+    performance: Performance = Performance()
+    alerts: Alerts = Alerts()
+    auth: Auth = Auth()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_sections(cls, data: Any) -> Any:
+        """A section without keys (``alerts:``) is an empty section."""
+        return {key: {} if value is None else value for key, value in data.items()} if isinstance(data, dict) else data
+
+    @model_validator(mode="after")
+    def _no_open_door(self) -> Config:
+        if self.server.host not in _LOOPBACK and not self.auth.keys:
+            raise ValueError(
+                f"server.host {self.server.host} is reachable from other machines, and auth.keys is empty: "
+                "add a key (plumbline keys) or listen on 127.0.0.1"
+            )
+        return self

@@ -1,0 +1,158 @@
+"""Read the configuration: a YAML file, overridden by ``PLUMBLINE__SECTION__KEY``; every error at once, with its line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from app.config import Config, Duration
+from app.errors import ConfigError
+
+PREFIX = "PLUMBLINE__"
+Where = dict[tuple[str | int, ...], str]
+"""Path of a key -> where it was written: ``config.yaml:12`` or the name of a variable."""
+
+
+def load_config(file: Path | None, environ: Mapping[str, str]) -> Config:
+    """The effective configuration.
+
+    Args:
+        file: the YAML file; None takes the defaults.
+        environ: the environment; ``PLUMBLINE__DRIFT__EVERY=30s`` beats the file's ``drift: {every: …}``.
+
+    Raises:
+        ConfigError: one line for each finding, all at once.
+    """
+    data, where = _read_file(file) if file else ({}, {})
+    _override(data, where, environ)
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        lines = [_explain(item["loc"], item["type"], item["msg"], where, file) for item in error.errors()]
+        raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+
+
+def effective(config: Config) -> dict[str, Any]:
+    """The configuration as plain data in the form of the file, secrets masked."""
+    return {name: _plain(getattr(config, name)) for name in Config.model_fields}
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case BaseModel():
+            return {name: _plain(item) for name, item in value}
+        case SecretStr():
+            return _mask(value.get_secret_value())
+        case tuple():
+            return [_plain(item) for item in value]
+        case Path() | Duration():
+            return str(value)
+    return value
+
+
+def _mask(url: str) -> str:
+    password = urlsplit(url).password
+    return url.replace(f":{password}@", ":***@") if password else url
+
+
+def _read_file(file: Path) -> tuple[dict[str, Any], Where]:
+    try:
+        node = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file}: is not UTF-8 text") from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError(f"{file}:{line}: is not YAML: {error.problem}") from None
+    except yaml.YAMLError:
+        raise ConfigError(f"{file}: is not YAML: it holds a character that YAML forbids") from None
+    if node is None:
+        return {}, {}
+    if not isinstance(node, yaml.MappingNode):
+        raise ConfigError(f"{file}:1: expected sections such as `server:`")
+    where: Where = {}
+    problems: list[str] = []
+    data = _build(node, (), file, where, problems)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return dict(data), where
+
+
+def _build(node: yaml.Node, path: tuple[str | int, ...], file: Path, where: Where, problems: list[str]) -> Any:
+    """Plain data of a YAML node, noting the line of each key; PyYAML itself lets the last of two equal keys win."""
+    where[path] = f"{file}:{node.start_mark.line + 1}"
+    if isinstance(node, yaml.MappingNode):
+        built: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = str(key_node.value)
+            if key in built:
+                problems.append(
+                    f"{file}:{key_node.start_mark.line + 1}: {'.'.join(map(str, (*path, key)))}: is written twice"
+                )
+            built[key] = _build(value_node, (*path, key), file, where, problems)
+            where[*path, key] = f"{file}:{key_node.start_mark.line + 1}"
+        return built
+    if isinstance(node, yaml.SequenceNode):
+        return [_build(item, (*path, index), file, where, problems) for index, item in enumerate(node.value)]
+    return _scalar(node)
+
+
+def _scalar(node: yaml.Node) -> Any:
+    loader = yaml.SafeLoader("")
+    try:
+        value = loader.construct_object(node, deep=True)  # type: ignore[no-untyped-call]  # PyYAML's stubs leave it untyped
+    except ValueError:
+        value = node.value
+    finally:
+        loader.dispose()  # type: ignore[no-untyped-call]  # as above
+    return value
+
+
+def _override(data: dict[str, Any], where: Where, environ: Mapping[str, str]) -> None:
+    """Merge the variables in; a finding inside a section that a variable touches is put down to the closest key."""
+    for variable in sorted(name for name in environ if name.startswith(PREFIX)):
+        path = tuple(part.lower() for part in variable.removeprefix(PREFIX).split("__"))
+        target = data
+        for part in path[:-1]:
+            if not isinstance(target.get(part), dict):
+                target[part] = {}
+            target = target[part]
+        target[path[-1]] = _from_text(environ[variable])
+        for end in range(1, len(path) + 1):
+            where[path[:end]] = variable
+
+
+def _from_text(text: str) -> Any:
+    """A variable's value, read as YAML so that lists and numbers work; what is no YAML is text."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _explain(loc: tuple[str | int, ...], kind: str, message: str, where: Where, file: Path | None) -> str:
+    place = next(
+        (where[loc[:end]] for end in range(len(loc), 0, -1) if loc[:end] in where), str(file or "configuration")
+    )
+    key = ".".join(str(part) for part in loc if not str(part).startswith(("literal", "function-")))
+    text = message.removeprefix("Value error, ")
+    if kind == "extra_forbidden":
+        nearest = difflib.get_close_matches(str(loc[-1]), list(_siblings(loc)), n=1)
+        text = "unknown key" + (f"; did you mean {nearest[0]}?" if nearest else "")
+    return f"{place}: {key}: {text}" if key else f"{place}: {text}"
+
+
+def _siblings(loc: tuple[str | int, ...]) -> Iterator[str]:
+    model: Any = Config
+    for part in loc[:-1]:
+        field = model.model_fields.get(part) if isinstance(model, type) and issubclass(model, BaseModel) else None
+        model = field.annotation if field else None
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        yield from model.model_fields

@@ -1,0 +1,135 @@
+"""Every expected failure, with the HTTP status and exit code it stands for.
+
+::
+
+    PlumblineError
+    ├── ConfigError            exit 2: the configuration is wrong
+    ├── BundleError            exit 3: a model bundle is refused
+    ├── StoreLocked            exit 3: another process owns the SQLite file
+    └── RequestError           answered over HTTP
+        ├── Invalid            422: the body is well-formed JSON and wrong
+        ├── Malformed          400: the body is not JSON
+        ├── NotFound           404
+        ├── Conflict           409: the id is known with other content
+        ├── TooLarge           413
+        ├── WrongMediaType     415
+        ├── Unauthenticated    401
+        ├── Forbidden          403
+        ├── ModelFailed        500: the model raised on a valid row
+        ├── Unavailable        503: full, draining, or without a store
+        └── DeadlineExceeded   504
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class PlumblineError(Exception):
+    """Base of all failures that Plumbline expects; its text is meant for the reader."""
+
+    exit_code = 1
+
+
+class ConfigError(PlumblineError):
+    """The configuration is wrong; one line for each finding."""
+
+    exit_code = 2
+
+
+class BundleError(PlumblineError):
+    """A model bundle is refused; the text says what to do."""
+
+    exit_code = 3
+
+
+class StoreLocked(PlumblineError):
+    """Another process owns the SQLite file."""
+
+    exit_code = 3
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One wrong field: where it is, what was expected, and why the value was refused (never the value itself)."""
+
+    field: str
+    expected: str
+    reason: str
+
+
+class RequestError(PlumblineError):
+    """A request is refused; ``status`` is the HTTP answer."""
+
+    status = 400
+    retry_after: int | None = None
+
+
+class Malformed(RequestError):
+    """The body is not JSON."""
+
+
+class Invalid(RequestError):
+    """The body is JSON, and not what the model or endpoint takes; ``fields`` lists every wrong field."""
+
+    status = 422
+
+    def __init__(self, fields: Sequence[FieldError]) -> None:
+        super().__init__("; ".join(f"{error.field}: {error.reason}" for error in fields))
+        self.fields = tuple(fields)
+
+
+class NotFound(RequestError):
+    """No such prediction, model or report."""
+
+    status = 404
+
+
+class Conflict(RequestError):
+    """The id is known with other content."""
+
+    status = 409
+
+
+class TooLarge(RequestError):
+    """The body is larger than ``server.max_body_bytes``, or has more rows than fit into the queue."""
+
+    status = 413
+
+
+class WrongMediaType(RequestError):
+    """The body's content type is not JSON."""
+
+    status = 415
+
+
+class Unauthenticated(RequestError):
+    """No valid API key was sent."""
+
+    status = 401
+
+
+class Forbidden(RequestError):
+    """The API key lacks the scope."""
+
+    status = 403
+
+
+class ModelFailed(RequestError):
+    """The model raised on a valid row; the caller sees an error id only."""
+
+    status = 500
+
+
+class Unavailable(RequestError):
+    """Full, draining, or without a store: repeat the request, with the same id, a little later."""
+
+    status = 503
+    retry_after = 1
+
+
+class DeadlineExceeded(RequestError):
+    """The answer took longer than ``server.deadline``; whether the row was stored is unknown, repeating the id is safe."""
+
+    status = 504

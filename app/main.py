@@ -1,0 +1,141 @@
+"""Build the application: parts bottom-up from a configuration, started in that order and stopped in reverse."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+
+import structlog
+from fastapi import FastAPI
+
+from app.api.application import build_api
+from app.api.security import Keyring
+from app.api.services import Services
+from app.config import Config
+from app.errors import Unavailable
+from app.metrics import JournalMetrics, ServingMetrics, new_registry
+from app.monitoring.exported import LatestReports, check_durations
+from app.monitoring.monitor import Monitor, Watched
+from app.monitoring.scheduler import Scheduler
+from app.monitoring.worker import Worker
+from app.serving.predictor import Predictor
+from app.serving.registry import Registry
+from app.store import reports as stored_reports
+from app.store.engine import Database, check_reachable, open_database
+from app.store.housekeeping import clean
+from app.store.journal import Journal
+from app.store.migrate import upgrade
+from app.store.models import remember
+from app.store.predictions import find
+from app.store.readers import Readers
+from app.types import Micros, Report
+
+REFRESH_S = 1.0
+"""How old the reports behind a scrape may be."""
+
+
+def create_app(config: Config) -> FastAPI:
+    """The application, its model loaded and its store open; serving starts with its lifespan.
+
+    Raises:
+        BundleError, ConfigError, StoreLocked: what it needs is refused; the text says what to do.
+    """
+    series = new_registry()
+    serving = ServingMetrics(series)
+    registry = Registry(config.serving, serving, series)
+    active = registry.load()
+    database = _open_store(config.store.url.get_secret_value())
+    with database.writer.begin() as connection:
+        remember(connection, active.schema, active.bundle.sha256, now=_now())
+    journal = Journal(database.writer, JournalMetrics(series), max_rows=config.serving.max_queue_rows)
+    readers = Readers(database.readers)
+    worker = Worker(config.store.url.get_secret_value())
+    latest = LatestReports(active.schema, config.performance.window.hours)
+    series.register(latest)
+
+    def watched(model_version: str | None = None) -> Watched:
+        model = registry.get(model_version)
+        return Watched(model.schema, model.bundle.folder)
+
+    monitor = Monitor(config, watched, readers, journal, worker, lambda connection, report: None, check_durations(series))
+    cleaning = partial(clean, journal, retention_s=config.store.retention, hold_s=config.outcomes.hold_for, now=_now)
+    tick_s = min(max(min(config.drift.every, config.performance.every) / 6, 0.5), 10.0)
+    scheduler = Scheduler(journal, (monitor.run_due, cleaning), tick_s=tick_s)
+    serving.build({"version": package_version()})
+
+    async def check_now(model_version: str) -> list[Report]:
+        return await monitor.run(watched=watched(model_version))
+
+    services = Services(
+        config=config,
+        registry=registry,
+        predictor=Predictor(journal, partial(readers.run, find)),
+        journal=journal,
+        readers=readers,
+        metrics=serving,
+        series=series,
+        keyring=Keyring(config.auth.keys),
+        check_now=check_now,
+        refresh=_Refresh(readers, latest),
+        monitor_alive=lambda: scheduler.alive,
+    )
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        journal.start()
+        scheduler.start()
+        try:
+            yield
+        finally:
+            await scheduler.stop()
+            await worker.close()
+            await journal.close()
+            readers.close()
+            registry.close()
+            database.close()
+
+    return build_api(services, lifespan)
+
+
+def _open_store(url: str) -> Database:
+    """The store, reachable and migrated."""
+    database = open_database(url)
+    check_reachable(database)
+    upgrade(database.writer)
+    if database.corruptible:
+        structlog.get_logger("store").warning(
+            "old_sqlite", version=".".join(map(str, database.sqlite_version or ())), advice="install the pysqlite3 wheel: SQLite 3.51.3 mends a bug"
+        )
+    return database
+
+
+class _Refresh:
+    """Brings the exported reports up to date; while the store is away, the last known ones stay."""
+
+    def __init__(self, readers: Readers, latest: LatestReports) -> None:
+        self._readers = readers
+        self._latest = latest
+        self._read_at = float("-inf")
+
+    async def __call__(self) -> None:
+        """Read the latest reports, unless they were read a moment ago."""
+        if time.monotonic() - self._read_at < REFRESH_S:
+            return
+        self._read_at = time.monotonic()
+        with suppress(Unavailable):
+            self._latest.reports = await self._readers.run(stored_reports.latest_of_each, *self._latest.version)
+
+
+def _now() -> Micros:
+    return Micros(time.time_ns() // 1000)
+
+
+def package_version() -> str:
+    """The installed version, or that of a checkout that is not installed."""
+    try:
+        return version("plumbline")
+    except PackageNotFoundError:
+        return "checkout"

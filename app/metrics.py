@@ -1,0 +1,106 @@
+"""Every Prometheus series, on a registry that is passed in.
+
+Labels come from fixed sets only, never from a client's text, and series exist from the start, so that a rule can tell zero from absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+
+from app.types import ModelSchema, OutcomeStatus
+
+LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+FAILURES = ("store", "taken", "refused")
+"""Why an accepted row was not stored: the store could not be reached, another replica stored the id first, the database refused the row."""
+STATUSES = ("ok", "replayed", "refused", "failed")
+"""What became of a row: answered, answered again, refused with a 4xx, failed with a 5xx."""
+
+
+class JournalMetrics:
+    """The ledger: accepted = stored + forwarded + failed + waiting + spooled, at any moment."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        rows = Counter("ml_journal_rows", "Rows by state of the ledger", ["state"], registry=registry)
+        self._accepted, self._stored, _, _ = (
+            rows.labels(state) for state in ("accepted", "stored", "forwarded", "conflict")
+        )
+        failed = Counter(
+            "ml_journal_failed_rows", "Accepted rows that were answered with an error", ["reason"], registry=registry
+        )
+        self._failed = {reason: failed.labels(reason) for reason in FAILURES}
+        self._queue = Gauge("ml_journal_queue_rows", "Accepted rows that are not yet stored", registry=registry)
+        Gauge("ml_journal_spooled_rows", "Rows in the local spool", registry=registry).set(0)
+        self.commit_seconds = Histogram(
+            "ml_journal_commit_seconds", "Time of one group commit", buckets=LATENCY_BUCKETS, registry=registry
+        )
+
+    def accept(self, rows: int) -> None:
+        """The journal has taken rows."""
+        self._accepted.inc(rows)
+        self._queue.inc(rows)
+
+    def settle(self, rows: int, *, failure: str | None) -> None:
+        """Rows were stored, or failed for a reason out of :data:`FAILURES`."""
+        (self._failed[failure] if failure else self._stored).inc(rows)
+        self._queue.dec(rows)
+
+
+class ServingMetrics:
+    """The data path: predictions, their latency and values, batches, outcomes."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        model = ["model_name", "model_version"]
+        self.predictions = Counter(
+            "ml_predictions", "Rows asked for", [*model, "prediction_type", "status"], registry=registry
+        )
+        self.latency = Histogram(
+            "ml_prediction_latency_seconds",
+            "Time from a request's first byte to its answer",
+            model,
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self.in_progress = Gauge("ml_requests_in_progress", "Requests being answered", registry=registry)
+        self.loaded = Gauge("ml_model_loaded", "1 while the version is loaded", model, registry=registry)
+        self.batch_rows = Histogram(
+            "ml_batch_rows", "Rows in one call of the model", buckets=ROW_BUCKETS, registry=registry
+        )
+        outcomes = Counter("ml_outcomes", "Outcomes reported", ["status"], registry=registry)
+        self.outcomes = {status: outcomes.labels(status.value) for status in OutcomeStatus}
+        build = Info("ml_build", "The running version", registry=registry)
+        self.build: Callable[[dict[str, str]], None] = build.info
+
+    def for_model(self, schema: ModelSchema) -> ModelMetrics:
+        """The series of one loaded version, made once so that the hot path looks nothing up."""
+        return ModelMetrics(self, schema)
+
+
+class ModelMetrics:
+    """The bound series of one model version."""
+
+    def __init__(self, serving: ServingMetrics, schema: ModelSchema) -> None:
+        labels = (schema.name, schema.version)
+        self.rows = {status: serving.predictions.labels(*labels, schema.task.value, status) for status in STATUSES}
+        self.latency = serving.latency.labels(*labels)
+        self.loaded = serving.loaded.labels(*labels)
+
+
+def new_registry() -> CollectorRegistry:
+    """A registry with the figures of the process."""
+    disable_created_metrics()
+    registry = CollectorRegistry(auto_describe=True)
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    return registry

@@ -1,0 +1,103 @@
+"""One check: read the window, compute the report. It runs where it cannot stall a request, and writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+
+from app.config import Drift, Performance
+from app.monitoring.drift import drift_report
+from app.monitoring.grading import Degradation
+from app.monitoring.limits import DRIFT_SHARE, PERFORMANCE_SHARE, Limits, alpha_per_look
+from app.monitoring.performance import performance_report
+from app.monitoring.reference import Reference
+from app.store.outcomes import label_delay
+from app.store.windows import Window, read_window
+from app.types import SECOND, Json, Micros, ModelSchema, Report, to_rfc3339
+
+KINDS = ("drift", "performance")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What a check is asked.
+
+    Attributes:
+        folder: the version's bundle.
+        now: the database's time of this look.
+        before: the report of the look before.
+    """
+
+    kind: str
+    schema: ModelSchema
+    folder: Path
+    drift: Drift
+    performance: Performance
+    now: Micros
+    before: Report | None
+
+
+def run_check(check: Check, connection: Connection, reference: Reference) -> Json:
+    """The body of the report: a function of the window, the reference, the configuration and the look before."""
+    return _CHECKS[check.kind](check, connection, reference)
+
+
+def _drift(check: Check, connection: Connection, reference: Reference) -> Json:
+    settings = check.drift
+    window = read_window(connection, *_version(check), rows=settings.window.rows, hours=settings.window.hours)
+    alpha = _alpha(check, settings.every) * DRIFT_SHARE
+    if check.before and _same_look(window, check.before.body):
+        alpha = check.before.body["limits"]["alpha_per_look"]
+    limits = Limits(alpha, settings.material_psi, settings.false_alarm_every.iso())
+    return drift_report(check.schema, reference, window, limits, check.before.body if check.before else None)
+
+
+def _performance(check: Check, connection: Connection, reference: Reference) -> Json:
+    settings = check.performance
+    delay = _label_delay(check, connection)
+    end = Micros(check.now - round(delay * SECOND)) if delay else None
+    window = read_window(
+        connection, *_version(check), rows=settings.window.rows, hours=settings.window.hours, before=end
+    )
+    limits = Degradation(settings.degradation, _alpha(check, settings.every) * PERFORMANCE_SHARE)
+    return performance_report(
+        check.schema,
+        reference.baseline,
+        window,
+        limits,
+        now=check.now,
+        label_delay_s=delay,
+        in_sample=reference.in_sample,
+    )
+
+
+def _label_delay(check: Check, connection: Connection) -> float:
+    """Seconds that a row is given for its label; delays shorter than the time between two checks are waited for by the next check."""
+    settings = check.performance
+    if settings.label_delay != "auto":
+        return settings.label_delay
+    observed = label_delay(connection, *_version(check), share=0.95)
+    return observed if observed is not None and observed > settings.every else 0.0
+
+
+def _alpha(check: Check, every_s: float) -> float:
+    """What this look may spend of the budget; both families share the drift monitor's period."""
+    elapsed_s = (check.now - check.before.checked_at) / SECOND if check.before else every_s
+    return alpha_per_look(max(elapsed_s, 0.0), check.drift.false_alarm_every)
+
+
+def _same_look(window: Window, before: Json) -> bool:
+    """A look is identified by its window: asked again about the same rows, the check says the same."""
+    seen: Mapping[str, Any] = before.get("window") or {}
+    return window.rows > 0 and (window.rows, to_rfc3339(window.predicted_at[-1])) == (seen.get("rows"), seen.get("to"))
+
+
+def _version(check: Check) -> tuple[str, str]:
+    return check.schema.name, check.schema.version
+
+
+_CHECKS: dict[str, Callable[[Check, Connection, Reference], Json]] = {"drift": _drift, "performance": _performance}

@@ -1,0 +1,103 @@
+"""The latest stored reports as metrics: facts of the shared store, the same on every replica."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from prometheus_client import Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from app.monitoring.checks import KINDS
+from app.types import SECOND, Json, ModelSchema, Report
+
+STATISTICS = (
+    "p_value",
+    "adjusted_p_value",
+    "psi",
+    "psi_noise_floor",
+    "ks_statistic",
+    "wasserstein",
+    "js_distance",
+    "impact",
+)
+FINDINGS = ("missing_share", "out_of_range", "unseen_category", "constant", "duplicates")
+CHECK_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+
+def check_durations(registry: CollectorRegistry) -> Histogram:
+    """``ml_check_duration_seconds``, of the checks that this replica ran."""
+    durations = Histogram(
+        "ml_check_duration_seconds", "Time of one check", ["kind"], buckets=CHECK_BUCKETS, registry=registry
+    )
+    for kind in KINDS:
+        durations.labels(kind)
+    return durations
+
+
+class LatestReports(Collector):
+    """Gauges out of the latest report of each kind; whoever scrapes brings ``reports`` up to date first."""
+
+    def __init__(self, schema: ModelSchema, window_hours: float) -> None:
+        self._schema = schema
+        self._window_hours = window_hours
+        self.reports: dict[str, Report] = {}
+
+    @property
+    def version(self) -> tuple[str, str]:
+        """Name and version of the model."""
+        return self._schema.name, self._schema.version
+
+    def collect(self) -> Iterator[Metric]:
+        """Every gauge; those without a report yet have no samples but the time of the last check, which is 0."""
+        last = self._family("ml_check_last_success_timestamp_seconds", "Time of the latest check", "kind")
+        for kind in KINDS:
+            self._add(last, self.reports[kind].checked_at / SECOND if kind in self.reports else 0.0, kind)
+        yield last
+        yield from self._drift(self.reports["drift"].body if "drift" in self.reports else {})
+        yield from self._performance(self.reports["performance"].body if "performance" in self.reports else {})
+
+    def _drift(self, body: Json) -> Iterator[Metric]:
+        statistics = self._family(
+            "ml_drift_statistic", "Drift statistics of the latest report", "feature_name", "statistic"
+        )
+        detected = self._family("ml_drift_detected", "1 for a drifted feature", "feature_name")
+        limits = self._family("ml_drift_limit", "Limits of the latest report", "limit")
+        share = self._family("ml_drift_share", "Share of drifted features")
+        findings = self._family("ml_data_quality_findings", "Findings of data quality by kind", "kind")
+        for name in self._schema.feature_names:
+            entry = body.get("features", {}).get(name, {})
+            self._add(detected, float(entry.get("status") == "drift"), name)
+            for statistic in STATISTICS:
+                self._add(statistics, entry.get(statistic), name, statistic)
+        for name in ("alpha_per_look", "material_psi"):
+            self._add(limits, body.get("limits", {}).get(name), name)
+        self._add(share, body.get("drift_share"))
+        found = [finding["kind"] for finding in body.get("data_quality", {}).get("findings", [])]
+        for kind in FINDINGS:
+            self._add(findings, float(found.count(kind)), kind)
+        yield from (statistics, detected, limits, share, findings)
+
+    def _performance(self, body: Json) -> Iterator[Metric]:
+        performance = self._family("ml_model_performance", "Performance by metric", "metric", "basis")
+        accuracy = self._family("ml_model_accuracy", "Realised accuracy", "window_hours")
+        coverage = self._family("ml_label_coverage_ratio", "Share of the window's rows with an outcome")
+        value = self._family("ml_business_value", "Sum of the business values in the window")
+        realised = body.get("realised", {})
+        for name, metric in realised.get("metrics", {}).items():
+            self._add(performance, metric["value"], name, "realised")
+            self._add(performance, metric["baseline"], name, "baseline")
+        for name, metric in body.get("estimated", {}).get("metrics", {}).items():
+            self._add(performance, metric["value"], name, "estimated")
+        self._add(accuracy, realised.get("metrics", {}).get("accuracy", {}).get("value"), f"{self._window_hours:g}")
+        self._add(coverage, realised.get("coverage"))
+        self._add(value, body.get("business", {}).get("value_sum"))
+        yield from (performance, accuracy, coverage, value)
+
+    def _family(self, name: str, help_text: str, *labels: str) -> GaugeMetricFamily:
+        return GaugeMetricFamily(name, help_text, labels=["model_name", "model_version", *labels])
+
+    def _add(self, family: GaugeMetricFamily, value: Any, *labels: str) -> None:
+        if value is not None:
+            family.add_metric([self._schema.name, self._schema.version, *labels], float(value))

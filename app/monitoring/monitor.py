@@ -1,0 +1,111 @@
+"""The monitor: which checks are due, run them, save what they found. All it knows is in the store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from prometheus_client import Histogram
+from sqlalchemy import Connection
+
+from app.config import Config
+from app.ids import new_id
+from app.monitoring.checks import KINDS, Check
+from app.monitoring.worker import CheckFailed, Worker
+from app.store import reports
+from app.store.journal import Journal
+from app.store.leases import database_now
+from app.store.outcomes import newer_outcomes
+from app.store.readers import Readers
+from app.store.windows import newer_rows
+from app.types import SECOND, Json, Micros, ModelSchema, Report
+
+NEW_SHARE = 0.1
+"""Part of a window that must be new before it is looked at again."""
+AfterReport = Callable[[Connection, Report], None]
+"""What else is written in a report's transaction: the state of its alerts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """The model version under watch."""
+
+    schema: ModelSchema
+    folder: Path
+
+
+class Monitor:
+    """Runs checks on the watched version and saves their reports."""
+
+    def __init__(
+        self,
+        config: Config,
+        watched: Callable[[], Watched],
+        readers: Readers,
+        journal: Journal,
+        worker: Worker,
+        after_report: AfterReport,
+        durations: Histogram,
+    ) -> None:
+        self._config = config
+        self._watched = watched
+        self._readers = readers
+        self._journal = journal
+        self._worker = worker
+        self._after_report = after_report
+        self._durations = durations
+        self._log = structlog.get_logger("monitor")
+
+    async def run_due(self) -> list[Report]:
+        """Run the checks whose time has come and which have enough new rows to look at."""
+        watched = self._watched()
+        due = [kind for kind in KINDS if await self._readers.run(self._is_due, kind, watched.schema)]
+        return await self.run(due, watched)
+
+    async def run(self, kinds: Sequence[str] = KINDS, watched: Watched | None = None) -> list[Report]:
+        """Run checks now; one that fails is a report with its error, and the others go on."""
+        return [await self._check(kind, watched or self._watched()) for kind in kinds]
+
+    def _is_due(self, connection: Connection, kind: str, schema: ModelSchema) -> bool:
+        settings = self._config.drift if kind == "drift" else self._config.performance
+        last = reports.latest(connection, kind, schema.name, schema.version)
+        since = last.checked_at if last else Micros(0)
+        if database_now(connection) - since < settings.every * SECOND:
+            return False
+        enough = max(1, round(settings.window.rows * NEW_SHARE))
+        if kind == "performance" and newer_outcomes(connection, after=since, most=enough) == enough:
+            return True
+        return newer_rows(connection, schema.name, schema.version, after=since, most=enough) == enough
+
+    async def _check(self, kind: str, watched: Watched) -> Report:
+        schema = watched.schema
+        started = time.perf_counter()
+        now, before = await self._readers.run(_now_and_before, kind, schema)
+        try:
+            body = await self._worker.run(
+                Check(kind, schema, watched.folder, self._config.drift, self._config.performance, now, before)
+            )
+        except CheckFailed as error:
+            self._log.exception("check_failed", kind=kind, exc_info=error)
+            body = {"status": "error", "errors": [{"feature": None, "reason": str(error)}]}
+        report = _report(kind, schema, now, body)
+
+        def save(connection: Connection) -> None:
+            reports.save(connection, report)
+            self._after_report(connection, report)
+
+        await self._journal.run(save)
+        self._durations.labels(kind).observe(time.perf_counter() - started)
+        self._log.info("checked", kind=kind, status=report.status, report_id=report.report_id)
+        return report
+
+
+def _now_and_before(connection: Connection, kind: str, schema: ModelSchema) -> tuple[Micros, Report | None]:
+    return database_now(connection), reports.latest(connection, kind, schema.name, schema.version)
+
+
+def _report(kind: str, schema: ModelSchema, now: Micros, body: Json) -> Report:
+    return Report(new_id(now * 1000), kind, schema.name, schema.version, now, body["status"], body)

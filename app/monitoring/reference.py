@@ -1,0 +1,159 @@
+"""The reference: what the model's world looked like when it was bundled, on disk and in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import BundleError
+from app.monitoring.columns import (
+    ReferenceColumn,
+    Subject,
+    describe,
+    feature_subject,
+    prediction_subject,
+    score_of,
+)
+from app.monitoring.encoding import encode, encode_labels, encode_probabilities
+from app.monitoring.statistics import FloatArray
+from app.types import Json, Micros, ModelSchema, to_rfc3339
+
+__all__ = [
+    "Reference",
+    "encode",
+    "encode_labels",
+    "encode_probabilities",
+    "load_reference",
+    "profile",
+    "save_reference",
+]
+
+_FILE, _PROFILE = "reference.npz", "profile.json"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """
+    Encoded reference rows (see :func:`encode`) of one model version, all arrays with one entry per row.
+
+    Attributes:
+        predictions, outcomes: as :func:`encode_labels` gives them.
+        probabilities: shape (n, classes).
+        times: Micros as int64.
+        sha256: of the file, so that a report says what it compared with.
+        in_sample: whether the model was fitted on these rows; its answers then look better than they are.
+        baseline: the metrics that the model reached on them.
+    """
+
+    schema: ModelSchema
+    columns: Sequence[NDArray[Any]]
+    predictions: NDArray[Any]
+    probabilities: FloatArray | None = None
+    outcomes: NDArray[Any] | None = None
+    times: NDArray[np.int64] | None = None
+    sha256: str = ""
+    created_at: str = ""
+    in_sample: bool = False
+    baseline: Mapping[str, float | None] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """The number of reference rows."""
+        return len(self.predictions)
+
+    @cached_property
+    def features(self) -> tuple[ReferenceColumn, ...]:
+        """The features, ready to be compared with."""
+        subjects = map(feature_subject, self.schema.features)
+        return tuple(ReferenceColumn(subject, column) for subject, column in zip(subjects, self.columns, strict=True))
+
+    @cached_property
+    def answers(self) -> tuple[ReferenceColumn, ...]:
+        """The prediction and, where the model has one, its score, ready to be compared with."""
+        prediction = ReferenceColumn(prediction_subject(self.schema), self.predictions)
+        if self.probabilities is None:
+            return (prediction,)
+        score = ReferenceColumn(Subject("probability", "numeric"), score_of(self.schema, self.probabilities))
+        return prediction, score
+
+
+def save_reference(
+    folder: Path,
+    *,
+    columns: Sequence[NDArray[Any]],
+    predictions: NDArray[Any],
+    probabilities: FloatArray | None = None,
+    outcomes: NDArray[Any] | None = None,
+    times: NDArray[np.int64] | None = None,
+) -> None:
+    """Write ``reference.npz`` into a folder: encoded arrays only, never a pickle."""
+    optional = {"probabilities": probabilities, "outcomes": outcomes, "time": times}
+    arrays = {f"x{position}": column for position, column in enumerate(columns)}
+    arrays |= {"prediction": predictions} | {name: array for name, array in optional.items() if array is not None}
+    np.savez_compressed(folder / _FILE, allow_pickle=False, **arrays)
+
+
+def load_reference(folder: Path, schema: ModelSchema) -> Reference:
+    """
+    Read ``reference.npz`` and ``profile.json`` of a bundle.
+
+    Raises BundleError where a file is missing, unreadable, or not made for this schema.
+    """
+    try:
+        with np.load(folder / _FILE, allow_pickle=False) as arrays:
+            stored = dict(arrays)
+        about = json.loads((folder / _PROFILE).read_bytes())
+        reference = Reference(
+            schema=schema,
+            columns=[stored[f"x{position}"] for position in range(len(schema.features))],
+            predictions=stored["prediction"],
+            probabilities=stored.get("probabilities"),
+            outcomes=stored.get("outcomes"),
+            times=stored.get("time"),
+            sha256=hashlib.sha256((folder / _FILE).read_bytes()).hexdigest(),
+            created_at=about["created_at"],
+            in_sample=about["in_sample"],
+            baseline=about["baseline"],
+        )
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise BundleError(f"{folder}: the reference cannot be read ({error}); bundle the model again") from error
+    if not reference.rows:
+        raise BundleError(f"{folder / _FILE}: it has no rows; bundle the model again")
+    if any(array.ndim == 0 or len(array) != reference.rows for array in stored.values()):
+        raise BundleError(f"{folder / _FILE}: its arrays differ in length; bundle the model again")
+    return reference
+
+
+def profile(
+    schema: ModelSchema,
+    columns: Sequence[NDArray[Any]],
+    predictions: NDArray[Any],
+    *,
+    created_at: Micros,
+    in_sample: bool,
+    baseline: Mapping[str, float | None],
+) -> Json:
+    """Summarise the reference for ``profile.json``: what a person, or a metric's buckets, need to know of it."""
+    reference = Reference(schema, columns, predictions)
+    return {
+        "rows": reference.rows,
+        "created_at": to_rfc3339(created_at),
+        "in_sample": in_sample,
+        "features": {column.subject.name: _summary(column) for column in reference.features},
+        "prediction": _summary(reference.answers[0]),
+        "baseline": dict(baseline),
+    }
+
+
+def _summary(column: ReferenceColumn) -> Json:
+    summary = describe(column.subject, column.present, column.counts, column.bins)
+    return {"type": column.subject.type, **summary.pop("histogram"), **summary}

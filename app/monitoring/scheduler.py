@@ -1,0 +1,71 @@
+"""The scheduler: one named, watched task; of all replicas, the one that holds the lease runs the checks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import structlog
+
+from app.errors import Unavailable
+from app.ids import new_id
+from app.store import leases
+from app.store.journal import Journal
+
+LEASE = "monitor"
+LEASE_TICKS = 3
+"""Ticks that a lease lasts: a holder that misses so many is gone."""
+Job = Callable[[], Awaitable[object]]
+
+
+class Scheduler:
+    """Calls its jobs at every tick while it holds the lease. Missed ticks collapse into one."""
+
+    def __init__(self, journal: Journal, jobs: tuple[Job, ...], *, tick_s: float) -> None:
+        self._journal = journal
+        self._jobs = jobs
+        self._tick_s = tick_s
+        self._holder = new_id()
+        self._task: asyncio.Task[None] | None = None
+        self._log = structlog.get_logger("scheduler")
+
+    @property
+    def alive(self) -> bool:
+        """False once the task has ended."""
+        return self._task is not None and not self._task.done()
+
+    def start(self) -> None:
+        """Start ticking."""
+        self._task = asyncio.create_task(self._run(), name="plumbline-scheduler")
+
+    async def stop(self) -> None:
+        """Stop, and give the lease up so that another replica need not wait for its end."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        try:
+            await self._journal.run(partial(leases.release, name=LEASE, holder=self._holder))
+        except Unavailable:
+            self._log.warning("lease_not_released", reason="the store cannot be reached; it ends by itself")
+
+    async def tick(self) -> bool:
+        """One turn: take or renew the lease and run the jobs; False where another replica holds it."""
+        seconds = self._tick_s * LEASE_TICKS
+        token = await self._journal.run(partial(leases.acquire, name=LEASE, holder=self._holder, seconds=seconds))
+        if token is None:
+            return False
+        for job in self._jobs:
+            await job()
+        return True
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self.tick()
+            except Unavailable as error:
+                self._log.warning("tick_skipped", reason=str(error))
+            except Exception as error:
+                self._log.exception("tick_failed", exc_info=error)
+            await asyncio.sleep(self._tick_s)

@@ -1,0 +1,197 @@
+"""Read a bundle and verify it: nothing of it is used before its sha256, its types and its golden rows have been checked."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from app.errors import BundleError
+from app.serving.estimator import Estimator, parts
+from app.serving.golden import check_answers, golden_rows
+from app.serving.manifest import MANIFEST, PROFILE, REFERENCE, Manifest, find_versions, parse_manifest
+from app.serving.trust import MAX_BYTES, load_skops, one_line
+from app.types import Json, ModelSchema, Row
+
+__all__ = ["Bundle", "find_versions", "libraries", "load_model", "read_bundle"]
+
+LIBRARIES = ("scikit-learn", "numpy", "scipy", "skops", "joblib", "pandas")
+"""The libraries on whose versions a model's answers can depend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """
+    One model version, loaded and verified.
+
+    Attributes:
+        sha256: of ``bundle.yaml``, which pins every other file.
+        in_sample: whether the reference are rows that the model was fitted on.
+        golden_rows: rows that the model has answered as it did when it was bundled.
+    """
+
+    schema: ModelSchema
+    folder: Path
+    estimator: Estimator
+    golden_rows: Sequence[Row]
+    profile: Json
+    baseline: Json
+    in_sample: bool
+    format: str
+    input: str
+    sha256: str
+    created_at: str
+    libraries: Mapping[str, str]
+
+
+def read_bundle(folder: Path, *, allow_pickle: bool = False, trusted_types: Sequence[str] = ()) -> Bundle:
+    """
+    Read, verify and load ``models/<name>/<version>/``.
+
+    Args:
+        allow_pickle: whether a joblib model may be loaded, which runs the code inside it.
+        trusted_types: types that skops may build beyond the reviewed list.
+
+    Raises:
+        BundleError: it is refused; one line says why, and what to do.
+    """
+    text = _read(folder, MANIFEST)
+    manifest = parse_manifest(text, f"{folder / MANIFEST}")
+    if (manifest.name, manifest.version) != folder.absolute().parts[-2:]:
+        raise BundleError(
+            f"{folder}: is {manifest.name}/{manifest.version} by its bundle.yaml; move it into a folder of that name"
+        )
+    if manifest.format == "joblib" and not allow_pickle:
+        raise BundleError(
+            f"{folder / manifest.model_file}: loading a joblib file runs the code inside it; bundle the model as skops, "
+            "or set serving.allow_pickle: true if you trust its source"
+        )
+    files = {name: _verified(folder, name, pinned) for name, pinned in manifest.files.items()}
+    profile = _profile(files[PROFILE], f"{folder / PROFILE}")
+    where = f"{folder / manifest.model_file}"
+    estimator = _estimator(manifest, files[manifest.model_file], trusted_types, where)
+    rows, answers = golden_rows(estimator.schema, files[REFERENCE], f"{folder / REFERENCE}")
+    check_answers(estimator, rows, answers, _changed(manifest.libraries), where)
+    return Bundle(
+        schema=estimator.schema,
+        folder=folder,
+        estimator=estimator,
+        golden_rows=rows,
+        profile=profile,
+        baseline=profile["baseline"],
+        in_sample=profile["in_sample"],
+        format=manifest.format,
+        input=manifest.input,
+        sha256=hashlib.sha256(text).hexdigest(),
+        created_at=manifest.created_at,
+        libraries=manifest.libraries,
+    )
+
+
+def load_model(data: bytes, *, format: str, trusted_types: Sequence[str], what: str) -> Any:  # noqa: A002 - the manifest's word
+    """
+    The estimator in a file's bytes, by the format that is claimed for it and never by its content.
+
+    A joblib file runs the code inside it: the caller has asked for permission.
+
+    Raises:
+        BundleError: it cannot be loaded, or is no estimator.
+    """
+    from sklearn.base import BaseEstimator
+    from sklearn.exceptions import InconsistentVersionWarning
+
+    with warnings.catch_warnings():
+        # Golden rows say whether another version matters.
+        warnings.simplefilter("ignore", InconsistentVersionWarning)
+        model = (
+            _load_joblib(data, what) if format == "joblib" else load_skops(data, trusted_types=trusted_types, what=what)
+        )
+    if not isinstance(model, BaseEstimator) or not hasattr(model, "predict"):
+        raise BundleError(f"{what}: holds a {type(model).__name__}, not a fitted scikit-learn model")
+    return model
+
+
+def libraries() -> dict[str, str]:
+    """The installed versions of the libraries that a model's answers can depend on."""
+    return {name: found for name in LIBRARIES if (found := _installed(name))}
+
+
+def _estimator(manifest: Manifest, data: bytes, trusted_types: Sequence[str], where: str) -> Estimator:
+    model = load_model(data, format=manifest.format, trusted_types=trusted_types, what=where)
+    schema = manifest.schema_of()
+    takes = next((part.n_features_in_ for part in parts(model) if hasattr(part, "n_features_in_")), None)
+    if takes is not None and takes != len(schema.features):
+        raise BundleError(
+            f"{where}: takes {takes} features, bundle.yaml lists {len(schema.features)}; bundle the model again"
+        )
+    if schema.classes and tuple(getattr(model, "classes_", ())) != schema.classes:
+        raise BundleError(f"{where}: has other classes than bundle.yaml; bundle the model again")
+    if schema.threshold is not None and not hasattr(model, "predict_proba"):
+        raise BundleError(
+            f"{where}: gives no probabilities that a threshold could decide on; remove threshold from bundle.yaml"
+        )
+    return Estimator(model, schema, layout=manifest.input, dtypes=manifest.dtypes)
+
+
+def _load_joblib(data: bytes, what: str) -> Any:
+    import joblib
+
+    try:
+        return joblib.load(io.BytesIO(data))
+    except Exception as error:  # unpickling runs foreign code
+        raise BundleError(f"{what}: joblib cannot read it ({one_line(error)}); bundle the model again") from error
+
+
+def _read(folder: Path, name: str) -> bytes:
+    """A file's bytes, read once, if it is a plain file inside the folder."""
+    path = folder / name
+    try:
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise BundleError(f"{path}: points out of its bundle; copy the file into the folder")
+        if not path.is_file():
+            raise BundleError(f"{path}: is missing; bundle the model again, or set serving.models and serving.active")
+        if path.stat().st_size > MAX_BYTES:
+            raise BundleError(f"{path}: is larger than the {MAX_BYTES} bytes that are read")
+        return path.read_bytes()
+    except (OSError, RuntimeError) as error:
+        raise BundleError(f"{path}: cannot be read ({one_line(error)})") from error
+
+
+def _verified(folder: Path, name: str, pinned: str) -> bytes:
+    data = _read(folder, name)
+    if hashlib.sha256(data).hexdigest() != pinned:
+        raise BundleError(
+            f"{folder / name}: is damaged or was changed (its sha256 is not the one in bundle.yaml); bundle the model again"
+        )
+    return data
+
+
+def _profile(data: bytes, where: str) -> Json:
+    try:
+        profile: Json = json.loads(data)
+        if (
+            isinstance(profile["baseline"], dict)
+            and isinstance(profile["features"], dict)
+            and type(profile["in_sample"]) is bool
+        ):
+            return profile
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise BundleError(f"{where}: is not a bundle's profile; bundle the model again")
+
+
+def _changed(then: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    return {name: (old, now) for name, old in then.items() if (now := _installed(name) or "none") != old}
+
+
+def _installed(library: str) -> str | None:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None

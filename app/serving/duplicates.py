@@ -1,0 +1,36 @@
+"""Find keys that stand twice in one JSON object: parsers keep the last without a word, and a wrong row would be stored."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+from app.errors import FieldError, Invalid
+
+
+def refuse_duplicate_keys(body: bytes, data: Any) -> None:
+    """Refuse a body in which a key is repeated.
+
+    Each key brings a colon, so a body with as many colons as its parsed form has keys repeats none; only otherwise (a repeated key,
+    or a colon inside text) is the body read again.
+
+    Raises:
+        Invalid: naming the repeated keys.
+    """
+    if body.count(b":") == _keys(data):
+        return
+    repeated: set[str] = set()
+
+    def collect(pairs: list[tuple[str, Any]]) -> None:
+        repeated.update(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+
+    json.loads(body, object_pairs_hook=collect)
+    if repeated:
+        raise Invalid([FieldError(key, "this field once", "is written more than once") for key in sorted(repeated)])
+
+
+def _keys(data: Any) -> int:
+    if isinstance(data, dict):
+        return len(data) + sum(_keys(value) for value in data.values() if isinstance(value, (dict, list)))
+    return sum(_keys(value) for value in data if isinstance(value, (dict, list)))

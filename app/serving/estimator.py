@@ -1,0 +1,162 @@
+"""A loaded scikit-learn model: rows in, answers out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.types import Answer, FeatureType, Label, ModelSchema, Row
+
+LANES = 8
+# BLAS computes rows in blocks and the rest by another path, which rounds otherwise. With whole blocks only, a row's answer is the
+# same to the last bit in any company.
+
+# Their predict() is the class of the highest probability; of any other model, predict() is asked as well.
+DECIDED_BY_PROBABILITY = frozenset(
+    {
+        *("LogisticRegression", "LogisticRegressionCV", "MLPClassifier", "GaussianProcessClassifier"),
+        *("DecisionTreeClassifier", "ExtraTreeClassifier", "RandomForestClassifier", "ExtraTreesClassifier"),
+        *("GradientBoostingClassifier", "HistGradientBoostingClassifier", "CalibratedClassifierCV"),
+        *("LinearDiscriminantAnalysis", "QuadraticDiscriminantAnalysis", "KNeighborsClassifier"),
+        *("GaussianNB", "BernoulliNB", "MultinomialNB", "ComplementNB", "CategoricalNB"),
+    }
+)
+_DEFAULT_DTYPES = {
+    FeatureType.NUMERIC: "float64",
+    FeatureType.INTEGER: "int64",
+    FeatureType.BOOLEAN: "bool",
+    FeatureType.CATEGORICAL: "str",
+}
+
+
+class Estimator:
+    """
+    A model with its schema; a row's answer does not depend on the rows beside it.
+
+    Args:
+        model: a fitted scikit-learn estimator; the caller gives it away, since it is adjusted for serving.
+        layout: ``array`` gives it float64 of shape (n, features), ``dataframe`` named columns of the training dtypes.
+        dtypes: the dtypes that differ from float64, int64, bool and text with NaN for missing; see the manifest.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        schema: ModelSchema,
+        *,
+        layout: Literal["array", "dataframe"],
+        dtypes: Mapping[str, str] | None = None,
+    ) -> None:
+        self.schema = schema
+        self._model = model
+        self._has_probabilities = bool(schema.classes) and hasattr(model, "predict_proba")
+        self._asks_predict = type(_deciding(model)).__name__ not in DECIDED_BY_PROBABILITY
+        chosen = dtypes or {}
+        self._columns = [(item.name, chosen.get(item.name, _DEFAULT_DTYPES[item.type])) for item in schema.features]
+        self._arrange = self._frame if layout == "dataframe" else _array
+        _settle(model, keep_names=layout == "dataframe")
+
+    def predict(self, rows: Sequence[Row]) -> list[Answer]:
+        """The answers to validated rows, in order; raises whatever the model raises."""
+        count = len(rows)
+        if not count:
+            return []
+        data = self._arrange([*rows, *[rows[-1]] * (-count % LANES)])
+        if not self._has_probabilities:
+            return [Answer(self._label(label)) for label in self._model.predict(data)[:count].tolist()]
+        probabilities = self._model.predict_proba(data)
+        classes = self.schema.classes
+        chosen = self._decide(data, probabilities)
+        return [
+            Answer(classes[position], tuple(row))
+            for position, row in zip(chosen[:count], probabilities[:count].tolist(), strict=True)
+        ]
+
+    def _decide(self, data: Any, probabilities: NDArray[Any]) -> list[int]:
+        """The position of each row's predicted class."""
+        schema = self.schema
+        if schema.threshold is not None and schema.positive is not None:
+            positive = schema.classes.index(schema.positive)
+            above = probabilities[:, positive] >= schema.threshold
+            return np.where(above, positive, 1 - positive).tolist()
+        best = probabilities.max(axis=1)
+        # In a tie, scikit-learn decides by a score that the probabilities no longer show.
+        tied = (probabilities > best[:, None] - 1e-12).sum() > len(probabilities)
+        if self._asks_predict or tied or np.isnan(best).any():
+            return [schema.classes.index(label) for label in self._model.predict(data).tolist()]
+        return probabilities.argmax(axis=1).tolist()
+
+    def _label(self, value: Label) -> Label:
+        return float(value) if not self.schema.classes else value
+
+    def _frame(self, rows: Sequence[Row]) -> Any:
+        import pandas as pd
+
+        columns = zip(self._columns, zip(*rows, strict=True), strict=True)
+        return pd.DataFrame({name: _column(values, dtype) for (name, dtype), values in columns}, copy=False)
+
+
+def _array(rows: Sequence[Row]) -> NDArray[np.float64]:
+    return np.array(rows, dtype=np.float64)
+
+
+def _column(values: tuple[Any, ...], dtype: str) -> Any:
+    """A DataFrame column; integers and booleans turn into float64 where a value is missing or not whole."""
+    match dtype:
+        case "category":
+            import pandas as pd
+
+            return pd.Categorical(values)
+        case "str":
+            return np.array([np.nan if value is None else value for value in values], dtype=object)
+        case "object":
+            return np.array(values, dtype=object)
+        case "float64" | "float32":
+            return np.array(values, dtype=dtype)
+    if None in values:
+        return np.array(values, dtype=np.float64)
+    numbers = np.array(values)
+    if numbers.dtype.kind == "f" and dtype == "int64" and (numbers == np.floor(numbers)).all():
+        return numbers.astype(np.int64)
+    return numbers
+
+
+def _deciding(model: Any) -> Any:
+    """The estimator whose predict() gives the label: a pipeline's last step, a search's best."""
+    while True:
+        if hasattr(model, "steps"):
+            model = model.steps[-1][1]
+        elif hasattr(model, "best_estimator_"):
+            model = model.best_estimator_
+        else:
+            return model
+
+
+def _settle(model: Any, *, keep_names: bool) -> None:
+    """Make a model answer the same each time, without threads of its own, and without warnings about names."""
+    for part in parts(model):
+        if getattr(part, "n_jobs", None) is not None:
+            # Threads add up a forest's trees in any order, and the sum's last bits with it.
+            part.n_jobs = 1
+        if not keep_names:
+            getattr(part, "__dict__", {}).pop("feature_names_in_", None)
+
+
+def parts(model: Any) -> Iterator[Any]:
+    """An estimator and all that it is made of: steps, members, calibrators."""
+    from sklearn.base import BaseEstimator
+
+    if isinstance(model, list | tuple):
+        inside = list(model)
+    elif isinstance(model, dict):
+        inside = list(model.values())
+    elif isinstance(model, BaseEstimator) or type(model).__module__.startswith("sklearn."):
+        yield model
+        inside = list(getattr(model, "__dict__", {}).values())
+    else:
+        return
+    for value in inside:
+        yield from parts(value)

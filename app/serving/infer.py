@@ -1,0 +1,158 @@
+"""From a DataFrame to the model's features, and to the rows that a caller would have sent."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from app.errors import BundleError
+from app.types import Feature, FeatureType, Row, Scalar
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_CATEGORIES = 1000
+"""More categories than this are not kept: the rarest are watched together, as unseen ones."""
+
+
+def infer_features(frame: pd.DataFrame) -> tuple[Feature, ...]:
+    """
+    The features of a DataFrame's columns, in their order; ``nullable`` where a value is missing.
+
+    Whole numbers are integers, text and pandas categories are categorical with their values sorted, and numbers have the
+    bounds that are seen.
+
+    Raises:
+        BundleError: a column is neither numbers, booleans nor text, or holds infinite numbers.
+
+    >>> import pandas as pd
+    >>> [feature] = infer_features(pd.DataFrame({"colour": ["red", None, "blue"]}))
+    >>> feature.type.value, feature.categories, feature.nullable
+    ('categorical', ('blue', 'red'), True)
+    """
+    return tuple(_infer(str(name), frame[name]) for name in frame.columns)
+
+
+def rows_of(features: Sequence[Feature], frame: pd.DataFrame) -> list[Row]:
+    """The rows of a DataFrame as a caller would send them: plain values in schema order, None for a missing one."""
+    columns = [_scalars(feature, frame[feature.name]) for feature in features]
+    return list(zip(*columns, strict=True))
+
+
+def widen(features: Sequence[Feature], frame: pd.DataFrame) -> tuple[Feature, ...]:
+    """The features with bounds and ``nullable`` that also cover other rows; their categories stay."""
+    return tuple(_widened(feature, frame[feature.name]) for feature in features)
+
+
+def dtypes_of(features: Sequence[Feature], frame: pd.DataFrame) -> dict[str, str]:
+    """The dtypes of columns that a DataFrame model must be given as they were, see the manifest."""
+    return {feature.name: dtype for feature in features if (dtype := _dtype(feature, frame[feature.name]))}
+
+
+def _infer(name: str, column: pd.Series[Any]) -> Feature:
+    present = column.dropna()
+    kind = _type(name, column, present)
+    feature = Feature(name, kind, nullable=len(present) < len(column))
+    if kind is FeatureType.CATEGORICAL:
+        return replace(feature, categories=_categories(present))
+    return replace(feature, **_bounds(name, present)) if kind.is_number else feature
+
+
+def _type(name: str, column: pd.Series[Any], present: pd.Series[Any]) -> FeatureType:
+    from pandas.api import types
+
+    if isinstance(column.dtype.type, type) and types.is_bool_dtype(column.dtype):
+        return FeatureType.BOOLEAN
+    if types.is_integer_dtype(column.dtype):
+        return FeatureType.INTEGER
+    if types.is_float_dtype(column.dtype):
+        return FeatureType.NUMERIC
+    values = set(map(type, present.astype(object).tolist()))
+    categorical = str(column.dtype) == "category"
+    if categorical and values <= {str, int}:
+        return FeatureType.CATEGORICAL
+    if types.is_object_dtype(column.dtype) or types.is_string_dtype(column.dtype):
+        for allowed, kind in _PLAIN:
+            if values <= allowed:
+                return kind
+    found = ", ".join(sorted(kind.__name__ for kind in values))
+    raise BundleError(f"column {name}: holds {found}, and a model takes numbers, booleans or text; convert or drop it")
+
+
+_PLAIN: tuple[tuple[Collection[type], FeatureType], ...] = (
+    (frozenset({str}), FeatureType.CATEGORICAL),
+    (frozenset({bool}), FeatureType.BOOLEAN),
+    (frozenset({int}), FeatureType.INTEGER),
+    (frozenset({int, float}), FeatureType.NUMERIC),
+)
+
+
+def _categories(present: pd.Series[Any]) -> tuple[str | int, ...]:
+    counts = present.astype(object).value_counts()
+    frequent = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))[:MOST_CATEGORIES]
+    values: list[Any] = [value for value, _ in frequent]
+    return tuple(sorted(values, key=lambda value: (isinstance(value, str), value)))
+
+
+def _bounds(name: str, present: pd.Series[Any]) -> dict[str, float]:
+    values = present.to_numpy(dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise BundleError(f"column {name}: holds infinite numbers, which no request can carry; replace them")
+    return {"low": float(values.min()), "high": float(values.max())} if len(values) else {}
+
+
+def _widened(feature: Feature, column: pd.Series[Any]) -> Feature:
+    present = column.dropna()
+    feature = replace(feature, nullable=feature.nullable or len(present) < len(column))
+    if not feature.type.is_number:
+        return feature
+    bounds = _bounds(feature.name, present)
+    lows = [bound for bound in (feature.low, bounds.get("low")) if bound is not None]
+    highs = [bound for bound in (feature.high, bounds.get("high")) if bound is not None]
+    return replace(feature, low=min(lows, default=None), high=max(highs, default=None))
+
+
+def _scalars(feature: Feature, column: pd.Series[Any]) -> list[Scalar]:
+    missing = column.isna().tolist()
+    convert = _CONVERT[feature.type]
+    try:
+        values = zip(column.astype(object).tolist(), missing, strict=True)
+        return [None if absent else convert(value) for value, absent in values]
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"column {feature.name}: holds values that are not {feature.type.value} ({error})") from None
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, str):
+        raise TypeError("text")
+    return float(value)
+
+
+def _whole(value: Any) -> int | float:
+    number = _number(value)
+    return int(value) if number.is_integer() else number
+
+
+def _boolean(value: Any) -> bool:
+    if value not in (0, 1):
+        raise ValueError("neither true nor false")
+    return bool(value)
+
+
+_CONVERT: dict[FeatureType, Any] = {
+    FeatureType.NUMERIC: _number,
+    FeatureType.INTEGER: _whole,
+    FeatureType.BOOLEAN: _boolean,
+    FeatureType.CATEGORICAL: lambda value: value,
+}
+
+
+def _dtype(feature: Feature, column: pd.Series[Any]) -> str | None:
+    name = str(column.dtype)
+    if name in ("category", "float32"):
+        return name
+    holds_none = feature.type is FeatureType.CATEGORICAL and any(value is None for value in column.astype(object))
+    return "object" if name == "object" and holds_none else None

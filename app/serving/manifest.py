@@ -1,0 +1,162 @@
+"""``bundle.yaml``: what a bundle says of itself, strictly typed; and the names that may stand in a path."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from app.errors import BundleError
+from app.types import Feature, FeatureType, Label, ModelSchema, Task
+
+MANIFEST = "bundle.yaml"
+REFERENCE = "reference.npz"
+PROFILE = "profile.json"
+BUNDLE_FORMAT = 1
+"""The form of ``bundle.yaml`` that this version writes; newer ones are refused."""
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+"""A model's name or version: one harmless path segment."""
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Dtype = Literal["float32", "str", "object", "category"]
+"""How a DataFrame model wants a column, where that is not float64, int64 or bool: `str` has NaN for missing, `object` None."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class FeatureEntry(_Strict):
+    """One feature, as in :class:`app.types.Feature`."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    type: Annotated[FeatureType, Field(strict=False)]
+    nullable: bool = False
+    categories: Annotated[tuple[str | int, ...], Field(strict=False)] = ()
+    low: float | None = None
+    high: float | None = None
+
+    @classmethod
+    def of(cls, feature: Feature) -> FeatureEntry:
+        """The entry that describes a feature."""
+        return cls(**{name: getattr(feature, name) for name in cls.model_fields})
+
+    def feature(self) -> Feature:
+        """The feature that the entry describes."""
+        return Feature(self.name, self.type, self.nullable, self.categories, self.low, self.high)
+
+
+class Manifest(_Strict):
+    """The content of ``bundle.yaml``; ``files`` pins every other file of the bundle by its sha256."""
+
+    bundle_format: Literal[1]
+    name: Name
+    version: Name
+    task: Annotated[Task, Field(strict=False)]
+    created_at: str
+    format: Literal["skops", "joblib"]
+    model_file: FileName
+    input: Literal["array", "dataframe"]
+    features: Annotated[tuple[FeatureEntry, ...], Field(min_length=1, strict=False)]
+    dtypes: dict[str, Dtype] = {}
+    classes: Annotated[tuple[Label, ...], Field(strict=False)] = ()
+    positive_class: Label | None = None
+    threshold: Annotated[float | None, Field(ge=0, le=1)] = None
+    libraries: dict[str, str] = {}
+    files: dict[FileName, Sha256]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Manifest:
+        if missing := {self.model_file, REFERENCE, PROFILE} - self.files.keys():
+            raise ValueError(f"files lists no sha256 for {', '.join(sorted(missing))}")
+        names = [feature.name for feature in self.features]
+        if len(set(names)) < len(names):
+            raise ValueError("features: two have the same name")
+        kinds = {Task.REGRESSION: self.classes == (), Task.BINARY: len(self.classes) == 2}  # noqa: PLR2004 - binary
+        if not kinds.get(self.task, len(self.classes) > 1):
+            raise ValueError(f"classes: {len(self.classes)} of them do not make a {self.task.value} task")
+        if self.positive_class is not None and self.positive_class not in self.classes:
+            raise ValueError("positive_class is none of the classes")
+        if self.threshold is not None and (self.task is not Task.BINARY or self.positive_class is None):
+            raise ValueError("threshold needs a binary task with a positive_class")
+        return self
+
+    def schema_of(self) -> ModelSchema:
+        """The model's schema."""
+        features = tuple(entry.feature() for entry in self.features)
+        return ModelSchema(
+            self.name, self.version, self.task, features, self.classes, self.positive_class, self.threshold
+        )
+
+    def to_yaml(self) -> str:
+        """The file's text."""
+        return yaml.safe_dump(self.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True)
+
+
+def parse_manifest(text: bytes, where: str) -> Manifest:
+    """
+    Read ``bundle.yaml``.
+
+    Raises:
+        BundleError: one line that starts with ``where`` and names what is wrong.
+    """
+    data = read_yaml(text, where)
+    if not isinstance(data, Mapping):
+        raise BundleError(f"{where}: is not a bundle's manifest; bundle the model again")
+    made = data.get("bundle_format")
+    if isinstance(made, int) and made > BUNDLE_FORMAT:
+        raise BundleError(
+            f"{where}: bundle_format {made} comes from a newer Plumbline; this one reads up to {BUNDLE_FORMAT}"
+        )
+    try:
+        return Manifest.model_validate(data)
+    except ValidationError as error:
+        raise BundleError(f"{where}: {explain(error)}") from None
+
+
+def read_yaml(text: bytes, where: str) -> Any:
+    """Plain data of a YAML file; BundleError where it is none."""
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise BundleError(f"{where}: is not YAML ({' '.join(str(error).split())[:160]})") from None
+
+
+def explain(error: ValidationError) -> str:
+    """Every finding of a validation in one line."""
+    findings = [(".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")) for item in error.errors()]
+    return "; ".join(f"{path}: {message}" if path else message for path, message in findings)
+
+
+def check_name(name: str, what: str) -> str:
+    """A name that may stand in a path, given back; BundleError for any other."""
+    if not _NAME.fullmatch(name):
+        raise BundleError(
+            f"{what} {name[:80]!r}: up to 64 letters, digits, '.', '_' or '-', the first a letter or digit"
+        )
+    return name
+
+
+def find_versions(models: Path, name: str) -> list[str]:
+    """
+    The versions of a model on disk, lowest first: numbers inside count as numbers, so that 10 follows 9.
+
+    Raises BundleError for a name that may not stand in a path.
+    """
+    folder = models / check_name(name, "model name")
+    if not folder.is_dir():
+        return []
+    found = [path.name for path in folder.iterdir() if _NAME.fullmatch(path.name) and (path / MANIFEST).is_file()]
+    return sorted(found, key=_natural)
+
+
+def _natural(version: str) -> list[tuple[int, int, str]]:
+    parts = re.findall(r"\d+|[^\d]+", version)
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]

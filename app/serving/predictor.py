@@ -1,0 +1,123 @@
+"""The data path: from a validated request to a stored answer, in one method."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass
+
+from app.errors import Conflict
+from app.ids import new_id
+from app.serving.registry import Model
+from app.serving.validation import PredictRequest
+from app.store.journal import Journal
+from app.store.predictions import Stored, Taken, insert
+from app.types import Answer, Micros, Prediction, Row
+
+Find = Callable[[Sequence[str]], Awaitable[dict[str, Stored]]]
+"""Looks stored predictions up by their ids."""
+UNCLAIMED = nullcontext()
+"""Ids that we make are nobody else's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The predictions of one request, in order; ``replayed`` of them were stored before and are answered again."""
+
+    predictions: Sequence[Prediction]
+    replayed: int
+
+
+class Predictor:
+    """Answers requests: batched by the model, stored by the journal, each id once."""
+
+    def __init__(self, journal: Journal, find: Find) -> None:
+        self._journal = journal
+        self._find = find
+        self._claims: dict[str, asyncio.Future[None]] = {}
+
+    async def predict(self, model: Model, request: PredictRequest, *, request_id: str, source: str = "predict") -> Answered:
+        """Answer the rows of one request, all or none; an answer leaves only after its row is committed.
+
+        Raises:
+            Conflict: an id is known with other features.
+            ModelFailed, Unavailable, TooLarge: see the batcher and the journal.
+        """
+        started = time.perf_counter_ns()
+        chosen = [prediction_id for prediction_id in request.ids if prediction_id is not None]
+        async with self._claimed(chosen) if chosen else UNCLAIMED:
+            while True:
+                known = await self._replays(model, request, chosen) if chosen else {}
+                fresh = [index for index, prediction_id in enumerate(request.ids) if prediction_id not in known]
+                answers = await model.batcher.predict([request.rows[index] for index in fresh]) if fresh else []
+                rows = _rows(model, request, fresh, answers, request_id, source, started)
+                try:
+                    if rows:
+                        await self._journal.append(insert, rows, ledger=True)
+                    break
+                except Taken:  # another replica stored one of the ids after we looked: look again, its row answers
+                    continue
+        model.values.observe(rows)
+        made = iter(rows)
+        return Answered([known[id_] if id_ in known else next(made) for id_ in request.ids], len(known))
+
+    async def _replays(self, model: Model, request: PredictRequest, chosen: Sequence[str]) -> dict[str | None, Prediction]:
+        """The stored predictions among the chosen ids; the same features must have been sent before."""
+        found = await self._find(chosen)
+        for prediction_id, row in zip(request.ids, request.rows, strict=True):
+            stored = found.get(prediction_id) if prediction_id else None
+            if stored and not _same_features(stored, model.schema.feature_names, row):
+                raise Conflict(f"prediction_id {prediction_id} is stored with other features")
+        return {prediction_id: stored.prediction for prediction_id, stored in found.items()}
+
+    @asynccontextmanager
+    async def _claimed(self, ids: Sequence[str]) -> AsyncIterator[None]:
+        """Own the ids in this process: of two callers with one id, the second waits for the first and is then a replay."""
+        while earlier := [self._claims[prediction_id] for prediction_id in ids if prediction_id in self._claims]:
+            await asyncio.wait(earlier)
+        claim = asyncio.get_running_loop().create_future()
+        self._claims.update(dict.fromkeys(ids, claim))
+        try:
+            yield
+        finally:
+            for prediction_id in ids:
+                del self._claims[prediction_id]
+            claim.set_result(None)
+
+
+def _rows(
+    model: Model,
+    request: PredictRequest,
+    fresh: Sequence[int],
+    answers: Sequence[Answer],
+    request_id: str,
+    source: str,
+    started_ns: int,
+) -> list[Prediction]:
+    """The rows to store: one for each fresh row of the request and its answer."""
+    now = Micros(time.time_ns() // 1000)
+    latency_us = (time.perf_counter_ns() - started_ns) // 1000
+    name, version = model.schema.name, model.schema.version
+    return [
+        Prediction(
+            request.ids[index] or new_id(),
+            name,
+            version,
+            request.rows[index],
+            answer,
+            now,
+            latency_us,
+            request_id,
+            source,
+            context=request.contexts[index],
+        )
+        for index, answer in zip(fresh, answers, strict=True)
+    ]
+
+
+def _same_features(stored: Stored, names: Sequence[str], row: Row) -> bool:
+    """Whether a stored row has these features, under whatever version it was stored."""
+    before = stored.schema.get("features", names)
+    return dict(zip(before, stored.prediction.features, strict=False)) == dict(zip(names, row, strict=True))

@@ -1,0 +1,106 @@
+"""Histograms of what goes in and comes out: features on the reference's quantiles, predictions, confidence.
+
+Thirty observations a request would cost more than the prediction. Rows are kept as they are and counted with NumPy, many at once: every
+few hundred rows, and before each scrape.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client.core import HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from app.types import Json, ModelSchema, Prediction
+
+FOLD_ROWS = 512
+SHARE_BUCKETS = tuple(step / 20 for step in range(1, 20))
+
+
+class ValueHistograms(Collector):
+    """The value histograms of one model version.
+
+    Args:
+        edges: for each numeric feature the upper bounds of its buckets.
+        prediction_edges: the same for the prediction (regression), or for the probability of the positive class.
+    """
+
+    def __init__(self, schema: ModelSchema, edges: dict[str, Sequence[float]], prediction_edges: Sequence[float]) -> None:
+        names = schema.feature_names
+        self._columns = {name: names.index(name) for name in edges if name in names}
+        self._schema = schema
+        self._series = {("ml_feature_value", name): Buckets(edges[name]) for name in self._columns}
+        self._series["ml_prediction_value", ""] = Buckets(prediction_edges)
+        if schema.classes:
+            self._series["ml_prediction_confidence", ""] = Buckets(SHARE_BUCKETS)
+        self._kept: list[Prediction] = []
+        self._lock = threading.Lock()
+
+    def observe(self, rows: Sequence[Prediction]) -> None:
+        """Count stored rows."""
+        self._kept += rows
+        if len(self._kept) >= FOLD_ROWS:
+            self._fold()
+
+    def collect(self) -> Iterator[Metric]:
+        """The histograms as they stand; called from the scrape's thread."""
+        self._fold()
+        labels = [self._schema.name, self._schema.version]
+        families: dict[str, HistogramMetricFamily] = {}
+        for (family, feature), buckets in self._series.items():
+            names = ["model_name", "model_version", *(["feature_name"] if feature else [])]
+            made = families.setdefault(family, HistogramMetricFamily(family, _HELP[family], labels=names))
+            made.add_metric([*labels, *([feature] if feature else [])], buckets.cumulative(), sum_value=buckets.total)
+        yield from families.values()
+
+    def _fold(self) -> None:
+        with self._lock:
+            rows, self._kept = self._kept, []
+            if not rows:
+                return
+            for name, column in self._columns.items():
+                self._series["ml_feature_value", name].add([row.features[column] for row in rows])
+            self._series["ml_prediction_value", ""].add([self._score(row) for row in rows])
+            if self._schema.classes:
+                self._series["ml_prediction_confidence", ""].add([max(row.answer.probabilities or (None,)) for row in rows])
+
+    def _score(self, row: Prediction) -> Any:
+        """The number that stands for an answer: the value, or the probability of the positive (else the last) class."""
+        if not self._schema.classes:
+            return row.answer.prediction
+        if row.answer.probabilities is None:
+            return self._schema.classes.index(row.answer.prediction)
+        positive = self._schema.positive
+        return row.answer.probabilities[-1 if positive is None else self._schema.classes.index(positive)]
+
+
+class Buckets:
+    """One histogram: counts between upper bounds, and the sum of the values; missing values are not counted."""
+
+    def __init__(self, edges: Sequence[float]) -> None:
+        self._edges = np.unique(np.asarray(edges, dtype=np.float64))
+        self._counts: NDArray[np.int64] = np.zeros(len(self._edges) + 1, dtype=np.int64)
+        self.total = 0.0
+
+    def add(self, values: Sequence[Any]) -> None:
+        """Count values; None is a missing one."""
+        numbers = np.asarray([value for value in values if value is not None], dtype=np.float64)
+        self._counts += np.bincount(np.searchsorted(self._edges, numbers, side="left"), minlength=len(self._counts))
+        self.total += float(numbers.sum())
+
+    def cumulative(self) -> list[tuple[str, float]]:
+        """(upper bound, number of values at or below it), as Prometheus wants it."""
+        bounds = [*(floatToGoString(edge) for edge in self._edges), "+Inf"]
+        return list(zip(bounds, np.cumsum(self._counts).tolist(), strict=True))
+
+
+_HELP = {
+    "ml_feature_value": "Values of a feature, in buckets at the reference's quantiles",
+    "ml_prediction_value": "Predicted values, or probabilities of the positive class",
+    "ml_prediction_confidence": "Probability of the predicted class",
+}

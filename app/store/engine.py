@@ -1,0 +1,174 @@
+"""Connections to the one database: a writer's and some readers', on SQLite and PostgreSQL alike."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TextIO
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.pool import QueuePool
+
+from app.errors import ConfigError, StoreLocked
+
+BUSY_TIMEOUT_S = 5
+"""How long SQLite waits for a lock that somebody else holds."""
+STATEMENT_TIMEOUT_S = 10
+"""How long PostgreSQL may take for one statement."""
+SAFE_SQLITE = (3, 51, 3)
+"""The first SQLite without the WAL-reset bug (sqlite.org/wal.html#walresetbug)."""
+READERS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """The writer's engine (one connection), the readers' engine, and the lock that keeps other writing processes out."""
+
+    writer: Engine
+    readers: Engine
+    lock: TextIO | None
+    sqlite_version: tuple[int, ...] | None
+
+    @property
+    def corruptible(self) -> bool:
+        """True on a SQLite with the WAL-reset bug; one writer that also checkpoints keeps clear of it."""
+        return self.sqlite_version is not None and self.sqlite_version < SAFE_SQLITE
+
+    def close(self) -> None:
+        """Close the readers first: whoever closes last checkpoints the log, and that must be the writer."""
+        self.readers.dispose()
+        self.writer.dispose()
+        if self.lock:
+            self.lock.close()
+
+
+def open_database(url: str) -> Database:
+    """Open a database for writing.
+
+    Raises:
+        ConfigError: the URL is wrong, or no database answers there.
+        StoreLocked: another process writes to this SQLite file.
+    """
+    parsed = parse_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        path = Path(parsed.database or "").absolute()
+        if not path.parent.is_dir():
+            raise ConfigError(f"store.url: the folder {path.parent} does not exist")
+        lock = _lock(path)
+        module = sqlite_module()
+        return Database(
+            sqlite_engine(parsed, module, writer=True), sqlite_engine(parsed, module), lock, module.sqlite_version_info
+        )
+    return Database(_postgres(parsed, 1), _postgres(parsed, READERS), None, None)
+
+
+def open_readers(url: str) -> Engine:
+    """Connections that cannot write, for another process."""
+    parsed = parse_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return sqlite_engine(parsed, sqlite_module())
+    return _postgres(parsed, 1)
+
+
+def parse_url(url: str) -> URL:
+    """The parsed URL, on our drivers; ``postgresql://`` means psycopg 3.
+
+    Raises:
+        ConfigError: the text is no database URL, or SQLite is asked to keep the store in memory.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise ConfigError("store.url: is not a database URL such as sqlite:///plumbline.db") from None
+    if parsed.get_backend_name() == "sqlite":
+        if parsed.database in (None, "", ":memory:"):
+            raise ConfigError("store.url: names no file; a store in memory would forget its predictions")
+        return parsed
+    return parsed.set(drivername="postgresql+psycopg")
+
+
+def sqlite_module() -> ModuleType:
+    """The newest SQLite at hand: the packaged one where there is a wheel, else Python's own."""
+    with suppress(ImportError):
+        return import_module("pysqlite3.dbapi2")
+    return import_module("sqlite3")
+
+
+def sqlite_engine(url: URL, module: ModuleType, *, writer: bool = False) -> Engine:
+    """An engine on a SQLite file: the one writer, which alone checkpoints, or a pool of connections that only read."""
+    pool = {"pool_size": 1, "max_overflow": 0} if writer else {"pool_size": READERS, "max_overflow": 0}
+    engine = create_engine(
+        url,
+        module=module,
+        poolclass=QueuePool,
+        connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_S},
+        **pool,
+    )
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # the driver's own transactions would not BEGIN before a SELECT
+        pragmas = ["journal_mode=WAL", "synchronous=FULL"] if writer else ["query_only=ON", "wal_autocheckpoint=0"]
+        for pragma in (*pragmas, f"busy_timeout={BUSY_TIMEOUT_S * 1000}", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # A deferred transaction that turns into a writing one fails at once when somebody wrote in between.
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
+
+    return engine
+
+
+def check_reachable(database: Database) -> None:
+    """Ask the database for a sign of life.
+
+    Raises:
+        ConfigError: it does not answer, in one line without its password.
+    """
+    try:
+        with database.readers.connect() as connection:
+            connection.execute(text("SELECT 1"))
+    except OperationalError as error:
+        reason = str(error.orig).strip().splitlines()[0] if error.orig else "no answer"
+        raise ConfigError(
+            f"store.url: {database.readers.url.render_as_string(hide_password=True)} cannot be opened: {reason}"
+        ) from None
+
+
+def _postgres(url: URL, size: int) -> Engine:
+    options = f"-c statement_timeout={STATEMENT_TIMEOUT_S * 1000} -c timezone=UTC"
+    return create_engine(
+        url,
+        pool_size=size,
+        max_overflow=0,
+        pool_pre_ping=True,
+        pool_timeout=STATEMENT_TIMEOUT_S,
+        connect_args={"connect_timeout": 5, "options": options, "application_name": "plumbline"},
+    )
+
+
+def _lock(path: Path) -> TextIO:
+    """Own the file as its one writing process; the kernel drops the lock when the process ends, however it ends."""
+    lock = path.with_name(path.name + ".lock").open("a+", encoding="ascii")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        holder = lock.read().strip() or "unknown"
+        lock.close()
+        raise StoreLocked(
+            f"{path} is in use by another plumbline process (pid {holder}): stop it, or give each its own store.url; several replicas need PostgreSQL"
+        ) from None
+    lock.seek(0)
+    lock.truncate()
+    lock.write(str(os.getpid()))
+    lock.flush()
+    return lock

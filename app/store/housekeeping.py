@@ -1,0 +1,39 @@
+"""Old rows go, a few at a time, so that nobody waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from sqlalchemy import Connection, delete, select
+
+from app.store.journal import Journal
+from app.store.outcomes import expire
+from app.store.predictions import chunks
+from app.store.tables import OUTCOMES, PREDICTIONS
+from app.types import SECOND, Micros
+
+CHUNK = 500
+
+
+def purge(connection: Connection, *, before: Micros, limit: int) -> int:
+    """Delete up to ``limit`` predictions made before a moment, with their outcomes; the number deleted."""
+    old = select(PREDICTIONS.c.prediction_id).where(PREDICTIONS.c.predicted_at < before).order_by(PREDICTIONS.c.predicted_at).limit(limit)
+    ids = list(connection.execute(old).scalars())
+    for part in chunks(ids):
+        connection.execute(delete(OUTCOMES).where(OUTCOMES.c.prediction_id.in_(part)))
+        connection.execute(delete(PREDICTIONS).where(PREDICTIONS.c.prediction_id.in_(part)))
+    return len(ids)
+
+
+async def clean(journal: Journal, *, retention_s: float, hold_s: float, now: Callable[[], Micros]) -> int:
+    """Delete what is past its retention and what waited in vain, chunk by chunk between the callers' groups; the number deleted."""
+    deleted = 0
+    for delete_some, age_s in ((purge, retention_s), (expire, hold_s)):
+        while True:
+            before = Micros(now() - round(age_s * SECOND))
+            gone = await journal.run(partial(delete_some, before=before, limit=CHUNK))
+            deleted += gone
+            if gone < CHUNK:
+                break
+    return deleted

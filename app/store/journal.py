@@ -1,0 +1,186 @@
+"""The journal: many callers, one transaction, and nobody is answered before the commit.
+
+One thread owns the one writing connection. It takes all that is waiting as soon as it is free, so that the next group gathers
+while this one commits: no timer, a lone caller waits for nobody, and load makes groups larger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from time import perf_counter
+from typing import Any, TypeVar
+
+import structlog
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+
+from app.errors import Unavailable
+from app.metrics import JournalMetrics
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Write = Callable[[Connection, Sequence[Item]], list[Result]]
+"""Writes the items of several callers at once; one result an item, in order."""
+MOST_ROWS = 1024
+"""Rows in one transaction; larger groups gain nothing more and let the first caller wait for the last."""
+TRIES = 3
+"""Tries of one group when another replica got in between or the connection was lost."""
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One caller's rows; ``ledger`` marks those that the ledger counts, which are predictions."""
+
+    write: Write[Any, Any]
+    items: Sequence[Any]
+    future: asyncio.Future[list[Any]]
+    ledger: bool
+
+
+class Journal:
+    """The group-committing writer. Start and close it in the event loop whose callers it serves."""
+
+    def __init__(self, engine: Engine, metrics: JournalMetrics, *, max_rows: int) -> None:
+        self._engine = engine
+        self._metrics = metrics
+        self._max_rows = max_rows
+        self._waiting_rows = 0
+        self._queue: SimpleQueue[Entry | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="plumbline-journal", daemon=True)
+        self._connection: Connection | None = None
+        self._closing = False
+        self._log = structlog.get_logger("journal")
+
+    def start(self) -> None:
+        """Start the writing thread."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """False once the writing thread is gone: then nothing can be stored, and the process is not ready."""
+        return self._thread.is_alive()
+
+    async def append(self, write: Write[Item, Result], items: Sequence[Item], *, ledger: bool = False) -> list[Result]:
+        """Write the items, all or none, and return once they are committed.
+
+        Raises:
+            Unavailable: the queue is full, the journal is closing, or the store cannot be reached.
+            Exception: whatever ``write`` raises for these items; other callers' items are stored all the same.
+        """
+        rows = len(items)
+        if self._closing or not self.alive:
+            raise Unavailable("the service is shutting down")
+        if self._waiting_rows + rows > self._max_rows:
+            raise Unavailable("too many rows are waiting to be stored")
+        entry = Entry(write, items, self._loop.create_future(), ledger)
+        self._waiting_rows += rows
+        if ledger:
+            self._metrics.accept(rows)
+        self._queue.put(entry)
+        return await entry.future
+
+    async def run(self, act: Callable[[Connection], Result]) -> Result:
+        """Run one act in a transaction of the writer: saving a report, taking a lease."""
+        return (await self.append(lambda connection, _: [act(connection)], [None]))[0]
+
+    async def close(self) -> None:
+        """Store what is waiting, then end the thread."""
+        self._closing = True
+        self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _run(self) -> None:
+        running = True
+        while running:
+            group, running = self._next_group()
+            started = perf_counter()
+            settled = self._settle(group)
+            self._metrics.commit_seconds.observe(perf_counter() - started)
+            self._loop.call_soon_threadsafe(self._deliver, settled)
+        if self._connection is not None:
+            self._connection.close()
+
+    def _next_group(self) -> tuple[list[Entry], bool]:
+        """All that is waiting, up to the row limit; False once the journal is closed and empty."""
+        group: list[Entry] = []
+        rows = 0
+        entry = self._queue.get()
+        while entry is not None:
+            group.append(entry)
+            rows += len(entry.items)
+            if rows >= MOST_ROWS:
+                break
+            try:
+                entry = self._queue.get_nowait()
+            except Empty:
+                break
+        return group, entry is not None
+
+    def _settle(self, group: list[Entry]) -> list[tuple[Entry, list[Any] | BaseException]]:
+        """Write a group; where one caller's items make it fail, write the callers' items singly, so that only the guilty fails."""
+        try:
+            return list(zip(group, self._commit(group), strict=True))
+        except (OperationalError, InterfaceError) as error:
+            self._log.warning("store_unreachable", rows=sum(len(entry.items) for entry in group), error=str(error.orig))
+            refusal = Unavailable("the store cannot be reached; repeat the request with the same prediction_id")
+            return [(entry, refusal) for entry in group]
+        except BaseException as error:  # noqa: BLE001 - a caller's failure, whatever it is, goes to that caller and never ends the thread
+            if len(group) == 1:
+                return [(group[0], error)]
+        return [settled for entry in group for settled in self._settle([entry])]
+
+    def _commit(self, group: list[Entry]) -> list[list[Any]]:
+        for attempt in range(1, TRIES + 1):
+            try:
+                return self._transaction(group)
+            except DBAPIError as error:
+                if error.connection_invalidated:
+                    self._drop_connection()
+                if attempt == TRIES or not (error.connection_invalidated or isinstance(error, IntegrityError)):
+                    raise
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _transaction(self, group: list[Entry]) -> list[list[Any]]:
+        """One transaction over the callers' items, each writer function called once with the items of all its callers."""
+        if self._connection is None:
+            self._connection = self._engine.connect()
+        by_write: dict[Write[Any, Any], list[Entry]] = {}
+        for entry in group:
+            by_write.setdefault(entry.write, []).append(entry)
+        results: dict[Entry, list[Any]] = {}
+        with self._connection.begin():
+            for write, entries in by_write.items():
+                written = iter(write(self._connection, [item for entry in entries for item in entry.items]))
+                results.update({entry: [next(written) for _ in entry.items] for entry in entries})
+        return [results[entry] for entry in group]
+
+    def _drop_connection(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _deliver(self, settled: list[tuple[Entry, list[Any] | BaseException]]) -> None:
+        """Back in the event loop: one wake-up for the whole group. A caller that left has no future to set."""
+        for entry, result in settled:
+            self._waiting_rows -= len(entry.items)
+            failed = isinstance(result, BaseException)
+            if entry.ledger:
+                self._metrics.settle(len(entry.items), failure=_reason(result) if failed else None)
+            if entry.future.done():
+                continue
+            if failed:
+                entry.future.set_exception(result)
+            else:
+                entry.future.set_result(result)
+
+
+def _reason(error: BaseException) -> str:
+    """The ledger's word for a failure: a fixed set."""
+    if isinstance(error, Unavailable):
+        return "store"
+    return "taken" if type(error).__name__ == "Taken" else "refused"

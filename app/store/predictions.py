@@ -1,0 +1,141 @@
+"""Predictions: written in groups, found by id, streamed by time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row as SqlRow, Select, and_, or_, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from app.store.encoding import from_text, to_text, to_text_or_none
+from app.store.tables import MODELS, OUTCOMES, PREDICTIONS, sampling_level
+from app.types import Answer, Micros, Prediction
+
+MOST_IDS = 500
+"""Ids in one IN list; SQLite and PostgreSQL both bound the parameters of a statement."""
+
+
+class Taken(Exception):
+    """An id is stored already, by another replica: the caller looks it up and answers with what is stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A stored prediction with the schema it was made under."""
+
+    prediction: Prediction
+    schema: dict[str, Any]
+
+
+def insert(connection: Connection, rows: Sequence[Prediction]) -> list[None]:
+    """Store the rows.
+
+    A row that an earlier try of the same call has stored counts as stored: after a lost connection nobody knows whether the
+    commit went through, and trying again must be safe.
+
+    Raises:
+        Taken: one of the ids belongs to another row.
+    """
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    statement = dialect.insert(PREDICTIONS).on_conflict_do_nothing(index_elements=["prediction_id"])
+    done = connection.execute(statement, [_values(row) for row in rows])
+    if done.rowcount != len(rows):
+        columns = (PREDICTIONS.c.prediction_id, PREDICTIONS.c.predicted_at, PREDICTIONS.c.request_id)
+        ours = {(row.prediction_id, row.predicted_at, row.request_id) for row in rows}
+        there = {
+            tuple(row)
+            for ids in chunks([row.prediction_id for row in rows])
+            for row in connection.execute(select(*columns).where(columns[0].in_(ids)))
+        }
+        if there != ours:
+            raise Taken(", ".join(sorted(id_ for id_, _, _ in there - ours)))
+    return [None] * len(rows)
+
+
+def find(connection: Connection, ids: Sequence[str]) -> dict[str, Stored]:
+    """The stored predictions among these ids."""
+    found = (connection.execute(_with_schema().where(PREDICTIONS.c.prediction_id.in_(part))) for part in chunks(ids))
+    return {row.prediction_id: _stored(row) for rows in found for row in rows}
+
+
+def stream(
+    connection: Connection,
+    *,
+    start: Micros | None = None,
+    end: Micros | None = None,
+    version: str | None = None,
+    labelled: bool | None = None,
+    after: tuple[Micros, str] | None = None,
+    limit: int | None = None,
+) -> Iterator[Stored]:
+    """Stored predictions in order of (predicted_at, id), from ``start`` on and before ``end``, in constant memory.
+
+    Args:
+        labelled: only those with (True) or without (False) an outcome.
+        after: continue behind this row.
+    """
+    table = PREDICTIONS.c
+    key = and_(OUTCOMES.c.prediction_id == table.prediction_id, OUTCOMES.c.revision == 1)
+    conditions = [
+        None if start is None else table.predicted_at >= start,
+        None if end is None else table.predicted_at < end,
+        None if version is None else table.model_version == version,
+        None if labelled is None else (select(OUTCOMES.c.revision).where(key).exists() == labelled),
+        None
+        if after is None
+        else or_(table.predicted_at > after[0], and_(table.predicted_at == after[0], table.prediction_id > after[1])),
+    ]
+    statement = _with_schema().where(*(condition for condition in conditions if condition is not None))
+    statement = (
+        statement.order_by(table.predicted_at, table.prediction_id).limit(limit).execution_options(yield_per=1000)
+    )
+    for row in connection.execute(statement):
+        yield _stored(row)
+
+
+def chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The ids in parts that fit into one statement."""
+    return (ids[start : start + MOST_IDS] for start in range(0, len(ids), MOST_IDS))
+
+
+def _with_schema() -> Select[Any]:
+    same = and_(MODELS.c.name == PREDICTIONS.c.model_name, MODELS.c.version == PREDICTIONS.c.model_version)
+    return select(PREDICTIONS, MODELS.c.schema).outerjoin(MODELS, same)
+
+
+def _values(row: Prediction) -> dict[str, Any]:
+    return {
+        "prediction_id": row.prediction_id,
+        "model_name": row.model_name,
+        "model_version": row.model_version,
+        "features": to_text(row.features),
+        "prediction": to_text(row.answer.prediction),
+        "probabilities": to_text_or_none(row.answer.probabilities),
+        "context": to_text_or_none(row.context),
+        "predicted_at": row.predicted_at,
+        "latency_us": row.latency_us,
+        "source": row.source,
+        "role": row.role,
+        "request_id": row.request_id,
+        "level": sampling_level(row.prediction_id),
+    }
+
+
+def _stored(row: SqlRow[Any]) -> Stored:
+    probabilities = from_text(row.probabilities)
+    prediction = Prediction(
+        prediction_id=row.prediction_id,
+        model_name=row.model_name,
+        model_version=row.model_version,
+        features=from_text(row.features),
+        answer=Answer(from_text(row.prediction), None if probabilities is None else tuple(probabilities)),
+        predicted_at=row.predicted_at,
+        latency_us=row.latency_us,
+        request_id=row.request_id,
+        source=row.source,
+        role=row.role,
+        context=from_text(row.context),
+    )
+    return Stored(prediction, from_text(row.schema) or {})

@@ -1,0 +1,119 @@
+"""The tables. Times are microseconds since the epoch (BIGINT); values of any JSON type are JSON text.
+
+Features are a JSON array in the order of the model's schema, which stands in ``models``: half the bytes of an object, and
+so half the write. The sampling ``level`` of a row is a function of its id alone, so that every replica draws the same sample.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, MetaData, SmallInteger, Table, Text
+
+METADATA = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+MODELS = Table(
+    "models",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("sha256", Text, nullable=False),
+    Column("schema", Text, nullable=False),
+    Column("first_loaded_at", BigInteger, nullable=False),
+)
+
+PREDICTIONS = Table(
+    "predictions",
+    METADATA,
+    Column("prediction_id", Text, primary_key=True),
+    Column("model_name", Text, nullable=False),
+    Column("model_version", Text, nullable=False),
+    Column("features", Text, nullable=False),
+    Column("prediction", Text, nullable=False),
+    Column("probabilities", Text),
+    Column("context", Text),
+    Column("predicted_at", BigInteger, nullable=False),
+    Column("latency_us", Integer, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("level", SmallInteger, nullable=False),
+    Index(None, "predicted_at"),
+    Index(None, "model_name", "model_version", "level", "predicted_at"),
+)
+
+OUTCOMES = Table(
+    "outcomes",
+    METADATA,
+    Column("prediction_id", Text, primary_key=True),
+    Column("revision", Integer, primary_key=True),
+    Column("outcome", Text, nullable=False),
+    Column("value", Float),
+    Column("observed_at", BigInteger),
+    Column("recorded_at", BigInteger, nullable=False),
+    Column("recorded_by", Text),
+    Index(None, "recorded_at"),
+)
+
+REPORTS = Table(
+    "reports",
+    METADATA,
+    Column("report_id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("model_name", Text, nullable=False),
+    Column("model_version", Text, nullable=False),
+    Column("checked_at", BigInteger, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Index(None, "model_name", "model_version", "kind", "checked_at"),
+)
+
+ALERTS = Table(
+    "alerts",
+    METADATA,
+    Column("alert_id", Text, primary_key=True),
+    Column("rule", Text, nullable=False),
+    Column("model_name", Text, nullable=False),
+    Column("model_version", Text, nullable=False),
+    Column("severity", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("since", BigInteger, nullable=False),
+    Column("changed_at", BigInteger, nullable=False),
+    Column("report_id", Text, ForeignKey("reports.report_id"), nullable=False),
+    Column("body", Text, nullable=False),
+    Index(None, "model_name", "model_version", "state", "changed_at"),
+)
+
+LEASES = Table(
+    "leases",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("until", BigInteger, nullable=False),
+    Column("token", BigInteger, nullable=False),
+)
+
+SETTINGS = Table(
+    "settings",
+    METADATA,
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+    Column("changed_at", BigInteger, nullable=False),
+)
+
+
+def sampling_level(prediction_id: str) -> int:
+    """Trailing zero bits of BLAKE2b-64 of the id in UTF-8, 0 to 64: half of all ids have level 0, a quarter level 1, and so on.
+
+    >>> sum(sampling_level(str(number)) >= 3 for number in range(8000)) / 1000  # about one in eight
+    1.022
+    """
+    number = int.from_bytes(blake2b(prediction_id.encode(), digest_size=8).digest(), "big")
+    return (number & -number).bit_length() - 1 if number else 64

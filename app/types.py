@@ -1,0 +1,185 @@
+"""The words every room shares: features, schemas, predictions, outcomes.
+
+Plain frozen data without behaviour beyond small lookups. Times are integer microseconds since the Unix epoch, UTC;
+:func:`to_rfc3339` and :func:`from_datetime` are the only places that convert them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, NewType, TypeAlias
+
+Scalar: TypeAlias = str | int | float | bool | None
+"""One feature's value as JSON can carry it; a missing value is None."""
+Label: TypeAlias = str | int | float | bool
+"""A class label, or a number in regression."""
+Row: TypeAlias = Sequence[Scalar]
+"""One row of features in schema order."""
+Micros = NewType("Micros", int)
+"""Microseconds since the Unix epoch, UTC."""
+Json: TypeAlias = dict[str, Any]
+"""A JSON object on its way in or out."""
+
+SECOND = 1_000_000
+"""Micros in a second."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Task(StrEnum):
+    """What a model answers."""
+
+    BINARY = "binary"
+    MULTICLASS = "multiclass"
+    REGRESSION = "regression"
+
+
+class FeatureType(StrEnum):
+    """How a feature's values are read and compared."""
+
+    NUMERIC = "numeric"
+    INTEGER = "integer"
+    BOOLEAN = "boolean"
+    CATEGORICAL = "categorical"
+
+    @property
+    def is_number(self) -> bool:
+        """True where values have an order and a distance."""
+        return self in (FeatureType.NUMERIC, FeatureType.INTEGER)
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One input of the model.
+
+    Attributes:
+        categories: the known values of a categorical feature (text, or integers for coded ones); others are monitored, not refused.
+        low, high: the bounds seen in the reference; values outside them are monitored, not refused.
+        nullable: whether the model takes a missing value; null is refused where it does not.
+    """
+
+    name: str
+    type: FeatureType
+    nullable: bool = False
+    categories: tuple[str | int, ...] = ()
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSchema:
+    """What a model version takes and answers.
+
+    Attributes:
+        features: in the order in which the model takes them.
+        classes: the labels in the order of the model's probabilities; empty in regression.
+        positive: the label that counts as positive in a binary task.
+        threshold: probability of ``positive`` from which it is predicted; None means the model's own rule.
+    """
+
+    name: str
+    version: str
+    task: Task
+    features: tuple[Feature, ...]
+    classes: tuple[Label, ...] = ()
+    positive: Label | None = None
+    threshold: float | None = None
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The features' names, in order."""
+        return tuple(feature.name for feature in self.features)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model says to one row; ``probabilities`` are in the order of the schema's classes."""
+
+    prediction: Label
+    probabilities: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One row in, one answer out, one id: a row of the table ``predictions``."""
+
+    prediction_id: str
+    model_name: str
+    model_version: str
+    features: Row
+    answer: Answer
+    predicted_at: Micros
+    latency_us: int
+    request_id: str
+    source: str = "predict"
+    role: str = "active"
+    context: Mapping[str, Scalar] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The truth about one prediction, as a caller reports it."""
+
+    prediction_id: str
+    outcome: Label
+    observed_at: Micros | None = None
+    value: float | None = None
+    revise: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One stored revision of an outcome: a row of the table ``outcomes``."""
+
+    prediction_id: str
+    revision: int
+    outcome: Label
+    value: float | None
+    observed_at: Micros | None
+    recorded_at: Micros
+
+
+class OutcomeStatus(StrEnum):
+    """What became of one reported outcome."""
+
+    MATCHED = "matched"
+    DUPLICATE = "duplicate"
+    REVISED = "revised"
+    PENDING = "pending"
+    UNKNOWN = "unknown"
+    CONFLICT = "conflict"
+    INVALID = "invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeResult:
+    """The answer to one reported outcome; ``detail`` says why it was not taken."""
+
+    prediction_id: str
+    status: OutcomeStatus
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The saved result of one check; ``body`` is what ``/drift`` or ``/performance`` answers."""
+
+    report_id: str
+    kind: str
+    model_name: str
+    model_version: str
+    checked_at: Micros
+    status: str
+    body: Json = field(default_factory=dict)
+
+
+def from_datetime(moment: datetime) -> Micros:
+    """Micros of an aware datetime."""
+    return Micros((moment - _EPOCH) // timedelta(microseconds=1))
+
+
+def to_rfc3339(moment: Micros) -> str:
+    """``2026-11-20T10:00:00.000000Z`` for a moment in Micros."""
+    return (_EPOCH + timedelta(microseconds=moment)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

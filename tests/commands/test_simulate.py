@@ -1,0 +1,74 @@
+"""`plumbline simulate` against a real service."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import ROOT, Service, serving
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, example_models: Path) -> Iterator[Service]:
+    """The example on a SQLite file of its own."""
+    with serving(tmp_path_factory.mktemp("simulate"), models=example_models) as running:
+        yield running
+
+
+def run(service: Service, models: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """One simulation against the service."""
+    command = [
+        sys.executable,
+        "-m",
+        "app",
+        "simulate",
+        "--url",
+        f"http://127.0.0.1:{service.port}",
+        "--models",
+        str(models),
+    ]
+    return subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_rows_and_outcomes_arrive(service: Service, example_models: Path) -> None:
+    """Every row is stored, every outcome finds its prediction, and the summary ends with the monitor's verdicts."""
+    done = run(service, example_models, "--rows", "300", "--batch", "10")
+
+    assert done.returncode == 0, done.stderr
+    assert "300 matched" in done.stdout
+    assert "rows refused         │ 0" in done.stdout
+    assert "accuracy" in done.stdout
+
+
+def test_a_simulated_shift_is_found(service: Service, example_models: Path) -> None:
+    """A shift of two standard deviations in one feature ends with a drift report that names it."""
+    options = (
+        "--rows",
+        "1000",
+        "--batch",
+        "50",
+        "--drift",
+        "shift",
+        "--amount",
+        "2",
+        "--feature",
+        "mean_texture",
+        "--from-row",
+        "0",
+    )
+    done = run(service, example_models, *options)
+
+    assert done.returncode == 0, done.stderr
+    assert "drift: mean_texture" in done.stdout
+
+
+def test_an_impossible_drift_is_one_line(service: Service, example_models: Path) -> None:
+    """Missing values in a model that takes none are refused in one line, with exit code 1."""
+    done = run(service, example_models, "--drift", "missing")
+
+    assert done.returncode == 1
+    assert done.stderr.strip() == "error: --drift missing: needs a nullable feature; nullable here: none"

@@ -1,0 +1,94 @@
+"""What every fault test does: load a service with numbered predictions, and compare acknowledgements with the store."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import itertools
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from benchmarks.driver import Load, drive, request_bytes
+
+CLIENTS = 64
+
+
+def predict_requests(models: Path) -> Callable[[str], bytes]:
+    """A maker of `/predict` requests: the example's first live row under a given id."""
+    with (models / "breast_cancer" / "1" / "live.csv").open(encoding="utf-8", newline="") as file:
+        row = next(csv.DictReader(file))
+    features = {name: float(value) for name, value in row.items() if name != "outcome"}
+    return lambda identity: request_bytes(
+        "/predict", json.dumps({"features": features, "prediction_id": identity}).encode()
+    )
+
+
+def numbered(prefix: str) -> Iterator[str]:
+    """Ids that never repeat within a test."""
+    return (f"{prefix}-{number}" for number in itertools.count())
+
+
+@dataclass(slots=True)
+class Run:
+    """What the clients saw; ``load`` is filled when the load has ended."""
+
+    notes: Path
+    load: Load = field(default_factory=Load)
+
+    @property
+    def acknowledged(self) -> list[str]:
+        """The ids that a client saw answered with 200."""
+        return self.notes.read_text(encoding="ascii").split()
+
+
+@asynccontextmanager
+async def under_load(port: int, models: Path, notes: Path) -> AsyncIterator[Run]:
+    """Keep 64 clients on a port while the block runs; ``notes`` is the file that takes acknowledged ids."""
+    run = Run(notes)
+    stop = asyncio.Event()
+    with notes.open("w", buffering=1, encoding="ascii") as acknowledged:
+        clients = asyncio.create_task(
+            drive(
+                port,
+                numbered("fault"),
+                predict_requests(models),
+                connections=CLIENTS,
+                seconds=300,
+                stop=stop,
+                acknowledged=acknowledged,
+            )
+        )
+        try:
+            yield run
+        finally:
+            stop.set()
+            run.load = await clients
+
+
+def stored_in_sqlite(file: Path) -> set[str]:
+    """The ids in a SQLite store that no process has open, once its file is found sound."""
+    with closing(sqlite3.connect(file)) as connection:
+        if (verdict := connection.execute("PRAGMA integrity_check").fetchone()[0]) != "ok":
+            raise AssertionError(f"{file}: {verdict}")
+        return {identity for (identity,) in connection.execute("SELECT prediction_id FROM predictions")}
+
+
+def ledger(metrics: str) -> tuple[float, float]:
+    """Rows accepted, and rows accounted for (stored, forwarded, failed, queued or spooled), from `/metrics`."""
+    accepted = accounted = 0.0
+    for family in text_string_to_metric_families(metrics):
+        for sample in family.samples:
+            match sample.name, sample.labels.get("state"):
+                case "ml_journal_rows_total", "accepted":
+                    accepted += sample.value
+                case "ml_journal_rows_total", "stored" | "forwarded":
+                    accounted += sample.value
+                case "ml_journal_failed_rows_total" | "ml_journal_queue_rows" | "ml_journal_spooled_rows", _:
+                    accounted += sample.value
+    return accepted, accounted

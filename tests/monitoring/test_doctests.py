@@ -1,0 +1,21 @@
+"""The examples in the docstrings of the monitoring room."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+
+from app import monitoring
+
+MODULES = sorted(module.name for module in pkgutil.iter_modules(monitoring.__path__))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples(name: str) -> None:
+    """Every example in a docstring gives the result that stands below it."""
+    module = importlib.import_module(f"app.monitoring.{name}")
+
+    assert doctest.testmod(module, optionflags=doctest.ELLIPSIS).failed == 0
