@@ -15,7 +15,9 @@ RUN useradd --system --uid 10001 --home-dir /data --create-home plumbline
 COPY --from=build /venv /venv
 WORKDIR /srv/plumbline
 COPY config.yaml ./
+COPY docs/playbook.md ./docs/
 COPY app ./app
+RUN python -m compileall -q app
 USER 10001
 VOLUME /data
 EXPOSE 8000

@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+EDITABLE := $(PIP) install --quiet --no-deps --no-build-isolation --editable .
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command "make lock"
 
@@ -14,7 +15,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 run: $(VENV)/runtime.stamp models/breast_cancer/1/bundle.yaml ## serve the example on 127.0.0.1:8000 (PLUMBLINE__SERVER__PORT)
-	@exec $(BIN)/python -m app serve
+	@exec $(BIN)/plumbline serve
 
 test: $(VENV)/dev.stamp examples ## run the whole suite, fault tests included
 	$(BIN)/python -m pytest -n auto -m "not fault"
@@ -36,7 +37,7 @@ bench: $(VENV)/dev.stamp models/breast_cancer/1/bundle.yaml ## measure the servi
 examples: models/breast_cancer/1/bundle.yaml models/flights/1/bundle.yaml ## build both example bundles
 
 lock: $(VENV)/dev.stamp ## resolve the dependencies again and rewrite both lock files
-	$(COMPILE) pyproject.toml -o requirements.lock
+	$(COMPILE) --extra build pyproject.toml -o requirements.lock
 	$(COMPILE) --all-extras -c requirements.lock pyproject.toml -o requirements-dev.lock
 
 clean: ## remove the environment and all caches; bundles and databases stay
@@ -57,8 +58,10 @@ $(BIN)/python:
 # The development lock holds every pin of the runtime lock, so one environment serves both.
 $(VENV)/runtime.stamp: requirements.lock | $(BIN)/python
 	$(PIP) install --quiet --require-hashes -r $<
+	$(EDITABLE)
 	@touch $@
 
 $(VENV)/dev.stamp: requirements-dev.lock | $(BIN)/python
 	$(PIP) install --quiet --require-hashes -r $<
+	$(EDITABLE)
 	@touch $@ $(VENV)/runtime.stamp

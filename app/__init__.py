@@ -1,0 +1,1 @@
+"""Plumbline: serve a model, and know when it stops being true."""

@@ -1,13 +1,11 @@
-"""Make a bundle of a fitted model: infer its schema, keep a reference, pin every file, and prove that it loads again."""
+"""Make a bundle of a fitted model: infer its schema, keep a reference, pin every file, prove that it loads again."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +16,12 @@ from numpy.typing import NDArray
 from app.errors import BundleError
 from app.monitoring.performance import metrics
 from app.monitoring.reference import encode, encode_labels, encode_probabilities, profile, save_reference
-from app.serving.agreement import Layout, choose_layout
-from app.serving.bundle import libraries, load_model, read_bundle
-from app.serving.estimator import Estimator
-from app.serving.fitted import Format, dump_model, feature_names, schema_of
-from app.serving.infer import dtypes_of, infer_features, rows_of, widen
-from app.serving.manifest import BUNDLE_FORMAT, MANIFEST, PROFILE, FeatureEntry, Manifest, check_name
-from app.types import Feature, Json, Label, Micros, ModelSchema, Row, Scalar, Task, from_datetime, to_rfc3339
+from app.serving.agreement import Proved, prove
+from app.serving.bundle import libraries, read_bundle
+from app.serving.fitted import Format, feature_names, schema_of
+from app.serving.infer import infer_features, widen
+from app.serving.manifest import MANIFEST, PROFILE, check_name, make_manifest
+from app.types import Feature, Label, Micros, ModelSchema, Task, from_datetime, to_rfc3339
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,14 +49,14 @@ def build_bundle(
     replace: bool = False,
     now: Micros | None = None,
 ) -> Path:
-    """
-    Write ``models/<name>/<version>/``, whole or not at all, and give its path.
+    """Write ``models/<name>/<version>/``, whole or not at all, and give its path.
 
     Args:
+        name, version: what the bundle is called, under the folder ``models``.
         model: a fitted scikit-learn classifier or regressor; it is not changed.
-        data: what it was fitted on: its feature columns and the target.
-        holdout: rows it was not fitted on, the reference that drift and performance are judged against. Without them the
-            reference is ``data``, marked in-sample, and verdicts are withheld.
+        data: what it was fitted on: its feature columns, and the column ``target`` with the truth.
+        holdout: rows it was not fitted on, the reference that drift and performance are judged against. Without them
+            the reference is ``data``, marked in-sample, and verdicts are withheld.
         positive: the class that counts as positive; by default the second of two.
         threshold: probability of ``positive`` from which it is predicted, instead of the model's own rule.
         time: the column with the rows' times, dates or seconds since 1970; the reference is put in its order.
@@ -79,13 +76,22 @@ def build_bundle(
     names, sample = _chosen(model, data, holdout, target, time)
     listed = _ordered(features, names) if features else widen(infer_features(data[names]), sample)
     schema = schema_of(model, name, version, listed, positive, threshold)
-    served = _prove(model, schema, sample[names], dtypes_of(listed, data[names]), format, trusted_types)
+    proved = prove(model, schema, frame=sample[names], fitted_on=data[names], file=format, trust=trusted_types)
     in_sample, moment = holdout is None, now or from_datetime(datetime.now(UTC))
     with _staged(folder) as staged:
-        for file, content in {f"model.{format}": served.stored, **(attachments or {})}.items():
+        for file, content in {f"model.{format}": proved.stored, **(attachments or {})}.items():
             (staged / file).write_bytes(content)
-        _write_reference(staged, served, sample[target], _times(sample, time), in_sample, moment)
-        _write_manifest(staged, served, format, moment)
+        _write_reference(staged, proved, sample[target], _times(sample, time), in_sample, moment)
+        manifest = make_manifest(
+            proved.schema,
+            staged,
+            file=format,
+            layout=proved.layout,
+            dtypes=proved.dtypes,
+            libraries=libraries(),
+            created_at=to_rfc3339(moment),
+        )
+        (staged / MANIFEST).write_text(manifest.to_yaml(), encoding="utf-8")
         read_bundle(staged, allow_pickle=format == "joblib", trusted_types=trusted_types)
     return folder
 
@@ -93,8 +99,7 @@ def build_bundle(
 def infer_schema(
     model: Any, *, data: pd.DataFrame, target: str, holdout: pd.DataFrame | None = None, time: str | None = None
 ) -> tuple[Feature, ...]:
-    """
-    The features that :func:`build_bundle` would infer, ``nullable`` wherever a value is missing.
+    """Infer the features as :func:`build_bundle` does, ``nullable`` wherever a value is missing.
 
     Raises:
         BundleError: columns are missing, or are nothing that a model takes.
@@ -103,54 +108,18 @@ def infer_schema(
     return widen(infer_features(data[names]), sample)
 
 
-def entries(features: Sequence[Feature]) -> list[Json]:
-    """Features in the form of ``bundle.yaml``."""
-    return [FeatureEntry.of(feature).model_dump(mode="json", exclude_defaults=True) for feature in features]
-
-
-@dataclass(frozen=True, slots=True)
-class _Served:
-    """A model as it will be served, proved to answer as its maker's."""
-
-    schema: ModelSchema
-    stored: bytes
-    layout: Layout
-    dtypes: Mapping[str, str]
-    rows: Sequence[Row]
-    estimator: Estimator
-
-
-def _prove(
-    model: Any,
-    schema: ModelSchema,
-    frame: pd.DataFrame,
-    dtypes: Mapping[str, str],
-    format: Format,
-    trusted_types: Sequence[str],  # noqa: A002
-) -> _Served:
-    stored = dump_model(model, format)
-
-    def load() -> Any:
-        return load_model(stored, format=format, trusted_types=trusted_types, what=f"model.{format}")
-
-    rows = rows_of(schema.features, frame)
-    layout = choose_layout(model, load, schema, frame, rows, dtypes)
-    estimator = Estimator(load(), schema, layout=layout, dtypes=dtypes)
-    schema = replace(schema, features=_nullable(estimator, rows))
-    return _Served(schema, stored, layout, dtypes if layout == "dataframe" else {}, rows, estimator)
-
-
 def _chosen(
     model: Any, data: pd.DataFrame, holdout: pd.DataFrame | None, target: str, time: str | None
 ) -> tuple[list[str], pd.DataFrame]:
-    """The names of the model's features, and the reference's rows in time order: all, or of many an even sample."""
+    """Find the names of the model's features, and the reference's rows in time order: of many, an even sample."""
     _check_columns(data, [target])
     names = feature_names(model, data, without=(target, time))
     frame = data if holdout is None else holdout
     _check_columns(frame, [*names, target, *([time] if time else [])])
-    ordered = frame.sort_values(time, kind="stable") if time else frame
-    positions = np.linspace(0, len(frame) - 1, min(len(frame), REFERENCE_ROWS)).round().astype(np.int64)
-    return names, ordered.iloc[positions]
+    times = _times(frame, time)
+    order = np.arange(len(frame)) if times is None else times.argsort(kind="stable")
+    kept = np.linspace(0, len(frame) - 1, min(len(frame), REFERENCE_ROWS)).round().astype(np.int64)
+    return names, frame.iloc[order[kept]]
 
 
 def _ordered(features: Sequence[Feature], names: Sequence[str]) -> tuple[Feature, ...]:
@@ -160,28 +129,6 @@ def _ordered(features: Sequence[Feature], names: Sequence[str]) -> tuple[Feature
     return tuple(by_name[name] for name in names)
 
 
-def _nullable(estimator: Estimator, rows: Sequence[Row]) -> tuple[Feature, ...]:
-    """The features, ``nullable`` where values are missing and the model takes a missing one (it is asked with one)."""
-    features = estimator.schema.features
-    row = next((row for row in rows if None not in row), rows[0])
-    return tuple(
-        replace(feature, nullable=feature.nullable and _takes(estimator, [*row[:position], None, *row[position + 1 :]]))
-        for position, feature in enumerate(features)
-    )
-
-
-def _takes(estimator: Estimator, row: list[Scalar]) -> bool:
-    import warnings
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            estimator.predict([row])
-    except Exception:  # noqa: BLE001 - a model can raise anything, and that is the answer
-        return False
-    return True
-
-
 def _check_columns(frame: pd.DataFrame, names: Sequence[str]) -> None:
     if not len(frame):
         raise BundleError("the data has no rows")
@@ -189,12 +136,12 @@ def _check_columns(frame: pd.DataFrame, names: Sequence[str]) -> None:
         raise BundleError(f"the data has no column {', '.join(absent)}; it has {', '.join(map(str, frame.columns))}")
 
 
-def _times(sample: pd.DataFrame, time: str | None) -> NDArray[np.int64] | None:
+def _times(frame: pd.DataFrame, time: str | None) -> NDArray[np.int64] | None:
     if time is None:
         return None
     import pandas as pd
 
-    column = sample[time]
+    column = frame[time]
     try:
         seconds = pd.api.types.is_numeric_dtype(column)
         moments = pd.to_datetime(column, unit="s", utc=True) if seconds else pd.to_datetime(column, utc=True)
@@ -202,14 +149,14 @@ def _times(sample: pd.DataFrame, time: str | None) -> NDArray[np.int64] | None:
         raise BundleError(f"column {time}: holds no times ({error})") from None
     if moments.isna().any():
         raise BundleError(f"column {time}: lacks the times of some rows")
-    return moments.dt.as_unit("us").astype(np.int64).to_numpy()
+    return np.asarray(moments.dt.as_unit("us").astype(np.int64), dtype=np.int64)
 
 
 def _write_reference(
-    folder: Path, served: _Served, target: pd.Series[Any], times: NDArray[np.int64] | None, in_sample: bool, now: Micros
+    folder: Path, proved: Proved, target: pd.Series[Any], times: NDArray[np.int64] | None, in_sample: bool, now: Micros
 ) -> None:
-    schema = served.schema
-    columns, answers = encode(schema, served.rows), served.estimator.predict(served.rows)
+    schema = proved.schema
+    columns, answers = encode(schema, proved.rows), proved.estimator.predict(proved.rows)
     predictions = encode_labels(schema, [answer.prediction for answer in answers])
     probabilities = encode_probabilities(schema, [answer.probabilities for answer in answers])
     outcomes = _outcomes(schema, target)
@@ -224,7 +171,7 @@ def _write_reference(
 
 
 def _outcomes(schema: ModelSchema, target: pd.Series[Any]) -> NDArray[Any]:
-    """The target as encoded outcomes; every one that is there must be an answer that the model can give."""
+    """Encode the target as outcomes; every one that is there must be an answer that the model can give."""
     missing = target.isna().to_numpy()
     labels = [None if absent else label for label, absent in zip(target.astype(object), missing, strict=True)]
     outcomes = encode_labels(schema, labels)
@@ -235,33 +182,9 @@ def _outcomes(schema: ModelSchema, target: pd.Series[Any]) -> NDArray[Any]:
     return outcomes
 
 
-def _write_manifest(folder: Path, served: _Served, format: Format, now: Micros) -> None:  # noqa: A002
-    schema = served.schema
-    manifest = Manifest.model_validate(
-        {
-            "bundle_format": BUNDLE_FORMAT,
-            "name": schema.name,
-            "version": schema.version,
-            "task": schema.task,
-            "created_at": to_rfc3339(now),
-            "format": format,
-            "model_file": f"model.{format}",
-            "input": served.layout,
-            "features": entries(schema.features),
-            "dtypes": served.dtypes,
-            "classes": schema.classes,
-            "positive_class": schema.positive,
-            "threshold": schema.threshold,
-            "libraries": libraries(),
-            "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())},
-        }
-    )
-    (folder / MANIFEST).write_text(manifest.to_yaml(), encoding="utf-8")
-
-
 @contextmanager
 def _staged(folder: Path) -> Iterator[Path]:
-    """A folder to fill, which takes its place under ``folder`` when all has gone well."""
+    """Give a folder to fill, which takes the place of ``folder`` when all has gone well."""
     name = folder.parent
     name.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".making-", dir=name) as making:

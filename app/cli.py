@@ -17,7 +17,13 @@ from app.errors import PlumblineError
 
 def build_cli() -> typer.Typer:
     """The commands, put together."""
-    cli = typer.Typer(name="plumbline", help="Serve a model, and know when it stops being true.", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+    cli = typer.Typer(
+        name="plumbline",
+        help="Serve a model, and know when it stops being true.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+    )
     for command in (serve, bundle, check, simulate, migrate, keys):
         cli.command()(command)
     return cli

@@ -14,7 +14,7 @@ from pydantic_core import CoreSchema, core_schema
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 """Seconds in each unit that a duration may be written in."""
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|w)")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -81,7 +81,7 @@ class Serving(Section):
     active: str = Field(
         "breast_cancer",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}(/[A-Za-z0-9][A-Za-z0-9._-]{0,63})?$",
-        description="Model to serve, `name` (its highest version) or `name/version`; a version activated over HTTP beats it.",
+        description="Model to serve, `name` (its highest version) or `name/version`; one activated over HTTP beats it.",
     )
     max_batch_rows: int = Field(512, ge=1, le=65536, description="Most rows in one call of the model.")
     max_queue_rows: int = Field(20_000, ge=1, description="Most rows waiting for the model or the store; then 503.")
@@ -215,7 +215,9 @@ class Auth(Section):
     """Who may call."""
 
     keys: tuple[Key, ...] = Field(
-        (), strict=False, description="API keys; none: loopback only, and every caller may do everything."
+        (),
+        strict=False,
+        description="API keys; none: loopback only, and every caller may do everything. `/metrics` stays open until a key has its scope.",
     )
 
 
@@ -241,7 +243,7 @@ class Config(Section):
     def _no_open_door(self) -> Config:
         if self.server.host not in _LOOPBACK and not self.auth.keys:
             raise ValueError(
-                f"server.host {self.server.host} is reachable from other machines, and auth.keys is empty: "
+                f"server.host: {self.server.host} is reachable from other machines, and auth.keys is empty: "
                 "add a key (plumbline keys) or listen on 127.0.0.1"
             )
         return self

@@ -1,12 +1,15 @@
-"""Read the configuration: a YAML file, overridden by ``PLUMBLINE__SECTION__KEY``; every error at once, with its line."""
+"""Read the configuration: a YAML file, overridden by ``PLUMBLINE__SECTION__KEY``.
+
+All errors at once, with their lines.
+"""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, SecretStr, ValidationError
@@ -15,6 +18,9 @@ from app.config import Config, Duration
 from app.errors import ConfigError
 
 PREFIX = "PLUMBLINE__"
+_SECRET = re.compile(r"(://[^/@:]*:).+(?=@)|([?&](?:ssl)?password=)[^&]+")
+"""The password of a URL, before its host or among its parameters."""
+_NAMED = re.compile(r"([a-z_]+(?:\.[a-z_]+)*): ")
 Where = dict[tuple[str | int, ...], str]
 """Path of a key -> where it was written: ``config.yaml:12`` or the name of a variable."""
 
@@ -34,8 +40,14 @@ def load_config(file: Path | None, environ: Mapping[str, str]) -> Config:
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        lines = [_explain(item["loc"], item["type"], item["msg"], where, file) for item in error.errors()]
-        raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+        found: dict[str, list[str]] = {}
+        items = error.errors()
+        for item in items:
+            if any(item["loc"] == other["loc"][: len(item["loc"])] for other in items if other["loc"] != item["loc"]):
+                continue  # a list is too short only because its wrong items were left out
+            place, text = _explain(item["loc"], item["type"], item["msg"], where, file)
+            found.setdefault(place, []).append(text)
+        raise ConfigError("\n".join(f"{place}: {', or '.join(texts)}" for place, texts in found.items())) from None
 
 
 def effective(config: Config) -> dict[str, Any]:
@@ -57,8 +69,7 @@ def _plain(value: Any) -> Any:
 
 
 def _mask(url: str) -> str:
-    password = urlsplit(url).password
-    return url.replace(f":{password}@", ":***@") if password else url
+    return _SECRET.sub(lambda found: f"{found[1] or found[2]}***", url)
 
 
 def _read_file(file: Path) -> tuple[dict[str, Any], Where]:
@@ -79,7 +90,10 @@ def _read_file(file: Path) -> tuple[dict[str, Any], Where]:
         raise ConfigError(f"{file}:1: expected sections such as `server:`")
     where: Where = {}
     problems: list[str] = []
-    data = _build(node, (), file, where, problems)
+    try:
+        data = _build(node, (), file, where, problems)
+    except RecursionError:
+        raise ConfigError(f"{file}: an alias refers to what it stands in") from None
     if problems:
         raise ConfigError("\n".join(problems))
     return dict(data), where
@@ -91,27 +105,33 @@ def _build(node: yaml.Node, path: tuple[str | int, ...], file: Path, where: Wher
     if isinstance(node, yaml.MappingNode):
         built: dict[str, Any] = {}
         for key_node, value_node in node.value:
+            place = f"{file}:{key_node.start_mark.line + 1}"
+            if not isinstance(key_node, yaml.ScalarNode):
+                problems.append(f"{place}: a key is one word")
+                continue
             key = str(key_node.value)
             if key in built:
-                problems.append(
-                    f"{file}:{key_node.start_mark.line + 1}: {'.'.join(map(str, (*path, key)))}: is written twice"
-                )
+                problems.append(f"{place}: {'.'.join(map(str, (*path, key)))}: is written twice")
             built[key] = _build(value_node, (*path, key), file, where, problems)
-            where[*path, key] = f"{file}:{key_node.start_mark.line + 1}"
+            where[*path, key] = place
         return built
     if isinstance(node, yaml.SequenceNode):
         return [_build(item, (*path, index), file, where, problems) for index, item in enumerate(node.value)]
-    return _scalar(node)
+    try:
+        return _scalar(node)
+    except yaml.constructor.ConstructorError as error:
+        problems.append(f"{where[path]}: {'.'.join(map(str, path))}: {error.problem}")
+    return None
 
 
 def _scalar(node: yaml.Node) -> Any:
     loader = yaml.SafeLoader("")
     try:
-        value = loader.construct_object(node, deep=True)  # type: ignore[no-untyped-call]  # PyYAML's stubs leave it untyped
+        value = loader.construct_object(node, deep=True)
     except ValueError:
         value = node.value
     finally:
-        loader.dispose()  # type: ignore[no-untyped-call]  # as above
+        loader.dispose()
     return value
 
 
@@ -137,22 +157,25 @@ def _from_text(text: str) -> Any:
         return text
 
 
-def _explain(loc: tuple[str | int, ...], kind: str, message: str, where: Where, file: Path | None) -> str:
+def _explain(loc: tuple[str | int, ...], kind: str, message: str, where: Where, file: Path | None) -> tuple[str, str]:
+    """Where a finding is (``config.yaml:12: server.port``), and what it is."""
+    text = message.removeprefix("Value error, ")
+    if kind == "value_error" and (named := _NAMED.match(text)):  # the finding of a whole section names its key
+        loc, text = (*loc, *named[1].split(".")), text[named.end() :]
+    if kind == "extra_forbidden":
+        nearest = difflib.get_close_matches(str(loc[-1]), list(_siblings(loc)), n=1)
+        text = "unknown key" + (f"; did you mean {nearest[0]}?" if nearest else "")
     place = next(
         (where[loc[:end]] for end in range(len(loc), 0, -1) if loc[:end] in where), str(file or "configuration")
     )
     key = ".".join(str(part) for part in loc if not str(part).startswith(("literal", "function-")))
-    text = message.removeprefix("Value error, ")
-    if kind == "extra_forbidden":
-        nearest = difflib.get_close_matches(str(loc[-1]), list(_siblings(loc)), n=1)
-        text = "unknown key" + (f"; did you mean {nearest[0]}?" if nearest else "")
-    return f"{place}: {key}: {text}" if key else f"{place}: {text}"
+    return (f"{place}: {key}" if key else place), text
 
 
 def _siblings(loc: tuple[str | int, ...]) -> Iterator[str]:
     model: Any = Config
     for part in loc[:-1]:
-        field = model.model_fields.get(part) if isinstance(model, type) and issubclass(model, BaseModel) else None
+        field = model.model_fields.get(str(part)) if isinstance(model, type) and issubclass(model, BaseModel) else None
         model = field.annotation if field else None
     if isinstance(model, type) and issubclass(model, BaseModel):
         yield from model.model_fields

@@ -130,6 +130,9 @@ class Unavailable(RequestError):
 
 
 class DeadlineExceeded(RequestError):
-    """The answer took longer than ``server.deadline``; whether the row was stored is unknown, repeating the id is safe."""
+    """The answer took longer than ``server.deadline``.
+
+    Whether the row was stored is unknown, repeating the id is safe.
+    """
 
     status = 504

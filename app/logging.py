@@ -1,4 +1,7 @@
-"""Structured logs: one JSON line an event on standard output, readable text on a terminal. Feature values are never logged."""
+"""Structured logs: one JSON line an event on standard output, readable text on a terminal.
+
+Feature values are never logged.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import sys
 
 import orjson
 import structlog
-from structlog.typing import EventDict, WrappedLogger
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 
 def configure_logging(*, level: int = logging.INFO, json: bool | None = None) -> None:
@@ -17,7 +20,7 @@ def configure_logging(*, level: int = logging.INFO, json: bool | None = None) ->
         json: JSON lines or readable text; by default text on a terminal only.
     """
     as_json = not sys.stdout.isatty() if json is None else json
-    shared = [
+    shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -25,7 +28,7 @@ def configure_logging(*, level: int = logging.INFO, json: bool | None = None) ->
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
         structlog.processors.format_exc_info,
     ]
-    last: structlog.typing.Processor = _render_json if as_json else structlog.dev.ConsoleRenderer()
+    last: Processor = _render_json if as_json else structlog.dev.ConsoleRenderer()
     handler = logging.StreamHandler(sys.stdout)
     remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[remove, last]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -11,6 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 import structlog
 from fastapi import FastAPI
 
+from app.alerting.evaluation import evaluate
+from app.alerting.exported import FiringAlerts
 from app.api.application import build_api
 from app.api.security import Keyring
 from app.api.services import Services
@@ -23,13 +25,14 @@ from app.monitoring.scheduler import Scheduler
 from app.monitoring.worker import Worker
 from app.serving.predictor import Predictor
 from app.serving.registry import Registry
+from app.store import alerts as stored_alerts
 from app.store import reports as stored_reports
-from app.store.engine import Database, check_reachable, open_database
+from app.store.engine import Connection, Database, check_reachable, open_database
 from app.store.housekeeping import clean
 from app.store.journal import Journal
 from app.store.migrate import upgrade
 from app.store.models import remember
-from app.store.predictions import find
+from app.store.predictions import Stored, find
 from app.store.readers import Readers
 from app.types import Micros, Report
 
@@ -55,12 +58,18 @@ def create_app(config: Config) -> FastAPI:
     worker = Worker(config.store.url.get_secret_value())
     latest = LatestReports(active.schema, config.performance.window.hours)
     series.register(latest)
+    alerts = FiringAlerts(active.schema)
+    series.register(alerts)
 
     def watched(model_version: str | None = None) -> Watched:
         model = registry.get(model_version)
         return Watched(model.schema, model.bundle.folder)
 
-    monitor = Monitor(config, watched, readers, journal, worker, lambda connection, report: None, check_durations(series))
+    def after_report(connection: Connection, report: Report) -> None:
+        task = registry.get(report.model_version).schema.task
+        evaluate(connection, report, task=task, retrain_share=config.drift.retrain_share)
+
+    monitor = Monitor(config, watched, readers, journal, worker, after_report, check_durations(series))
     cleaning = partial(clean, journal, retention_s=config.store.retention, hold_s=config.outcomes.hold_for, now=_now)
     tick_s = min(max(min(config.drift.every, config.performance.every) / 6, 0.5), 10.0)
     scheduler = Scheduler(journal, (monitor.run_due, cleaning), tick_s=tick_s)
@@ -69,17 +78,20 @@ def create_app(config: Config) -> FastAPI:
     async def check_now(model_version: str) -> list[Report]:
         return await monitor.run(watched=watched(model_version))
 
+    async def find_stored(ids: Sequence[str]) -> dict[str, Stored]:
+        return await readers.run(find, ids)
+
     services = Services(
         config=config,
         registry=registry,
-        predictor=Predictor(journal, partial(readers.run, find)),
+        predictor=Predictor(journal, find_stored),
         journal=journal,
         readers=readers,
         metrics=serving,
         series=series,
         keyring=Keyring(config.auth.keys),
         check_now=check_now,
-        refresh=_Refresh(readers, latest),
+        refresh=_Refresh(readers, latest, alerts),
         monitor_alive=lambda: scheduler.alive,
     )
 
@@ -107,26 +119,30 @@ def _open_store(url: str) -> Database:
     upgrade(database.writer)
     if database.corruptible:
         structlog.get_logger("store").warning(
-            "old_sqlite", version=".".join(map(str, database.sqlite_version or ())), advice="install the pysqlite3 wheel: SQLite 3.51.3 mends a bug"
+            "old_sqlite",
+            version=".".join(map(str, database.sqlite_version or ())),
+            advice="install the pysqlite3 wheel: SQLite 3.51.3 mends a bug",
         )
     return database
 
 
 class _Refresh:
-    """Brings the exported reports up to date; while the store is away, the last known ones stay."""
+    """Brings the exported reports and alerts up to date; while the store is away, the last known ones stay."""
 
-    def __init__(self, readers: Readers, latest: LatestReports) -> None:
+    def __init__(self, readers: Readers, latest: LatestReports, alerts: FiringAlerts) -> None:
         self._readers = readers
         self._latest = latest
+        self._alerts = alerts
         self._read_at = float("-inf")
 
     async def __call__(self) -> None:
-        """Read the latest reports, unless they were read a moment ago."""
+        """Read the latest reports and alerts, unless they were read a moment ago."""
         if time.monotonic() - self._read_at < REFRESH_S:
             return
         self._read_at = time.monotonic()
         with suppress(Unavailable):
             self._latest.reports = await self._readers.run(stored_reports.latest_of_each, *self._latest.version)
+            self._alerts.firing = await self._readers.run(stored_alerts.firing, *self._latest.version)
 
 
 def _now() -> Micros:

@@ -1,11 +1,13 @@
 """Every Prometheus series, on a registry that is passed in.
 
-Labels come from fixed sets only, never from a client's text, and series exist from the start, so that a rule can tell zero from absent.
+Labels come from fixed sets only, never from a client's text, and series exist from the start, so that a rule can tell
+zero from absent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from threading import Lock
 
 from prometheus_client import (
     CollectorRegistry,
@@ -17,6 +19,8 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from app.types import ModelSchema, OutcomeStatus
 
@@ -28,33 +32,49 @@ STATUSES = ("ok", "replayed", "refused", "failed")
 """What became of a row: answered, answered again, refused with a 4xx, failed with a 5xx."""
 
 
-class JournalMetrics:
-    """The ledger: accepted = stored + forwarded + failed + waiting + spooled, at any moment."""
+class JournalMetrics(Collector):
+    """The ledger: accepted = stored + forwarded + failed + waiting + spooled, at any moment and so in every scrape."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        rows = Counter("ml_journal_rows", "Rows by state of the ledger", ["state"], registry=registry)
-        self._accepted, self._stored, _, _ = (
-            rows.labels(state) for state in ("accepted", "stored", "forwarded", "conflict")
-        )
-        failed = Counter(
-            "ml_journal_failed_rows", "Accepted rows that were answered with an error", ["reason"], registry=registry
-        )
-        self._failed = {reason: failed.labels(reason) for reason in FAILURES}
-        self._queue = Gauge("ml_journal_queue_rows", "Accepted rows that are not yet stored", registry=registry)
-        Gauge("ml_journal_spooled_rows", "Rows in the local spool", registry=registry).set(0)
+        self._lock = Lock()
+        self._rows = dict.fromkeys(("accepted", "stored", "forwarded", "conflict"), 0)
+        self._failed = dict.fromkeys(FAILURES, 0)
+        self._queued = 0
         self.commit_seconds = Histogram(
             "ml_journal_commit_seconds", "Time of one group commit", buckets=LATENCY_BUCKETS, registry=registry
         )
+        registry.register(self)
 
     def accept(self, rows: int) -> None:
         """The journal has taken rows."""
-        self._accepted.inc(rows)
-        self._queue.inc(rows)
+        with self._lock:
+            self._rows["accepted"] += rows
+            self._queued += rows
 
     def settle(self, rows: int, *, failure: str | None) -> None:
         """Rows were stored, or failed for a reason out of :data:`FAILURES`."""
-        (self._failed[failure] if failure else self._stored).inc(rows)
-        self._queue.dec(rows)
+        with self._lock:
+            if failure:
+                self._failed[failure] += rows
+            else:
+                self._rows["stored"] += rows
+            self._queued -= rows
+
+    def collect(self) -> Iterator[Metric]:
+        """The ledger as it stands; called from the scrape's thread."""
+        with self._lock:
+            states, reasons, queued = dict(self._rows), dict(self._failed), self._queued
+        rows = CounterMetricFamily("ml_journal_rows", "Rows by state of the ledger", labels=["state"])
+        for state, count in states.items():
+            rows.add_metric([state], count)
+        failed = CounterMetricFamily(
+            "ml_journal_failed_rows", "Accepted rows that were answered with an error", labels=["reason"]
+        )
+        for reason, count in reasons.items():
+            failed.add_metric([reason], count)
+        yield from (rows, failed)
+        yield GaugeMetricFamily("ml_journal_queue_rows", "Accepted rows that are not yet stored", queued)
+        yield GaugeMetricFamily("ml_journal_spooled_rows", "Rows in the local spool", 0)
 
 
 class ServingMetrics:
@@ -99,7 +119,7 @@ class ModelMetrics:
 
 def new_registry() -> CollectorRegistry:
     """A registry with the figures of the process."""
-    disable_created_metrics()
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # the library leaves it untyped
     registry = CollectorRegistry(auto_describe=True)
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)

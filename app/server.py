@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,6 +54,12 @@ class PatientProtocol(HttpToolsProtocol):
             self._expect()
         super().data_received(data)
 
+    def on_message_begin(self) -> None:
+        """Start the clock for a request that came in one packet with the end of another."""
+        if self._receiving is None:
+            self._expect()
+        super().on_message_begin()
+
     def on_message_complete(self) -> None:
         """The request is here: stop the clock."""
         self._stop_clock()
@@ -93,9 +100,7 @@ def serve(app: FastAPI, settings: ServerSettings) -> None:
         server_header=False,
         date_header=False,
         backlog=BACKLOG,
-        timeout_graceful_shutdown=round(settings.drain_timeout),
+        timeout_graceful_shutdown=math.ceil(settings.drain_timeout),
         timeout_keep_alive=75,
     )
     PlumblineServer(config).run()
-
-

@@ -55,7 +55,8 @@ class Feature:
     """One input of the model.
 
     Attributes:
-        categories: the known values of a categorical feature (text, or integers for coded ones); others are monitored, not refused.
+        categories: the known values of a categorical feature (text, or integers for coded ones); others are
+            monitored, not refused.
         low, high: the bounds seen in the reference; values outside them are monitored, not refused.
         nullable: whether the model takes a missing value; null is refused where it does not.
     """

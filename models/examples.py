@@ -1,6 +1,7 @@
 """Build the example bundles: ``python models/examples.py breast_cancer|flights|all [--models DIR]``.
 
-Each has three parts of real data: rows to fit on, a holdout as its reference, and rows for live traffic that neither has seen.
+Each has three parts of real data: rows to fit on, a holdout as its reference, and rows for live traffic that neither
+has seen.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def breast_cancer(models: Path) -> Path:
 
 
 def flights(models: Path) -> Path:
-    """Does a flight that leaves New York arrive more than 15 minutes late? Known at departure, with the airport's weather."""
+    """Does a flight from New York arrive more than 15 minutes late? Asked at departure, with the airport's weather."""
     from sklearn.compose import make_column_transformer
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.pipeline import make_pipeline

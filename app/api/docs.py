@@ -1,4 +1,7 @@
-"""``/docs`` and ``/openapi.json``: generated from the loaded model's own schema, with a working example; no network needed."""
+"""``/docs`` and ``/openapi.json``: generated from the loaded model's own schema, with a working example.
+
+No network needed.
+"""
 
 from __future__ import annotations
 
@@ -54,10 +57,12 @@ def mount_assets(app: FastAPI) -> None:
 def describe(app: FastAPI) -> Json:
     """The whole description; ``/predict`` in the terms of the active model."""
     services: Services = app.state.services
-    described = get_openapi(title=app.title, version="1", routes=app.routes, description="Serve a model, and know when it stops being true.")
+    described = get_openapi(
+        title=app.title, version="1", routes=app.routes, description="Serve a model, and know when it stops being true."
+    )
     model = services.registry.active
     described["paths"]["/predict"] = {"post": _predict(model)}
-    described["paths"]["/outcome"] = {"post": _outcome(described)}
+    described["paths"]["/outcome"] = {"post": _outcome(described, model)}
     return described
 
 
@@ -74,29 +79,53 @@ def _predict(model: Model) -> Json:
         model.validator.json_schemas(),
         {"one": {"features": example}, "many": {"instances": [example]}},
         {"prediction_id": "018bcfe5-6800-7000-8000-000000000000", **name, **label},
-        [{"name": "model_version", "in": "query", "required": False, "schema": {"type": "string"}, "description": "A loaded version"}],
+        [
+            {
+                "name": "model_version",
+                "in": "query",
+                "required": False,
+                "schema": {"type": "string"},
+                "description": "A loaded version",
+            }
+        ],
     )
 
 
-def _outcome(described: Json) -> Json:
-    _, definitions = models_json_schema([(OutcomeBody, "validation"), (OutcomesBody, "validation")], ref_template="#/components/schemas/{model}")
+def _outcome(described: Json, model: Model) -> Json:
+    _, definitions = models_json_schema(
+        [(OutcomeBody, "validation"), (OutcomesBody, "validation")], ref_template="#/components/schemas/{model}"
+    )
     described.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
-    references: list[Json] = [{"$ref": f"#/components/schemas/{model.__name__}"} for model in (OutcomeBody, OutcomesBody)]
-    one = {"prediction_id": "order-7781", "outcome": 1, "observed_at": "2026-11-20T10:00:00Z"}
-    examples = {"one": one, "many": {"outcomes": [one]}}
-    return _operation("Report the truth", "outcome", references, examples, {"prediction_id": "order-7781", "status": "matched"}, [])
+    references: list[Json] = [
+        {"$ref": f"#/components/schemas/{model.__name__}"} for model in (OutcomeBody, OutcomesBody)
+    ]
+    truth = model.schema.classes[0] if model.schema.classes else 1.0
+    one = {"prediction_id": "order-7781", "outcome": truth, "observed_at": "2026-11-20T10:00:00Z"}
+    examples: dict[str, Json] = {"one": one, "many": {"outcomes": [one]}}
+    return _operation(
+        "Report the truth", "outcome", references, examples, {"prediction_id": "order-7781", "status": "matched"}, []
+    )
 
 
-def _operation(summary: str, tag: str, schemas: list[Json], examples: dict[str, Json], answer: Json, parameters: list[Json]) -> Json:
+def _operation(
+    summary: str, tag: str, schemas: list[Json], examples: dict[str, Json], answer: Json, parameters: list[Json]
+) -> Json:
     body = {"schema": {"oneOf": schemas}, "examples": {name: {"value": value} for name, value in examples.items()}}
-    errors = {status: {"description": text, "content": {"application/json": {"schema": {"type": "object"}}}} for status, text in ERRORS.items()}
+    errors = {
+        status: {"description": text, "content": {"application/json": {"schema": {"type": "object"}}}}
+        for status, text in ERRORS.items()
+    }
     return {
         "summary": summary,
         "tags": [tag],
         "operationId": tag,
         "parameters": parameters,
         "requestBody": {"required": True, "content": {"application/json": body}},
-        "responses": {"200": {"description": "Stored, and answered", "content": {"application/json": {"schema": {"type": "object"}, "example": answer}}}, **errors},
+        "responses": {
+            "200": {
+                "description": "Stored, and answered",
+                "content": {"application/json": {"schema": {"type": "object"}, "example": answer}},
+            },
+            **errors,
+        },
     }
-
-

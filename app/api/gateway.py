@@ -19,7 +19,11 @@ from app.api.wire import internal_error
 from app.ids import new_id
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-SECURITY_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"), (b"x-frame-options", b"DENY"))
+SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+)
 
 
 class AccessLog(Protocol):
@@ -36,7 +40,9 @@ class Gateway:
         hot: the endpoints that are called directly, by method and path.
     """
 
-    def __init__(self, app: ASGIApp, hot: Mapping[tuple[str, str], ASGIApp], in_progress: Gauge, access_log: AccessLog) -> None:
+    def __init__(
+        self, app: ASGIApp, hot: Mapping[tuple[str, str], ASGIApp], in_progress: Gauge, access_log: AccessLog
+    ) -> None:
         self._app = app
         self._hot = hot
         self._in_progress = in_progress
@@ -57,7 +63,11 @@ class Gateway:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode()), *SECURITY_HEADERS]
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"x-request-id", request_id.encode()),
+                    *SECURITY_HEADERS,
+                ]
             await send(message)
 
         self._in_progress.inc()
@@ -92,7 +102,9 @@ class BufferedAccessLog:
         if not self._lines:
             asyncio.get_running_loop().call_soon(self._flush)
         now = datetime.now(UTC).isoformat(timespec="microseconds")
-        self._lines.append(orjson.dumps({"time": now, "level": "info", "logger": "access", "event": "request", **fields}))
+        self._lines.append(
+            orjson.dumps({"time": now, "level": "info", "logger": "access", "event": "request", **fields})
+        )
 
     def _flush(self) -> None:
         lines, self._lines = self._lines, []

@@ -1,4 +1,7 @@
-"""An endpoint of the hot path: authorised, within its deadline, and every failure rendered. The framework is not on the way."""
+"""An endpoint of the hot path: authorised, within its deadline, and every failure rendered.
+
+The framework is not on the way.
+"""
 
 from __future__ import annotations
 

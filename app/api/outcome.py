@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, Any
 
 import orjson
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 from app.api.services import Services
+from app.api.times import Moment
 from app.api.wire import Call, Handler, Reply, read_json_body
 from app.errors import Conflict, FieldError, Invalid, NotFound
 from app.serving.answers import normalise_label
@@ -31,7 +32,7 @@ class OutcomeBody(BaseModel):
 
     prediction_id: PredictionId
     outcome: Annotated[Flag | Integer | Number | Text, Field(description="a class label, or a number")]
-    observed_at: AwareDatetime | None = Field(None, description="when the truth was known; RFC 3339 with its zone")
+    observed_at: Moment | None = Field(None, description="when the truth was known; RFC 3339 with its zone")
     value: Annotated[Number | None, Field(description="a business amount, such as the profit or loss")] = None
     revise: Annotated[bool, Field(strict=True, description="replace another outcome of the same prediction")] = False
 
@@ -51,7 +52,9 @@ MANY = TypeAdapter(OutcomesBody)
 def outcome_handler(services: Services) -> Handler:
     """The handler of ``POST /outcome``."""
     limits = services.body_limits
-    rules = Rules(lambda stored, label: normalise_label(stored.schema, label), hold=services.config.outcomes.unknown == "hold")
+    rules = Rules(
+        lambda stored, label: normalise_label(stored.schema, label), hold=services.config.outcomes.unknown == "hold"
+    )
     write = writer(rules)
 
     async def outcome(call: Call) -> Reply:
@@ -92,7 +95,7 @@ def _one(body: bytes) -> OutcomeBody:
 def _many(body: bytes) -> list[Any] | None:
     """The items of a list form; None where the body is the single form after all."""
     try:
-        raw = from_json(body)
+        raw = from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise Invalid([FieldError("body", "JSON in UTF-8", str(error))]) from None
     if not isinstance(raw, dict) or "outcomes" not in raw:
@@ -106,13 +109,11 @@ def _many(body: bytes) -> list[Any] | None:
 
 def _item(item: Any, now: Micros) -> Outcome | OutcomeResult:
     try:
-        return _outcome(ONE.validate_json(orjson.dumps(item, option=orjson.OPT_PASSTHROUGH_DATETIME)), now)
+        return _outcome(ONE.validate_python(item), now)
     except ValidationError as error:
         problems = [_field_error(problem) for problem in error.errors(include_url=False)]
     except Invalid as error:
         problems = list(error.fields)
-    except (orjson.JSONEncodeError, RecursionError):
-        problems = [FieldError("body", "an outcome", "a number is out of range")]
     prediction_id = item.get("prediction_id") if isinstance(item, dict) else None
     detail = "; ".join(f"{problem.field}: expected {problem.expected}, {problem.reason}" for problem in problems)
     shown = prediction_id if isinstance(prediction_id, str) and len(prediction_id) <= 128 else ""
@@ -120,22 +121,26 @@ def _item(item: Any, now: Micros) -> Outcome | OutcomeResult:
 
 
 def _outcome(body: OutcomeBody, now: Micros) -> Outcome:
-    observed_at = None if body.observed_at is None else _moment(body.observed_at)
+    observed_at = None if body.observed_at is None else from_datetime(body.observed_at)
     if observed_at is not None and observed_at > now + CLOCK_SKEW // timedelta(microseconds=1):
         raise Invalid([FieldError("observed_at", "a time that has passed", "it lies in the future")])
+    if observed_at is not None and observed_at < 0:
+        raise Invalid([FieldError("observed_at", "a time since 1970", "it lies before")])
     return Outcome(body.prediction_id, body.outcome, observed_at, body.value, body.revise)
-
-
-def _moment(moment: datetime) -> Micros:
-    return from_datetime(moment)
 
 
 def _field_error(error: ErrorDetails) -> FieldError:
     field = str(error["loc"][0]) if error["loc"] else "body"
     if error["type"] == "json_invalid":
         return FieldError("body", "JSON in UTF-8", error["msg"])
-    expected = {"outcome": "a class label or a finite number", "value": "a finite number", "observed_at": "an RFC 3339 time with its zone"}
-    reason = {"missing": "is missing", "extra_forbidden": "unknown field"}.get(error["type"], f"got {kind(error['input'])}: {error['msg']}")
+    expected = {
+        "outcome": "a class label or a finite number",
+        "value": "a finite number",
+        "observed_at": "an RFC 3339 time with its zone",
+    }
+    reason = {"missing": "is missing", "extra_forbidden": "unknown field"}.get(
+        error["type"], f"got {kind(error['input'])}: {error['msg']}"
+    )
     return FieldError(field, expected.get(field, error["msg"]), reason)
 
 
@@ -152,6 +157,6 @@ def _raise_refusal(result: OutcomeResult) -> None:
         case OutcomeStatus.CONFLICT:
             raise Conflict(detail)
         case OutcomeStatus.INVALID:
-            raise Invalid([FieldError("outcome", detail.removeprefix("expected "), "cannot be the truth of this prediction")])
-
-
+            raise Invalid(
+                [FieldError("outcome", detail.removeprefix("expected "), "cannot be the truth of this prediction")]
+            )

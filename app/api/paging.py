@@ -6,18 +6,20 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Query
-from pydantic import AwareDatetime
 
+from app.api.times import Moment
 from app.types import Json, Micros, from_datetime
 
 Item = TypeVar("Item")
 Limit = Annotated[int, Query(ge=1, le=1000, description="Most items in one answer.")]
-Cursor = Annotated[str, Query(max_length=256, description="`next` of the answer before.")]
-From = Annotated[AwareDatetime | None, Query(alias="from", description="From this time on; RFC 3339 with its zone.")]
-To = Annotated[AwareDatetime | None, Query(alias="to", description="Before this time; RFC 3339 with its zone.")]
+Cursor = Annotated[
+    str, Query(max_length=256, pattern=r"^[A-Za-z0-9._:-]*$", description="`next` of the answer before.")
+]
+From = Annotated[Moment | None, Query(alias="from", description="From this time on; RFC 3339 with its zone.")]
+To = Annotated[Moment | None, Query(alias="to", description="Before this time; RFC 3339 with its zone.")]
 
 
-def micros(moment: AwareDatetime | None) -> Micros | None:
+def micros(moment: Moment | None) -> Micros | None:
     """A query's time as the store keeps it."""
     return None if moment is None else from_datetime(moment)
 

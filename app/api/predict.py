@@ -36,34 +36,45 @@ def predict_handler(services: Services) -> Handler:
             raise
         _count(model, answered, time.perf_counter() - started)
         call.notes["rows"] = rows
-        return Reply(200, orjson.dumps(_many(model, answered) if request.many else _one(model, answered.predictions[0])))
+        return Reply(200, orjson.dumps(_many(model, answered) if request.many else _one(model, answered)))
 
     return predict
 
 
 def _count(model: Model, answered: Answered, seconds: float) -> None:
     model.metrics.latency.observe(seconds)
-    model.metrics.rows["ok"].inc(len(answered.predictions) - answered.replayed)
+    model.metrics.rows["ok"].inc(len(answered.predictions) - len(answered.replayed))
     if answered.replayed:
-        model.metrics.rows["replayed"].inc(answered.replayed)
+        model.metrics.rows["replayed"].inc(len(answered.replayed))
 
 
-def _one(model: Model, row: Prediction) -> Json:
-    return {"prediction_id": row.prediction_id, "model_name": row.model_name, "model_version": row.model_version, **_answer(model, row)}
+def _one(model: Model, answered: Answered) -> Json:
+    row = answered.predictions[0]
+    return {
+        "prediction_id": row.prediction_id,
+        "model_name": row.model_name,
+        "model_version": row.model_version,
+        **_answer(model, answered, row),
+    }
 
 
 def _many(model: Model, answered: Answered) -> Json:
     """The list form; a replay may come from another version than the one that answers now, and then says so."""
     schema = model.schema
     predictions = [
-        {"prediction_id": row.prediction_id, **({"model_version": row.model_version} if row.model_version != schema.version else {}), **_answer(model, row)}
+        {
+            "prediction_id": row.prediction_id,
+            **({"model_version": row.model_version} if row.model_version != schema.version else {}),
+            **_answer(model, answered, row),
+        }
         for row in answered.predictions
     ]
     return {"model_name": schema.name, "model_version": schema.version, "predictions": predictions}
 
 
-def _answer(model: Model, row: Prediction) -> Json:
+def _answer(model: Model, answered: Answered, row: Prediction) -> Json:
     probabilities = row.answer.probabilities
     if probabilities is None:
         return {"prediction": row.answer.prediction}
-    return {"prediction": row.answer.prediction, "probabilities": named(model.schema.classes, probabilities)}
+    classes = answered.replayed.get(row.prediction_id, model.schema.classes)
+    return {"prediction": row.answer.prediction, "probabilities": named(classes, probabilities)}

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import time
-from typing import Annotated, Any, Literal
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal, TypeAlias
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import StreamingResponse
 
+from app.api.exports import MEDIA, Format, renderer
 from app.api.paging import Cursor, From, Limit, To, micros, page
-from app.api.services import ServicesDep, require
+from app.api.services import Services, ServicesDep, require
 from app.errors import FieldError, Invalid, NotFound
 from app.ids import PREDICTION_ID
 from app.serving.answers import named
@@ -23,7 +23,7 @@ from app.types import SECOND, Json, Micros, Recorded, to_rfc3339
 
 router = APIRouter(tags=["predictions"], dependencies=[Depends(require("read"))])
 EXPORT_CHUNK = 1000
-MEDIA = {"jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
+Page: TypeAlias = list[tuple[Stored, list[Recorded]]]
 
 
 @router.get("/predictions/{prediction_id}")
@@ -72,43 +72,53 @@ async def predictions(
     services: ServicesDep,
     start: From = None,
     end: To = None,
-    model_version: str | None = None,
+    model_version: Annotated[str | None, Query(pattern=r"^[^\x00]{1,64}$")] = None,
     labelled: bool | None = None,
-    format: Annotated[Literal["jsonl", "csv"] | None, Query(description="A streamed export of everything that matches.")] = None,  # noqa: A002 - the contract's name
+    form: Annotated[
+        Format | None, Query(alias="format", description="A streamed export of everything that matches.")
+    ] = None,
     limit: Limit = 100,
     cursor: Cursor = "",
 ) -> Response:
     """Stored predictions by time: a page of them, or with ``format`` all of them as a stream."""
     bounds = {"start": micros(start), "end": micros(end), "version": model_version, "labelled": labelled}
-    if format is None:
-        after = _parse_cursor(cursor) if cursor else None
+    after = _parse_cursor(cursor) if cursor else None
+    if form is None:
         rows = await services.readers.run(read_page, bounds | {"after": after, "limit": limit + 1})
         body = page(rows, limit, lambda row: render(*row), lambda row: _cursor(row[0]))
         return Response(orjson.dumps(body), media_type="application/json")
+    first = await services.readers.run(read_page, bounds | {"after": after, "limit": EXPORT_CHUNK})
+    name = f'attachment; filename="predictions.{form}"'
+    return StreamingResponse(
+        _export(services, bounds, first, form), media_type=MEDIA[form], headers={"content-disposition": name}
+    )
 
-    async def export() -> Any:
-        after: tuple[Micros, str] | None = None
-        header = True
-        while True:
-            rows = await services.readers.run(read_page, bounds | {"after": after, "limit": EXPORT_CHUNK})
-            rendered = [render(*row) for row in rows]
-            yield _csv(rendered, header=header) if format == "csv" else b"".join(orjson.dumps(row) + b"\n" for row in rendered)
-            if len(rows) < EXPORT_CHUNK:
-                return
-            header = False
-            last = rows[-1][0].prediction
-            after = (last.predicted_at, last.prediction_id)
 
-    name = f'attachment; filename="predictions.{format}"'
-    return StreamingResponse(export(), media_type=MEDIA[format], headers={"content-disposition": name})
+async def _export(services: Services, bounds: dict[str, Any], rows: Page, form: Format) -> AsyncIterator[bytes]:
+    """Everything from the first page on. That page is read before the answer begins, so that an outage is a 503."""
+    rendered = renderer(form)
+    while True:
+        yield rendered([render(*row) for row in rows])
+        if len(rows) < EXPORT_CHUNK:
+            return
+        last = rows[-1][0].prediction
+        after = (last.predicted_at, last.prediction_id)
+        rows = await services.readers.run(read_page, bounds | {"after": after, "limit": EXPORT_CHUNK})
 
 
 @router.get("/outcomes")
-async def outcomes(services: ServicesDep, status: Literal["pending"] = "pending", limit: Limit = 100, cursor: Cursor = "") -> dict[str, Any]:  # noqa: ARG001 - the one status there is
+async def outcomes(
+    services: ServicesDep, status: Literal["pending"] = "pending", limit: Limit = 100, cursor: Cursor = ""
+) -> dict[str, Any]:
     """Outcomes that wait for their prediction."""
     since = Micros(time.time_ns() // 1000 - round(services.config.outcomes.hold_for * SECOND))
     found = await services.readers.run(pending, since=since, limit=limit + 1, after=cursor)
-    return page(found, limit, lambda item: {"prediction_id": item.prediction_id, **render_outcome(item)}, lambda item: item.prediction_id)
+    return page(
+        found,
+        limit,
+        lambda item: {"prediction_id": item.prediction_id, **render_outcome(item)},
+        lambda item: item.prediction_id,
+    )
 
 
 def _cursor(row: Stored) -> str:
@@ -120,19 +130,3 @@ def _parse_cursor(cursor: str) -> tuple[Micros, str]:
     if not moment.isdecimal() or len(moment) > 18:
         raise Invalid([FieldError("cursor", "the `next` of an answer", "is not one")])
     return Micros(int(moment)), prediction_id
-
-
-def _csv(rows: list[Json], *, header: bool) -> bytes:
-    """Rows with one column a feature (``feature.age``) and one a class (``probability.good``)."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    plain = ("prediction_id", "model_name", "model_version", "predicted_at", "prediction")
-    for index, row in enumerate(rows):
-        features, probabilities, outcome = row["features"], row["probabilities"] or {}, row["outcome"] or {}
-        if header and index == 0:
-            names = [*(f"feature.{name}" for name in features), *(f"probability.{name}" for name in probabilities)]
-            writer.writerow([*plain, *names, "outcome", "value", "observed_at", "context"])
-        context = orjson.dumps(row["context"]).decode() if row["context"] else ""
-        known = [outcome.get("outcome"), outcome.get("value"), outcome.get("observed_at"), context]
-        writer.writerow([*(row[name] for name in plain), *features.values(), *probabilities.values(), *known])
-    return text.getvalue().encode()

@@ -33,7 +33,9 @@ async def performance(services: ServicesDep, model: ModelDep) -> dict[str, Any]:
 async def drift_history(
     services: ServicesDep,
     model: ModelDep,
-    feature: Annotated[str | None, Query(max_length=1024, description="One feature's statistics; else the shares.")] = None,
+    feature: Annotated[
+        str | None, Query(max_length=1024, description="One feature's statistics; else the shares.")
+    ] = None,
     start: From = None,
     end: To = None,
     limit: Limit = 100,
@@ -43,7 +45,14 @@ async def drift_history(
     if feature is not None and feature not in model.schema.feature_names:
         raise NotFound("the model has no such feature")
     found = await services.readers.run(
-        reports.history, "drift", model.schema.name, model.schema.version, start=micros(start), end=micros(end), after=cursor, limit=limit + 1
+        reports.history,
+        "drift",
+        model.schema.name,
+        model.schema.version,
+        start=micros(start),
+        end=micros(end),
+        after=cursor,
+        limit=limit + 1,
     )
     return page(found, limit, lambda report: _drift_item(report, feature), lambda report: report.report_id)
 
@@ -54,7 +63,14 @@ async def performance_history(
 ) -> dict[str, Any]:
     """Realised metrics and label coverage over time."""
     found = await services.readers.run(
-        reports.history, "performance", model.schema.name, model.schema.version, start=micros(start), end=micros(end), after=cursor, limit=limit + 1
+        reports.history,
+        "performance",
+        model.schema.name,
+        model.schema.version,
+        start=micros(start),
+        end=micros(end),
+        after=cursor,
+        limit=limit + 1,
     )
     return page(found, limit, _performance_item, lambda report: report.report_id)
 
@@ -79,19 +95,37 @@ async def _latest(services: Services, model: Model, kind: str) -> Json:
     found = await services.readers.run(reports.latest, kind, model.schema.name, model.schema.version)
     if found is None:
         missing = "no check has run yet: it starts when enough rows are stored, or with POST /checks"
-        found = Report("", kind, model.schema.name, model.schema.version, Micros(0), "insufficient_data", {"message": missing, "errors": []})
+        found = Report(
+            "",
+            kind,
+            model.schema.name,
+            model.schema.version,
+            Micros(0),
+            "insufficient_data",
+            {"message": missing, "errors": []},
+        )
         return render(found) | {"report_id": None, "checked_at": None}
     return render(found)
 
 
 def render(report: Report) -> Json:
     """A report as the API shows it."""
-    head = {"report_id": report.report_id, "kind": report.kind, "model_name": report.model_name, "model_version": report.model_version}
+    head = {
+        "report_id": report.report_id,
+        "kind": report.kind,
+        "model_name": report.model_name,
+        "model_version": report.model_version,
+    }
     return head | {"checked_at": to_rfc3339(report.checked_at), "status": report.status} | report.body
 
 
 def _item(report: Report, status: str, values: Json) -> Json:
-    return {"report_id": report.report_id, "checked_at": to_rfc3339(report.checked_at), "status": status, "values": values}
+    return {
+        "report_id": report.report_id,
+        "checked_at": to_rfc3339(report.checked_at),
+        "status": status,
+        "values": values,
+    }
 
 
 def _drift_item(report: Report, feature: str | None) -> Json:
@@ -100,7 +134,9 @@ def _drift_item(report: Report, feature: str | None) -> Json:
         drifted = len(body.get("drifted_features") or [])
         return _item(report, report.status, {"drift_share": body.get("drift_share"), "drifted_features": drifted})
     entry = body.get("features", {}).get(feature, {})
-    numbers = {name: value for name, value in entry.items() if isinstance(value, (int, float)) and not isinstance(value, bool)}
+    numbers = {
+        name: value for name, value in entry.items() if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
     return _item(report, entry.get("status", report.status), numbers)
 
 

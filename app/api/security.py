@@ -17,17 +17,21 @@ class Keyring:
 
     keys: Sequence[Key]
 
-    def authorise(self, headers: Mapping[bytes, bytes], scope: Scope) -> str | None:
-        """The name of the caller's key; None where no keys are configured.
+    def guards(self, scope: Scope) -> bool:
+        """Whether a key is needed: where there are keys, for all but the metrics, which close with a key of their own scope."""
+        return bool(self.keys) and (scope != "metrics" or any(scope in key.scopes for key in self.keys))
 
-        The key is sent as ``X-API-Key`` or ``Authorization: Bearer``. Keys are 256 random bits, so a plain SHA-256 keeps them, and the
-        comparison takes the same time wherever it fails.
+    def authorise(self, headers: Mapping[bytes, bytes], scope: Scope) -> str | None:
+        """The name of the caller's key; None where none is needed.
+
+        The key is sent as ``X-API-Key`` or ``Authorization: Bearer``. Keys are 256 random bits, so a plain SHA-256
+        keeps them, and the comparison takes the same time wherever it fails.
 
         Raises:
             Unauthenticated: no key, or an unknown one.
             Forbidden: the key lacks the scope; ``admin`` includes every other.
         """
-        if not self.keys:
+        if not self.guards(scope):
             return None
         sent = headers.get(b"x-api-key") or _bearer(headers.get(b"authorization", b""))
         if not sent:

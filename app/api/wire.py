@@ -9,9 +9,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from app.errors import DeadlineExceeded, Invalid, PlumblineError, RequestError, TooLarge, Unauthenticated, WrongMediaType
+from app.errors import (
+    DeadlineExceeded,
+    Invalid,
+    PlumblineError,
+    RequestError,
+    TooLarge,
+    Unauthenticated,
+    WrongMediaType,
+)
 
 JSON = (b"content-type", b"application/json")
 
@@ -69,7 +77,8 @@ async def read_json_body(call: Call, limits: BodyLimits) -> bytes:
     Raises:
         WrongMediaType: the content is not ``application/json``, or compressed by something else than gzip.
         TooLarge: more bytes than allowed, as sent or unpacked.
-        RequestError: 408, it did not arrive in time; or the caller went away.
+        SlowBody: it did not arrive in time.
+        CallerGone: the connection ended first.
     """
     media = call.headers.get(b"content-type", b"").split(b";")[0].strip().lower()
     if media != b"application/json":
@@ -80,15 +89,14 @@ async def read_json_body(call: Call, limits: BodyLimits) -> bytes:
     length = call.headers.get(b"content-length", b"0")
     if length.isdigit() and int(length) > limits.bytes:
         raise _too_large(limits)
-    message = await call.receive()
+    message = await _next_part(call.receive)
+    body: bytes = message.get("body", b"")
     if message.get("more_body"):
         try:
             async with asyncio.timeout(limits.seconds):
-                body = await _rest(call.receive, message.get("body", b""), limits)
+                body = await _rest(call.receive, body, limits)
         except TimeoutError:
             raise SlowBody("the body did not arrive in time") from None
-    else:
-        body = message.get("body", b"")
     if len(body) > limits.bytes:
         raise _too_large(limits)
     return _unzip(body, limits) if encoding == b"gzip" else body
@@ -100,11 +108,22 @@ class SlowBody(RequestError):
     status = 408
 
 
+class CallerGone(RequestError):
+    """The connection ended before its body; nobody reads the answer."""
+
+
+async def _next_part(receive: Receive) -> Message:
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise CallerGone("the connection ended before its body")
+    return message
+
+
 async def _rest(receive: Receive, first: bytes, limits: BodyLimits) -> bytes:
     parts, size = [first], len(first)
     more = True
     while more:
-        message = await receive()
+        message = await _next_part(receive)
         part = message.get("body", b"")
         parts.append(part)
         size += len(part)
@@ -122,6 +141,8 @@ def _unzip(body: bytes, limits: BodyLimits) -> bytes:
         raise WrongMediaType("the body is not gzip, though its content-encoding says so") from None
     if len(unpacked) > limits.bytes:
         raise _too_large(limits)
+    if not unpacker.eof or unpacker.unused_data:
+        raise WrongMediaType("the body is not one whole gzip member, though its content-encoding says so")
     return unpacked
 
 
@@ -132,10 +153,18 @@ def _too_large(limits: BodyLimits) -> TooLarge:
 def render_error(error: PlumblineError | TimeoutError, error_id: str) -> Reply:
     """The answer to an expected failure: ``{"detail": …}``, never with the input in it."""
     if isinstance(error, TimeoutError):
-        error = DeadlineExceeded("not answered in time; whether the row was stored is unknown, repeating the same prediction_id is safe")
+        error = DeadlineExceeded(
+            "not answered in time; whether the row was stored is unknown, repeating the same prediction_id is safe"
+        )
     if isinstance(error, Invalid):
         fields = [
-            {"loc": ["body", *item.field.split(".")], "field": item.field, "expected": item.expected, "msg": item.reason, "type": "invalid"}
+            {
+                "loc": ["body", *item.field.split(".")],
+                "field": item.field,
+                "expected": item.expected,
+                "msg": item.reason,
+                "type": "invalid",
+            }
             for item in error.fields
         ]
         return Reply(422, orjson.dumps({"detail": fields}))

@@ -51,7 +51,8 @@ def bundle(
     show: Annotated[bool, typer.Option("--show", help="Print the inferred features as YAML and stop.")] = False,
 ) -> None:
     """Make a bundle: infer the schema, keep a reference, pin every file, and prove that the model answers as before."""
-    from app.bundling import build_bundle, entries, infer_schema
+    from app.bundling import build_bundle, infer_schema
+    from app.serving.manifest import entries
 
     progress = Console(stderr=True)
     with progress.status("loading model and data"):
@@ -84,8 +85,7 @@ def bundle(
 
 
 def load_model_file(path: Path, *, allow_pickle: bool, trusted_types: Sequence[str]) -> Any:
-    """
-    The fitted model in a file, loaded by what its name ends in.
+    """The fitted model in a file, loaded by what its name ends in.
 
     Raises:
         BundleError: it cannot be loaded, or is a pickle without permission.
@@ -93,17 +93,16 @@ def load_model_file(path: Path, *, allow_pickle: bool, trusted_types: Sequence[s
     from app.serving.bundle import load_model
 
     if path.suffix == ".skops":
-        return load_model(_bytes(path), format="skops", trusted_types=trusted_types, what=str(path))
+        return load_model(_bytes(path), file="skops", trusted_types=trusted_types, what=str(path))
     if path.suffix not in (".joblib", ".pkl", ".pickle"):
         raise BundleError(f"{path}: a model is a .skops, .joblib or .pkl file")
     if not allow_pickle:
         raise BundleError(f"{path}: loading it runs the code inside it; pass --allow-pickle if you trust its source")
-    return load_model(_bytes(path), format="joblib", trusted_types=trusted_types, what=str(path))
+    return load_model(_bytes(path), file="joblib", trusted_types=trusted_types, what=str(path))
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """
-    A CSV (with a header, possibly compressed) or Parquet file.
+    """A CSV (with a header, possibly compressed) or Parquet file.
 
     Raises:
         BundleError: it cannot be read.
@@ -121,8 +120,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def read_features(path: Path) -> list[Feature]:
-    """
-    The features of an edited schema: the list under ``features`` in ``bundle.yaml`` or in what ``--show`` prints.
+    """The features of an edited schema: the list under ``features`` in ``bundle.yaml`` or in what ``--show`` prints.
 
     Raises:
         BundleError: it is no such list.

@@ -15,8 +15,8 @@ from app.configfile import effective, load_config
 def check(config: ConfigFile = Path("config.yaml")) -> None:
     """Print the effective configuration with secrets masked, or every error with its line."""
     settings = load_config(config, os.environ)
-    from app.serving.registry import find_configured
     from app.serving.bundle import read_bundle
+    from app.serving.registry import find_configured
     from app.store.engine import parse_url
 
     parse_url(settings.store.url.get_secret_value())

@@ -23,4 +23,6 @@ def migrate(config: ConfigFile = Path("config.yaml")) -> None:
         before, after = upgrade(database.writer)
     finally:
         database.close()
-    typer.echo(f"schema {after}: " + ("already up to date" if before == after else f"migrated from {before or 'nothing'}"))
+    typer.echo(
+        f"schema {after}: " + ("already up to date" if before == after else f"migrated from {before or 'nothing'}")
+    )

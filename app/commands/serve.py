@@ -12,7 +12,9 @@ import typer
 from app.configfile import load_config
 from app.logging import configure_logging
 
-ConfigFile = Annotated[Path, typer.Option("--config", help="The YAML file; PLUMBLINE__SECTION__KEY in the environment beats it.")]
+ConfigFile = Annotated[
+    Path, typer.Option("--config", help="The YAML file; PLUMBLINE__SECTION__KEY in the environment beats it.")
+]
 
 
 def serve(config: ConfigFile = Path("config.yaml")) -> None:

@@ -86,8 +86,7 @@ class CategoryBins:
 
 
 def bins_for_numbers(values: FloatArray) -> Bins:
-    """
-    Bins from the present values of a reference, sorted ascending.
+    """Bins from the present values of a reference, sorted ascending.
 
     Few distinct values get a bin each, since quantiles and order statistics say little about heavy ties.
 
@@ -102,8 +101,7 @@ def bins_for_numbers(values: FloatArray) -> Bins:
 
 
 def bins_for_categories(codes: NDArray[Any], categories: tuple[Label, ...]) -> CategoryBins:
-    """
-    Bins from a reference's codes: its most frequent categories, in the schema's order.
+    """Bins from a reference's codes: its most frequent categories, in the schema's order.
 
     >>> bins_for_categories(np.array([0, 2, 2]), ("a", "b", "c")).counts(np.array([2, -2, 1, -1])).tolist()
     [0, 1, 1, 0, 1, 1]
@@ -119,8 +117,7 @@ def code_counts(codes: NDArray[Any], categories: int) -> IntArray:
 
 
 def merge_rare(ours: IntArray, theirs: IntArray) -> tuple[IntArray, IntArray]:
-    """
-    Add up the categories that are rare in two samples together; takes and keeps :func:`code_counts`' order of the rest.
+    """Add up the categories that are rare in two samples together; takes and keeps :func:`code_counts`' order of the rest.
 
     Which ones are rare must not be read off one sample: its most frequent categories are partly its luckiest, and a
     test on them calls the other sample different.

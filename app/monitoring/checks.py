@@ -3,42 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection
-
-from app.config import Drift, Performance
+from app.monitoring.check import Check
 from app.monitoring.drift import drift_report
 from app.monitoring.grading import Degradation
 from app.monitoring.limits import DRIFT_SHARE, PERFORMANCE_SHARE, Limits, alpha_per_look
 from app.monitoring.performance import performance_report
 from app.monitoring.reference import Reference
+from app.store.engine import Connection
 from app.store.outcomes import label_delay
 from app.store.windows import Window, read_window
-from app.types import SECOND, Json, Micros, ModelSchema, Report, to_rfc3339
-
-KINDS = ("drift", "performance")
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """What a check is asked.
-
-    Attributes:
-        folder: the version's bundle.
-        now: the database's time of this look.
-        before: the report of the look before.
-    """
-
-    kind: str
-    schema: ModelSchema
-    folder: Path
-    drift: Drift
-    performance: Performance
-    now: Micros
-    before: Report | None
+from app.types import SECOND, Json, Micros, to_rfc3339
 
 
 def run_check(check: Check, connection: Connection, reference: Reference) -> Json:

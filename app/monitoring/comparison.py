@@ -17,8 +17,7 @@ from app.types import Json
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """
-    What one column's comparison found.
+    """What one column's comparison found.
 
     Attributes:
         p_value: of "nothing has changed", corrected over the tests within the column.

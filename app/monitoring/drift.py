@@ -23,8 +23,7 @@ _IN_SAMPLE = "the reference is data that the model was fitted on"
 def drift_report(
     schema: ModelSchema, reference: Reference | None, window: Window, limits: Limits, previous: Json | None
 ) -> Json:
-    """
-    Compare a window with the reference; the answer of ``GET /drift`` without its id, model and time.
+    """Compare a window with the reference; the answer of ``GET /drift`` without its id, model and time.
 
     A function of its arguments alone. ``previous`` is the report of the look before, or None: a drift that it holds
     stays open until the window has none of the rows left that last showed it. A column that cannot be compared is an

@@ -16,8 +16,7 @@ from app.types import Feature, FeatureType, Label, ModelSchema, Row, Task
 
 
 def encode(schema: ModelSchema, rows: Sequence[Row]) -> list[NDArray[Any]]:
-    """
-    One array of ``len(rows)`` per feature, in schema order.
+    """One array of ``len(rows)`` per feature, in schema order.
 
     Numbers and booleans are float64 (NaN: missing, or not a finite number), categories int32 codes (-1 missing, -2
     unseen). Raises ValueError where a row has another length than the schema.
@@ -35,8 +34,7 @@ def encode(schema: ModelSchema, rows: Sequence[Row]) -> list[NDArray[Any]]:
 
 
 def encode_labels(schema: ModelSchema, labels: Sequence[Label | None] | NDArray[Any]) -> NDArray[Any]:
-    """
-    Labels as int32 positions among the classes (-1: unknown or none), in regression as float64 (NaN: none).
+    """Labels as int32 positions among the classes (-1: unknown or none), in regression as float64 (NaN: none).
 
     Labels that Python calls equal are one class, as in JSON: 0, 0.0 and false are, "0" is not.
 

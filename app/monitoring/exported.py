@@ -9,7 +9,7 @@ from prometheus_client import Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from app.monitoring.checks import KINDS
+from app.monitoring.check import KINDS
 from app.types import SECOND, Json, ModelSchema, Report
 
 STATISTICS = (

@@ -14,8 +14,7 @@ _SHOWN_CONFIDENCE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Degradation:
-    """
-    What separates a worse model from noise in one look.
+    """What separates a worse model from noise in one look.
 
     Attributes:
         allowed: how far a metric may fall below its baseline; for errors, the relative rise above it.
@@ -40,8 +39,7 @@ def grade(
     *,
     enough: bool,
 ) -> dict[str, Json]:
-    """
-    Give each metric its interval, baseline, limit and status.
+    """Give each metric its interval, baseline, limit and status.
 
     Degraded takes two intervals: the shown one, of 95 %, excludes the limit; and one so wide that chance leaves it with
     probability ``limits.alpha`` over all metrics excludes the baseline, so that small windows keep the budget.

@@ -1,5 +1,4 @@
-"""
-How sure a metric is: confidence intervals of classification and regression metrics.
+"""How sure a metric is: confidence intervals of classification and regression metrics.
 
 A share has Wilson's interval. Every other metric is, to first order, its value plus the mean of one influence per row;
 its standard error is the root of their sum of squares, over n: Hampel (1974), doi:10.1080/01621459.1974.10482962.
@@ -41,8 +40,7 @@ class Spread:
 def spread(
     schema: ModelSchema, outcomes: NDArray[Any], predictions: NDArray[Any], probabilities: FloatArray | None
 ) -> Spread:
-    """
-    Measure the spread of every metric that :func:`app.monitoring.performance.metrics` gives for the same arrays.
+    """Measure the spread of every metric that :func:`app.monitoring.performance.metrics` gives for the same arrays.
 
     >>> schema = ModelSchema("m", "1", Task.REGRESSION, ())
     >>> found = spread(schema, np.zeros(4), np.array([1.0, 3.0, 1.0, 3.0]), None)

@@ -18,8 +18,7 @@ _LARGEST_ALPHA = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """
-    What separates noise from drift in one look.
+    """What separates noise from drift in one look.
 
     Attributes:
         alpha: false-alarm probability of this look for the drift family, its share of the budget already taken.
@@ -42,8 +41,7 @@ class Limits:
 
 
 def alpha_per_look(elapsed_s: float, false_alarm_s: float) -> float:
-    """
-    False-alarm probability that one look may spend, over all families.
+    """False-alarm probability that one look may spend, over all families.
 
     ``min(0.01, elapsed / false_alarm_every)``, both in seconds: by linearity of expectation the expected number of
     alarming looks is then at most one per period, however much the windows overlap.

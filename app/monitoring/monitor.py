@@ -9,13 +9,13 @@ from pathlib import Path
 
 import structlog
 from prometheus_client import Histogram
-from sqlalchemy import Connection
 
 from app.config import Config
 from app.ids import new_id
-from app.monitoring.checks import KINDS, Check
+from app.monitoring.check import KINDS, Check
 from app.monitoring.worker import CheckFailed, Worker
 from app.store import reports
+from app.store.engine import Connection
 from app.store.journal import Journal
 from app.store.leases import database_now
 from app.store.outcomes import newer_outcomes

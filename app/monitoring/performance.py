@@ -22,8 +22,7 @@ from app.types import SECOND, Json, Micros, ModelSchema, Task, to_rfc3339
 def metrics(
     schema: ModelSchema, outcomes: NDArray[Any], predictions: NDArray[Any], probabilities: FloatArray | None
 ) -> dict[str, float | None]:
-    """
-    Compute the task's metrics by scikit-learn's own functions; None where one is undefined.
+    """Compute the task's metrics by scikit-learn's own functions; None where one is undefined.
 
     Takes what :func:`encode_labels` and :func:`encode_probabilities` give, at least one row, each known. Precision,
     recall and F1 are the positive class's in a binary task, else macro averages; ROC AUC is macro one-versus-rest.
@@ -59,8 +58,7 @@ def performance_report(
     label_delay_s: float | None = None,
     in_sample: bool = False,
 ) -> Json:
-    """
-    Judge the outcomes of a window against the baseline; the answer of ``GET /performance`` without id, model and time.
+    """Judge the outcomes of a window against the baseline; the answer of ``GET /performance`` without id, model and time.
 
     A metric is degraded as :func:`grade` says; the report is a function of its arguments alone.
 

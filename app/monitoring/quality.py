@@ -22,8 +22,7 @@ _TESTS_PER_FEATURE = 3
 def data_quality(
     schema: ModelSchema, reference: Reference | None, columns: Sequence[NDArray[Any]], limits: Limits
 ) -> Json:
-    """
-    Judge a window's encoded columns; the ``data_quality`` of ``GET /drift``.
+    """Judge a window's encoded columns; the ``data_quality`` of ``GET /drift``.
 
     A share is a finding when it exceeds the reference's by ``limits.material_share`` and by more than chance: the exact
     test of :func:`share_p_values` at ``limits.quality_alpha``, divided by the number of tests. ``limit`` is the share
@@ -113,8 +112,7 @@ def _bound(bound: float | None) -> str:
 
 
 def _duplicates(columns: Sequence[tuple[NDArray[Any], NDArray[Any]]], rule: _Rule) -> Iterator[Json]:
-    """
-    Compare with as many reference rows as the window has, since repeats grow with the number of rows.
+    """Compare with as many reference rows as the window has, since repeats grow with the number of rows.
 
     Takes the columns without a finding of their own: where one went missing or stands still, rows coincide in the rest.
     """

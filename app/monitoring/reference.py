@@ -42,8 +42,7 @@ _FILE, _PROFILE = "reference.npz", "profile.json"
 
 @dataclass(frozen=True)
 class Reference:
-    """
-    Encoded reference rows (see :func:`encode`) of one model version, all arrays with one entry per row.
+    """Encoded reference rows (see :func:`encode`) of one model version, all arrays with one entry per row.
 
     Attributes:
         predictions, outcomes: as :func:`encode_labels` gives them.
@@ -103,8 +102,7 @@ def save_reference(
 
 
 def load_reference(folder: Path, schema: ModelSchema) -> Reference:
-    """
-    Read ``reference.npz`` and ``profile.json`` of a bundle.
+    """Read ``reference.npz`` and ``profile.json`` of a bundle.
 
     Raises BundleError where a file is missing, unreadable, or not made for this schema.
     """

@@ -1,5 +1,4 @@
-"""
-Two-sample statistics on arrays: effect sizes, calibrated p-values, and their correction over many tests.
+"""Two-sample statistics on arrays: effect sizes, calibrated p-values, and their correction over many tests.
 
 Pure functions of their arguments. Counts are non-negative integers per bin; samples are finite float64 arrays. Every
 p-value is analytic or exact, since the verdict asks for tails near 1e-6 that resampling cannot resolve.
@@ -21,8 +20,7 @@ _SPARSE = 5.0
 
 
 def psi(reference: IntArray, window: IntArray) -> float:
-    """
-    Measure the population stability index of two histograms over the same bins.
+    """Measure the population stability index of two histograms over the same bins.
 
     ``sum (q - p) ln(q / p)`` with p = (a + 1/2) / (n + k/2) and q alike, over the k bins that are not empty in both.
     The half count is Jeffreys' prior: an empty bin stays finite without ruling the result. The index is the symmetric
@@ -38,8 +36,7 @@ def psi(reference: IntArray, window: IntArray) -> float:
 
 
 def psi_noise_floor(reference: IntArray, window: IntArray) -> float:
-    """
-    Expect this PSI when nothing has changed: ``(k - 1) (1/n + 1/m)`` over the k bins that are not empty in both.
+    """Expect this PSI when nothing has changed: ``(k - 1) (1/n + 1/m)`` over the k bins that are not empty in both.
 
     Under the null PSI is about (1/n + 1/m) times chi-square with k - 1 degrees of freedom: Yurdakul (2018),
     "Statistical properties of population stability index", https://scholarworks.wmich.edu/dissertations/3208.
@@ -52,8 +49,7 @@ def psi_noise_floor(reference: IntArray, window: IntArray) -> float:
 
 
 def psi_p_value(reference: IntArray, window: IntArray) -> float:
-    """
-    Give the probability of a PSI this large under the null of :func:`psi_noise_floor`; too bold where bins are sparse.
+    """Give the probability of a PSI this large under the null of :func:`psi_noise_floor`; too bold where bins are sparse.
 
     >>> round(psi_p_value(np.full(10, 1000), np.full(10, 100)), 6)
     1.0
@@ -64,8 +60,7 @@ def psi_p_value(reference: IntArray, window: IntArray) -> float:
 
 
 def js_distance(reference: IntArray, window: IntArray) -> float:
-    """
-    Jensen-Shannon distance of two histograms, from 0 (equal) to 1 (disjoint).
+    """Jensen-Shannon distance of two histograms, from 0 (equal) to 1 (disjoint).
 
     Square root of ``H((p + q) / 2) - (H(p) + H(q)) / 2`` in bits, a metric: Endres and Schindelin (2003),
     doi:10.1109/TIT.2003.813506. Takes plain shares, since no logarithm of zero arises.
@@ -80,8 +75,7 @@ def js_distance(reference: IntArray, window: IntArray) -> float:
 
 
 def ks_statistic(reference: FloatArray, window: FloatArray) -> float:
-    """
-    Largest distance of two empirical distribution functions; both samples sorted ascending and not empty.
+    """Largest distance of two empirical distribution functions; both samples sorted ascending and not empty.
 
     Only the window's points are visited, from both sides of each step, so the cost is m log n.
 
@@ -95,8 +89,7 @@ def ks_statistic(reference: FloatArray, window: FloatArray) -> float:
 
 
 def ks_p_value(distance: float, n: int, m: int) -> float:
-    """
-    Two-sided p-value of a two-sample KS distance between n and m values; careful (too large) with ties.
+    """Two-sided p-value of a two-sample KS distance between n and m values; careful (too large) with ties.
 
     The one-sample law of Simard and L'Ecuyer (2011), doi:10.18637/jss.v039.i11, at the effective size n m / (n + m).
 
@@ -107,8 +100,7 @@ def ks_p_value(distance: float, n: int, m: int) -> float:
 
 
 def wasserstein(reference: FloatArray, window: FloatArray) -> float:
-    """
-    Area between two empirical distribution functions, in robust standard deviations of the reference.
+    """Area between two empirical distribution functions, in robust standard deviations of the reference.
 
     Both samples sorted ascending and not empty. Values are clipped to the reference's 0.1 and 99.9 % quantiles first,
     so that one absurd value weighs no more than the tail does. Vallender (1974), doi:10.1137/1118101.
@@ -123,8 +115,7 @@ def wasserstein(reference: FloatArray, window: FloatArray) -> float:
 
 
 def homogeneity_p_value(reference: IntArray, window: IntArray) -> float:
-    """
-    Test whether both histograms come from one distribution: the larger p-value of Pearson's chi-square and the G test.
+    """Test whether both histograms come from one distribution: the larger p-value of Pearson's chi-square and the G test.
 
     Bins with an expected count below five are pooled. Far out in the tail Pearson's statistic is too bold for a bin
     that fills and G for a bin that empties; asking both keeps the level near 1e-6. Cressie and Read (1984),
@@ -143,8 +134,7 @@ def homogeneity_p_value(reference: IntArray, window: IntArray) -> float:
 
 
 def share_p_values(reference: IntArray, n: int, window: IntArray, m: int) -> FloatArray:
-    """
-    Exact two-sided p-values of "these shares are equal", for each pair of counts out of n and m.
+    """Exact two-sided p-values of "these shares are equal", for each pair of counts out of n and m.
 
     Twice the smaller tail of the hypergeometric distribution: Fisher (1935), doi:10.2307/2342435. Valid at any count.
 
@@ -158,8 +148,7 @@ def share_p_values(reference: IntArray, n: int, window: IntArray, m: int) -> Flo
 
 
 def smallest_p_value(p_values: FloatArray) -> float:
-    """
-    Bonferroni's p-value of "none of these nulls is false": the smallest one times their number, at most 1.
+    """Bonferroni's p-value of "none of these nulls is false": the smallest one times their number, at most 1.
 
     >>> smallest_p_value(np.array([0.01, 0.5]))
     0.02
@@ -168,8 +157,7 @@ def smallest_p_value(p_values: FloatArray) -> float:
 
 
 def benjamini_hochberg(p_values: FloatArray) -> FloatArray:
-    """
-    Adjust p-values to control the false discovery rate, in the order given.
+    """Adjust p-values to control the false discovery rate, in the order given.
 
     ``min over j >= i of p_(j) n / j``: Benjamini and Hochberg (1995), doi:10.1111/j.2517-6161.1995.tb02031.x. When no
     feature has drifted, the chance of any adjusted value at or below alpha is at most alpha.
@@ -186,8 +174,7 @@ def benjamini_hochberg(p_values: FloatArray) -> FloatArray:
 
 
 def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """
-    Confidence interval of a share from independent trials (at least one).
+    """Confidence interval of a share from independent trials (at least one).
 
     Wilson (1927), doi:10.1080/01621459.1927.10502953. Never leaves [0, 1] and never collapses at 0 or 1.
 
@@ -202,8 +189,7 @@ def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float
 
 
 def normal_quantile(confidence: float) -> float:
-    """
-    Half-width, in standard errors, of a two-sided normal interval.
+    """Half-width, in standard errors, of a two-sided normal interval.
 
     >>> round(normal_quantile(0.95), 3)
     1.96

@@ -25,8 +25,7 @@ class Look:
 
 
 def judge(look: Look, found: Sequence[Comparison | None], before: Sequence[Json | None]) -> list[Json]:
-    """
-    Give the verdict on each column of one family of tests, in order.
+    """Give the verdict on each column of one family of tests, in order.
 
     ``found`` has None where a column could not be compared; ``before`` holds the same columns' entries in the report of
     the look before, None where there is none.
@@ -46,8 +45,7 @@ def withhold(found: Sequence[Comparison | None], reason: str) -> list[Json]:
 
 
 def _verdict(look: Look, comparison: Comparison, adjusted: float, before: Json) -> Json:
-    """
-    Open, keep open or close one column's drift.
+    """Open, keep open or close one column's drift.
 
     An open drift closes when the window starts after the last row of the window that last showed it: the alarm does not
     flicker while the same rows are looked at again and again.

@@ -11,14 +11,16 @@ from functools import lru_cache
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
-from sqlalchemy import Engine
 
-from app.monitoring.checks import Check, run_check
-from app.monitoring.reference import Reference, load_reference
-from app.store.engine import open_readers
+from app.monitoring.check import Check
+from app.store.engine import Engine, open_readers
 from app.types import Json, ModelSchema
+
+if TYPE_CHECKING:
+    from app.monitoring.reference import Reference
 
 NICENESS = 10
 LONGEST_CHECK_S = 300.0
@@ -107,6 +109,8 @@ def serve_checks(pipe: Pipe, store_url: str) -> None:
 
 
 def _answer(check: Check, engine: Engine) -> Json:
+    from app.monitoring.checks import run_check  # SciPy: a second that the serving process need not spend
+
     with engine.connect() as connection:
         return run_check(check, connection, _reference(check.folder, check.schema))
 
@@ -114,4 +118,6 @@ def _answer(check: Check, engine: Engine) -> Json:
 @lru_cache(maxsize=4)
 def _reference(folder: Path, schema: ModelSchema) -> Reference:
     """A version's reference, read and sorted once."""
+    from app.monitoring.reference import load_reference
+
     return load_reference(folder, schema)

@@ -1,19 +1,22 @@
-"""Does the model answer through Plumbline as it answered its maker? Found out on the whole reference, before it is served."""
+"""Does a model answer here as it answered its maker? Found out on the whole reference, before it is ever served."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import BundleError
+from app.serving.bundle import load_model
 from app.serving.estimator import Estimator
+from app.serving.fitted import Format, dump_model
+from app.serving.infer import dtypes_of, rows_of
 from app.serving.trust import one_line
-from app.types import FeatureType, ModelSchema, Row
+from app.types import Feature, FeatureType, ModelSchema, Row, Scalar
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,33 +26,69 @@ ROUNDING = 1e-9
 """Relative difference that rounding in batches of another size can explain."""
 
 
-def choose_layout(
-    model: Any,
-    load: Callable[[], Any],
-    schema: ModelSchema,
-    frame: pd.DataFrame,
-    rows: Sequence[Row],
-    dtypes: Mapping[str, str],
-) -> Layout:
-    """
-    How a model must be given its rows to answer as it answered its maker.
+@dataclass(frozen=True, slots=True)
+class Proved:
+    """A model as it will be served.
 
-    An array if it can be, since building a DataFrame costs more than many a prediction.
+    Attributes:
+        schema: with ``nullable`` where the model takes a missing value.
+        stored: the model file's bytes.
+        layout: how the model is given its rows, with ``dtypes`` where that is a DataFrame.
+        rows: the reference as callers would send it.
+    """
+
+    schema: ModelSchema
+    stored: bytes
+    layout: Layout
+    dtypes: Mapping[str, str]
+    rows: Sequence[Row]
+    estimator: Estimator
+
+
+def prove(
+    model: Any, schema: ModelSchema, *, frame: pd.DataFrame, fitted_on: pd.DataFrame, file: Format, trust: Sequence[str]
+) -> Proved:
+    """Store a fitted model, load it, and let both answer the reference.
+
+    Rows are given as an array if the answers allow it, since to build a DataFrame costs more than many a prediction.
 
     Args:
-        model: the fitted model, asked with ``frame`` as scikit-learn asks it.
-        load: gives a fresh copy of the model, as it will be loaded to be served.
-        rows: the rows of ``frame`` as a caller would send them.
+        model: asked as scikit-learn asks it; it is not changed.
+        schema: as inferred, or as the user has edited it.
+        frame: the features of the reference.
+        fitted_on: the features of the training data, whose dtypes the model may insist on.
+        file: the format of the model file.
+        trust: types that skops may build beyond the reviewed list.
 
     Raises:
-        BundleError: the model fails on the data, or answers otherwise after having been stored.
+        BundleError: the model cannot be stored, fails on the data, or answers otherwise when it is loaded again.
     """
-    schema = replace(schema, threshold=None)
-    expected = _maker_answers(model, schema, frame)
-    layouts: tuple[Layout, ...] = ("array", "dataframe") if _numbers_only(schema) else ("dataframe",)
+    stored = dump_model(model, file)
+    dtypes, rows = dtypes_of(schema.features, fitted_on), rows_of(schema.features, frame)
+
+    def load(layout: Layout) -> Estimator:
+        loaded = load_model(stored, file=file, trusted_types=trust, what=f"model.{file}")
+        return Estimator(loaded, replace(schema, threshold=None), layout=layout, dtypes=dtypes)
+
+    layout = _layout(load, rows, _maker_answers(model, schema, frame))
+    nullable = replace(schema, features=_nullable(load(layout), rows))
+    estimator = Estimator(
+        load_model(stored, file=file, trusted_types=trust, what=f"model.{file}"),
+        nullable,
+        layout=layout,
+        dtypes=dtypes,
+    )
+    return Proved(nullable, stored, layout, dtypes if layout == "dataframe" else {}, rows, estimator)
+
+
+def _layout(
+    load: Callable[[Layout], Estimator], rows: Sequence[Row], expected: tuple[NDArray[Any], NDArray[Any] | None]
+) -> Layout:
     reason = ""
-    for layout in layouts:
-        estimator = Estimator(load(), schema, layout=layout, dtypes=dtypes)
+    for layout in ("array", "dataframe"):
+        estimator = load(layout)
+        if layout == "array" and not _numbers_only(estimator.schema):
+            continue
         reason = _disagreement(estimator, rows, expected, strict=layout == "array")
         if not reason:
             return layout
@@ -68,7 +107,7 @@ def _maker_answers(model: Any, schema: ModelSchema, frame: pd.DataFrame) -> tupl
             warnings.simplefilter("ignore")
             labels = np.asarray(model.predict(data))
             probabilities = model.predict_proba(data) if schema.classes and hasattr(model, "predict_proba") else None
-    except Exception as error:  # a model can raise anything
+    except Exception as error:
         raise BundleError(f"the model fails on the data: {type(error).__name__}: {one_line(error)}") from error
     if labels.ndim != 1:
         raise BundleError("the model answers several values for a row; one is served")
@@ -78,7 +117,7 @@ def _maker_answers(model: Any, schema: ModelSchema, frame: pd.DataFrame) -> tupl
 def _disagreement(
     estimator: Estimator, rows: Sequence[Row], expected: tuple[NDArray[Any], NDArray[Any] | None], *, strict: bool
 ) -> str:
-    """Why the answers are not the expected ones; empty where they are. ``strict`` lets a warning count as well."""
+    """Say why the answers are not the expected ones; ``strict`` lets a warning count as well."""
     labels, probabilities = expected
     try:
         with warnings.catch_warnings():
@@ -96,3 +135,22 @@ def _disagreement(
         return ""
     told = np.array([answer.probabilities for answer in answers])
     return "" if np.allclose(told, probabilities, rtol=ROUNDING, atol=ROUNDING) else "probabilities differ"
+
+
+def _nullable(estimator: Estimator, rows: Sequence[Row]) -> tuple[Feature, ...]:
+    """Leave ``nullable`` only where the model takes a missing value: it is asked."""
+    row = next((row for row in rows if None not in row), rows[0])
+    return tuple(
+        replace(feature, nullable=feature.nullable and _takes(estimator, [*row[:place], None, *row[place + 1 :]]))
+        for place, feature in enumerate(estimator.schema.features)
+    )
+
+
+def _takes(estimator: Estimator, row: list[Scalar]) -> bool:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            estimator.predict([row])
+    except Exception:  # noqa: BLE001 - a model can raise anything, and that is the answer
+        return False
+    return True

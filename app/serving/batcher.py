@@ -1,7 +1,8 @@
 """The batcher: many callers, one call of the model.
 
-It takes all rows that are waiting as soon as the model is free, so that the next batch gathers while this one computes: no timer.
-A model that answers in microseconds runs in the event loop, which is cheaper than handing over; a slower one runs in its own thread.
+It takes all rows that are waiting as soon as the model is free, so that the next batch gathers while this one computes:
+no timer. A model that answers in microseconds runs in the event loop, which is cheaper than handing over; a slower one
+runs in its own thread.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ Settled: TypeAlias = list[tuple[Waiting, list[Answer] | Exception]]
 class Batcher:
     """In front of one loaded model. Limits count rows, not requests."""
 
-    def __init__(self, predict: PredictRows, cost: Cost, batch_rows: Histogram, *, max_batch_rows: int, max_queue_rows: int) -> None:
+    def __init__(
+        self, predict: PredictRows, cost: Cost, batch_rows: Histogram, *, max_batch_rows: int, max_queue_rows: int
+    ) -> None:
         self._predict = predict
         self._cost = cost
         self._batch_rows = batch_rows
@@ -121,12 +124,15 @@ class Batcher:
         return batch
 
     def _run(self, batch: list[Waiting]) -> Settled:
-        """Call the model; where it fails on the batch, call it for each caller singly, so that only the guilty fails."""
+        """Call the model.
+
+        Where it fails on the batch, call it for each caller singly, so that only the guilty fails.
+        """
         rows = [row for waiting in batch for row in waiting.rows]
         try:
             answers = iter(self._call(rows))
             return [(waiting, [next(answers) for _ in waiting.rows]) for waiting in batch]
-        except Exception as error:
+        except BaseException as error:  # noqa: BLE001 - also a SystemExit from foreign code, or nobody would be answered again
             if len(batch) > 1:
                 return [settled for waiting in batch for settled in self._run([waiting])]
             error_id = new_id()

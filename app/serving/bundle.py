@@ -1,4 +1,4 @@
-"""Read a bundle and verify it: nothing of it is used before its sha256, its types and its golden rows have been checked."""
+"""Read a bundle and verify it: nothing in it is used before sha256, types and golden rows have been checked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import BundleError
-from app.serving.estimator import Estimator, parts
+from app.serving.estimator import Estimator
+from app.serving.fitted import Format
 from app.serving.golden import check_answers, golden_rows
 from app.serving.manifest import MANIFEST, PROFILE, REFERENCE, Manifest, find_versions, parse_manifest
 from app.serving.trust import MAX_BYTES, load_skops, one_line
@@ -27,8 +28,7 @@ LIBRARIES = ("scikit-learn", "numpy", "scipy", "skops", "joblib", "pandas")
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """
-    One model version, loaded and verified.
+    """One model version, loaded and verified.
 
     Attributes:
         sha256: of ``bundle.yaml``, which pins every other file.
@@ -51,8 +51,7 @@ class Bundle:
 
 
 def read_bundle(folder: Path, *, allow_pickle: bool = False, trusted_types: Sequence[str] = ()) -> Bundle:
-    """
-    Read, verify and load ``models/<name>/<version>/``.
+    """Read, verify and load ``models/<name>/<version>/``.
 
     Args:
         allow_pickle: whether a joblib model may be loaded, which runs the code inside it.
@@ -69,8 +68,8 @@ def read_bundle(folder: Path, *, allow_pickle: bool = False, trusted_types: Sequ
         )
     if manifest.format == "joblib" and not allow_pickle:
         raise BundleError(
-            f"{folder / manifest.model_file}: loading a joblib file runs the code inside it; bundle the model as skops, "
-            "or set serving.allow_pickle: true if you trust its source"
+            f"{folder / manifest.model_file}: loading a joblib file runs the code inside it; bundle the model as "
+            "skops, or set serving.allow_pickle: true if you trust its source"
         )
     files = {name: _verified(folder, name, pinned) for name, pinned in manifest.files.items()}
     profile = _profile(files[PROFILE], f"{folder / PROFILE}")
@@ -94,9 +93,8 @@ def read_bundle(folder: Path, *, allow_pickle: bool = False, trusted_types: Sequ
     )
 
 
-def load_model(data: bytes, *, format: str, trusted_types: Sequence[str], what: str) -> Any:  # noqa: A002 - the manifest's word
-    """
-    The estimator in a file's bytes, by the format that is claimed for it and never by its content.
+def load_model(data: bytes, *, file: Format, trusted_types: Sequence[str], what: str) -> Any:
+    """The estimator in a file's bytes, by the format that is claimed for it and never by its content.
 
     A joblib file runs the code inside it: the caller has asked for permission.
 
@@ -110,7 +108,7 @@ def load_model(data: bytes, *, format: str, trusted_types: Sequence[str], what: 
         # Golden rows say whether another version matters.
         warnings.simplefilter("ignore", InconsistentVersionWarning)
         model = (
-            _load_joblib(data, what) if format == "joblib" else load_skops(data, trusted_types=trusted_types, what=what)
+            _load_joblib(data, what) if file == "joblib" else load_skops(data, trusted_types=trusted_types, what=what)
         )
     if not isinstance(model, BaseEstimator) or not hasattr(model, "predict"):
         raise BundleError(f"{what}: holds a {type(model).__name__}, not a fitted scikit-learn model")
@@ -123,10 +121,10 @@ def libraries() -> dict[str, str]:
 
 
 def _estimator(manifest: Manifest, data: bytes, trusted_types: Sequence[str], where: str) -> Estimator:
-    model = load_model(data, format=manifest.format, trusted_types=trusted_types, what=where)
+    model = load_model(data, file=manifest.format, trusted_types=trusted_types, what=where)
     schema = manifest.schema_of()
-    takes = next((part.n_features_in_ for part in parts(model) if hasattr(part, "n_features_in_")), None)
-    if takes is not None and takes != len(schema.features):
+    takes = getattr(model, "n_features_in_", len(schema.features))
+    if takes != len(schema.features):
         raise BundleError(
             f"{where}: takes {takes} features, bundle.yaml lists {len(schema.features)}; bundle the model again"
         )
@@ -167,7 +165,8 @@ def _verified(folder: Path, name: str, pinned: str) -> bytes:
     data = _read(folder, name)
     if hashlib.sha256(data).hexdigest() != pinned:
         raise BundleError(
-            f"{folder / name}: is damaged or was changed (its sha256 is not the one in bundle.yaml); bundle the model again"
+            f"{folder / name}: is damaged or was changed (its sha256 is not the one in bundle.yaml); "
+            "bundle the model again"
         )
     return data
 

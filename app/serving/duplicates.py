@@ -12,8 +12,8 @@ from app.errors import FieldError, Invalid
 def refuse_duplicate_keys(body: bytes, data: Any) -> None:
     """Refuse a body in which a key is repeated.
 
-    Each key brings a colon, so a body with as many colons as its parsed form has keys repeats none; only otherwise (a repeated key,
-    or a colon inside text) is the body read again.
+    Each key brings a colon, so a body with as many colons as its parsed form has keys repeats none; only otherwise (a
+    repeated key, or a colon inside text) is the body read again.
 
     Raises:
         Invalid: naming the repeated keys.

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from app.types import Answer, FeatureType, Label, ModelSchema, Row
 
 LANES = 8
-# BLAS computes rows in blocks and the rest by another path, which rounds otherwise. With whole blocks only, a row's answer is the
-# same to the last bit in any company.
+# BLAS computes rows in blocks and the rest by another path, which rounds otherwise. With whole blocks only, a row's
+# answer is the same to the last bit in any company.
 
 # Their predict() is the class of the highest probability; of any other model, predict() is asked as well.
 DECIDED_BY_PROBABILITY = frozenset(
@@ -33,8 +33,7 @@ _DEFAULT_DTYPES = {
 
 
 class Estimator:
-    """
-    A model with its schema; a row's answer does not depend on the rows beside it.
+    """A model with its schema; a row's answer does not depend on the rows beside it.
 
     Args:
         model: a fitted scikit-learn estimator; the caller gives it away, since it is adjusted for serving.
@@ -53,14 +52,14 @@ class Estimator:
         self.schema = schema
         self._model = model
         self._has_probabilities = bool(schema.classes) and hasattr(model, "predict_proba")
-        self._asks_predict = type(_deciding(model)).__name__ not in DECIDED_BY_PROBABILITY
+        self._asks_predict = not _decided_by_probability(model)
         chosen = dtypes or {}
         self._columns = [(item.name, chosen.get(item.name, _DEFAULT_DTYPES[item.type])) for item in schema.features]
         self._arrange = self._frame if layout == "dataframe" else _array
         _settle(model, keep_names=layout == "dataframe")
 
     def predict(self, rows: Sequence[Row]) -> list[Answer]:
-        """The answers to validated rows, in order; raises whatever the model raises."""
+        """Answer validated rows, in order; raises whatever the model raises."""
         count = len(rows)
         if not count:
             return []
@@ -81,13 +80,13 @@ class Estimator:
         if schema.threshold is not None and schema.positive is not None:
             positive = schema.classes.index(schema.positive)
             above = probabilities[:, positive] >= schema.threshold
-            return np.where(above, positive, 1 - positive).tolist()
+            return list(np.where(above, positive, 1 - positive).tolist())
         best = probabilities.max(axis=1)
         # In a tie, scikit-learn decides by a score that the probabilities no longer show.
         tied = (probabilities > best[:, None] - 1e-12).sum() > len(probabilities)
         if self._asks_predict or tied or np.isnan(best).any():
             return [schema.classes.index(label) for label in self._model.predict(data).tolist()]
-        return probabilities.argmax(axis=1).tolist()
+        return list(probabilities.argmax(axis=1).tolist())
 
     def _label(self, value: Label) -> Label:
         return float(value) if not self.schema.classes else value
@@ -104,35 +103,27 @@ def _array(rows: Sequence[Row]) -> NDArray[np.float64]:
 
 
 def _column(values: tuple[Any, ...], dtype: str) -> Any:
-    """A DataFrame column; integers and booleans turn into float64 where a value is missing or not whole."""
-    match dtype:
-        case "category":
-            import pandas as pd
+    """Make a DataFrame column; integers and booleans turn into float64 where a value is missing or not whole."""
+    if dtype == "category":
+        import pandas as pd
 
-            return pd.Categorical(values)
-        case "str":
-            return np.array([np.nan if value is None else value for value in values], dtype=object)
-        case "object":
-            return np.array(values, dtype=object)
-        case "float64" | "float32":
-            return np.array(values, dtype=dtype)
+        return pd.Categorical(values)
+    if dtype == "str":
+        return np.array([np.nan if value is None else value for value in values], dtype=object)
+    if dtype in ("object", "float64", "float32"):
+        return np.array(values, dtype=dtype)
     if None in values:
         return np.array(values, dtype=np.float64)
     numbers = np.array(values)
-    if numbers.dtype.kind == "f" and dtype == "int64" and (numbers == np.floor(numbers)).all():
-        return numbers.astype(np.int64)
-    return numbers
+    whole = dtype == "int64" and numbers.dtype.kind == "f" and (numbers == np.floor(numbers)).all()
+    return numbers.astype(np.int64) if whole else numbers
 
 
-def _deciding(model: Any) -> Any:
-    """The estimator whose predict() gives the label: a pipeline's last step, a search's best."""
-    while True:
-        if hasattr(model, "steps"):
-            model = model.steps[-1][1]
-        elif hasattr(model, "best_estimator_"):
-            model = model.best_estimator_
-        else:
-            return model
+def _decided_by_probability(model: Any) -> bool:
+    """Whether the label is the class of the highest probability: a pipeline's last step decides, a search's best."""
+    while hasattr(model, "steps") or hasattr(model, "best_estimator_"):
+        model = model.steps[-1][1] if hasattr(model, "steps") else model.best_estimator_
+    return type(model).__module__.startswith("sklearn.") and type(model).__name__ in DECIDED_BY_PROBABILITY
 
 
 def _settle(model: Any, *, keep_names: bool) -> None:

@@ -60,13 +60,13 @@ def schema_of(
     return ModelSchema(name, version, task, tuple(features), classes, _positive(classes, positive), threshold)
 
 
-def dump_model(model: Any, format: Format) -> bytes:  # noqa: A002 - the manifest's word
+def dump_model(model: Any, file: Format) -> bytes:
     """A model's bytes.
 
     Raises:
         BundleError: skops cannot store it.
     """
-    if format == "joblib":
+    if file == "joblib":
         import joblib
 
         buffer = io.BytesIO()

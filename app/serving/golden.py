@@ -1,4 +1,4 @@
-"""Golden rows: the first rows of the reference, answered again at load, to catch a model that answers otherwise than it did."""
+"""Golden rows: the first of the reference, answered again at load, to catch a model that answers otherwise by now."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ _MISSING, _UNSEEN = -1, -2
 
 
 def golden_rows(schema: ModelSchema, data: bytes, where: str) -> tuple[list[Row], list[Answer]]:
-    """
-    The first rows of ``reference.npz``, decoded, with the answers stored for them.
+    """The first rows of ``reference.npz``, decoded, with the answers stored for them.
 
     Rows with a category that the schema does not know are left out: their text is not stored.
 
@@ -44,16 +43,19 @@ def golden_rows(schema: ModelSchema, data: bytes, where: str) -> tuple[list[Row]
         raise BundleError(
             f"{where}: does not fit the schema in bundle.yaml ({error}); bundle the model again"
         ) from error
-    if f"x{len(columns)}" in arrays or not chosen:
-        raise BundleError(f"{where}: has other features than bundle.yaml, or no rows; bundle the model again")
+    if f"x{len(columns)}" in arrays:
+        raise BundleError(f"{where}: has more features than bundle.yaml; bundle the model again")
+    if not chosen:
+        raise BundleError(
+            f"{where}: each row has a category that is not in the schema, none is left to check the model with"
+        )
     return list(zip(*decoded, strict=True)), answers
 
 
 def check_answers(
     estimator: Estimator, rows: list[Row], stored: list[Answer], libraries: Mapping[str, tuple[str, str]], where: str
 ) -> None:
-    """
-    Answer the golden rows and compare.
+    """Answer the golden rows and compare.
 
     Args:
         libraries: for each library that has another version now, the one at bundling and the present one.
@@ -109,9 +111,13 @@ def _answers(schema: ModelSchema, arrays: Mapping[str, NDArray[Any]], chosen: li
 
 
 def _same(now: Answer, then: Answer) -> bool:
-    if isinstance(then.prediction, float) and isinstance(now.prediction, float):
-        return math.isclose(now.prediction, then.prediction, rel_tol=TOLERANCE, abs_tol=1e-12)
-    if now.prediction != then.prediction or (now.probabilities is None) != (then.probabilities is None):
+    if (now.probabilities is None) != (then.probabilities is None):
         return False
-    pairs = zip(now.probabilities or (), then.probabilities or (), strict=True)
-    return all(math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=TOLERANCE) for a, b in pairs)
+    numbers = isinstance(now.prediction, float) and isinstance(then.prediction, float)
+    if now.prediction != then.prediction and not (numbers and _close(now.prediction, then.prediction)):
+        return False
+    return all(map(_close, now.probabilities or (), then.probabilities or ()))
+
+
+def _close(one: Any, other: Any) -> bool:
+    return math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=1e-12)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,10 @@ MOST_CATEGORIES = 1000
 
 
 def infer_features(frame: pd.DataFrame) -> tuple[Feature, ...]:
-    """
-    The features of a DataFrame's columns, in their order; ``nullable`` where a value is missing.
+    """The features of a DataFrame's columns, in their order; ``nullable`` where a value is missing.
 
-    Whole numbers are integers, text and pandas categories are categorical with their values sorted, and numbers have the
-    bounds that are seen.
+    Whole numbers are integers, text and pandas categories are categorical with their values sorted, and numbers have
+    the bounds that are seen.
 
     Raises:
         BundleError: a column is neither numbers, booleans nor text, or holds infinite numbers.
@@ -58,13 +58,14 @@ def _infer(name: str, column: pd.Series[Any]) -> Feature:
     feature = Feature(name, kind, nullable=len(present) < len(column))
     if kind is FeatureType.CATEGORICAL:
         return replace(feature, categories=_categories(present))
-    return replace(feature, **_bounds(name, present)) if kind.is_number else feature
+    low, high = _bounds(name, present) if kind.is_number else (None, None)
+    return replace(feature, low=low, high=high)
 
 
 def _type(name: str, column: pd.Series[Any], present: pd.Series[Any]) -> FeatureType:
     from pandas.api import types
 
-    if isinstance(column.dtype.type, type) and types.is_bool_dtype(column.dtype):
+    if types.is_bool_dtype(column.dtype):
         return FeatureType.BOOLEAN
     if types.is_integer_dtype(column.dtype):
         return FeatureType.INTEGER
@@ -82,7 +83,7 @@ def _type(name: str, column: pd.Series[Any], present: pd.Series[Any]) -> Feature
     raise BundleError(f"column {name}: holds {found}, and a model takes numbers, booleans or text; convert or drop it")
 
 
-_PLAIN: tuple[tuple[Collection[type], FeatureType], ...] = (
+_PLAIN: tuple[tuple[frozenset[type], FeatureType], ...] = (
     (frozenset({str}), FeatureType.CATEGORICAL),
     (frozenset({bool}), FeatureType.BOOLEAN),
     (frozenset({int}), FeatureType.INTEGER),
@@ -97,11 +98,14 @@ def _categories(present: pd.Series[Any]) -> tuple[str | int, ...]:
     return tuple(sorted(values, key=lambda value: (isinstance(value, str), value)))
 
 
-def _bounds(name: str, present: pd.Series[Any]) -> dict[str, float]:
-    values = present.to_numpy(dtype=np.float64)
+def _bounds(name: str, present: pd.Series[Any]) -> tuple[float | None, float | None]:
+    try:
+        values = present.to_numpy(dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"column {name}: holds values that are no numbers ({error})") from None
     if not np.isfinite(values).all():
         raise BundleError(f"column {name}: holds infinite numbers, which no request can carry; replace them")
-    return {"low": float(values.min()), "high": float(values.max())} if len(values) else {}
+    return (float(values.min()), float(values.max())) if len(values) else (None, None)
 
 
 def _widened(feature: Feature, column: pd.Series[Any]) -> Feature:
@@ -109,9 +113,9 @@ def _widened(feature: Feature, column: pd.Series[Any]) -> Feature:
     feature = replace(feature, nullable=feature.nullable or len(present) < len(column))
     if not feature.type.is_number:
         return feature
-    bounds = _bounds(feature.name, present)
-    lows = [bound for bound in (feature.low, bounds.get("low")) if bound is not None]
-    highs = [bound for bound in (feature.high, bounds.get("high")) if bound is not None]
+    low, high = _bounds(feature.name, present)
+    lows = [bound for bound in (feature.low, low) if bound is not None]
+    highs = [bound for bound in (feature.high, high) if bound is not None]
     return replace(feature, low=min(lows, default=None), high=max(highs, default=None))
 
 
@@ -128,6 +132,8 @@ def _scalars(feature: Feature, column: pd.Series[Any]) -> list[Scalar]:
 def _number(value: Any) -> float:
     if isinstance(value, str):
         raise TypeError("text")
+    if math.isinf(value):
+        raise ValueError("infinite")
     return float(value)
 
 

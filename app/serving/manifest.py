@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from app.errors import BundleError
-from app.types import Feature, FeatureType, Label, ModelSchema, Task
+from app.types import Feature, FeatureType, Json, Label, ModelSchema, Task
 
 MANIFEST = "bundle.yaml"
 REFERENCE = "reference.npz"
@@ -24,7 +25,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Dtype = Literal["float32", "str", "object", "category"]
-"""How a DataFrame model wants a column, where that is not float64, int64 or bool: `str` has NaN for missing, `object` None."""
+"""How a DataFrame model wants a column that is not float64, int64 or bool: `str` has NaN for missing, `object` None."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -101,8 +102,7 @@ class Manifest(_Strict):
 
 
 def parse_manifest(text: bytes, where: str) -> Manifest:
-    """
-    Read ``bundle.yaml``.
+    """Read ``bundle.yaml``.
 
     Raises:
         BundleError: one line that starts with ``where`` and names what is wrong.
@@ -119,6 +119,45 @@ def parse_manifest(text: bytes, where: str) -> Manifest:
         return Manifest.model_validate(data)
     except ValidationError as error:
         raise BundleError(f"{where}: {explain(error)}") from None
+
+
+def make_manifest(
+    schema: ModelSchema,
+    folder: Path,
+    *,
+    file: str,
+    layout: str,
+    dtypes: Mapping[str, str],
+    libraries: Mapping[str, str],
+    created_at: str,
+) -> Manifest:
+    """Describe the files in a folder, one of which is ``model.<file>``, as a bundle of a schema."""
+    described = {
+        "bundle_format": BUNDLE_FORMAT,
+        "name": schema.name,
+        "version": schema.version,
+        "task": schema.task,
+        "created_at": created_at,
+        "format": file,
+        "model_file": f"model.{file}",
+        "input": layout,
+        "features": [FeatureEntry.of(feature) for feature in schema.features],
+        "dtypes": dtypes,
+        "classes": schema.classes,
+        "positive_class": schema.positive,
+        "threshold": schema.threshold,
+        "libraries": libraries,
+        "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())},
+    }
+    try:
+        return Manifest.model_validate(described)
+    except ValidationError as error:
+        raise BundleError(f"{folder}: {explain(error)}") from None
+
+
+def entries(features: Sequence[Feature]) -> list[Json]:
+    """Give features in the form of ``bundle.yaml``."""
+    return [FeatureEntry.of(feature).model_dump(mode="json", exclude_defaults=True) for feature in features]
 
 
 def read_yaml(text: bytes, where: str) -> Any:
@@ -145,8 +184,7 @@ def check_name(name: str, what: str) -> str:
 
 
 def find_versions(models: Path, name: str) -> list[str]:
-    """
-    The versions of a model on disk, lowest first: numbers inside count as numbers, so that 10 follows 9.
+    """The versions of a model on disk, lowest first: numbers inside count as numbers, so that 10 follows 9.
 
     Raises BundleError for a name that may not stand in a path.
     """

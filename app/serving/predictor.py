@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from app.serving.registry import Model
 from app.serving.validation import PredictRequest
 from app.store.journal import Journal
 from app.store.predictions import Stored, Taken, insert
-from app.types import Answer, Micros, Prediction, Row
+from app.types import Answer, Label, Micros, Prediction, Row
 
 Find = Callable[[Sequence[str]], Awaitable[dict[str, Stored]]]
 """Looks stored predictions up by their ids."""
@@ -24,10 +24,15 @@ UNCLAIMED = nullcontext()
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The predictions of one request, in order; ``replayed`` of them were stored before and are answered again."""
+    """The predictions of one request, in order.
+
+    Attributes:
+        replayed: the ids that were stored before and are answered again, with the classes of the version that
+            answered them.
+    """
 
     predictions: Sequence[Prediction]
-    replayed: int
+    replayed: Mapping[str, Sequence[Label]]
 
 
 class Predictor:
@@ -38,7 +43,9 @@ class Predictor:
         self._find = find
         self._claims: dict[str, asyncio.Future[None]] = {}
 
-    async def predict(self, model: Model, request: PredictRequest, *, request_id: str, source: str = "predict") -> Answered:
+    async def predict(
+        self, model: Model, request: PredictRequest, *, request_id: str, source: str = "predict"
+    ) -> Answered:
         """Answer the rows of one request, all or none; an answer leaves only after its row is committed.
 
         Raises:
@@ -61,16 +68,17 @@ class Predictor:
                     continue
         model.values.observe(rows)
         made = iter(rows)
-        return Answered([known[id_] if id_ in known else next(made) for id_ in request.ids], len(known))
+        predictions = [known[id_].prediction if id_ in known else next(made) for id_ in request.ids]
+        return Answered(predictions, {stored.prediction.prediction_id: stored.classes for stored in known.values()})
 
-    async def _replays(self, model: Model, request: PredictRequest, chosen: Sequence[str]) -> dict[str | None, Prediction]:
+    async def _replays(self, model: Model, request: PredictRequest, chosen: Sequence[str]) -> dict[str | None, Stored]:
         """The stored predictions among the chosen ids; the same features must have been sent before."""
         found = await self._find(chosen)
         for prediction_id, row in zip(request.ids, request.rows, strict=True):
             stored = found.get(prediction_id) if prediction_id else None
             if stored and not _same_features(stored, model.schema.feature_names, row):
                 raise Conflict(f"prediction_id {prediction_id} is stored with other features")
-        return {prediction_id: stored.prediction for prediction_id, stored in found.items()}
+        return dict(found.items())
 
     @asynccontextmanager
     async def _claimed(self, ids: Sequence[str]) -> AsyncIterator[None]:

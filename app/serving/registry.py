@@ -47,7 +47,9 @@ def find_configured(settings: Serving) -> Path:
     versions = find_versions(settings.models, name)
     if not versions:
         where = settings.models / name
-        raise BundleError(f"{where}: no bundle here; make one with plumbline bundle, or set serving.models and serving.active")
+        raise BundleError(
+            f"{where}: no bundle here; make one with plumbline bundle, or set serving.models and serving.active"
+        )
     return settings.models / name / (version or versions[-1])
 
 
@@ -68,7 +70,9 @@ class Registry:
             BundleError: it is refused; the text says what to do.
         """
         folder = find_configured(self._settings)
-        bundle = read_bundle(folder, allow_pickle=self._settings.allow_pickle, trusted_types=self._settings.trusted_types)
+        bundle = read_bundle(
+            folder, allow_pickle=self._settings.allow_pickle, trusted_types=self._settings.trusted_types
+        )
         model = self._prepare(bundle)
         self._loaded[model.schema.version] = model
         self._active = model.schema.version
@@ -107,7 +111,10 @@ class Registry:
         """
         if not self.ready or name != self.active.schema.name:
             raise NotFound("no model of this name is served")
-        return {"name": name, "versions": [self._describe(version) for version in find_versions(self._settings.models, name)]}
+        return {
+            "name": name,
+            "versions": [self._describe(version) for version in find_versions(self._settings.models, name)],
+        }
 
     def close(self) -> None:
         """Let the models' threads end."""
@@ -121,7 +128,13 @@ class Registry:
         values = ValueHistograms(bundle.schema, _edges(bundle), _prediction_edges(bundle))
         self._series.register(values)
         metrics.loaded.set(1)
-        return Model(bundle, RequestValidator(bundle.schema), Batcher(bundle.estimator.predict, cost, self._metrics.batch_rows, **limits), metrics, values)
+        return Model(
+            bundle,
+            RequestValidator(bundle.schema),
+            Batcher(bundle.estimator.predict, cost, self._metrics.batch_rows, **limits),
+            metrics,
+            values,
+        )
 
     def _describe(self, version: str) -> Json:
         model = self._loaded.get(version)
@@ -170,7 +183,9 @@ def _warm(predict: Callable[[Sequence[Row]], object], rows: Sequence[Row]) -> Co
 
 
 def _edges(bundle: Bundle) -> dict[str, Sequence[float]]:
-    numbers = [feature.name for feature in bundle.schema.features if feature.type in (FeatureType.NUMERIC, FeatureType.INTEGER)]
+    numbers = [
+        feature.name for feature in bundle.schema.features if feature.type in (FeatureType.NUMERIC, FeatureType.INTEGER)
+    ]
     features = bundle.profile["features"]
     return {name: edges for name in numbers if (edges := features.get(name, {}).get("edges"))}
 

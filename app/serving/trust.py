@@ -12,8 +12,8 @@ from app.errors import BundleError
 MAX_BYTES = 2**31
 """Largest file that is read, and largest archive once unpacked."""
 
-# skops checks types, not contents: these hold indices that compiled code follows without looking. A crafted one could crash
-# the process, so a bundle's files are pinned by sha256, and its golden rows are answered before the first request.
+# skops checks types, not contents: these hold indices that compiled code follows without looking. A crafted one could
+# crash the process, so a bundle's files are pinned by sha256, and golden rows are answered before the first request.
 COMPILED = (
     "sklearn.tree._tree.Tree",  # forests, boosting, AdaBoost: arrays of nodes
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",  # HistGradientBoosting: arrays of nodes
@@ -71,8 +71,7 @@ REVIEWED = frozenset(COMPILED + CONTAINERS + FUNCTIONS)
 
 
 def load_skops(data: bytes, *, trusted_types: Sequence[str] = (), what: str = "the model") -> Any:
-    """
-    The object in a skops file, if every type in it is trusted.
+    """The object in a skops file, if every type in it is trusted.
 
     Args:
         trusted_types: names trusted beyond skops' own list and the reviewed one.
@@ -89,7 +88,7 @@ def load_skops(data: bytes, *, trusted_types: Sequence[str] = (), what: str = "t
         missing = sorted(set(found) - REVIEWED - set(trusted_types))
         if not missing:
             return skops.io.loads(data, trusted=found)
-    except Exception as error:  # noqa: BLE001 - a crafted file can make skops raise anything
+    except Exception as error:
         raise BundleError(f"{what}: skops cannot read it ({one_line(error)}); bundle the model again") from error
     raise BundleError(
         f"{what}: holds types that are not trusted; if you trust its source, set "

@@ -1,18 +1,18 @@
 """Turn the bytes of a request into typed rows, or into a list of everything that is wrong with them.
 
-The validators are compiled from the model's schema when it is loaded. What is refused is what the model cannot take; bounds, unseen
-categories and fractions in an integer feature are monitored, not refused.
+The validators are compiled from the model's schema when it is loaded. What is refused is what the model cannot take;
+bounds, unseen categories and fractions in an integer feature are monitored, not refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, NotRequired, TypeAlias
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, from_json
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from app.errors import FieldError, Invalid
 from app.ids import PREDICTION_ID
@@ -54,12 +54,15 @@ class PredictRequest:
 
 
 class RequestValidator:
-    """Compiled from one model version's schema; knows the four forms of a request: one or many rows, by name or in order."""
+    """Compiled from one model version's schema.
+
+    Knows the four forms of a request: one or many rows, by name or in order.
+    """
 
     def __init__(self, schema: ModelSchema) -> None:
         self.schema = schema
         named = typed_dict("Features", {feature.name: _value(feature) for feature in schema.features})
-        ordered = tuple[tuple(_value(feature) for feature in schema.features)]  # type: ignore[misc]  # as many items as features
+        ordered = tuple[tuple(_value(feature) for feature in schema.features)]  # type: ignore[misc,valid-type]  # as many items as features
         self._adapters = {
             (False, False): TypeAdapter(one_row(named)),
             (False, True): TypeAdapter(one_row(ordered)),
@@ -73,13 +76,13 @@ class RequestValidator:
         Raises:
             Invalid: naming every wrong field; the values themselves are not repeated.
         """
-        many = b'"instances"' in body
-        for form in ((many, False), (many, True)):
+        many = b'"instances"' in body  # the likelier forms first: the word can stand in a value too
+        for form in ((many, False), (many, True), (not many, False), (not many, True)):
             try:
                 data = self._adapters[form].validate_json(body)
             except ValidationError:
                 continue
-            return self._request(data, body, many=many)
+            return self._request(data, body, many=form[0])
         raise Invalid(self._explain(body))
 
     def json_schemas(self) -> list[dict[str, Any]]:
@@ -93,8 +96,8 @@ class RequestValidator:
         context = data.get("context")
         if not many:
             return PredictRequest(rows, [data.get("prediction_id")], [context], many=False)
-        ids = data.get("prediction_ids") or [None] * len(rows)
-        contexts = data.get("contexts") or [context] * len(rows)
+        ids = _given(data.get("prediction_ids"), [None] * len(rows))
+        contexts = _given(data.get("contexts"), [context] * len(rows))
         problems = [
             *(
                 [FieldError("prediction_ids", f"{len(rows)} ids, one an instance", f"got {len(ids)}")]
@@ -190,6 +193,10 @@ def many_rows(row: Any) -> Any:
             "contexts": NotRequired[list[Contexts | None] | None],
         },
     )
+
+
+def _given(value: list[Any] | None, default: list[Any]) -> list[Any]:
+    return default if value is None else value
 
 
 def kind(value: object) -> str:

@@ -1,7 +1,7 @@
 """Histograms of what goes in and comes out: features on the reference's quantiles, predictions, confidence.
 
-Thirty observations a request would cost more than the prediction. Rows are kept as they are and counted with NumPy, many at once: every
-few hundred rows, and before each scrape.
+Thirty observations a request would cost more than the prediction. Rows are kept as they are and counted with NumPy,
+many at once: every few hundred rows, and before each scrape.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from app.types import Json, ModelSchema, Prediction
+from app.types import ModelSchema, Prediction
 
 FOLD_ROWS = 512
 SHARE_BUCKETS = tuple(step / 20 for step in range(1, 20))
@@ -30,7 +30,9 @@ class ValueHistograms(Collector):
         prediction_edges: the same for the prediction (regression), or for the probability of the positive class.
     """
 
-    def __init__(self, schema: ModelSchema, edges: dict[str, Sequence[float]], prediction_edges: Sequence[float]) -> None:
+    def __init__(
+        self, schema: ModelSchema, edges: dict[str, Sequence[float]], prediction_edges: Sequence[float]
+    ) -> None:
         names = schema.feature_names
         self._columns = {name: names.index(name) for name in edges if name in names}
         self._schema = schema
@@ -43,8 +45,10 @@ class ValueHistograms(Collector):
 
     def observe(self, rows: Sequence[Prediction]) -> None:
         """Count stored rows."""
-        self._kept += rows
-        if len(self._kept) >= FOLD_ROWS:
+        with self._lock:
+            self._kept += rows
+            full = len(self._kept) >= FOLD_ROWS
+        if full:
             self._fold()
 
     def collect(self) -> Iterator[Metric]:
@@ -67,7 +71,9 @@ class ValueHistograms(Collector):
                 self._series["ml_feature_value", name].add([row.features[column] for row in rows])
             self._series["ml_prediction_value", ""].add([self._score(row) for row in rows])
             if self._schema.classes:
-                self._series["ml_prediction_confidence", ""].add([max(row.answer.probabilities or (None,)) for row in rows])
+                self._series["ml_prediction_confidence", ""].add(
+                    [max(row.answer.probabilities) if row.answer.probabilities else None for row in rows]
+                )
 
     def _score(self, row: Prediction) -> Any:
         """The number that stands for an answer: the value, or the probability of the positive (else the last) class."""
@@ -80,7 +86,10 @@ class ValueHistograms(Collector):
 
 
 class Buckets:
-    """One histogram: counts between upper bounds, and the sum of the values; missing values are not counted."""
+    """One histogram: counts between upper bounds, and the sum of the values.
+
+    What is missing or not finite is not counted.
+    """
 
     def __init__(self, edges: Sequence[float]) -> None:
         self._edges = np.unique(np.asarray(edges, dtype=np.float64))
@@ -90,13 +99,20 @@ class Buckets:
     def add(self, values: Sequence[Any]) -> None:
         """Count values; None is a missing one."""
         numbers = np.asarray([value for value in values if value is not None], dtype=np.float64)
+        numbers = numbers[np.isfinite(numbers)]
         self._counts += np.bincount(np.searchsorted(self._edges, numbers, side="left"), minlength=len(self._counts))
-        self.total += float(numbers.sum())
+        with np.errstate(over="ignore"):  # values near the end of the doubles add up to infinity
+            self.total += float(numbers.sum())
 
     def cumulative(self) -> list[tuple[str, float]]:
         """(upper bound, number of values at or below it), as Prometheus wants it."""
-        bounds = [*(floatToGoString(edge) for edge in self._edges), "+Inf"]
+        bounds = [*(_bound(edge) for edge in self._edges), "+Inf"]
         return list(zip(bounds, np.cumsum(self._counts).tolist(), strict=True))
+
+
+def _bound(edge: float) -> str:
+    """A bound as the exposition format writes it."""
+    return floatToGoString(edge)  # type: ignore[no-untyped-call,no-any-return]  # the library leaves it untyped
 
 
 _HELP = {

@@ -13,10 +13,12 @@ from typing import Any, TextIO
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import QueuePool
 
 from app.errors import ConfigError, StoreLocked
+
+__all__ = ["Connection", "Database", "Engine", "check_reachable", "open_database", "open_readers", "parse_url"]
 
 BUSY_TIMEOUT_S = 5
 """How long SQLite waits for a lock that somebody else holds."""
@@ -58,7 +60,7 @@ def open_database(url: str) -> Database:
     """
     parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite":
-        path = Path(parsed.database or "").absolute()
+        path = Path(parsed.database or "").resolve()
         if not path.parent.is_dir():
             raise ConfigError(f"store.url: the folder {path.parent} does not exist")
         lock = _lock(path)
@@ -66,7 +68,7 @@ def open_database(url: str) -> Database:
         return Database(
             sqlite_engine(parsed, module, writer=True), sqlite_engine(parsed, module), lock, module.sqlite_version_info
         )
-    return Database(_postgres(parsed, 1), _postgres(parsed, READERS), None, None)
+    return Database(_postgres(parsed, 1, writer=True), _postgres(parsed, READERS), None, None)
 
 
 def open_readers(url: str) -> Engine:
@@ -85,7 +87,7 @@ def parse_url(url: str) -> URL:
     """
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # a port that is no number
         raise ConfigError("store.url: is not a database URL such as sqlite:///plumbline.db") from None
     if parsed.get_backend_name() == "sqlite":
         if parsed.database in (None, "", ":memory:"):
@@ -134,17 +136,19 @@ def check_reachable(database: Database) -> None:
         ConfigError: it does not answer, in one line without its password.
     """
     try:
-        with database.readers.connect() as connection:
+        with database.writer.connect() as connection:
             connection.execute(text("SELECT 1"))
-    except OperationalError as error:
+    except DBAPIError as error:
         reason = str(error.orig).strip().splitlines()[0] if error.orig else "no answer"
         raise ConfigError(
-            f"store.url: {database.readers.url.render_as_string(hide_password=True)} cannot be opened: {reason}"
+            f"store.url: {database.writer.url.render_as_string(hide_password=True)} cannot be opened: {reason}"
         ) from None
 
 
-def _postgres(url: URL, size: int) -> Engine:
+def _postgres(url: URL, size: int, *, writer: bool = False) -> Engine:
     options = f"-c statement_timeout={STATEMENT_TIMEOUT_S * 1000} -c timezone=UTC"
+    if not writer:
+        options += " -c default_transaction_read_only=on"
     return create_engine(
         url,
         pool_size=size,
@@ -157,7 +161,10 @@ def _postgres(url: URL, size: int) -> Engine:
 
 def _lock(path: Path) -> TextIO:
     """Own the file as its one writing process; the kernel drops the lock when the process ends, however it ends."""
-    lock = path.with_name(path.name + ".lock").open("a+", encoding="ascii")
+    try:
+        lock = path.with_name(path.name + ".lock").open("a+", encoding="ascii")
+    except OSError as error:
+        raise ConfigError(f"store.url: {path}.lock cannot be written: {error.strerror}") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -18,7 +18,12 @@ CHUNK = 500
 
 def purge(connection: Connection, *, before: Micros, limit: int) -> int:
     """Delete up to ``limit`` predictions made before a moment, with their outcomes; the number deleted."""
-    old = select(PREDICTIONS.c.prediction_id).where(PREDICTIONS.c.predicted_at < before).order_by(PREDICTIONS.c.predicted_at).limit(limit)
+    old = (
+        select(PREDICTIONS.c.prediction_id)
+        .where(PREDICTIONS.c.predicted_at < before)
+        .order_by(PREDICTIONS.c.predicted_at)
+        .limit(limit)
+    )
     ids = list(connection.execute(old).scalars())
     for part in chunks(ids):
         connection.execute(delete(OUTCOMES).where(OUTCOMES.c.prediction_id.in_(part)))
@@ -27,7 +32,10 @@ def purge(connection: Connection, *, before: Micros, limit: int) -> int:
 
 
 async def clean(journal: Journal, *, retention_s: float, hold_s: float, now: Callable[[], Micros]) -> int:
-    """Delete what is past its retention and what waited in vain, chunk by chunk between the callers' groups; the number deleted."""
+    """Delete what is past its retention and what waited in vain, chunk by chunk between the callers' groups.
+
+    The number deleted.
+    """
     deleted = 0
     for delete_some, age_s in ((purge, retention_s), (expire, hold_s)):
         while True:

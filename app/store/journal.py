@@ -1,7 +1,7 @@
 """The journal: many callers, one transaction, and nobody is answered before the commit.
 
-One thread owns the one writing connection. It takes all that is waiting as soon as it is free, so that the next group gathers
-while this one commits: no timer, a lone caller waits for nobody, and load makes groups larger.
+One thread owns the one writing connection. It takes all that is waiting as soon as it is free, so that the next group
+gathers while this one commits: no timer, a lone caller waits for nobody, and load makes groups larger.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class Journal:
         self._thread = threading.Thread(target=self._run, name="plumbline-journal", daemon=True)
         self._connection: Connection | None = None
         self._closing = False
+        self._outage = False
         self._log = structlog.get_logger("journal")
 
     def start(self) -> None:
@@ -122,17 +123,33 @@ class Journal:
         return group, entry is not None
 
     def _settle(self, group: list[Entry]) -> list[tuple[Entry, list[Any] | BaseException]]:
-        """Write a group; where one caller's items make it fail, write the callers' items singly, so that only the guilty fails."""
+        """Write a group.
+
+        Where one caller's items make it fail, write the callers' items singly, so that only the guilty fails.
+        """
         try:
-            return list(zip(group, self._commit(group), strict=True))
+            written = list(zip(group, self._commit(group), strict=True))
+            self._note_recovery()
+            return written
         except (OperationalError, InterfaceError) as error:
-            self._log.warning("store_unreachable", rows=sum(len(entry.items) for entry in group), error=str(error.orig))
+            self._note_outage(error)
             refusal = Unavailable("the store cannot be reached; repeat the request with the same prediction_id")
             return [(entry, refusal) for entry in group]
         except BaseException as error:  # noqa: BLE001 - a caller's failure, whatever it is, goes to that caller and never ends the thread
             if len(group) == 1:
                 return [(group[0], error)]
         return [settled for entry in group for settled in self._settle([entry])]
+
+    def _note_outage(self, error: DBAPIError) -> None:
+        """Say it once, loudly; how many rows an outage costs stands in the metrics."""
+        if not self._outage:
+            self._outage = True
+            self._log.error("store_unreachable", error=str(error.orig))
+
+    def _note_recovery(self) -> None:
+        if self._outage:
+            self._outage = False
+            self._log.warning("store_reachable_again")
 
     def _commit(self, group: list[Entry]) -> list[list[Any]]:
         for attempt in range(1, TRIES + 1):
@@ -168,12 +185,12 @@ class Journal:
         """Back in the event loop: one wake-up for the whole group. A caller that left has no future to set."""
         for entry, result in settled:
             self._waiting_rows -= len(entry.items)
-            failed = isinstance(result, BaseException)
+            failure = result if isinstance(result, BaseException) else None
             if entry.ledger:
-                self._metrics.settle(len(entry.items), failure=_reason(result) if failed else None)
+                self._metrics.settle(len(entry.items), failure=_reason(failure) if failure else None)
             if entry.future.done():
                 continue
-            if failed:
+            if isinstance(result, BaseException):
                 entry.future.set_exception(result)
             else:
                 entry.future.set_result(result)

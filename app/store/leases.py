@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, cast, func, literal_column, or_, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, case, cast, func, literal_column, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from app.store.tables import LEASES
@@ -22,7 +22,7 @@ def acquire(connection: Connection, name: str, holder: str, *, seconds: float) -
     mine = LEASES.c.holder == holder
     taking = taking.on_conflict_do_update(
         index_elements=["name"],
-        set_={"holder": holder, "until": until, "token": LEASES.c.token + cast(~mine, BigInteger)},
+        set_={"holder": holder, "until": until, "token": LEASES.c.token + case((mine, 0), else_=1)},
         where=or_(mine, LEASES.c.until < now),
     )
     connection.execute(taking)

@@ -16,7 +16,10 @@ from app.store.tables import OUTCOMES, PREDICTIONS
 from app.types import SECOND, Label, Micros, Outcome, OutcomeResult, OutcomeStatus, Recorded
 
 Normalise = Callable[[Stored, Label], Label]
-"""Brings a label to the type of the prediction's schema; raises ValueError with the reason where it cannot be the truth."""
+"""Brings a label to the type of the prediction's schema.
+
+Raises ValueError with the reason where it cannot be the truth.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,8 @@ def writer(rules: Rules) -> Callable[[Connection, Sequence[Submission]], list[Ou
 def record(rules: Rules, connection: Connection, submissions: Sequence[Submission]) -> list[OutcomeResult]:
     """Decide on each outcome, in order, and append the revisions that are new.
 
-    Two replicas that revise one outcome at once collide on its primary key; the journal tries again, and the second sees the first.
+    Two replicas that revise one outcome at once collide on its primary key; the journal tries again, and the second
+    sees the first.
     """
     ids = list(dict.fromkeys(submission.outcome.prediction_id for submission in submissions))
     known = find(connection, ids)
@@ -95,14 +99,24 @@ def pending(connection: Connection, *, since: Micros, limit: int, after: str = "
 
 
 def expire(connection: Connection, *, before: Micros, limit: int) -> int:
-    """Delete up to ``limit`` outcomes reported before ``before`` whose prediction never arrived; the number deleted."""
+    """Delete up to ``limit`` outcomes last reported before ``before`` whose prediction never arrived.
+
+    The number deleted.
+    """
     arrived = (
         select(PREDICTIONS.c.prediction_id).where(PREDICTIONS.c.prediction_id == OUTCOMES.c.prediction_id).exists()
     )
-    old = select(OUTCOMES.c.prediction_id).where(OUTCOMES.c.recorded_at < before, ~arrived).limit(limit)
-    ids = list(connection.execute(old).scalars())
+    first = OUTCOMES.c.revision == 1
+    later = OUTCOMES.alias()
+    revised = (
+        select(later.c.revision)
+        .where(later.c.prediction_id == OUTCOMES.c.prediction_id, later.c.recorded_at >= before)
+        .exists()
+    )
+    old = select(OUTCOMES.c.prediction_id).where(OUTCOMES.c.recorded_at < before, first, ~arrived, ~revised)
+    ids = list(connection.execute(old.limit(limit)).scalars())
     for part in chunks(ids):
-        connection.execute(delete(OUTCOMES).where(OUTCOMES.c.prediction_id.in_(part), OUTCOMES.c.recorded_at < before))
+        connection.execute(delete(OUTCOMES).where(OUTCOMES.c.prediction_id.in_(part)))
     return len(ids)
 
 
@@ -180,9 +194,22 @@ def newer_outcomes(connection: Connection, *, after: Micros, most: int) -> int:
 
 
 def label_delay(connection: Connection, name: str, version: str, *, share: float, most: int = 1000) -> float | None:
-    """The time in seconds within which ``share`` of the latest outcomes came after their predictions; None without outcomes."""
-    same = and_(PREDICTIONS.c.prediction_id == OUTCOMES.c.prediction_id, PREDICTIONS.c.model_name == name, PREDICTIONS.c.model_version == version)
+    """The time in seconds within which ``share`` of the latest outcomes came after their predictions.
+
+    None without outcomes.
+    """
+    same = and_(
+        PREDICTIONS.c.prediction_id == OUTCOMES.c.prediction_id,
+        PREDICTIONS.c.model_name == name,
+        PREDICTIONS.c.model_version == version,
+    )
     delay = (OUTCOMES.c.recorded_at - PREDICTIONS.c.predicted_at).label("delay")
-    latest = select(delay).join(PREDICTIONS, same).where(OUTCOMES.c.revision == 1).order_by(OUTCOMES.c.recorded_at.desc()).limit(most)
+    latest = (
+        select(delay)
+        .join(PREDICTIONS, same)
+        .where(OUTCOMES.c.revision == 1)
+        .order_by(OUTCOMES.c.recorded_at.desc())
+        .limit(most)
+    )
     delays = sorted(row.delay for row in connection.execute(latest))
     return max(0.0, delays[math.ceil(share * len(delays)) - 1] / SECOND) if delays else None

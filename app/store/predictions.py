@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row as SqlRow, Select, and_, or_, select
+from sqlalchemy import Connection, Select, and_, or_, select
+from sqlalchemy import Row as SqlRow
 from sqlalchemy.dialects import postgresql, sqlite
 
 from app.store.encoding import from_text, to_text, to_text_or_none
 from app.store.tables import MODELS, OUTCOMES, PREDICTIONS, sampling_level
-from app.types import Answer, Micros, Prediction
+from app.types import Answer, Label, Micros, Prediction
 
 MOST_IDS = 500
 """Ids in one IN list; SQLite and PostgreSQL both bound the parameters of a statement."""
@@ -28,12 +29,18 @@ class Stored:
     prediction: Prediction
     schema: dict[str, Any]
 
+    @property
+    def classes(self) -> list[Label]:
+        """The classes in the order of the probabilities."""
+        classes: list[Label] = self.schema.get("classes", [])
+        return classes
+
 
 def insert(connection: Connection, rows: Sequence[Prediction]) -> list[None]:
     """Store the rows.
 
-    A row that an earlier try of the same call has stored counts as stored: after a lost connection nobody knows whether the
-    commit went through, and trying again must be safe.
+    A row that an earlier try of the same call has stored counts as stored: after a lost connection nobody knows whether
+    the commit went through, and trying again must be safe.
 
     Raises:
         Taken: one of the ids belongs to another row.

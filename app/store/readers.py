@@ -9,7 +9,8 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 import structlog
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, TimeoutError as PoolTimeout
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.errors import Unavailable
 from app.store.engine import READERS
@@ -26,7 +27,12 @@ class Readers:
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="plumbline-reader")
         self._log = structlog.get_logger("readers")
 
-    async def run(self, read: Callable[Concatenate[Connection, Parameters], Result], *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+    async def run(
+        self,
+        read: Callable[Concatenate[Connection, Parameters], Result],
+        *args: Parameters.args,
+        **kwargs: Parameters.kwargs,
+    ) -> Result:
         """The result of ``read(connection, …)``.
 
         Raises:

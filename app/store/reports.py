@@ -52,7 +52,10 @@ def history(
     newest_first: bool = False,
     failed: bool = True,
 ) -> Sequence[Report]:
-    """Reports of a kind in the order of their ids, which is that of their times; from ``start`` on, before ``end``, behind the id ``after``."""
+    """Reports of a kind in the order of their ids, which is that of their times.
+
+    From ``start`` on, before ``end``, behind the id ``after``.
+    """
     table = REPORTS.c
     statement = select(REPORTS).where(table.kind == kind, table.model_name == name, table.model_version == version)
     if start is not None:
@@ -63,7 +66,7 @@ def history(
         statement = statement.where(table.status != "error")
     if after:
         statement = statement.where(table.report_id > after)
-    order = (table.checked_at.desc(), table.report_id.desc()) if newest_first else (table.checked_at, table.report_id)
+    order = (table.checked_at.desc(), table.report_id.desc()) if newest_first else (table.report_id,)
     return [_report(row) for row in connection.execute(statement.order_by(*order).limit(limit))]
 
 

@@ -1,7 +1,8 @@
 """The tables. Times are microseconds since the epoch (BIGINT); values of any JSON type are JSON text.
 
-Features are a JSON array in the order of the model's schema, which stands in ``models``: half the bytes of an object, and
-so half the write. The sampling ``level`` of a row is a function of its id alone, so that every replica draws the same sample.
+Features are a JSON array in the order of the model's schema, which stands in ``models``: half the bytes of an object,
+and so half the write. The sampling ``level`` of a row is a function of its id alone, so that every replica draws the
+same sample.
 """
 
 from __future__ import annotations
@@ -89,6 +90,16 @@ ALERTS = Table(
     Column("report_id", Text, ForeignKey("reports.report_id"), nullable=False),
     Column("body", Text, nullable=False),
     Index(None, "model_name", "model_version", "state", "changed_at"),
+)
+_FIRING = ALERTS.c.state == "firing"
+Index(
+    "uq_alerts_firing",
+    ALERTS.c.model_name,
+    ALERTS.c.model_version,
+    ALERTS.c.rule,
+    unique=True,
+    sqlite_where=_FIRING,
+    postgresql_where=_FIRING,
 )
 
 LEASES = Table(

@@ -48,9 +48,9 @@ def read_window(
 ) -> Window:
     """The latest ``rows`` predictions of a version; where these span less than ``hours``, an even sample from that time.
 
-    A row's level is the number of trailing zero bits of a hash of its id, so the rows of level k or more are an even sample of one in
-    2^k, the same on every replica. Taken is the smallest k at which at most ``rows`` rows lie within ``hours`` of the window's end. Cost:
-    O(rows) at any traffic and history, by the index on (version, level, time).
+    A row's level is the number of trailing zero bits of a hash of its id, so the rows of level k or more are an even
+    sample of one in 2^k, the same on every replica. Taken is the smallest k at which at most ``rows`` rows lie within
+    ``hours`` of the window's end. Cost: O(rows) at any traffic and history, by the index on (version, level, time).
 
     Args:
         hours: 0 takes the latest rows, whatever they span.

@@ -112,10 +112,20 @@ def upgrade() -> None:
         ["model_name", "model_version", "state", "changed_at"],
         unique=False,
     )
+    firing = sa.text("state = 'firing'")
+    op.create_index(
+        "uq_alerts_firing",
+        "alerts",
+        ["model_name", "model_version", "rule"],
+        unique=True,
+        sqlite_where=firing,
+        postgresql_where=firing,
+    )
 
 
 def downgrade() -> None:
     """Drop the tables."""
+    op.drop_index("uq_alerts_firing", table_name="alerts")
     op.drop_index(op.f("ix_alerts_model_name_model_version_state_changed_at"), table_name="alerts")
     op.drop_table("alerts")
     op.drop_table("settings")

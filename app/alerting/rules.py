@@ -1,0 +1,139 @@
+"""The rules: what a report must say for an alert to fire. Pure functions of the report's body."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from app.store.alerts import Finding, Severity
+from app.types import Json, Task
+
+MANY_FEATURES = 3
+"""Drifted features from which the model's world, rather than one of its inputs, has changed."""
+MOST_CAUSES = 3
+_MAIN_METRIC = {Task.BINARY: "accuracy", Task.MULTICLASS: "accuracy", Task.REGRESSION: "mae"}
+_LOWER_IS_BETTER = {"mae", "rmse", "log_loss"}
+
+Verdicts = dict[str, Finding | None]
+"""Judged rule -> its finding, or None where it does not hold; a rule that could not be judged is not in it."""
+
+
+def severities(task: Task) -> Mapping[str, Severity]:
+    """Every rule for a task, with its severity."""
+    return {
+        f"{_MAIN_METRIC[task]}_drop": "critical",
+        "metrics_drop": "high",
+        "drift_many": "high",
+        "prediction_drift": "medium",
+        "data_quality": "medium",
+        "feature_drift": "low",
+    }
+
+
+def judge_performance(task: Task, body: Json, drift: Json | None) -> Verdicts:
+    """Judge realised performance; ``drift`` is the body of the latest drift report, which names the causes.
+
+    The main metric speaks for the others: ``metrics_drop`` fires where only they are degraded.
+    """
+    metrics: Json = (body.get("realised") or {}).get("metrics", {})
+    main = _MAIN_METRIC[task]
+    judged = [name for name in metrics if metrics[name]["status"] != "insufficient_data"]
+    degraded = [name for name in judged if metrics[name]["status"] == "degraded"]
+    if main not in judged:
+        return {}
+    drop, others = f"{main}_drop", "metrics_drop"
+    verdicts: Verdicts = {drop: None, others: None}
+    if degraded:
+        rule, name = (drop, main) if main in degraded else (others, degraded[0])
+        metric = metrics[name]
+        message = _degradation(name, metric, body["realised"]["labelled"])
+        message += _also(other for other in degraded if other != name)
+        causes = ranked_causes(drift or {})
+        verdicts[rule] = Finding(severities(task)[rule], metric["value"], metric["limit"], message, causes)
+    return verdicts
+
+
+def judge_drift(task: Task, body: Json, *, retrain_share: float) -> Verdicts:
+    """Judge drift of features and predictions, and the quality of the input.
+
+    ``drift_many`` holds from :data:`MANY_FEATURES` features or the share ``retrain_share`` on, ``feature_drift`` below.
+    """
+    levels = severities(task)
+    verdicts: Verdicts = {}
+    judged = [entry for entry in body.get("features", {}).values() if entry["status"] != "error"]
+    if judged:
+        many = min(MANY_FEATURES, max(math.ceil(round(retrain_share * len(judged), 9)), 1))
+        drifted = len(body["drifted_features"])
+        verdicts |= {"drift_many": None, "feature_drift": None}
+        if drifted:
+            message = f"{drifted} of {len(judged)} features drifted: {_listed(ranked(body))}"
+            rule, value, limit = ("drift_many", drifted, many) if drifted >= many else _largest(body)
+            verdicts[rule] = Finding(levels[rule], value, limit, message, ranked_causes(body))
+    verdicts |= _prediction_drift(levels["prediction_drift"], body)
+    quality = body.get("data_quality", {})
+    if quality.get("status") in ("ok", "warning"):
+        verdicts["data_quality"] = _data_quality(levels["data_quality"], quality["findings"])
+    return verdicts
+
+
+def ranked(drift: Json) -> Sequence[str]:
+    """The drifted features of a drift report, the largest impact first."""
+    features: Json = drift.get("features", {})
+    return sorted(drift.get("drifted_features", ()), key=lambda name: -(features[name].get("impact") or 0.0))
+
+
+def ranked_causes(drift: Json) -> tuple[str, ...]:
+    """The drifted features that most likely stand behind a finding."""
+    return tuple(ranked(drift)[:MOST_CAUSES])
+
+
+def _largest(body: Json) -> tuple[str, float, float]:
+    impact = body["features"][ranked(body)[0]]["impact"]
+    return "feature_drift", impact, body["limits"]["material_psi"]
+
+
+def _prediction_drift(severity: Severity, body: Json) -> Verdicts:
+    prediction = body.get("prediction") or {}
+    watched = {"the predictions": prediction, "the predicted probability": prediction.get("probability") or {}}
+    judged = {what: entry for what, entry in watched.items() if entry.get("status") in ("stable", "drift")}
+    drifted = {what: entry for what, entry in judged.items() if entry["status"] == "drift"}
+    if not drifted:
+        return {"prediction_drift": None} if judged else {}
+    what, entry = max(drifted.items(), key=lambda item: item[1]["impact"])
+    limit = body["limits"]["material_psi"]
+    message = f"the distribution of {what} has moved: PSI {entry['impact']:.3g} above its noise, limit {limit:g}"
+    return {"prediction_drift": Finding(severity, entry["impact"], limit, message, ranked_causes(body))}
+
+
+def _data_quality(severity: Severity, findings: Sequence[Json]) -> Finding | None:
+    if not findings:
+        return None
+    worst = sorted(findings, key=lambda found: (found["limit"] or 0.0) - (found["value"] or 1.0))
+    named = [found["feature"] for found in worst if found["feature"] is not None]
+    about = f"{worst[0]['feature']}: " if worst[0]["feature"] is not None else ""
+    more = f"; and {_counted(len(findings) - 1)}" if len(findings) > 1 else ""
+    causes = tuple(dict.fromkeys(named))[:MOST_CAUSES]
+    return Finding(severity, worst[0]["value"], worst[0]["limit"], about + worst[0]["message"] + more, causes)
+
+
+def _counted(more: int) -> str:
+    return "one more finding" if more == 1 else f"{more} more findings"
+
+
+def _degradation(name: str, metric: Json, labelled: int) -> str:
+    side = "above" if name in _LOWER_IS_BETTER else "below"
+    interval = f"[{metric['low']:.3g}, {metric['high']:.3g}]"
+    return (
+        f"{name} {metric['value']:.3g} {interval} is {side} its limit {metric['limit']:.3g}, "
+        f"baseline {metric['baseline']:.3g}, over {labelled} labelled rows"
+    )
+
+
+def _also(others: Iterable[str]) -> str:
+    listed = ", ".join(others)
+    return f"; degraded too: {listed}" if listed else ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    rest = len(names) - MOST_CAUSES
+    return ", ".join(names[:MOST_CAUSES]) + (f" and {rest} more" if rest > 0 else "")

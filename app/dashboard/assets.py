@@ -1,0 +1,59 @@
+"""The dashboard's files: its own page, style and scripts, and Plotly's script out of the installed wheel."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import distribution
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader
+
+HERE = Path(__file__).parent
+MEDIA_TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One file, compressed when it is first asked for, and then kept."""
+
+    file: Path
+
+    @property
+    def media_type(self) -> str:
+        """The ``Content-Type``."""
+        return MEDIA_TYPES[self.file.suffix]
+
+    @cached_property
+    def body(self) -> bytes:
+        """The file's bytes."""
+        return self.file.read_bytes()
+
+    @cached_property
+    def gzipped(self) -> bytes:
+        """The file's bytes, compressed."""
+        return gzip.compress(self.body, mtime=0)
+
+
+class Dashboard:
+    """The page and its assets, whose URLs carry ``version``, a hash of all of them: browsers may keep them for ever."""
+
+    def __init__(self) -> None:
+        # Found through the package's list of files: importing it would cost time and memory for nothing.
+        plotly = next(file for file in distribution("plotly").files or () if file.name == "plotly.min.js")
+        files = [*sorted((HERE / "static").iterdir()), Path(str(plotly.locate()))]
+        self.assets = {file.name: Asset(file) for file in files if file.suffix in MEDIA_TYPES}
+        digest = hashlib.sha256()
+        for asset in self.assets.values():
+            digest.update(asset.body)
+        self.version = digest.hexdigest()[:16]
+        templates = Environment(loader=FileSystemLoader(HERE), autoescape=True)
+        self.page = templates.get_template("page.html").render(assets=f"/dashboard/assets/{self.version}")
+
+
+def read_playbook() -> str | None:
+    """The playbook in Markdown: inside an installed package, or of the checkout; None where neither has it."""
+    places = (HERE / "playbook.md", HERE.parents[1] / "docs" / "playbook.md")
+    return next((place.read_text(encoding="utf-8") for place in places if place.exists()), None)

@@ -1,0 +1,55 @@
+// What fires, what to do about it, and the section of the playbook behind each alert.
+
+import {ago, words} from "./format.js";
+import {element, note} from "./dom.js";
+
+const TITLES = {
+  accuracy_drop: "accuracy dropped",
+  mae_drop: "errors have grown",
+  metrics_drop: "other metrics dropped",
+  drift_many: "many features drifted",
+  prediction_drift: "predictions drifted",
+  data_quality: "broken input",
+  feature_drift: "a feature drifted",
+};
+const ACTIONS = {retrain: "Retrain", fix_input: "Mend the input first"};
+
+export const title = (rule) => TITLES[rule] ?? words(rule);
+
+export function showAlerts({alerts, recommendations}, now) {
+  const box = document.querySelector("#alerts .scroll");
+  const open = new Set([...box.querySelectorAll("details[open]")].map((details) => details.dataset.alert));
+  const advice = recommendations.map(({action, because}) =>
+    element("p", {className: "advice"}, element("strong", {}, ACTIONS[action] ?? words(action)), ` – ${because}`));
+  const items = alerts.map((alert) => item(alert, now, open.has(alert.alert_id)));
+  const quiet = alerts.some((alert) => alert.state === "firing") ? [] : [note("Nothing fires.")];
+  box.replaceChildren(...quiet, ...advice, ...items);
+}
+
+function item(alert, now, isOpen) {
+  const firing = alert.state === "firing";
+  const when = firing ? `since ${ago(alert.since, now)}` : `resolved ${ago(alert.resolved_at, now)}`;
+  const steps = element("details", {"data-alert": alert.alert_id}, element("summary", {}, "What to do"), element("pre", {}));
+  steps.addEventListener("toggle", () => steps.open && showSection(steps.querySelector("pre"), alert.playbook));
+  steps.open = isOpen;
+  return element("div", {className: "alert", "data-severity": firing ? alert.severity : "resolved"},
+    element("h3", {title: alert.rule}, title(alert.rule), element("span", {className: "tag"}, firing ? alert.severity : "resolved"), element("time", {}, when)),
+    element("p", {}, alert.message),
+    ...(alert.causes.length ? [element("p", {className: "causes"}, `look at: ${alert.causes.join(", ")}`)] : []),
+    steps);
+}
+
+let playbook = null;
+
+async function showSection(target, address) {
+  playbook ??= fetch(`/${address.split("#")[0]}`).then((answer) => (answer.ok ? answer.text() : ""));
+  const wanted = address.split("#")[1];
+  const sections = (await playbook).split(/^## /m);
+  const found = sections.find((section) => section.split("\n")[0].trim().replaceAll(" ", "-") === wanted);
+  target.textContent = found === undefined ? `See ${address}` : withoutMarkup(found.slice(found.indexOf("\n")));
+}
+
+// Lines of a paragraph are joined: the panel is narrower than the file.
+function withoutMarkup(markdown) {
+  return markdown.trim().replace(/\*\*|`/g, "").replace(/\[([^\]]*)\]\([^)]*\)/g, "$1").replace(/(\S)\n(?=\S)/g, "$1 ");
+}

@@ -1,0 +1,29 @@
+"""Report bodies as the monitor writes them, cut down to what the rules read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from app.types import Json
+
+
+def drift_body(drifted: Mapping[str, float], *, among: int = 10, **more: object) -> Json:
+    """A drift report in which these features drifted, each with its impact, among stable ones."""
+    entries = {name: {"status": "drift", "impact": impact} for name, impact in drifted.items()}
+    stable = {f"stable{place}": {"status": "stable", "impact": 0.0} for place in range(among - len(drifted))}
+    return {
+        "drift_share": len(drifted) / among,
+        "drifted_features": list(drifted),
+        "limits": {"material_psi": 0.01},
+        "features": {**entries, **stable},
+        "prediction": {"status": "stable", "impact": 0.0, "probability": None},
+        "data_quality": {"status": "ok", "findings": []},
+        **more,
+    }
+
+
+def performance_body(**statuses: str) -> Json:
+    """A performance report with these metrics in these states; the values are the same for all."""
+    numbers = {"value": 0.84, "low": 0.81, "high": 0.87, "baseline": 0.95, "limit": 0.9}
+    metrics = {name: {**numbers, "status": status} for name, status in statuses.items()}
+    return {"realised": {"labelled": 830, "metrics": metrics}}

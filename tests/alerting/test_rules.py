@@ -1,0 +1,175 @@
+"""The rules on report bodies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from app.alerting.evaluation import recommend
+from app.alerting.rules import judge_drift, judge_performance, severities
+from app.store.alerts import SEVERITIES
+from app.types import Json, Micros, Report, Task
+from tests.alerting.reports import drift_body, performance_body
+
+
+def judged(body: Json, share: float = 0.3) -> dict[str, Any]:
+    """The verdicts on a drift report."""
+    return judge_drift(Task.BINARY, body, retrain_share=share)
+
+
+def report(kind: str, status: str, body: Json) -> Report:
+    """A stored report."""
+    return Report("r", kind, "m", "1", Micros(0), status, body)
+
+
+def test_degraded_accuracy_is_critical() -> None:
+    """Accuracy below its limit fires accuracy_drop, with the three features of largest impact as causes."""
+    drift = drift_body({"a": 0.1, "b": 0.4, "c": 0.2, "d": 0.3})
+
+    found = judge_performance(Task.BINARY, performance_body(accuracy="degraded", f1="degraded"), drift)
+
+    drop = found["accuracy_drop"]
+    assert drop is not None
+    assert (drop.severity, drop.value, drop.limit, drop.causes) == ("critical", 0.84, 0.9, ("b", "d", "c"))
+    assert drop.message == (
+        "accuracy 0.84 [0.81, 0.87] is below its limit 0.9, baseline 0.95, over 830 labelled rows; degraded too: f1"
+    )
+    assert found["metrics_drop"] is None
+
+
+def test_another_degraded_metric_is_high() -> None:
+    """Recall that fell while accuracy holds fires metrics_drop alone: where positives are rare, it matters most."""
+    found = judge_performance(Task.BINARY, performance_body(accuracy="ok", recall="degraded"), None)
+
+    assert found["accuracy_drop"] is None
+    assert found["metrics_drop"] is not None
+    assert found["metrics_drop"].severity == "high"
+
+
+def test_regression_is_judged_by_its_error() -> None:
+    """In regression the mean absolute error is the main metric, and worse is above its limit."""
+    found = judge_performance(Task.REGRESSION, performance_body(mae="degraded", r2="ok"), None)
+
+    assert found["mae_drop"] is not None
+    assert "mae 0.84 [0.81, 0.87] is above its limit" in found["mae_drop"].message
+
+
+@pytest.mark.parametrize("status", ["ok", "improved"])
+def test_good_performance_resolves(status: str) -> None:
+    """A metric that holds, or is better than its baseline, is judged and found well."""
+    assert judge_performance(Task.BINARY, performance_body(accuracy=status), None) == {
+        "accuracy_drop": None,
+        "metrics_drop": None,
+    }
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"status": "error", "errors": [{"feature": None, "reason": "no memory"}]},
+        performance_body(accuracy="insufficient_data"),
+        performance_body(),
+        drift_body({}, features={}, prediction=None, data_quality={"status": "insufficient_data", "findings": []}),
+    ],
+)
+def test_too_little_data_judges_nothing(body: Json) -> None:
+    """A failed check, or one with too little data, has no verdict on any rule."""
+    assert judge_performance(Task.BINARY, body, None) == {}
+    assert judged(body) == {}
+
+
+@pytest.mark.parametrize(
+    ("drifted", "among", "rule"),
+    [
+        (1, 10, "feature_drift"),
+        (2, 10, "feature_drift"),
+        (3, 10, "drift_many"),
+        (3, 100, "drift_many"),
+        (1, 4, "feature_drift"),
+        (2, 4, "drift_many"),
+        (1, 1, "drift_many"),
+    ],
+)
+def test_many_features_outrank_few(drifted: int, among: int, rule: str) -> None:
+    """Three features, or the share for retraining, fire drift_many; fewer fire feature_drift; never both."""
+    names = {f"f{place}": 0.1 + place for place in range(drifted)}
+
+    found = judged(drift_body(names, among=among))
+
+    assert [name for name, finding in found.items() if finding] == [rule]
+    assert found[rule].severity == severities(Task.BINARY)[rule]
+
+
+def test_no_drift_is_a_verdict() -> None:
+    """A stable report judges all its rules and finds nothing."""
+    assert judged(drift_body({})) == dict.fromkeys(("drift_many", "feature_drift", "prediction_drift", "data_quality"))
+
+
+def test_drift_of_the_probability_counts_as_prediction_drift() -> None:
+    """Predictions that hold still while their probabilities move fire prediction_drift with the larger impact."""
+    prediction = {"status": "stable", "impact": 0.0, "probability": {"status": "drift", "impact": 0.3}}
+
+    found = judged(drift_body({"a": 0.2}, prediction=prediction))["prediction_drift"]
+
+    assert (found.severity, found.value, found.limit, found.causes) == ("medium", 0.3, 0.01, ("a",))
+
+
+def test_withheld_predictions_are_not_judged() -> None:
+    """Where the reference is in-sample, the drift of predictions is withheld and its alert left as it is."""
+    withheld = {"status": "withheld", "probability": {"status": "withheld"}}
+
+    assert "prediction_drift" not in judged(drift_body({}, prediction=withheld))
+
+
+def test_data_quality_names_the_worst_finding() -> None:
+    """The finding that exceeds its limit most speaks for the others, and the features in them are the causes."""
+    findings = [
+        {"feature": "age", "kind": "missing_share", "value": 0.05, "limit": 0.03, "message": "5 % are missing"},
+        {"feature": "income", "kind": "missing_share", "value": 0.5, "limit": 0.03, "message": "50 % are missing"},
+        {"feature": None, "kind": "duplicates", "value": 0.2, "limit": 0.1, "message": "20 % repeat"},
+    ]
+
+    found = judged(drift_body({}, data_quality={"status": "warning", "findings": findings}))["data_quality"]
+
+    assert (found.value, found.limit, found.causes) == (0.5, 0.03, ("income", "age"))
+    assert found.message == "income: 50 % are missing; and 2 more findings"
+
+
+@pytest.mark.parametrize("task", Task)
+def test_every_rule_has_a_known_severity(task: Task) -> None:
+    """Each rule that can fire is known from the start, with one of the four severities."""
+    known = severities(task)
+    metrics = performance_body(accuracy="degraded", mae="degraded")
+    found = judge_drift(task, drift_body({}), retrain_share=0.3) | judge_performance(task, metrics, None)
+
+    assert set(found) == set(known)
+    assert set(known.values()) <= set(SEVERITIES)
+
+
+def test_advice_to_retrain_gives_every_reason() -> None:
+    """Degraded performance and a drift share at its limit each advise retraining; broken input is mended first."""
+    broken = {"feature": "a", "kind": "out_of_range", "value": 0.5, "limit": 0.1, "message": "outside"}
+    quality = {"status": "warning", "findings": [broken]}
+    drift = drift_body({"a": 0.1, "b": 0.2, "c": 0.3}, data_quality=quality)
+    latest = {
+        "drift": report("drift", "drift", drift),
+        "performance": report("performance", "degraded", performance_body(accuracy="degraded", f1="degraded")),
+    }
+
+    assert recommend(latest, retrain_share=0.3) == [
+        {"action": "fix_input", "because": "the input is broken: out of range"},
+        {
+            "action": "retrain",
+            "because": "the model's accuracy and 1 more of its metrics fell behind the baseline and "
+            "30% of the features drifted (limit 30%), c, b, a most of all",
+        },
+    ]
+
+
+def test_no_advice_without_reason() -> None:
+    """A sound model, or one that was never checked, gets no advice."""
+    sound = {"drift": report("drift", "drift", drift_body({"a": 0.1}))}
+
+    assert recommend(sound, retrain_share=0.3) == []
+    assert recommend({}, retrain_share=0.3) == []

@@ -1,0 +1,180 @@
+"""The life of an alert in the store, on both databases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from app.alerting.evaluation import evaluate
+from app.store import alerts, reports
+from app.store.alerts import RECENT_S, Alert, Finding
+from app.store.engine import Connection, Database, open_database
+from app.store.leases import database_now
+from app.store.migrate import upgrade
+from app.store.tables import ALERTS
+from app.types import SECOND, Json, Micros, Report, Task
+from tests.alerting.reports import drift_body, performance_body
+
+Check = Callable[..., Report]
+
+
+@pytest.fixture
+def database(store_url: str) -> Iterator[Database]:
+    """An empty, migrated store."""
+    opened = open_database(store_url)
+    upgrade(opened.writer)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def connection(database: Database) -> Iterator[Connection]:
+    """A connection that writes."""
+    with database.writer.connect() as connection:
+        yield connection
+
+
+@pytest.fixture
+def check(connection: Connection) -> Check:
+    """Saves a report, a second after the one before, with its alerts in the same transaction."""
+    with connection.begin():
+        start = database_now(connection)
+    count = 0
+
+    def run(body: Json, kind: str = "performance", status: str = "ok", version: str = "1") -> Report:
+        nonlocal count
+        count += 1
+        report = Report(f"r{count}", kind, "m", version, Micros(start + count * SECOND), status, body)
+        with connection.begin():
+            reports.save(connection, report)
+            evaluate(connection, report, task=Task.BINARY, retrain_share=0.3)
+        return report
+
+    return run
+
+
+def shown(connection: Connection, version: str = "1") -> list[Alert]:
+    """What GET /alerts lists."""
+    with connection.begin():
+        return list(alerts.shown(connection, "m", version))
+
+
+BAD = performance_body(accuracy="degraded")
+GOOD = performance_body(accuracy="ok")
+
+
+def test_an_alert_fires_once_and_is_refreshed(connection: Connection, check: Check) -> None:
+    """A rule that goes on holding stays one alert: its start stays, its numbers and its report are the latest."""
+    first = check(BAD)
+    worse = performance_body(accuracy="degraded")
+    worse["realised"]["metrics"]["accuracy"]["value"] = 0.7
+    second = check(worse)
+
+    [alert] = shown(connection)
+    assert (alert.since, alert.report_id, alert.finding.value) == (first.checked_at, second.report_id, 0.7)
+    assert alert.resolved_at is None
+
+
+def test_a_rule_that_no_longer_holds_resolves(connection: Connection, check: Check) -> None:
+    """The first good report resolves the alert, which keeps what it last said."""
+    bad = check(BAD)
+    good = check(GOOD)
+
+    [alert] = shown(connection)
+    assert (alert.resolved_at, alert.report_id, alert.finding.value) == (good.checked_at, bad.report_id, 0.84)
+
+
+def test_a_rule_that_holds_again_is_a_new_alert(connection: Connection, check: Check) -> None:
+    """After it was resolved, the same rule opens another alert, listed before the resolved one."""
+    for body in (BAD, GOOD, BAD):
+        check(body)
+
+    again, before = shown(connection)
+    assert again.resolved_at is None
+    assert before.resolved_at is not None
+    assert again.alert_id != before.alert_id
+
+
+@pytest.mark.parametrize("body", [performance_body(accuracy="insufficient_data"), {"status": "error", "errors": []}])
+def test_too_little_data_changes_nothing(connection: Connection, check: Check, body: Json) -> None:
+    """A report without a verdict leaves a firing alert exactly as it was."""
+    check(BAD)
+    before = shown(connection)
+    check(body, status="insufficient_data")
+
+    assert shown(connection) == before
+
+
+@pytest.mark.parametrize("history", [[BAD], [BAD, GOOD], [BAD, GOOD, BAD]])
+def test_the_same_report_twice_changes_nothing(connection: Connection, check: Check, history: list[Json]) -> None:
+    """Recording any report of the past again, the latest or an old one, leaves every alert as it was."""
+    saved = [check(body) for body in history]
+    before = shown(connection)
+    with connection.begin():
+        for report in saved:
+            evaluate(connection, report, task=Task.BINARY, retrain_share=0.3)
+
+    assert shown(connection) == before
+
+
+def test_the_worst_comes_first(connection: Connection, check: Check) -> None:
+    """Firing alerts are listed by severity, and the causes of a performance alert come from the latest drift report."""
+    quality = {
+        "status": "warning",
+        "findings": [{"feature": "b", "kind": "constant", "value": 1.0, "limit": 0.1, "message": "stands still"}],
+    }
+    check(drift_body({"a": 0.2}, data_quality=quality), kind="drift", status="drift")
+    check(BAD)
+
+    found = shown(connection)
+    assert [(alert.rule, alert.finding.severity) for alert in found] == [
+        ("accuracy_drop", "critical"),
+        ("data_quality", "medium"),
+        ("feature_drift", "low"),
+    ]
+    assert found[0].finding.causes == ("a",)
+
+
+def test_more_drift_replaces_the_smaller_alert(connection: Connection, check: Check) -> None:
+    """When a third feature drifts, drift_many fires and feature_drift is resolved."""
+    check(drift_body({"a": 0.2}), kind="drift")
+    check(drift_body({"a": 0.2, "b": 0.2, "c": 0.2}), kind="drift")
+
+    assert [(alert.rule, alert.resolved_at is None) for alert in shown(connection)] == [
+        ("drift_many", True),
+        ("feature_drift", False),
+    ]
+
+
+def test_versions_have_alerts_of_their_own(connection: Connection, check: Check) -> None:
+    """A good report on one version does not resolve the alert of another."""
+    check(BAD, version="1")
+    check(GOOD, version="2")
+
+    assert [alert.resolved_at for alert in shown(connection, "1")] == [None]
+    assert shown(connection, "2") == []
+
+
+def test_old_alerts_are_no_longer_shown(connection: Connection, check: Check) -> None:
+    """An alert that was resolved longer than a week ago is kept and not listed; a firing one is, whatever its age."""
+    finding = Finding("low", 1.0, 0.5, "long ago")
+    report = check({})
+    old = replace(report, checked_at=Micros(report.checked_at - (RECENT_S + 60) * SECOND))
+    with connection.begin():
+        alerts.record(connection, old, {"feature_drift": finding, "drift_many": finding})
+        alerts.record(connection, replace(old, checked_at=Micros(old.checked_at + 1)), {"drift_many": None})
+
+    assert [alert.rule for alert in shown(connection)] == ["feature_drift"]
+
+
+def test_two_replicas_open_one_alert(connection: Connection, check: Check) -> None:
+    """Of two replicas that open the same alert at once, the database refuses the second."""
+    check(BAD)
+    with connection.begin():
+        row = connection.exec_driver_sql("SELECT * FROM alerts").mappings().one()
+
+    with pytest.raises(IntegrityError), connection.begin():
+        connection.execute(ALERTS.insert().values(dict(row) | {"alert_id": "twin"}))

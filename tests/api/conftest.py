@@ -1,0 +1,38 @@
+"""Running applications over the small bundles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from tests.fitted import Fitted
+from tests.services import Client, client_of, make_config
+
+Start: TypeAlias = Callable[..., Client]
+
+
+@pytest.fixture
+def start(tmp_path: Path, small_models: tuple[Path, dict[str, Fitted]]) -> Iterator[Start]:
+    """Starts an application: ``start("mixed", outcomes={"unknown": "hold"})``; it stops with the test."""
+    with ExitStack() as stack:
+        yield lambda name, **sections: stack.enter_context(
+            client_of(make_config(tmp_path, small_models[0], name, **sections))
+        )
+
+
+@pytest.fixture(scope="session")
+def fitted(small_models: tuple[Path, dict[str, Fitted]]) -> dict[str, Fitted]:
+    """The models behind the bundles, by name."""
+    return small_models[1]
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory, small_models: tuple[Path, dict[str, Fitted]]) -> Iterator[Client]:
+    """One application for a whole module, over features of every type."""
+    config: Any = make_config(tmp_path_factory.mktemp("mixed"), small_models[0], "mixed")
+    with client_of(config) as client:
+        yield client

@@ -1,0 +1,141 @@
+"""`plumbline bundle`, from files to a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import joblib
+import pytest
+import skops.io
+import typer
+import yaml
+from sklearn.preprocessing import FunctionTransformer
+from typer.testing import CliRunner, Result
+
+from app.commands.bundle import bundle
+from app.errors import BundleError
+from app.serving.bundle import read_bundle
+from tests import bundles
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a model, as skops and as joblib, and its data."""
+    frame = bundles.mixed()
+    model = bundles.pipeline().fit(frame.drop(columns="y"), frame["y"])
+    skops.io.dump(model, tmp_path / "model.skops")
+    joblib.dump(model, tmp_path / "model.joblib")
+    frame.to_csv(tmp_path / "train.csv", index=False)
+    bundles.mixed(seed=8).to_csv(tmp_path / "test.csv", index=False)
+    return tmp_path
+
+
+def run(folder: Path, *options: str, model: str = "model.skops") -> Result:
+    """One run of the command on the folder's files."""
+    app = typer.Typer()
+    app.command()(bundle)
+    named = [
+        "--data",
+        str(folder / "train.csv"),
+        "--target",
+        "y",
+        "--name",
+        "credit",
+        "--models",
+        str(folder / "models"),
+    ]
+    return CliRunner().invoke(app, [str(folder / model), *named, *options])
+
+
+def refusal(result: Result) -> str:
+    """The one line with which the command ended, for exit code 3."""
+    assert isinstance(result.exception, BundleError)
+    assert result.exception.exit_code == 3
+    assert "\n" not in str(result.exception)
+    return str(result.exception)
+
+
+def test_bundle(folder: Path) -> None:
+    """The command shows the schema, writes a bundle that loads, and says where."""
+    result = run(folder, "--holdout", str(folder / "test.csv"), "--positive", "good", "--threshold", "0.4")
+
+    made = read_bundle(folder / "models" / "credit" / "1")
+    assert result.exit_code == 0
+    assert (made.in_sample, made.schema.positive, made.schema.threshold) == (False, "good", 0.4)
+    assert "phone, shop, web" in result.output
+    assert str(made.folder) == result.stdout.splitlines()[-1]
+
+
+def test_joblib_becomes_skops(folder: Path) -> None:
+    """A joblib file is loaded only with permission, and what is served then is skops."""
+    line = refusal(run(folder, model="model.joblib"))
+    assert (
+        line
+        == f"{folder / 'model.joblib'}: loading it runs the code inside it; pass --allow-pickle if you trust its source"
+    )
+
+    assert run(folder, "--allow-pickle", model="model.joblib").exit_code == 0
+    assert read_bundle(folder / "models" / "credit" / "1").format == "skops"
+
+
+def test_edited_schema(folder: Path) -> None:
+    """What --show prints can be edited and given back with --schema; --show itself writes nothing."""
+    shown = run(folder, "--show")
+    assert not (folder / "models").exists()
+    content = yaml.safe_load(shown.stdout)
+    content["features"][0] |= {"low": 0, "high": 120}
+    (folder / "edited.yaml").write_text(yaml.safe_dump(content))
+
+    result = run(folder, "--schema", str(folder / "edited.yaml"))
+
+    assert result.exit_code == 0
+    age = read_bundle(folder / "models" / "credit" / "1").schema.features[0]
+    assert (age.low, age.high) == (0, 120)
+
+
+def test_trust(folder: Path) -> None:
+    """A type beyond the reviewed list is named, and taken with --trust."""
+    frame = bundles.numbers()
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    model = make_pipeline(FunctionTransformer(bundles.absolute), LogisticRegression())
+    skops.io.dump(model.fit(frame[["a", "b", "c"]], frame["y"]), folder / "own.skops")
+    frame.to_csv(folder / "train.csv", index=False)
+    assert "serving.trusted_types: [tests.bundles.absolute]" in refusal(run(folder, model="own.skops"))
+
+    assert run(folder, "--trust", "tests.bundles.absolute", model="own.skops").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "content", "line"),
+    [
+        (["--data", "none.csv"], b"", "none.csv: cannot be read"),
+        (["--schema", "edited.yaml"], b"features: 3", "edited.yaml: features: Input should be a valid list"),
+        (["--schema", "edited.yaml"], b"{", "edited.yaml: is not YAML"),
+        (["--schema", "edited.yaml"], b"[{name: a, type: colour}]", "edited.yaml: features: 0.type: Input should be"),
+        (["--data", "table.csv"], b"", "table.csv: cannot be read (No columns to parse from file)"),
+    ],
+)
+def test_unreadable_files(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, options: Sequence[str], content: bytes, line: str
+) -> None:
+    """A file that cannot be read is named in one line."""
+    monkeypatch.chdir(folder)
+    if options[1] != "none.csv":
+        Path(options[1]).write_bytes(content)
+
+    assert refusal(run(folder, *options)).startswith(line)
+
+
+@pytest.mark.parametrize("options", [["--threshold", "2"], ["--format", "onnx"], ["--nonsense"]], ids=str)
+def test_wrong_usage(folder: Path, options: list[Any]) -> None:
+    """A wrong option ends with exit code 2."""
+    assert run(folder, *options).exit_code == 2
+
+
+def test_other_files(folder: Path) -> None:
+    """A model file of another kind is refused by its name."""
+    assert refusal(run(folder, model="model.h5")).endswith("model.h5: a model is a .skops, .joblib or .pkl file")
