@@ -217,7 +217,7 @@ class Auth(Section):
     keys: tuple[Key, ...] = Field(
         (),
         strict=False,
-        description="API keys; none: loopback only, and every caller may do everything. `/metrics` stays open until a key has its scope.",
+        description="API keys; none: loopback only, and all is open; the scope `metrics` closes `/metrics`.",
     )
 
 

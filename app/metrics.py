@@ -27,7 +27,7 @@ from app.types import ModelSchema, OutcomeStatus
 LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 FAILURES = ("store", "taken", "refused")
-"""Why an accepted row was not stored: the store could not be reached, another replica stored the id first, the database refused the row."""
+"""Why an accepted row was not stored: the store was away, another replica had the id first, the database refused it."""
 STATUSES = ("ok", "replayed", "refused", "failed")
 """What became of a row: answered, answered again, refused with a 4xx, failed with a 5xx."""
 

@@ -49,7 +49,7 @@ def paths(data: dict[str, Any], path: str = "") -> Iterator[str]:
 
 
 def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
-    """An unknown key, a wrong type, a missing unit, a value out of bounds: one line each, with file, line, key and reason."""
+    """An unknown key, a wrong type, a missing unit, a value out of bounds: one line each, with line, key and reason."""
     text = "\n".join(
         [
             "server:",
@@ -99,7 +99,7 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
         ("server: {host: \"\x01\"}", "config.yaml: is not YAML: "),
         ("server: {host: 0.0.0.0}", "config.yaml:1: server.host: 0.0.0.0 is reachable from other machines"),
         ("auth: {keys: [{name: a, sha256: short}]}", "config.yaml:1: auth.keys.0.sha256: "),
-        ("auth:\n  keys:\n  - name: a\n    sha256: " + "e" * 64 + "\n    scopes: [root]", "config.yaml:5: auth.keys.0.scopes.0: "),
+        (f"auth:\n  keys: [{{name: a, sha256: {'e' * 64}, scopes: [root]}}]", "config.yaml:2: auth.keys.0.scopes.0: "),
     ],
 )  # fmt: skip
 def test_what_is_no_configuration(tmp_path: Path, text: str, expected: str) -> None:
@@ -123,10 +123,13 @@ def test_the_environment_beats_the_file(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("server: {port: 9000, deadline: 5s}\ndrift:\n")
     variables = {
-        "PLUMBLINE__SERVER__PORT": "0", "PLUMBLINE__DRIFT__WINDOW__ROWS": "500", "PLUMBLINE__SERVING__ALLOW_PICKLE": "true",
-        "PLUMBLINE__SERVING__TRUSTED_TYPES": "[a.B, c.D]", "PLUMBLINE__STORE__URL": "postgresql+psycopg://u:p@h:5432/d",
+        "PLUMBLINE__SERVER__PORT": "0",
+        "PLUMBLINE__DRIFT__WINDOW__ROWS": "500",
+        "PLUMBLINE__SERVING__ALLOW_PICKLE": "true",
+        "PLUMBLINE__SERVING__TRUSTED_TYPES": "[a.B, c.D]",
+        "PLUMBLINE__STORE__URL": "postgresql+psycopg://u:p@h:5432/d",
         "OTHER": "x",
-    }  # fmt: skip
+    }
     config = load_config(file, variables)
 
     assert (config.server.port, config.server.deadline) == (0, 5.0)
@@ -143,8 +146,12 @@ def test_a_wrong_variable_is_named(tmp_path: Path) -> None:
     )
 
     assert sorted(line.split(": ")[0] for line in found) == [
-        "PLUMBLINE__DRIFT__EVRY", "PLUMBLINE__DRIFT__WINDOW__ROWS", "PLUMBLINE__FOO", "PLUMBLINE__SERVER__HOST", "config.yaml:1",
-    ]  # fmt: skip
+        "PLUMBLINE__DRIFT__EVRY",
+        "PLUMBLINE__DRIFT__WINDOW__ROWS",
+        "PLUMBLINE__FOO",
+        "PLUMBLINE__SERVER__HOST",
+        "config.yaml:1",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -189,7 +196,10 @@ def test_every_key_has_its_sentence() -> None:
     assert text == page()
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("500ms", 0.5), ("10s", 10), ("1.5m", 90), ("2h", 7200), ("30d", 2_592_000), ("1w", 604_800)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("500ms", 0.5), ("10s", 10), ("1.5m", 90), ("2h", 7200), ("30d", 2_592_000), ("1w", 604_800)],
+)
 def test_durations_have_units(text: str, seconds: float) -> None:
     """A duration is a number and a unit, and is written back as one that means the same."""
     duration = Duration.parse(text)
@@ -198,7 +208,7 @@ def test_durations_have_units(text: str, seconds: float) -> None:
     assert Duration.parse(str(duration)) == seconds
 
 
-@pytest.mark.parametrize("text", ["10", 10, "s", "-1s", "0s", "1e3s", "1 s", "1y", "", None, True, "١s"])
+@pytest.mark.parametrize("text", ["10", 10, "s", "-1s", "0s", "1e3s", "1 s", "1y", "", None, True, "\u0661s"])
 def test_other_durations_are_refused(text: object) -> None:
     """Without a unit, a number is a guess."""
     with pytest.raises(ValueError, match=r"unit|longer than 0"):

@@ -24,11 +24,17 @@ from app.types import Json
 router = APIRouter(include_in_schema=False)
 ASSETS = "/docs/assets"
 ERRORS = {
-    "401": "No valid API key", "403": "The key lacks the scope", "404": "Unknown id or version", "409": "The id is stored with other content",
-    "413": "Too large", "415": "Not JSON", "422": "Every wrong field, what was expected, and why it was refused",
-    "500": "Internal error, with an id to look for in the log", "503": "Full, draining or without a store: repeat with the same id",
+    "401": "No valid API key",
+    "403": "The key lacks the scope",
+    "404": "Unknown id or version",
+    "409": "The id is stored with other content",
+    "413": "Too large",
+    "415": "Not JSON",
+    "422": "Every wrong field, what was expected, and why it was refused",
+    "500": "Internal error, with an id to look for in the log",
+    "503": "Full, draining or without a store: repeat with the same id",
     "504": "Past the deadline: repeat with the same id",
-}  # fmt: skip
+}
 
 
 @router.get("/docs")

@@ -1,4 +1,4 @@
-"""The outermost layer: request ids, headers, the access log, and a straight way for the hot routes past the framework."""
+"""The outermost layer: request ids, headers, the access log, and a short way for the hot routes past the framework."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Gateway:
         try:
             app = self._hot.get((scope["method"], scope["path"])) or self._app
             await app(scope, receive, sending)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the last resort; it is logged, and answered with its id
             self._log.exception("unexpected_error", error_id=request_id, exc_info=error)
             if not status:
                 await internal_error(request_id).send(sending)
@@ -91,7 +91,10 @@ class Gateway:
 
 
 class BufferedAccessLog:
-    """JSON lines on standard output, written once a turn of the event loop: a write for each request would cost more than its answer."""
+    """JSON lines on standard output, written once a turn of the event loop.
+
+    A write for each request would cost more than its answer.
+    """
 
     def __init__(self, write: Callable[[bytes], object] | None = None) -> None:
         self._write = write or sys.stdout.buffer.write

@@ -1,4 +1,4 @@
-"""``/health/live`` and ``/health/ready``: is the process alive, and may it get traffic?"""
+"""``/health/live`` and ``/health/ready``: whether the process is alive, and whether it may get traffic."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class HotEndpoint:
                 reply = await self.handler(call)
         except (PlumblineError, TimeoutError) as error:
             reply = render_error(error, call.request_id)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the last resort; it is logged, and answered with its id
             structlog.get_logger(_LOG).exception("unexpected_error", error_id=call.request_id, exc_info=error)
             reply = internal_error(call.request_id)
         if call.notes:

@@ -14,10 +14,12 @@ from pydantic_core import ErrorDetails, from_json
 from app.api.services import Services
 from app.api.times import Moment
 from app.api.wire import Call, Handler, Reply, read_json_body
-from app.errors import Conflict, FieldError, Invalid, NotFound
+from app.errors import Conflict, FieldError, Invalid, NotFound, TooLarge
+from app.ids import PREDICTION_ID
 from app.serving.answers import normalise_label
 from app.serving.duplicates import refuse_duplicate_keys
-from app.serving.validation import Flag, Integer, Number, PredictionId, Text, kind
+from app.serving.refusals import kind
+from app.serving.validation import Flag, Integer, Number, PredictionId, Text
 from app.store.outcomes import Rules, Submission, writer
 from app.types import Micros, Outcome, OutcomeResult, OutcomeStatus, from_datetime
 
@@ -72,6 +74,8 @@ def outcome_handler(services: Services) -> Handler:
 
     async def _record_many(items: list[Any], now: Micros, call: Call) -> list[OutcomeResult]:
         """Each item is judged by itself: the invalid ones stay where they are in the list."""
+        if len(items) > services.config.serving.max_queue_rows:
+            raise TooLarge(f"{len(items)} outcomes in one request; serving.max_queue_rows is the limit")
         checked = [_item(item, now) for item in items]
         submissions = [Submission(item, now, call.key_name) for item in checked if isinstance(item, Outcome)]
         recorded = iter(await services.journal.append(write, submissions) if submissions else [])
@@ -116,7 +120,7 @@ def _item(item: Any, now: Micros) -> Outcome | OutcomeResult:
         problems = list(error.fields)
     prediction_id = item.get("prediction_id") if isinstance(item, dict) else None
     detail = "; ".join(f"{problem.field}: expected {problem.expected}, {problem.reason}" for problem in problems)
-    shown = prediction_id if isinstance(prediction_id, str) and len(prediction_id) <= 128 else ""
+    shown = prediction_id if isinstance(prediction_id, str) and PREDICTION_ID.fullmatch(prediction_id) else ""
     return OutcomeResult(shown, OutcomeStatus.INVALID, detail)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from http import HTTPStatus
 
 import orjson
 
@@ -29,7 +30,7 @@ def predict_handler(services: Services) -> Handler:
             rows = len(request.rows)
             answered = await services.predictor.predict(model, request, request_id=call.request_id)
         except RequestError as error:
-            model.metrics.rows["refused" if error.status < 500 else "failed"].inc(rows)
+            model.metrics.rows["refused" if error.status < HTTPStatus.INTERNAL_SERVER_ERROR else "failed"].inc(rows)
             raise
         except BaseException:
             model.metrics.rows["failed"].inc(rows)

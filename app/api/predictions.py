@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal, TypeAlias
@@ -22,6 +23,7 @@ from app.store.predictions import Stored, find
 from app.types import SECOND, Json, Micros, Recorded, to_rfc3339
 
 router = APIRouter(tags=["predictions"], dependencies=[Depends(require("read"))])
+_CURSOR = re.compile(r"([0-9]{1,18})\.(.+)")
 EXPORT_CHUNK = 1000
 Page: TypeAlias = list[tuple[Stored, list[Recorded]]]
 
@@ -108,7 +110,10 @@ async def _export(services: Services, bounds: dict[str, Any], rows: Page, form: 
 
 @router.get("/outcomes")
 async def outcomes(
-    services: ServicesDep, status: Literal["pending"] = "pending", limit: Limit = 100, cursor: Cursor = ""
+    services: ServicesDep,
+    _status: Annotated[Literal["pending"], Query(alias="status")] = "pending",
+    limit: Limit = 100,
+    cursor: Cursor = "",
 ) -> dict[str, Any]:
     """Outcomes that wait for their prediction."""
     since = Micros(time.time_ns() // 1000 - round(services.config.outcomes.hold_for * SECOND))
@@ -126,7 +131,7 @@ def _cursor(row: Stored) -> str:
 
 
 def _parse_cursor(cursor: str) -> tuple[Micros, str]:
-    moment, _, prediction_id = cursor.partition(".")
-    if not moment.isdecimal() or len(moment) > 18:
+    parts = _CURSOR.fullmatch(cursor)
+    if parts is None:
         raise Invalid([FieldError("cursor", "the `next` of an answer", "is not one")])
-    return Micros(int(moment)), prediction_id
+    return Micros(int(parts[1])), parts[2]

@@ -1,4 +1,4 @@
-"""``/drift``, ``/performance``, their histories, ``/reports/{id}`` and ``POST /checks``: all but the last read stored reports."""
+"""``/drift``, ``/performance``, their histories and ``/reports/{id}`` read reports; ``POST /checks`` makes them."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ class Keyring:
     keys: Sequence[Key]
 
     def guards(self, scope: Scope) -> bool:
-        """Whether a key is needed: where there are keys, for all but the metrics, which close with a key of their own scope."""
+        """Whether a key is needed: wherever there are keys, and for the metrics once a key has their scope."""
         return bool(self.keys) and (scope != "metrics" or any(scope in key.scopes for key in self.keys))
 
     def authorise(self, headers: Mapping[bytes, bytes], scope: Scope) -> str | None:

@@ -168,15 +168,14 @@ def render_error(error: PlumblineError | TimeoutError, error_id: str) -> Reply:
             for item in error.fields
         ]
         return Reply(422, orjson.dumps({"detail": fields}))
-    status = error.status if isinstance(error, RequestError) else 500
-    if status >= 500 and not isinstance(error, RequestError):
+    if not isinstance(error, RequestError):
         return internal_error(error_id)
     headers = [JSON]
-    if isinstance(error, RequestError) and error.retry_after is not None:
+    if error.retry_after is not None:
         headers.append((b"retry-after", str(error.retry_after).encode()))
     if isinstance(error, Unauthenticated):
         headers.append((b"www-authenticate", b"Bearer"))
-    return Reply(status, orjson.dumps({"detail": str(error)}), tuple(headers))
+    return Reply(error.status, orjson.dumps({"detail": str(error)}), tuple(headers))
 
 
 def internal_error(error_id: str) -> Reply:

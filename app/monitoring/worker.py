@@ -37,6 +37,7 @@ class Worker:
         self._store_url = store_url
         self._process: BaseProcess | None = None
         self._pipe: Pipe | None = None
+        self._closing = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="plumbline-checks")
         self._log = structlog.get_logger("worker")
 
@@ -49,15 +50,20 @@ class Worker:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._ask, check)
 
     async def close(self) -> None:
-        """End the process."""
-        self._end()
+        """End the process, also in the midst of a check. The pipe is left to the thread that reads it."""
+        self._closing = True
+        if self._process is not None:
+            self._process.kill()
         await asyncio.to_thread(self._thread.shutdown)
+        self._end()
 
     def _ask(self, check: Check) -> Json:
         if self._process is None or self._pipe is None or not self._process.is_alive():
             self._start()
         assert self._pipe is not None  # noqa: S101 - _start has just made it
         try:
+            if self._closing:
+                raise CheckFailed("the service is shutting down")
             self._pipe.send(check)
             if not self._pipe.poll(LONGEST_CHECK_S):
                 raise CheckFailed(f"the check took longer than {LONGEST_CHECK_S:g} s")
@@ -76,12 +82,13 @@ class Worker:
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(
+        process = context.Process(
             target=serve_checks, args=(theirs, self._store_url), name="plumbline-checks", daemon=True
         )
-        self._process.start()
+        process.start()
+        self._process = process
         theirs.close()  # so that the child reads the end of the pipe when this process dies, however it dies
-        self._log.info("check_process_started", pid=self._process.pid)
+        self._log.info("check_process_started", pid=process.pid)
 
     def _end(self) -> None:
         if self._process is not None:

@@ -1,4 +1,4 @@
-"""Find keys that stand twice in one JSON object: parsers keep the last without a word, and a wrong row would be stored."""
+"""Find keys that stand twice in one JSON object: parsers keep the last in silence, and a wrong row would be stored."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 from app.errors import FieldError, Invalid
+from app.serving.refusals import MOST_ERRORS
 
 
 def refuse_duplicate_keys(body: bytes, data: Any) -> None:
@@ -23,11 +24,15 @@ def refuse_duplicate_keys(body: bytes, data: Any) -> None:
     repeated: set[str] = set()
 
     def collect(pairs: list[tuple[str, Any]]) -> None:
+        if len(dict(pairs)) == len(pairs):
+            return
         repeated.update(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
 
     json.loads(body, object_pairs_hook=collect)
     if repeated:
-        raise Invalid([FieldError(key, "this field once", "is written more than once") for key in sorted(repeated)])
+        raise Invalid(
+            [FieldError(key, "this field once", "is written more than once") for key in sorted(repeated)[:MOST_ERRORS]]
+        )
 
 
 def _keys(data: Any) -> int:

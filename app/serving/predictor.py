@@ -82,7 +82,7 @@ class Predictor:
 
     @asynccontextmanager
     async def _claimed(self, ids: Sequence[str]) -> AsyncIterator[None]:
-        """Own the ids in this process: of two callers with one id, the second waits for the first and is then a replay."""
+        """Own the ids in this process: of two callers with one id, the second waits, and is then a replay."""
         while earlier := [self._claims[prediction_id] for prediction_id in ids if prediction_id in self._claims]:
             await asyncio.wait(earlier)
         claim = asyncio.get_running_loop().create_future()

@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, NotRequired, TypeAlias
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails, from_json
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from app.errors import FieldError, Invalid
 from app.ids import PREDICTION_ID
 from app.serving.duplicates import refuse_duplicate_keys
+from app.serving.refusals import Refusals
 from app.types import Feature, FeatureType, ModelSchema, Row, Scalar
 
 Text = Annotated[str, Field(strict=True, max_length=1024, pattern=r"^[^\x00]*$")]
@@ -26,16 +26,23 @@ Flag = Annotated[bool, Field(strict=True)]
 Integer = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
 PredictionId = Annotated[str, Field(strict=True, pattern=f"^{PREDICTION_ID.pattern}$")]
 ContextKey = Annotated[str, Field(strict=True, min_length=1, max_length=128, pattern=r"^[^\x00]*$")]
+MOST_CONTEXT = 16
 Context: TypeAlias = dict[ContextKey, Flag | Integer | Number | Text | None]
-Contexts = Annotated[Context, Field(max_length=16)]
 
-_EXPECTED = {
-    FeatureType.NUMERIC: "a number",
-    FeatureType.INTEGER: "a whole number",
-    FeatureType.BOOLEAN: "true or false",
-    FeatureType.CATEGORICAL: "text",
-}
+
+def _narrow(value: Any) -> Any:
+    """Refuse a wide object before its items are looked at, each of which could be a mistake of its own."""
+    if isinstance(value, dict) and len(value) > MOST_CONTEXT:
+        raise ValueError(f"at most {MOST_CONTEXT} values")
+    return value
+
+
+Contexts = Annotated[Context, Field(max_length=MOST_CONTEXT), BeforeValidator(_narrow)]
+
 _STRICT: ConfigDict = {"extra": "forbid"}
+_ONE = ((False, False), (False, True))
+_MANY_FIRST = ((True, False), (True, True), *_ONE)
+"""Forms to try, as (many rows, rows in order). The word "instances" can stand in a value too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +69,14 @@ class RequestValidator:
     def __init__(self, schema: ModelSchema) -> None:
         self.schema = schema
         named = typed_dict("Features", {feature.name: _value(feature) for feature in schema.features})
-        ordered = tuple[tuple(_value(feature) for feature in schema.features)]  # type: ignore[misc,valid-type]  # as many items as features
+        ordered: Any = tuple[tuple(_value(feature) for feature in schema.features)]  # type: ignore[misc]  # as many as features
         self._adapters = {
             (False, False): TypeAdapter(one_row(named)),
             (False, True): TypeAdapter(one_row(ordered)),
             (True, False): TypeAdapter(many_rows(named)),
             (True, True): TypeAdapter(many_rows(ordered)),
         }
+        self._refusals = Refusals(schema, self._adapters, {False: TypeAdapter(named), True: TypeAdapter(ordered)})
 
     def parse(self, body: bytes) -> PredictRequest:
         """The rows of a request body.
@@ -76,14 +84,13 @@ class RequestValidator:
         Raises:
             Invalid: naming every wrong field; the values themselves are not repeated.
         """
-        many = b'"instances"' in body  # the likelier forms first: the word can stand in a value too
-        for form in ((many, False), (many, True), (not many, False), (not many, True)):
+        for form in _MANY_FIRST if b'"instances"' in body else _ONE:
             try:
                 data = self._adapters[form].validate_json(body)
             except ValidationError:
                 continue
             return self._request(data, body, many=form[0])
-        raise Invalid(self._explain(body))
+        raise Invalid(self._refusals.explain(body))
 
     def json_schemas(self) -> list[dict[str, Any]]:
         """JSON Schema of the four forms, each self-contained."""
@@ -122,54 +129,10 @@ class RequestValidator:
             raise Invalid(problems)
         return PredictRequest(rows, ids, contexts, many=True)
 
-    def _explain(self, body: bytes) -> list[FieldError]:
-        """The slow path: find the form that the caller meant and list all that is wrong with it."""
-        try:
-            raw = from_json(body, allow_inf_nan=True)
-        except ValueError as error:
-            return [FieldError("body", "JSON in UTF-8", str(error))]
-        if not isinstance(raw, dict):
-            return [FieldError("body", "an object with features, or with instances", f"got {kind(raw)}")]
-        many = "instances" in raw
-        instances = raw.get("instances") if many else [raw.get("features")]
-        ordered = isinstance(instances, list) and any(isinstance(row, list) for row in instances)
-        try:
-            self._adapters[many, ordered].validate_json(body)
-        except ValidationError as error:
-            return [self._field_error(item) for item in error.errors(include_url=False, include_context=True)]
-        return [FieldError("body", "one form for all instances", "the instances differ in form")]
-
-    def _field_error(self, error: ErrorDetails) -> FieldError:
-        path = [part for part in error["loc"] if part not in ("[key]",)]
-        feature = self._feature(path)
-        field = ".".join(str(part) for part in path) or "body"
-        expected = _expected(feature) if feature else error["msg"]
-        match error["type"]:
-            case "missing":
-                return FieldError(field, expected if feature else "this field", "is missing")
-            case "extra_forbidden":
-                return FieldError(field, "a field the model knows", "unknown field")
-            case "finite_number":
-                return FieldError(field, expected, "NaN and Infinity, or a number too large for a double, are refused")
-            case "string_pattern_mismatch" if feature:
-                return FieldError(field, expected, "the character NUL is refused")
-        reason = f"got {kind(error['input'])}" if error["type"].endswith("_type") else error["msg"]
-        return FieldError(field, expected, reason)
-
-    def _feature(self, path: Sequence[int | str]) -> Feature | None:
-        """The feature that an error's path ends in: behind ``features``, or behind ``instances`` and a number."""
-        depth = {"features": 1, "instances": 2}.get(str(path[0]), 99) if path else 99
-        if len(path) <= depth:
-            return None
-        part = path[depth]
-        if isinstance(part, int):
-            return self.schema.features[part] if part < len(self.schema.features) else None
-        return next((feature for feature in self.schema.features if feature.name == part), None)
-
 
 def typed_dict(name: str, fields: Mapping[str, Any]) -> Any:
     """A dictionary type with exactly these fields."""
-    made = TypedDict(name, dict(fields))  # type: ignore[misc]  # the fields are known at run time only
+    made = TypedDict(name, dict(fields))  # type: ignore[misc]  # noqa: UP013 - the fields are known at run time only
     made.__pydantic_config__ = _STRICT  # type: ignore[attr-defined]  # where pydantic looks for it
     return made
 
@@ -187,32 +150,16 @@ def many_rows(row: Any) -> Any:
     return typed_dict(
         "PredictMany",
         {
-            "instances": Annotated[list[row], Field(min_length=1)],
-            "prediction_ids": NotRequired[list[PredictionId | None] | None],
+            "instances": Annotated[list[row], Field(min_length=1, fail_fast=True)],
+            "prediction_ids": NotRequired[Annotated[list[PredictionId | None], Field(fail_fast=True)] | None],
             "context": NotRequired[Contexts | None],
-            "contexts": NotRequired[list[Contexts | None] | None],
+            "contexts": NotRequired[Annotated[list[Contexts | None], Field(fail_fast=True)] | None],
         },
     )
 
 
 def _given(value: list[Any] | None, default: list[Any]) -> list[Any]:
     return default if value is None else value
-
-
-def kind(value: object) -> str:
-    """What JSON calls a value, without the value."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "a boolean"
-        case int() | float():
-            return "a number"
-        case str():
-            return "text"
-        case list() | tuple():
-            return "an array"
-    return "an object"
 
 
 def _value(feature: Feature) -> Any:
@@ -227,10 +174,6 @@ def _value(feature: Feature) -> Any:
     )
     value: Any = Integer | Text if coded else types[feature.type]
     return value | None if feature.nullable else value
-
-
-def _expected(feature: Feature) -> str:
-    return _EXPECTED[feature.type] + (" or null" if feature.nullable else "")
 
 
 def _inlined(schema: Any, definitions: Mapping[str, Any] | None = None) -> Any:

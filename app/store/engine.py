@@ -31,7 +31,7 @@ READERS = 4
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """The writer's engine (one connection), the readers' engine, and the lock that keeps other writing processes out."""
+    """The writer's engine (one connection), the readers' engine, and the lock against other writing processes."""
 
     writer: Engine
     readers: Engine
@@ -172,7 +172,8 @@ def _lock(path: Path) -> TextIO:
         holder = lock.read().strip() or "unknown"
         lock.close()
         raise StoreLocked(
-            f"{path} is in use by another plumbline process (pid {holder}): stop it, or give each its own store.url; several replicas need PostgreSQL"
+            f"{path} is in use by another plumbline process (pid {holder}): stop it, or give each its own store.url; "
+            "several replicas need PostgreSQL"
         ) from None
     lock.seek(0)
     lock.truncate()

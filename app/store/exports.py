@@ -12,7 +12,7 @@ from app.types import Recorded
 
 
 def read_page(connection: Connection, bounds: dict[str, Any]) -> list[tuple[Stored, list[Recorded]]]:
-    """The predictions within the bounds of :func:`app.store.predictions.stream`, each with every revision of its outcome."""
+    """Predictions within the bounds of :func:`app.store.predictions.stream`, with every revision of their outcomes."""
     rows = list(stream(connection, **bounds))
     truth = revisions_of(connection, [row.prediction.prediction_id for row in rows])
     return [(row, truth.get(row.prediction.prediction_id, [])) for row in rows]

@@ -33,11 +33,17 @@ TRIES = 3
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One caller's rows; ``ledger`` marks those that the ledger counts, which are predictions."""
+    """One caller's items.
+
+    Attributes:
+        rows: how many of them count towards the limit; our own acts do not, since they are few and must not starve.
+        ledger: whether the ledger counts them, as it does predictions.
+    """
 
     write: Write[Any, Any]
     items: Sequence[Any]
     future: asyncio.Future[list[Any]]
+    rows: int
     ledger: bool
 
 
@@ -73,21 +79,26 @@ class Journal:
             Unavailable: the queue is full, the journal is closing, or the store cannot be reached.
             Exception: whatever ``write`` raises for these items; other callers' items are stored all the same.
         """
-        rows = len(items)
-        if self._closing or not self.alive:
-            raise Unavailable("the service is shutting down")
-        if self._waiting_rows + rows > self._max_rows:
+        if self._waiting_rows + len(items) > self._max_rows:
             raise Unavailable("too many rows are waiting to be stored")
-        entry = Entry(write, items, self._loop.create_future(), ledger)
-        self._waiting_rows += rows
-        if ledger:
-            self._metrics.accept(rows)
-        self._queue.put(entry)
-        return await entry.future
+        return await self._put(Entry(write, items, self._loop.create_future(), len(items), ledger))
 
     async def run(self, act: Callable[[Connection], Result]) -> Result:
         """Run one act in a transaction of the writer: saving a report, taking a lease."""
-        return (await self.append(lambda connection, _: [act(connection)], [None]))[0]
+        future: asyncio.Future[list[Any]] = self._loop.create_future()
+        result: Result = (
+            await self._put(Entry(lambda connection, _: [act(connection)], [None], future, 0, ledger=False))
+        )[0]
+        return result
+
+    async def _put(self, entry: Entry) -> list[Any]:
+        if self._closing or not self.alive:
+            raise Unavailable("the service is shutting down")
+        self._waiting_rows += entry.rows
+        if entry.ledger:
+            self._metrics.accept(entry.rows)
+        self._queue.put(entry)
+        return await entry.future
 
     async def close(self) -> None:
         """Store what is waiting, then end the thread."""
@@ -128,9 +139,7 @@ class Journal:
         Where one caller's items make it fail, write the callers' items singly, so that only the guilty fails.
         """
         try:
-            written = list(zip(group, self._commit(group), strict=True))
-            self._note_recovery()
-            return written
+            written = self._commit(group)
         except (OperationalError, InterfaceError) as error:
             self._note_outage(error)
             refusal = Unavailable("the store cannot be reached; repeat the request with the same prediction_id")
@@ -138,6 +147,9 @@ class Journal:
         except BaseException as error:  # noqa: BLE001 - a caller's failure, whatever it is, goes to that caller and never ends the thread
             if len(group) == 1:
                 return [(group[0], error)]
+        else:
+            self._note_recovery()
+            return list(zip(group, written, strict=True))
         return [settled for entry in group for settled in self._settle([entry])]
 
     def _note_outage(self, error: DBAPIError) -> None:
@@ -163,7 +175,7 @@ class Journal:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _transaction(self, group: list[Entry]) -> list[list[Any]]:
-        """One transaction over the callers' items, each writer function called once with the items of all its callers."""
+        """One transaction over the callers' items; each writer function is called once, for all its callers."""
         if self._connection is None:
             self._connection = self._engine.connect()
         by_write: dict[Write[Any, Any], list[Entry]] = {}
@@ -184,10 +196,10 @@ class Journal:
     def _deliver(self, settled: list[tuple[Entry, list[Any] | BaseException]]) -> None:
         """Back in the event loop: one wake-up for the whole group. A caller that left has no future to set."""
         for entry, result in settled:
-            self._waiting_rows -= len(entry.items)
+            self._waiting_rows -= entry.rows
             failure = result if isinstance(result, BaseException) else None
             if entry.ledger:
-                self._metrics.settle(len(entry.items), failure=_reason(failure) if failure else None)
+                self._metrics.settle(entry.rows, failure=_reason(failure) if failure else None)
             if entry.future.done():
                 continue
             if isinstance(result, BaseException):

@@ -82,7 +82,7 @@ def revisions_of(connection: Connection, ids: Sequence[str]) -> dict[str, list[R
 
 
 def pending(connection: Connection, *, since: Micros, limit: int, after: str = "") -> list[Recorded]:
-    """Outcomes reported after ``since`` whose prediction has not arrived, by id from behind ``after``, the latest revision of each."""
+    """Outcomes since ``since`` whose prediction has not arrived, the latest revision of each, by id from ``after``."""
     arrived = (
         select(PREDICTIONS.c.prediction_id).where(PREDICTIONS.c.prediction_id == OUTCOMES.c.prediction_id).exists()
     )

@@ -121,7 +121,7 @@ SETTINGS = Table(
 
 
 def sampling_level(prediction_id: str) -> int:
-    """Trailing zero bits of BLAKE2b-64 of the id in UTF-8, 0 to 64: half of all ids have level 0, a quarter level 1, and so on.
+    """Trailing zero bits of BLAKE2b-64 of the id in UTF-8, 0 to 64: half of all ids have level 0, a quarter level 1.
 
     >>> sum(sampling_level(str(number)) >= 3 for number in range(8000)) / 1000  # about one in eight
     1.022

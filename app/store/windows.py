@@ -46,7 +46,7 @@ class Window:
 def read_window(
     connection: Connection, name: str, version: str, *, rows: int, hours: float, before: Micros | None = None
 ) -> Window:
-    """The latest ``rows`` predictions of a version; where these span less than ``hours``, an even sample from that time.
+    """The latest ``rows`` predictions of a version; where these span less than ``hours``, an even sample of them.
 
     A row's level is the number of trailing zero bits of a hash of its id, so the rows of level k or more are an even
     sample of one in 2^k, the same on every replica. Taken is the smallest k at which at most ``rows`` rows lie within

@@ -122,7 +122,7 @@ def test_one_id_at_once_is_one_row(config: Callable[..., Config]) -> None:
 
 
 def test_one_id_at_once_with_other_features_is_a_conflict(config: Callable[..., Config]) -> None:
-    """Of callers that send other features under one id, those that agree with the first are answered, the others refused."""
+    """Of callers with one id, those that send the features of the first are answered, the others refused."""
 
     async def scenario() -> tuple[list[int], list[str]]:
         async with slow_service(config()) as service:
@@ -256,7 +256,7 @@ def test_a_stuck_store_is_504_and_then_a_replay(config: Callable[..., Config]) -
 
 
 def test_draining_is_503(config: Callable[..., Config]) -> None:
-    """Once the journal closes, predictions and outcomes are refused with Retry-After, and the process is no longer alive."""
+    """Once the journal closes, predictions and outcomes are refused with Retry-After, and the process is not ready."""
 
     async def scenario() -> list[httpx.Response]:
         async with slow_service(config()) as service:

@@ -54,7 +54,9 @@ def test_equal_outcomes_are_duplicates(start: Start, name: str, truth: object, o
     assert len(stored["revisions"]) == 1
 
 
-@pytest.mark.parametrize(("name", "strange"), [("zero_one", "0"), ("zero_one", 2), ("text", False), ("price", "1"), ("price", True)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "strange"), [("zero_one", "0"), ("zero_one", 2), ("text", False), ("price", "1"), ("price", True)]
+)
 def test_what_cannot_be_the_truth_is_refused(start: Start, name: str, strange: object) -> None:
     """A label that the model cannot answer is 422."""
     client = start(name)
@@ -95,7 +97,7 @@ def test_an_unknown_id_is_404(start: Start) -> None:
 
 
 def test_a_held_outcome_waits_for_its_prediction(start: Start) -> None:
-    """With ``outcomes.unknown: hold`` it is pending until its prediction comes, and then its truth, in the schema's type."""
+    """With ``outcomes.unknown: hold`` it is pending until its prediction comes; then it is its truth."""
     client = start("zero_one", outcomes={"unknown": "hold"})
 
     assert report(client, "later", False, value=2.5) == (200, "pending")
@@ -179,7 +181,7 @@ def test_a_clock_may_run_a_little_ahead(start: Start) -> None:
 
 
 def test_performance_is_what_a_hand_computes(tmp_path: Path, start: Start, fitted: dict[str, Fitted]) -> None:
-    """POST /checks and GET /performance: accuracy and coverage of 80 labelled rows among 100 are those counted by hand."""
+    """POST /checks, GET /performance: accuracy and coverage of 80 labelled rows among 100 are those counted by hand."""
     watch_elsewhere(f"sqlite:///{tmp_path / 'plumbline.db'}")
     client, rows = start("text", performance={"label_delay": "1ms"}), fitted["text"].rows[:100]
     ids = [f"p{number}" for number in range(100)]

@@ -17,7 +17,7 @@ from tests.services import Client, client_of, make_config, samples
 
 @pytest.mark.parametrize("name", ["zero_one", "boolean", "text", "blank", "three", "price", "mixed"])
 def test_answers_are_those_of_scikit_learn(name: str, start: Start, fitted: dict[str, Fitted]) -> None:
-    """One row, many rows, by name or in order: label and probabilities are the model's own, whatever the labels' type."""
+    """One row, many rows, by name or in order: label and probabilities are the model's own, of any type of label."""
     client, model = start(name), fitted[name]
     rows = model.rows[:12]
     labels, probabilities = model.answers(rows)
@@ -107,7 +107,7 @@ def test_a_value_may_look_like_a_key(mixed: Client, body: object) -> None:
     ids=str,
 )
 def test_the_unusual_is_monitored_and_not_refused(mixed: Client, fitted: dict[str, Fitted], change: object) -> None:
-    """Fractions in a whole number, values out of bounds, unseen categories and missing values that the model takes: 200."""
+    """Fractions for whole numbers, values out of bounds, unseen categories, missing values the model takes: 200."""
     assert mixed.post("/predict", {"features": {**fitted["mixed"].rows[1], **change}}).status_code == 200  # type: ignore[dict-item]
 
 
@@ -150,9 +150,7 @@ def test_an_id_with_other_features_is_a_conflict(start: Start, fitted: dict[str,
     assert client.rows == 1
 
 
-def test_a_replay_speaks_of_its_own_version(
-    tmp_path: Path, fitted: dict[str, Fitted], small_models: tuple[Path, dict[str, Fitted]]
-) -> None:
+def test_a_replay_speaks_of_its_own_version(tmp_path: Path, fitted: dict[str, Fitted]) -> None:
     """After a new version with other classes took over, a replay gives the old answer with the old classes."""
     models = tmp_path / "models"
     (models / "m").mkdir(parents=True)

@@ -33,7 +33,9 @@ def full(tmp_path_factory: pytest.TempPathFactory, small_models: tuple[Path, dic
 
 def test_pages_hold_everything_once(full: Client) -> None:
     """Following ``next`` gives each prediction once, in order of time."""
-    seen, cursor, pages = [], "", 0
+    seen: list[str] = []
+    cursor: str | None = ""
+    pages = 0
     while cursor is not None:
         page = full.get("/predictions", params={"limit": 1000, "cursor": cursor}).json()
         seen += [item["prediction_id"] for item in page["items"]]
@@ -108,7 +110,8 @@ def test_wrong_parameters_are_422(full: Client, path: str, params: dict[str, str
 
 @pytest.mark.parametrize(
     "path",
-    ["/predictions/nobody", "/predictions/a%00b", "/predictions/%F0%9F%98%80", "/predictions/..%2f..%2fetc", "/reports/nothing",
+    ["/predictions/nobody", "/predictions/a%00b", "/predictions/%F0%9F%98%80", "/predictions/..%2f..%2fetc",
+     "/reports/nothing",
      "/reports/a%00b", "/models/other", "/models/..", "/drift?model_version=9", "/drift?model_version=%00",
      "/performance?model_version=9", "/drift/history?feature=nothing"],
 )  # fmt: skip

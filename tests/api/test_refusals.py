@@ -1,16 +1,18 @@
-"""What ``POST /predict`` and ``POST /outcome`` refuse: never with a 500, never stored, and never at a neighbour's cost."""
+"""What ``POST /predict`` and ``POST /outcome`` refuse: never with a 500, never stored, never at a neighbour's cost."""
 
 from __future__ import annotations
 
 import asyncio
 import gzip
 import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app.serving.refusals import MOST_ERRORS
 from app.store.outcomes import revisions_of
 from app.store.predictions import stream
 from tests.fitted import Fitted
@@ -252,3 +254,34 @@ def test_a_bad_outcome_is_refused(mixed: Client, name: str) -> None:
 
 def _count(connection: Any) -> int:
     return sum(1 for _ in stream(connection))
+
+
+HUGE = {
+    "unknown fields": b'{"features": {' + b",".join(b'"k%d":1' % number for number in range(100_000)) + b"}}",
+    "rows of numbers": b'{"instances": [' + b"1," * 1_000_000 + b"1]}",
+    "empty rows": b'{"instances": [' + b"{}," * 1_000_000 + b"{}]}",
+    "wrong ids": b'{"instances": [' + GOOD + b'], "prediction_ids": [' + b"1," * 1_000_000 + b"1]}",
+    "wrong contexts": b'{"instances": [' + GOOD + b'], "contexts": [' + b"1," * 1_000_000 + b"1]}",
+    "a wide context": b'{"features": '
+    + GOOD
+    + b', "context": {'
+    + b",".join(b'"k%d":[]' % number for number in range(100_000))
+    + b"}}",
+    "unknown keys": b"{" + b",".join(b'"k%d":1' % number for number in range(100_000)) + b"}",
+}
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_nonsense_is_refused_quickly(mixed: Client, name: str) -> None:
+    """Megabytes with a mistake at every step do not hold the service up: the answer names some of them, soon."""
+    started = time.process_time()
+    answer = mixed.raw("/predict", HUGE[name])
+
+    assert answer.status_code == 422
+    assert 1 <= len(answer.json()["detail"]) <= MOST_ERRORS
+    assert time.process_time() - started < 3
+
+
+def test_outcomes_beyond_the_queue_are_413(mixed: Client) -> None:
+    """More outcomes in one body than ``serving.max_queue_rows`` are refused before they are looked at."""
+    assert mixed.raw("/outcome", b'{"outcomes": [' + b"1," * 1_000_000 + b"1]}").status_code == 413

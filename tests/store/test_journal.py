@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from sqlalchemy import Connection, event, func, select, text
-from sqlalchemy.exc import DBAPIError, StatementError
+from sqlalchemy.exc import DBAPIError, OperationalError, StatementError
 
 from app.errors import Unavailable
 from app.metrics import JournalMetrics
@@ -158,7 +158,10 @@ def test_a_lost_connection_is_tried_again(database: Database, store_url: str) ->
     if store_url.startswith("sqlite"):
         ending = "SELECT 1"  # a file has no server that could end the connection
     else:
-        ending = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
+        ending = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE pid <> pg_backend_pid() AND datname = current_database()"
+        )
 
     async def scenario() -> tuple[list[Any], int, dict[str, float]]:
         async with open_desk(database) as desk:
@@ -177,10 +180,9 @@ def test_a_lost_connection_is_tried_again(database: Database, store_url: str) ->
 
 
 def test_a_store_that_is_away_is_unavailable_and_comes_back(
-    database: Database, store_url: str, monkeypatch: pytest.MonkeyPatch
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the database refuses its writer, callers get Unavailable; afterwards the same journal stores again."""
-    from sqlalchemy.exc import OperationalError
 
     async def scenario() -> tuple[list[Any], list[Any], dict[str, float]]:
         async with open_desk(database) as desk:
@@ -222,13 +224,15 @@ def test_a_caller_that_leaves_harms_nobody(database: Database) -> None:
 
 
 def test_the_queue_is_bounded(database: Database) -> None:
-    """Rows beyond the limit are refused at once and not accepted; when the queue is empty, there is room again."""
+    """Rows beyond the limit are refused at once and not accepted; our own acts get through, and then there is room again."""
 
     async def scenario() -> tuple[list[Any], dict[str, float]]:
         async with open_desk(database, max_rows=5) as desk:
             async with desk.stopped():
                 calls = [desk.append(prediction(f"p{number}"), prediction(f"q{number}")) for number in range(4)]
+                acting = asyncio.ensure_future(desk.journal.run(database_now))
                 await asyncio.sleep(0)
+            assert await acting > 0
             results = await outcomes(calls)
             results += await outcomes([desk.append(prediction("later"))])
             return results, desk.ledger()

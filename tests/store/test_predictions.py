@@ -37,7 +37,7 @@ def report_outcomes(database: Database, *outcomes: Outcome, now: int = 5_000) ->
 
 
 def test_a_row_comes_back_as_it_was(database: Database) -> None:
-    """Every field survives the round trip: numbers to the last bit, missing values, types of labels, text in any language."""
+    """Every field survives the round trip: numbers to the last bit, missing values, labels' types, any language."""
     odd = prediction(
         "b", features=[0.1 + 0.2, 5e-324, -1.7976931348623157e308, "日本 \U0001f600", "", False], context=None
     )
@@ -82,7 +82,7 @@ def test_ids_beyond_one_statement_are_found(database: Database) -> None:
 
 
 def test_a_stream_is_bounded_and_ordered(database: Database) -> None:
-    """Rows come by (time, id), from the start on and before the end, by version and by label, and go on behind a row."""
+    """Rows come by (time, id), from the start on and before the end, by version, by label, and from behind a row on."""
     rows = [prediction(name, at) for name, at in (("d", 10), ("c", 10), ("b", 20), ("a", 30))]
     put(database, *rows, prediction("x", 20, model_version="2"))
     report_outcomes(database, Outcome("c", 0), Outcome("c", "", revise=True), Outcome("a", False))
@@ -204,7 +204,7 @@ def test_reports_are_found_again(database: Database) -> None:
 
 def test_readers_cannot_write(database: Database) -> None:
     """A reader's connection refuses to write, so that one connection alone does."""
-    with database.readers.connect() as connection, pytest.raises(DBAPIError, match="read-?only"):
+    with database.readers.connect() as connection, pytest.raises(DBAPIError, match=r"read-?only"):
         connection.execute(PREDICTIONS.delete())
 
 

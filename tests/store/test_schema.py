@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, text
 
@@ -32,9 +34,6 @@ def test_migrating_twice_changes_nothing(database: Database) -> None:
 
 def test_migrations_can_be_taken_back(database: Database) -> None:
     """Down to nothing and up again."""
-    from alembic import command
-    from alembic.config import Config
-
     with database.writer.begin() as connection:
         settings = Config()
         settings.set_main_option("script_location", str(Path(upgrade.__code__.co_filename).parent / "migrations"))
@@ -81,7 +80,7 @@ def test_a_url_that_names_no_store_is_refused(url: str) -> None:
 
 
 def test_what_cannot_be_opened_is_refused(tmp_path: Path) -> None:
-    """A missing folder, a folder in place of a file, a file that is no database, a server that is not there: one line each."""
+    """A missing folder, a folder for a file, a file that is no database, a server that is not there: one line each."""
     (tmp_path / "other").write_text("no database, and longer than a header of one hundred bytes " * 3)
     (tmp_path / "folder").mkdir()
     urls = [f"sqlite:///{tmp_path}/{name}" for name in ("nowhere/store.db", "folder", "other")]

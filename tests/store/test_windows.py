@@ -41,7 +41,7 @@ def trailing_zeros(name: str) -> int:
 
 @pytest.mark.parametrize("span_hours", [0.01, 0.9, 3.0, 100.0])
 def test_a_window_is_its_definition(database: Database, span_hours: float) -> None:
-    """For quiet and busy histories, with ties in time, every window holds the rows that the definition names, in order."""
+    """In quiet and busy histories, with ties in time, a window holds the rows that the definition names, in order."""
     rng = random.Random(span_hours)
     # Few different moments, so that many rows share one.
     moments = [rng.randrange(int(span_hours * HOUR)) for _ in range(150)]

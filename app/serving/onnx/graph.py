@@ -1,0 +1,77 @@
+"""What a converter writes into an ONNX graph: nodes and constants, each known by the name of its result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ML = "ai.onnx.ml"
+OPERATORS = {"": 21, ML: 5}
+"""The operator sets that are written; with the fifth of ``ai.onnx.ml``, trees are added up in float64."""
+FLOAT, STRING, DOUBLE = 1, 8, 11
+"""Element types, by their numbers in ``TensorProto.DataType``."""
+
+
+class Graph:
+    """The part of the graph that one converter writes.
+
+    Args:
+        scope, operator, container: as skl2onnx gives them to a converter.
+    """
+
+    def __init__(self, scope: Any, operator: Any, container: Any) -> None:
+        self.outputs: list[str] = [variable.full_name for variable in operator.outputs]
+        self._scope = scope
+        self._operator = operator
+        self._container = container
+
+    def add(self, kind: str, *inputs: str, result: str = "", domain: str = "", **attributes: Any) -> str:
+        """Add a node and give the name of its result."""
+        result = result or self._scope.get_unique_variable_name(kind.lower())
+        name = self._scope.get_unique_operator_name(kind)
+        version = OPERATORS[domain]
+        self._container.add_node(
+            kind, list(inputs), [result], op_domain=domain, op_version=version, name=name, **attributes
+        )
+        return result
+
+    def constant(self, values: NDArray[Any]) -> str:
+        """Add a constant with the values' type and shape and give its name; text comes as an array of ``object``."""
+        name: str = self._scope.get_unique_variable_name("constant")
+        made = tensor(values)
+        content = list(made.string_data) if values.dtype == object else made
+        self._container.add_initializer(name, made.data_type, list(values.shape), content)
+        return name
+
+    def columns(self) -> list[tuple[str, bool]]:
+        """The operator's input columns in order: the name of each, of shape (n, 1), and whether it holds text."""
+        found = []
+        for variable in self._operator.inputs:
+            width = variable.get_second_dimension()
+            for place in range(width):
+                name = variable.full_name
+                if width > 1:
+                    name = self.add("Gather", name, self.constant(np.array([place])), axis=1)
+                found.append((name, is_text(variable)))
+        return found
+
+    def matrix(self) -> str:
+        """The operator's numbers as float64 of shape (n, columns)."""
+        parts = [self.add("Cast", variable.full_name, to=DOUBLE) for variable in self._operator.inputs]
+        return parts[0] if len(parts) == 1 else self.add("Concat", *parts, axis=1)
+
+
+def is_text(variable: Any) -> bool:
+    """Whether a variable of skl2onnx holds text."""
+    return type(variable.type).__name__ == "StringTensorType"
+
+
+def tensor(values: NDArray[Any]) -> Any:
+    """A TensorProto of an array; text comes as an array of ``object``."""
+    from onnx import helper, numpy_helper
+
+    if values.dtype == object:
+        return helper.make_tensor("text", STRING, values.shape, [value.encode() for value in values.ravel().tolist()])
+    return numpy_helper.from_array(np.ascontiguousarray(values), "numbers")
