@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
+from random import getrandbits
 
 PREDICTION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 """What a caller may choose as ``prediction_id``."""
@@ -20,6 +20,6 @@ def new_id(now_ns: int | None = None) -> str:
     '018bcfe5-6800-7'
     """
     milliseconds, rest = divmod(time.time_ns() if now_ns is None else now_ns, 1_000_000)
-    tail = int.from_bytes(os.urandom(8), "big") & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000
+    tail = getrandbits(62) | 0x8000_0000_0000_0000
     text = f"{milliseconds:012x}7{rest * 4096 // 1_000_000:03x}{tail:016x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
@@ -97,17 +97,14 @@ def create_app(config: Config) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        journal.start()
-        scheduler.start()
-        try:
+        async with AsyncExitStack() as stack:  # in reverse order, each also when the one before it failed
+            for close in (database.close, registry.close, readers.close):
+                stack.callback(close)
+            for stop in (journal.close, worker.close, scheduler.stop):
+                stack.push_async_callback(stop)
+            journal.start()
+            scheduler.start()
             yield
-        finally:
-            await scheduler.stop()
-            await worker.close()
-            await journal.close()
-            readers.close()
-            registry.close()
-            database.close()
 
     return build_api(services, lifespan)
 

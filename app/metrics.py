@@ -7,6 +7,7 @@ zero from absent.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from threading import Lock
 
 from prometheus_client import (
@@ -77,6 +78,13 @@ class JournalMetrics(Collector):
         yield GaugeMetricFamily("ml_journal_spooled_rows", "Rows in the local spool", 0)
 
 
+@dataclass(slots=True)
+class InProgress:
+    """Requests being answered: a number that costs nothing to change, read when somebody scrapes."""
+
+    requests: int = 0
+
+
 class ServingMetrics:
     """The data path: predictions, their latency and values, batches, outcomes."""
 
@@ -92,7 +100,9 @@ class ServingMetrics:
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )
-        self.in_progress = Gauge("ml_requests_in_progress", "Requests being answered", registry=registry)
+        self.in_progress = InProgress()
+        in_progress = Gauge("ml_requests_in_progress", "Requests being answered", registry=registry)
+        in_progress.set_function(lambda: float(self.in_progress.requests))
         self.loaded = Gauge("ml_model_loaded", "1 while the version is loaded", model, registry=registry)
         self.batch_rows = Histogram(
             "ml_batch_rows", "Rows in one call of the model", buckets=ROW_BUCKETS, registry=registry

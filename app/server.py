@@ -97,6 +97,7 @@ def serve(app: FastAPI, settings: ServerSettings) -> None:
         ws="none",
         access_log=False,
         log_config=None,
+        proxy_headers=False,  # nothing here asks where a request came from
         server_header=False,
         date_header=False,
         backlog=BACKLOG,

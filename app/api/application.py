@@ -11,11 +11,13 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api import alerts, docs, health, metrics, models, predictions, reports
+from app.api.access import AccessLog
 from app.api.dashboard import dashboard_router
-from app.api.gateway import BufferedAccessLog, Gateway
+from app.api.deadlines import Deadlines
+from app.api.gateway import Gateway
 from app.api.hot import HotEndpoint
 from app.api.outcome import outcome_handler
 from app.api.predict import predict_handler
@@ -32,16 +34,22 @@ class Application(FastAPI):
     def __init__(self, services: Services, lifespan: Lifespan) -> None:
         super().__init__(title="Plumbline", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
         self.state.services = services
-        deadline = services.config.server.deadline
+        self._access_log = AccessLog()
+        around = (Deadlines(services.config.server.deadline), services.metrics.in_progress, self._access_log)
         self._hot: dict[tuple[str, str], ASGIApp] = {
-            ("POST", "/predict"): HotEndpoint(predict_handler(services), services.keyring, "predict", deadline),
-            ("POST", "/outcome"): HotEndpoint(outcome_handler(services), services.keyring, "outcome", deadline),
+            ("POST", "/predict"): HotEndpoint(predict_handler(services), services.keyring, "predict", *around),
+            ("POST", "/outcome"): HotEndpoint(outcome_handler(services), services.keyring, "outcome", *around),
         }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the hot routes at once, and everything else through the framework."""
+        hot = self._hot.get((scope.get("method", ""), scope.get("path", "")))
+        await (hot or super().__call__)(scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
         """The framework's stack, inside the gateway."""
         in_progress = self.state.services.metrics.in_progress
-        return Gateway(super().build_middleware_stack(), self._hot, in_progress, BufferedAccessLog())
+        return Gateway(super().build_middleware_stack(), in_progress, self._access_log)
 
     def add_hot_routes(self) -> None:
         """Register the hot routes with the framework too, which answers 405 to other methods on their paths."""

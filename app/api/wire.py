@@ -12,7 +12,6 @@ import orjson
 from starlette.types import Message, Receive, Scope, Send
 
 from app.errors import (
-    DeadlineExceeded,
     Invalid,
     PlumblineError,
     RequestError,
@@ -32,10 +31,10 @@ class Reply:
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...] = (JSON,)
 
-    async def send(self, send: Send) -> None:
-        """Send it in two messages, with its length."""
-        length = (b"content-length", str(len(self.body)).encode())
-        await send({"type": "http.response.start", "status": self.status, "headers": [*self.headers, length]})
+    async def send(self, send: Send, more: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+        """Send it in two messages, with its length and more headers."""
+        headers = [*self.headers, (b"content-length", b"%d" % len(self.body)), *more]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": self.body})
 
 
@@ -150,12 +149,8 @@ def _too_large(limits: BodyLimits) -> TooLarge:
     return TooLarge(f"the body is larger than {limits.bytes} bytes (server.max_body_bytes)")
 
 
-def render_error(error: PlumblineError | TimeoutError, error_id: str) -> Reply:
+def render_error(error: PlumblineError, error_id: str) -> Reply:
     """The answer to an expected failure: ``{"detail": …}``, never with the input in it."""
-    if isinstance(error, TimeoutError):
-        error = DeadlineExceeded(
-            "not answered in time; whether the row was stored is unknown, repeating the same prediction_id is safe"
-        )
     if isinstance(error, Invalid):
         fields = [
             {

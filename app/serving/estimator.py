@@ -77,10 +77,8 @@ class Estimator:
     def _decide(self, data: Any, probabilities: NDArray[Any]) -> list[int]:
         """The position of each row's predicted class."""
         schema = self.schema
-        if schema.threshold is not None and schema.positive is not None:
-            positive = schema.classes.index(schema.positive)
-            above = probabilities[:, positive] >= schema.threshold
-            return list(np.where(above, positive, 1 - positive).tolist())
+        if schema.threshold is not None:
+            return list(by_threshold(schema, probabilities).tolist())
         best = probabilities.max(axis=1)
         # In a tie, scikit-learn decides by a score that the probabilities no longer show.
         tied = (probabilities > best[:, None] - 1e-12).sum() > len(probabilities)
@@ -96,6 +94,13 @@ class Estimator:
 
         columns = zip(self._columns, zip(*rows, strict=True), strict=True)
         return pd.DataFrame({name: _column(values, dtype) for (name, dtype), values in columns}, copy=False)
+
+
+def by_threshold(schema: ModelSchema, probabilities: NDArray[Any]) -> NDArray[np.int64]:
+    """The position of each row's class where the schema's threshold decides between two."""
+    positive = schema.classes.index(schema.positive) if schema.positive is not None else 1
+    above = probabilities[:, positive] >= schema.threshold
+    return np.where(above, positive, 1 - positive)
 
 
 def _array(rows: Sequence[Row]) -> NDArray[np.float64]:

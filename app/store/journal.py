@@ -55,7 +55,8 @@ class Journal:
         self._metrics = metrics
         self._max_rows = max_rows
         self._waiting_rows = 0
-        self._queue: SimpleQueue[Entry | None] = SimpleQueue()
+        self._gathering: list[Entry] = []
+        self._queue: SimpleQueue[list[Entry] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="plumbline-journal", daemon=True)
         self._connection: Connection | None = None
         self._closing = False
@@ -97,14 +98,23 @@ class Journal:
         self._waiting_rows += entry.rows
         if entry.ledger:
             self._metrics.accept(entry.rows)
-        self._queue.put(entry)
+        if not self._gathering:
+            self._loop.call_soon(self._hand_over)  # behind the callers that are ready by now: one wake-up for all
+        self._gathering.append(entry)
         return await entry.future
 
     async def close(self) -> None:
         """Store what is waiting, then end the thread."""
         self._closing = True
+        self._hand_over()
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
+
+    def _hand_over(self) -> None:
+        """Give the writing thread what this turn of the event loop has brought."""
+        if self._gathering:
+            entries, self._gathering = self._gathering, []
+            self._queue.put(entries)
 
     def _run(self) -> None:
         running = True
@@ -121,17 +131,17 @@ class Journal:
         """All that is waiting, up to the row limit; False once the journal is closed and empty."""
         group: list[Entry] = []
         rows = 0
-        entry = self._queue.get()
-        while entry is not None:
-            group.append(entry)
-            rows += len(entry.items)
+        entries = self._queue.get()
+        while entries is not None:
+            group += entries
+            rows += sum(len(entry.items) for entry in entries)
             if rows >= MOST_ROWS:
                 break
             try:
-                entry = self._queue.get_nowait()
+                entries = self._queue.get_nowait()
             except Empty:
                 break
-        return group, entry is not None
+        return group, entries is not None
 
     def _settle(self, group: list[Entry]) -> list[tuple[Entry, list[Any] | BaseException]]:
         """Write a group.

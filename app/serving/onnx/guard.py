@@ -43,7 +43,9 @@ def check_self_contained(data: bytes, what: str) -> None:
     except (IndexError, ValueError):
         raise BundleError(f"{what}: is not a whole ONNX model; export it again") from None
     if external:
-        raise BundleError(f"{what}: keeps tensors in other files; save it as one file (onnx.save without external data)")
+        raise BundleError(
+            f"{what}: keeps tensors in other files; save it as one file (onnx.save without external data)"
+        )
 
 
 def _external(data: bytes) -> Iterator[bool]:
