@@ -19,7 +19,14 @@ BACKLOG = 4096
 
 
 class PlumblineServer(uvicorn.Server):
-    """Ends with exit code 0 on SIGTERM and SIGINT: uvicorn would raise the signal again after it has drained."""
+    """Ends with exit code 0 on SIGTERM and SIGINT, and closes the connections of clients that never finish a request.
+
+    uvicorn itself raises the signal again after it has drained, and waits for a request for ever.
+    """
+
+    def __init__(self, config: uvicorn.Config, receive_timeout_s: float) -> None:
+        super().__init__(config)
+        self._receive_timeout_s = receive_timeout_s
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -33,66 +40,50 @@ class PlumblineServer(uvicorn.Server):
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
 
+    async def on_tick(self, counter: int) -> bool:
+        """Look at all connections ten times a second: a timer for each request would cost more than its answer."""
+        oldest = asyncio.get_running_loop().time() - self._receive_timeout_s
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, PatientProtocol) and connection.receiving_since < oldest:
+                connection.transport.abort()
+        return await super().on_tick(counter)
+
 
 class PatientProtocol(HttpToolsProtocol):
-    """Closes a connection that does not finish sending a request in time; uvicorn would wait for ever.
+    """Knows since when it has been waiting for the rest of a request, or for the first; infinity while it is not."""
 
-    The clock runs from the connection's start, and from a request's first byte, to the request's last byte.
-    """
-
-    receive_timeout_s: float
+    receiving_since = math.inf
 
     def connection_made(self, transport: Any) -> None:
-        """Give the client its time for the first request."""
+        """Expect the first request."""
         super().connection_made(transport)
-        self._receiving: asyncio.TimerHandle | None = None
-        self._expect()
+        self.receiving_since = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
-        """Start the clock with a request's first byte."""
-        if self._receiving is None:
-            self._expect()
+        """Expect the rest of a request from its first byte on."""
+        if self.receiving_since == math.inf:
+            self.receiving_since = self.loop.time()
         super().data_received(data)
 
     def on_message_begin(self) -> None:
-        """Start the clock for a request that came in one packet with the end of another."""
-        if self._receiving is None:
-            self._expect()
+        """Expect the rest of a request that came together with the end of the one before."""
+        self.receiving_since = min(self.receiving_since, self.loop.time())
         super().on_message_begin()
 
     def on_message_complete(self) -> None:
-        """The request is here: stop the clock."""
-        self._stop_clock()
+        """Take note that the request is here."""
+        self.receiving_since = math.inf
         super().on_message_complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing more is expected."""
-        self._stop_clock()
-        super().connection_lost(exc)
-
-    def _expect(self) -> None:
-        self._receiving = self.loop.call_later(self.receive_timeout_s, self._give_up)
-
-    def _give_up(self) -> None:
-        self._receiving = None
-        if not self.transport.is_closing():
-            self.transport.abort()
-
-    def _stop_clock(self) -> None:
-        if self._receiving is not None:
-            self._receiving.cancel()
-            self._receiving = None
 
 
 def serve(app: FastAPI, settings: ServerSettings) -> None:
     """Serve until a signal asks to stop; requests in flight are answered first."""
-    protocol = type("Protocol", (PatientProtocol,), {"receive_timeout_s": settings.receive_timeout})
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http=protocol,
+        http=PatientProtocol,
         lifespan="on",
         ws="none",
         access_log=False,
@@ -104,4 +95,4 @@ def serve(app: FastAPI, settings: ServerSettings) -> None:
         timeout_graceful_shutdown=math.ceil(settings.drain_timeout),
         timeout_keep_alive=75,
     )
-    PlumblineServer(config).run()
+    PlumblineServer(config, settings.receive_timeout).run()

@@ -224,7 +224,7 @@ def test_a_caller_that_leaves_harms_nobody(database: Database) -> None:
 
 
 def test_the_queue_is_bounded(database: Database) -> None:
-    """Rows beyond the limit are refused at once and not accepted; our own acts get through; later there is room again."""
+    """Rows beyond the limit are refused at once and not accepted; our own acts get through; later there is room."""
 
     async def scenario() -> tuple[list[Any], dict[str, float]]:
         async with open_desk(database, max_rows=5) as desk:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from app.serving.onnx.encoders import convert_encoder, convert_imputer, encoder_shape, imputer_shape
 from app.serving.onnx.ensembles import convert_boosting, convert_forest, convert_hist_boosting, ensemble_shape
-from app.serving.onnx.graph import OPERATORS
+from app.serving.onnx.graph import KNOWN_OPERATORS, ML, OPERATORS
 from app.types import Feature, FeatureType, ModelSchema
 
 MATRIX = "features"
@@ -41,10 +41,12 @@ def convert(model: Any, schema: ModelSchema, *, layout: str, dtypes: Mapping[str
             name=schema.name,
             initial_types=inputs,
             options={id(model): {"zipmap": False}} if schema.classes else None,
-            target_opset=OPERATORS,
+            target_opset=KNOWN_OPERATORS,
             custom_conversion_functions={kind: converter for kind, (converter, _) in own.items()},
             custom_shape_calculators={kind: shape for kind, (_, shape) in own.items()},
         )
+    for used in made.opset_import:
+        used.version = OPERATORS[ML] if used.domain == ML else used.version
     if schema.classes and not hasattr(model, "predict_proba"):
         del made.graph.output[1]  # scores that are no probabilities
     content: bytes = made.SerializeToString()

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 ML = "ai.onnx.ml"
 OPERATORS = {"": 21, ML: 5}
 """The operator sets that are written; with the fifth of ``ai.onnx.ml``, trees are added up in float64."""
+KNOWN_OPERATORS = OPERATORS | {ML: 3}
+"""What skl2onnx is told instead: it knows no newer ones, and takes our nodes as they are."""
 FLOAT, STRING, DOUBLE = 1, 8, 11
 """Element types, by their numbers in ``TensorProto.DataType``."""
 
@@ -31,7 +33,7 @@ class Graph:
         """Add a node and give the name of its result."""
         result = result or self._scope.get_unique_variable_name(kind.lower())
         name = self._scope.get_unique_operator_name(kind)
-        version = OPERATORS[domain]
+        version = KNOWN_OPERATORS[domain]
         self._container.add_node(
             kind, list(inputs), [result], op_domain=domain, op_version=version, name=name, **attributes
         )
