@@ -7,8 +7,7 @@
     ├── BundleError            exit 3: a model bundle is refused
     ├── StoreLocked            exit 3: another process owns the SQLite file
     └── RequestError           answered over HTTP
-        ├── Invalid            422: the body is well-formed JSON and wrong
-        ├── Malformed          400: the body is not JSON
+        ├── Invalid            422: the body is no JSON, or not what is taken
         ├── NotFound           404
         ├── Conflict           409: the id is known with other content
         ├── TooLarge           413
@@ -64,10 +63,6 @@ class RequestError(PlumblineError):
 
     status = 400
     retry_after: int | None = None
-
-
-class Malformed(RequestError):
-    """The body is not JSON."""
 
 
 class Invalid(RequestError):

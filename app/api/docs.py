@@ -67,8 +67,8 @@ def describe(app: FastAPI) -> Json:
         title=app.title, version="1", routes=app.routes, description="Serve a model, and know when it stops being true."
     )
     model = services.registry.active
-    described["paths"]["/predict"] = {"post": _predict(model)}
-    described["paths"]["/outcome"] = {"post": _outcome(described, model)}
+    hot = {"/predict": {"post": _predict(model)}, "/outcome": {"post": _outcome(described, model)}}
+    described["paths"] = hot | described["paths"]
     return described
 
 

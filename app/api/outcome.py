@@ -17,7 +17,7 @@ from app.api.wire import Call, Handler, Reply, read_json_body
 from app.errors import Conflict, FieldError, Invalid, NotFound, TooLarge
 from app.ids import PREDICTION_ID
 from app.serving.answers import normalise_label
-from app.serving.duplicates import refuse_duplicate_keys
+from app.serving.duplicates import count_keys, refuse_duplicate_keys
 from app.serving.refusals import kind
 from app.serving.validation import Flag, Integer, Number, PredictionId, Text
 from app.store.outcomes import Rules, Submission, writer
@@ -92,7 +92,7 @@ def _one(body: bytes) -> OutcomeBody:
         parsed = ONE.validate_json(body)
     except ValidationError as error:
         raise Invalid([_field_error(item) for item in error.errors(include_url=False)]) from None
-    refuse_duplicate_keys(body, from_json(body))
+    refuse_duplicate_keys(body, count_keys(from_json(body)))
     return parsed
 
 
@@ -104,7 +104,7 @@ def _many(body: bytes) -> list[Any] | None:
         raise Invalid([FieldError("body", "JSON in UTF-8", str(error))]) from None
     if not isinstance(raw, dict) or "outcomes" not in raw:
         return None
-    refuse_duplicate_keys(body, raw)
+    refuse_duplicate_keys(body, count_keys(raw))
     try:
         return MANY.validate_python(raw).outcomes
     except ValidationError as error:

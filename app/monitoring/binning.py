@@ -117,7 +117,7 @@ def code_counts(codes: NDArray[Any], categories: int) -> IntArray:
 
 
 def merge_rare(ours: IntArray, theirs: IntArray) -> tuple[IntArray, IntArray]:
-    """Add up the categories that are rare in two samples together; takes and keeps :func:`code_counts`' order of the rest.
+    """Add up the categories that are rare in two samples together; the rest keep :func:`code_counts`' order.
 
     Which ones are rare must not be read off one sample: its most frequent categories are partly its luckiest, and a
     test on them calls the other sample different.

@@ -52,7 +52,7 @@ def _performance(check: Check, connection: Connection, reference: Reference) -> 
 
 
 def _label_delay(check: Check, connection: Connection) -> float:
-    """Seconds that a row is given for its label; delays shorter than the time between two checks are waited for by the next check."""
+    """Seconds that a row is given for its label; a delay shorter than the time between two checks counts as none."""
     settings = check.performance
     if settings.label_delay != "auto":
         return settings.label_delay

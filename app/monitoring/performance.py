@@ -58,7 +58,7 @@ def performance_report(
     label_delay_s: float | None = None,
     in_sample: bool = False,
 ) -> Json:
-    """Judge the outcomes of a window against the baseline; the answer of ``GET /performance`` without id, model and time.
+    """Judge a window's outcomes against the baseline; the answer of ``GET /performance`` without id, model and time.
 
     A metric is degraded as :func:`grade` says; the report is a function of its arguments alone.
 

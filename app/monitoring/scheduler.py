@@ -66,6 +66,6 @@ class Scheduler:
                 await self.tick()
             except Unavailable as error:
                 self._log.warning("tick_skipped", reason=str(error))
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - a job that fails is logged, and the next tick comes
                 self._log.exception("tick_failed", exc_info=error)
             await asyncio.sleep(self._tick_s)

@@ -49,7 +49,7 @@ def psi_noise_floor(reference: IntArray, window: IntArray) -> float:
 
 
 def psi_p_value(reference: IntArray, window: IntArray) -> float:
-    """Give the probability of a PSI this large under the null of :func:`psi_noise_floor`; too bold where bins are sparse.
+    """Give the probability of a PSI this large under the null of :func:`psi_noise_floor`; too bold in sparse bins.
 
     >>> round(psi_p_value(np.full(10, 1000), np.full(10, 100)), 6)
     1.0
@@ -115,7 +115,7 @@ def wasserstein(reference: FloatArray, window: FloatArray) -> float:
 
 
 def homogeneity_p_value(reference: IntArray, window: IntArray) -> float:
-    """Test whether both histograms come from one distribution: the larger p-value of Pearson's chi-square and the G test.
+    """Test whether both histograms come from one law: the larger p-value of Pearson's chi-square and the G test.
 
     Bins with an expected count below five are pooled. Far out in the tail Pearson's statistic is too bold for a bin
     that fills and G for a bin that empties; asking both keeps the level near 1e-6. Cressie and Read (1984),

@@ -97,8 +97,9 @@ class RequestValidator:
         return [_inlined(adapter.json_schema()) for adapter in self._adapters.values()]
 
     def _request(self, data: dict[str, Any], body: bytes, *, many: bool) -> PredictRequest:
-        refuse_duplicate_keys(body, data)
         instances = data["instances"] if many else [data["features"]]
+        objects = [data, data.get("context"), *(data.get("contexts") or ()), *instances]
+        refuse_duplicate_keys(body, sum([len(item) for item in objects if isinstance(item, dict)]))
         rows = [list(row.values()) if isinstance(row, dict) else row for row in instances]
         context = data.get("context")
         if not many:

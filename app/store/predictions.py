@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Connection, Select, and_, or_, select
@@ -47,7 +48,9 @@ def insert(connection: Connection, rows: Sequence[Prediction]) -> list[None]:
     """
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     statement = dialect.insert(PREDICTIONS).on_conflict_do_nothing(index_elements=["prediction_id"])
-    done = connection.execute(statement, [_values(row) for row in rows])
+    # Two replicas that store the same ids lock them in the same order: they wait for each other, and never for ever.
+    ordered = sorted(rows, key=attrgetter("prediction_id"))
+    done = connection.execute(statement, [_values(row) for row in ordered])
     if done.rowcount != len(rows):
         columns = (PREDICTIONS.c.prediction_id, PREDICTIONS.c.predicted_at, PREDICTIONS.c.request_id)
         ours = {(row.prediction_id, row.predicted_at, row.request_id) for row in rows}
