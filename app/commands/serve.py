@@ -16,6 +16,9 @@ ConfigFile = Annotated[
     Path, typer.Option("--config", help="The YAML file; PLUMBLINE__SECTION__KEY in the environment beats it.")
 ]
 
+GC_THRESHOLDS = (10_000, 20, 20)
+"""A request makes a few hundred short-lived objects and no cycles: Python's own 700 would look for cycles at every second."""
+
 
 def serve(config: ConfigFile = Path("config.yaml")) -> None:
     """Serve the configured model."""
@@ -26,5 +29,6 @@ def serve(config: ConfigFile = Path("config.yaml")) -> None:
 
     app = create_app(settings)
     gc.collect()
+    gc.set_threshold(*GC_THRESHOLDS)
     gc.freeze()  # what start-up made lives for ever: the collector need not look at it again while requests wait
     serve_app(app, settings.server)

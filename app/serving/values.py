@@ -67,8 +67,9 @@ class ValueHistograms(Collector):
             rows, self._kept = self._kept, []
             if not rows:
                 return
+            columns = list(zip(*(row.features for row in rows), strict=True))
             for name, column in self._columns.items():
-                self._series["ml_feature_value", name].add([row.features[column] for row in rows])
+                self._series["ml_feature_value", name].add(columns[column])
             self._series["ml_prediction_value", ""].add([self._score(row) for row in rows])
             if self._schema.classes:
                 self._series["ml_prediction_confidence", ""].add(
@@ -98,7 +99,7 @@ class Buckets:
 
     def add(self, values: Sequence[Any]) -> None:
         """Count values; None is a missing one."""
-        numbers = np.asarray([value for value in values if value is not None], dtype=np.float64)
+        numbers = np.array(values, dtype=np.float64)  # None becomes NaN
         numbers = numbers[np.isfinite(numbers)]
         self._counts += np.bincount(np.searchsorted(self._edges, numbers, side="left"), minlength=len(self._counts))
         with np.errstate(over="ignore"):  # values near the end of the doubles add up to infinity

@@ -151,6 +151,7 @@ def _postgres(url: URL, size: int, *, writer: bool = False) -> Engine:
         options += " -c default_transaction_read_only=on"
     return create_engine(
         url,
+        paramstyle="format",  # rows as tuples, on both databases
         pool_size=size,
         max_overflow=0,
         pool_pre_ping=True,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Connection, Select, and_, or_, select
 from sqlalchemy import Row as SqlRow
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine.interfaces import Dialect
 
 from app.store.encoding import from_text, to_text, to_text_or_none
 from app.store.tables import MODELS, OUTCOMES, PREDICTIONS, sampling_level
@@ -46,11 +48,9 @@ def insert(connection: Connection, rows: Sequence[Prediction]) -> list[None]:
     Raises:
         Taken: one of the ids belongs to another row.
     """
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    statement = dialect.insert(PREDICTIONS).on_conflict_do_nothing(index_elements=["prediction_id"])
     # Two replicas that store the same ids lock them in the same order: they wait for each other, and never for ever.
     ordered = sorted(rows, key=attrgetter("prediction_id"))
-    done = connection.execute(statement, [_values(row) for row in ordered])
+    done = connection.exec_driver_sql(_insertion(connection.dialect), [_values(row) for row in ordered])
     if done.rowcount != len(rows):
         columns = (PREDICTIONS.c.prediction_id, PREDICTIONS.c.predicted_at, PREDICTIONS.c.request_id)
         ours = {(row.prediction_id, row.predicted_at, row.request_id) for row in rows}
@@ -115,22 +115,32 @@ def _with_schema() -> Select[Any]:
     return select(PREDICTIONS, MODELS.c.schema).outerjoin(MODELS, same)
 
 
-def _values(row: Prediction) -> dict[str, Any]:
-    return {
-        "prediction_id": row.prediction_id,
-        "model_name": row.model_name,
-        "model_version": row.model_version,
-        "features": to_text(row.features),
-        "prediction": to_text(row.answer.prediction),
-        "probabilities": to_text_or_none(row.answer.probabilities),
-        "context": to_text_or_none(row.context),
-        "predicted_at": row.predicted_at,
-        "latency_us": row.latency_us,
-        "source": row.source,
-        "role": row.role,
-        "request_id": row.request_id,
-        "level": sampling_level(row.prediction_id),
-    }
+@lru_cache(maxsize=8)
+def _insertion(dialect: Dialect) -> str:
+    """The INSERT as text: what is compiled once need not be looked up for every group."""
+    inserts = sqlite if dialect.name == "sqlite" else postgresql
+    statement = inserts.insert(PREDICTIONS).on_conflict_do_nothing(index_elements=["prediction_id"])
+    return str(statement.compile(dialect=dialect))
+
+
+def _values(row: Prediction) -> tuple[Any, ...]:
+    """A row in the order of the table's columns."""
+    answer = row.answer
+    return (
+        row.prediction_id,
+        row.model_name,
+        row.model_version,
+        to_text(row.features),
+        to_text(answer.prediction),
+        to_text_or_none(answer.probabilities),
+        to_text_or_none(row.context),
+        row.predicted_at,
+        row.latency_us,
+        row.source,
+        row.role,
+        row.request_id,
+        sampling_level(row.prediction_id),
+    )
 
 
 def _stored(row: SqlRow[Any]) -> Stored:
