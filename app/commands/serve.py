@@ -17,7 +17,7 @@ ConfigFile = Annotated[
 ]
 
 GC_THRESHOLDS = (10_000, 20, 20)
-"""A request makes a few hundred short-lived objects and no cycles: Python's own 700 would look for cycles at every second."""
+"""A request makes hundreds of short-lived objects and no cycles; Python's own 700 would look for some all the time."""
 
 
 def serve(config: ConfigFile = Path("config.yaml")) -> None:

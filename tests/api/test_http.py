@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import random
 import re
-import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +15,7 @@ from app.errors import ConfigError
 from tests.api.conftest import Start
 from tests.fitted import Fitted
 from tests.services import Client, make_config, samples
+from tests.tools import require_tool
 
 KEYS = {name: f"plumb_{name}_s3cret" for name in ("caller", "watcher", "scraper", "boss")}
 SCOPES = {"caller": ["predict", "outcome"], "watcher": ["read"], "scraper": ["metrics"], "boss": ["admin"]}
@@ -184,10 +183,7 @@ def test_paths_make_no_series(mixed: Client) -> None:
 
 def test_metrics_lint_clean(mixed: Client) -> None:
     """Prometheus' own tool finds nothing to criticise, neither before the first prediction nor after."""
-    tool = shutil.which("promtool")
-    if tool is None:
-        assert not os.environ.get("CI"), "promtool is missing: install the package prometheus"
-        pytest.skip("promtool is not installed")
+    tool = require_tool("promtool")
     mixed.post("/predict", {"features": ROW})
     exposition = mixed.get("/metrics").content
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
+from tests.tools import require_tool
 
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
@@ -19,11 +17,7 @@ PATIENCE_MS = 5000
 
 def dump(url: str, profile: Path) -> str:
     """The page's elements as HTML after its scripts ran."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("no Chromium is installed")
-        pytest.skip("no Chromium is installed")
+    chromium = require_tool("chromium", "chromium-browser", "google-chrome")
     options = [*FLAGS.split(), f"--user-data-dir={profile}", f"--virtual-time-budget={PATIENCE_MS}"]
     ran = subprocess.run([chromium, *options, "--dump-dom", url], capture_output=True, timeout=60, check=True)
     return ran.stdout.decode()
