@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 from app.errors import BundleError
 from app.monitoring.performance import metrics
 from app.monitoring.reference import encode, encode_labels, encode_probabilities, profile, save_reference
-from app.serving.agreement import Proved, prove
+from app.serving.agreement import Proved
 from app.serving.bundle import libraries, read_bundle
-from app.serving.fitted import Format, feature_names, schema_of
+from app.serving.fitted import Format
 from app.serving.infer import infer_features, widen
 from app.serving.manifest import MANIFEST, PROFILE, check_name, make_manifest
+from app.serving.onnx.brought import OnnxFile
+from app.serving.sources import FittedModel, Source
 from app.types import Feature, Label, Micros, ModelSchema, Task, from_datetime, to_rfc3339
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ def build_bundle(
 
     Args:
         name, version: what the bundle is called, under the folder ``models``.
-        model: a fitted scikit-learn classifier or regressor; it is not changed.
+        model: a fitted scikit-learn classifier or regressor, which is not changed; or the bytes of an ONNX file.
         data: what it was fitted on: its feature columns, and the column ``target`` with the truth.
         holdout: rows it was not fitted on, the reference that drift and performance are judged against. Without them
             the reference is ``data``, marked in-sample, and verdicts are withheld.
@@ -61,7 +63,8 @@ def build_bundle(
         threshold: probability of ``positive`` from which it is predicted, instead of the model's own rule.
         time: the column with the rows' times, dates or seconds since 1970; the reference is put in its order.
         features: the schema, instead of the one inferred from ``data``.
-        format: ``joblib`` for models that skops cannot store; it is served only with ``serving.allow_pickle``.
+        format: how scikit-learn's model is stored; ``joblib``, for models that skops cannot store, is served only with
+            ``serving.allow_pickle``.
         trusted_types: types in the model that skops may build beyond the reviewed list.
         attachments: further files for the bundle, by name.
         replace: whether a version of this name may be replaced.
@@ -73,26 +76,28 @@ def build_bundle(
     folder = models / check_name(name, "model name") / check_name(version, "version")
     if folder.exists() and not replace:
         raise BundleError(f"{folder}: is there already; choose another version, or replace it")
-    names, sample = _chosen(model, data, holdout, target, time)
+    source = _source(model, format, trusted_types)
+    names, sample = _chosen(source, data, holdout, target, time)
     listed = _ordered(features, names) if features else widen(infer_features(data[names]), sample)
-    schema = schema_of(model, name, version, listed, positive, threshold)
-    proved = prove(model, schema, frame=sample[names], fitted_on=data[names], file=format, trust=trusted_types)
+    schema = source.schema(name, version, listed, target=data[target], positive=positive, threshold=threshold)
+    proved = source.prove(schema, sample[names], data[names])
     in_sample, moment = holdout is None, now or from_datetime(datetime.now(UTC))
     with _staged(folder) as staged:
-        for file, content in {f"model.{format}": proved.stored, **(attachments or {})}.items():
+        for file, content in {**proved.files, **(attachments or {})}.items():
             (staged / file).write_bytes(content)
         _write_reference(staged, proved, sample[target], _times(sample, time), in_sample, moment)
         manifest = make_manifest(
             proved.schema,
             staged,
-            file=format,
+            file=source.format,
             layout=proved.layout,
             dtypes=proved.dtypes,
+            onnx=proved.onnx,
             libraries=libraries(),
             created_at=to_rfc3339(moment),
         )
         (staged / MANIFEST).write_text(manifest.to_yaml(), encoding="utf-8")
-        read_bundle(staged, allow_pickle=format == "joblib", trusted_types=trusted_types)
+        read_bundle(staged, allow_pickle=source.format == "joblib", trusted_types=trusted_types)
     return folder
 
 
@@ -104,16 +109,20 @@ def infer_schema(
     Raises:
         BundleError: columns are missing, or are nothing that a model takes.
     """
-    names, sample = _chosen(model, data, holdout, target, time)
+    names, sample = _chosen(_source(model), data, holdout, target, time)
     return widen(infer_features(data[names]), sample)
 
 
+def _source(model: Any, format: Format = "skops", trusted_types: Sequence[str] = ()) -> Source:  # noqa: A002 - the manifest's word
+    return OnnxFile(model) if isinstance(model, bytes) else FittedModel(model, format, trusted_types)
+
+
 def _chosen(
-    model: Any, data: pd.DataFrame, holdout: pd.DataFrame | None, target: str, time: str | None
+    source: Source, data: pd.DataFrame, holdout: pd.DataFrame | None, target: str, time: str | None
 ) -> tuple[list[str], pd.DataFrame]:
     """Find the names of the model's features, and the reference's rows in time order: of many, an even sample."""
     _check_columns(data, [target])
-    names = feature_names(model, data, without=(target, time))
+    names = source.feature_names(data, without=(target, time))
     frame = data if holdout is None else holdout
     _check_columns(frame, [*names, target, *([time] if time else [])])
     times = _times(frame, time)
@@ -156,7 +165,7 @@ def _write_reference(
     folder: Path, proved: Proved, target: pd.Series[Any], times: NDArray[np.int64] | None, in_sample: bool, now: Micros
 ) -> None:
     schema = proved.schema
-    columns, answers = encode(schema, proved.rows), proved.estimator.predict(proved.rows)
+    columns, answers = encode(schema, proved.rows), proved.runtime.predict(proved.rows)
     predictions = encode_labels(schema, [answer.prediction for answer in answers])
     probabilities = encode_probabilities(schema, [answer.probabilities for answer in answers])
     outcomes = _outcomes(schema, target)

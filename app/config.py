@@ -65,9 +65,7 @@ class Server(Section):
     host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback, `auth.keys` must be set.")
     port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one.")
     max_body_bytes: int = Field(8 * 2**20, ge=1024, le=2**30, description="Largest request body, in bytes.")
-    receive_timeout: Duration = Field(
-        Duration(10.0), description="Time a client has to send a request, headers and body."
-    )
+    receive_timeout: Duration = Field(Duration(10.0), description="Time a client has to send a whole request.")
     deadline: Duration = Field(Duration(30.0), description="Time an answer may take, queues included; then 504.")
     drain_timeout: Duration = Field(
         Duration(20.0), description="Time that requests in flight have to finish after SIGTERM."
@@ -85,7 +83,7 @@ class Serving(Section):
     )
     max_batch_rows: int = Field(512, ge=1, le=65536, description="Most rows in one call of the model.")
     max_queue_rows: int = Field(20_000, ge=1, description="Most rows waiting for the model or the store; then 503.")
-    runtime: Literal["auto", "sklearn"] = Field("auto", description="What runs the model.")
+    runtime: Literal["auto", "onnx", "sklearn"] = Field("auto", description="What runs the model; auto: ONNX if able.")
     allow_pickle: bool = Field(False, description="Load joblib bundles too; loading one runs the code inside it.")
     trusted_types: tuple[str, ...] = Field(
         (), strict=False, description="Types that skops may load beyond the reviewed list."
@@ -106,9 +104,9 @@ class Store(Section):
         strict=False,
         description="Database, `sqlite:///FILE` or `postgresql+psycopg://…`.",
     )
-    on_outage: Literal["reject"] = Field("reject", description="What to do while the store is unreachable: answer 503.")
-    spool_path: Path = Field(Path("spool.db"), strict=False, description="File of the spool.")
-    spool_max_bytes: int = Field(2**30, ge=2**20, description="Largest spool, in bytes.")
+    on_outage: Literal["reject", "spool"] = Field("reject", description="Without PostgreSQL: answer 503, or spool.")
+    spool_path: Path = Field(Path("spool.db"), strict=False, description="File of the spool, one for each replica.")
+    spool_max_bytes: int = Field(2**30, ge=2**20, description="Largest spool, in bytes; when it is full: 503.")
     retention: Duration = Field(
         Duration(90 * 86400), description="Age at which predictions and outcomes may be deleted."
     )
@@ -117,6 +115,8 @@ class Store(Section):
     def _known_database(self) -> Store:
         if not self.url.get_secret_value().startswith(("sqlite:///", "postgresql")):
             raise ValueError("url: a database is sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME")
+        if self.on_outage == "spool" and self.url.get_secret_value().startswith("sqlite"):
+            raise ValueError("on_outage: spool needs PostgreSQL at store.url; a SQLite file is as near as its spool")
         return self
 
 

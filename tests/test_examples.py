@@ -45,6 +45,7 @@ def test_breast_cancer(breast_cancer: Bundle) -> None:
         breast_cancer.input,
         breast_cancer.in_sample,
     ) == ("malignant", "array", False)
+    assert breast_cancer.runtime == "onnx"
     assert "mean_radius" in breast_cancer.schema.feature_names
     assert live_accuracy(breast_cancer, 200) == pytest.approx(breast_cancer.baseline["accuracy"], abs=0.06)
 
@@ -54,6 +55,7 @@ def test_flights(flights: Bundle) -> None:
     types = {feature.type for feature in flights.schema.features}
     assert {FeatureType.NUMERIC, FeatureType.INTEGER, FeatureType.CATEGORICAL} == types
     assert any(feature.nullable for feature in flights.schema.features)
+    assert flights.runtime == "onnx"
     assert load_reference(flights.folder, flights.schema).rows == 10_000
     assert live_accuracy(flights, 20_000) == pytest.approx(flights.baseline["accuracy"], abs=0.012)
 

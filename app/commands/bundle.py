@@ -18,13 +18,15 @@ from app.types import Feature
 if TYPE_CHECKING:
     import pandas as pd
 
+    from app.serving.manifest import Manifest
+
 SHOWN_CATEGORIES = 6
 
 
 def bundle(
     *,
     model: Annotated[
-        Path, typer.Argument(help="Fitted scikit-learn model: .skops, or .joblib/.pkl with --allow-pickle.")
+        Path, typer.Argument(help="Fitted scikit-learn model (.skops, or .joblib/.pkl with --allow-pickle) or .onnx.")
     ],
     data: Annotated[Path, typer.Option(help="CSV or Parquet file that the model was fitted on.")],
     target: Annotated[str, typer.Option(help="Column with the truth.")],
@@ -43,7 +45,7 @@ def bundle(
     time: Annotated[str | None, typer.Option(help="Column with the rows' times.")] = None,
     schema: Annotated[Path | None, typer.Option(help="Edited features, in the form that --show prints.")] = None,
     trust: Annotated[list[str] | None, typer.Option(help="Type that may be loaded beyond the reviewed list.")] = None,
-    format: Annotated[Literal["skops", "joblib"], typer.Option(help="How the model is stored.")] = "skops",  # noqa: A002
+    format: Annotated[Literal["skops", "joblib"], typer.Option(help="How scikit-learn's model is stored.")] = "skops",  # noqa: A002
     allow_pickle: Annotated[
         bool, typer.Option("--allow-pickle", help="Load a pickle, which runs the code inside it.")
     ] = False,
@@ -52,7 +54,7 @@ def bundle(
 ) -> None:
     """Make a bundle: infer the schema, keep a reference, pin every file, and prove that the model answers as before."""
     from app.bundling import build_bundle, infer_schema
-    from app.serving.manifest import entries
+    from app.serving.manifest import MANIFEST, entries, parse_manifest
 
     progress = Console(stderr=True)
     with progress.status("loading model and data"):
@@ -80,22 +82,26 @@ def bundle(
             trusted_types=trust or (),
             replace=replace,
         )
-    Console().print(_described(folder))
+    manifest = parse_manifest((folder / MANIFEST).read_bytes(), str(folder / MANIFEST))
+    Console().print(_described(manifest))
+    typer.echo(_runtime(manifest))
     typer.echo(folder)
 
 
 def load_model_file(path: Path, *, allow_pickle: bool, trusted_types: Sequence[str]) -> Any:
-    """The fitted model in a file, loaded by what its name ends in.
+    """The model in a file, loaded by what its name ends in: a fitted one, or the bytes of an ONNX file.
 
     Raises:
         BundleError: it cannot be loaded, or is a pickle without permission.
     """
-    from app.serving.bundle import load_model
+    from app.serving.loading import load_model
 
+    if path.suffix == ".onnx":
+        return _bytes(path)
     if path.suffix == ".skops":
         return load_model(_bytes(path), file="skops", trusted_types=trusted_types, what=str(path))
     if path.suffix not in (".joblib", ".pkl", ".pickle"):
-        raise BundleError(f"{path}: a model is a .skops, .joblib or .pkl file")
+        raise BundleError(f"{path}: a model is a .skops, .joblib, .pkl or .onnx file")
     if not allow_pickle:
         raise BundleError(f"{path}: loading it runs the code inside it; pass --allow-pickle if you trust its source")
     return load_model(_bytes(path), file="joblib", trusted_types=trusted_types, what=str(path))
@@ -143,10 +149,7 @@ def _bytes(path: Path) -> bytes:
         raise BundleError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _described(folder: Path) -> Table:
-    from app.serving.manifest import MANIFEST, parse_manifest
-
-    manifest = parse_manifest((folder / MANIFEST).read_bytes(), str(folder / MANIFEST))
+def _described(manifest: Manifest) -> Table:
     answers = f": {', '.join(map(str, manifest.classes))}" if manifest.classes else ""
     table = Table(title=f"{manifest.name} {manifest.version}, {manifest.task.value}{answers}")
     for column in ("feature", "type", "nullable", "values"):
@@ -154,6 +157,16 @@ def _described(folder: Path) -> Table:
     for entry in manifest.features:
         table.add_row(entry.name, entry.type.value, "yes" if entry.nullable else "no", _values(entry.feature()))
     return table
+
+
+def _runtime(manifest: Manifest) -> str:
+    """What will run the model, and why."""
+    made = manifest.onnx
+    if made is None:
+        return "runs on onnxruntime"
+    if made.file is None:
+        return f"runs on scikit-learn, not on onnxruntime: {made.reason}"
+    return f"runs on onnxruntime: {made.rows} rows answered as by scikit-learn, to {made.difference:.1e}"
 
 
 def _values(feature: Feature) -> str:

@@ -11,10 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import BundleError
-from app.serving.bundle import load_model
 from app.serving.estimator import Estimator
 from app.serving.fitted import Format, dump_model
 from app.serving.infer import dtypes_of, rows_of
+from app.serving.loading import load_model
+from app.serving.manifest import OnnxEntry
+from app.serving.onnx.adoption import adopt
+from app.serving.runtime import Runtime
 from app.serving.trust import one_line
 from app.types import Feature, FeatureType, ModelSchema, Row, Scalar
 
@@ -32,17 +35,20 @@ class Proved:
 
     Attributes:
         schema: with ``nullable`` where the model takes a missing value.
-        stored: the model file's bytes.
+        files: the model's files by name: its own, and that of its ONNX graph where one may serve in its place.
+        onnx: what became of a scikit-learn model as an ONNX graph.
         layout: how the model is given its rows, with ``dtypes`` where that is a DataFrame.
         rows: the reference as callers would send it.
+        runtime: the model as its maker runs it, whose answers the reference keeps.
     """
 
     schema: ModelSchema
-    stored: bytes
+    files: Mapping[str, bytes]
+    onnx: OnnxEntry | None
     layout: Layout
     dtypes: Mapping[str, str]
     rows: Sequence[Row]
-    estimator: Estimator
+    runtime: Runtime
 
 
 def prove(
@@ -71,14 +77,13 @@ def prove(
         return Estimator(loaded, replace(schema, threshold=None), layout=layout, dtypes=dtypes)
 
     layout = _layout(load, rows, _maker_answers(model, schema, frame))
-    nullable = replace(schema, features=_nullable(load(layout), rows))
-    estimator = Estimator(
-        load_model(stored, file=file, trusted_types=trust, what=f"model.{file}"),
-        nullable,
-        layout=layout,
-        dtypes=dtypes,
+    able = replace(schema, features=nullable(load(layout), rows))
+    served = Estimator(
+        load_model(stored, file=file, trusted_types=trust, what=f"model.{file}"), able, layout=layout, dtypes=dtypes
     )
-    return Proved(nullable, stored, layout, dtypes if layout == "dataframe" else {}, rows, estimator)
+    graph, entry = adopt(model, served, rows, layout=layout, dtypes=dtypes)
+    files = {f"model.{file}": stored} | ({} if graph is None or entry.file is None else {entry.file: graph})
+    return Proved(able, files, entry, layout, dtypes if layout == "dataframe" else {}, rows, served)
 
 
 def _layout(
@@ -137,20 +142,20 @@ def _disagreement(
     return "" if np.allclose(told, probabilities, rtol=ROUNDING, atol=ROUNDING) else "probabilities differ"
 
 
-def _nullable(estimator: Estimator, rows: Sequence[Row]) -> tuple[Feature, ...]:
+def nullable(runtime: Runtime, rows: Sequence[Row]) -> tuple[Feature, ...]:
     """Leave ``nullable`` only where the model takes a missing value: it is asked."""
     row = next((row for row in rows if None not in row), rows[0])
     return tuple(
-        replace(feature, nullable=feature.nullable and _takes(estimator, [*row[:place], None, *row[place + 1 :]]))
-        for place, feature in enumerate(estimator.schema.features)
+        replace(feature, nullable=feature.nullable and _takes(runtime, [*row[:place], None, *row[place + 1 :]]))
+        for place, feature in enumerate(runtime.schema.features)
     )
 
 
-def _takes(estimator: Estimator, row: list[Scalar]) -> bool:
+def _takes(runtime: Runtime, row: list[Scalar]) -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            estimator.predict([row])
+            runtime.predict([row])
     except Exception:  # noqa: BLE001 - a model can raise anything, and that is the answer
         return False
     return True

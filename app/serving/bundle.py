@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from app.errors import BundleError
-from app.serving.estimator import Estimator
-from app.serving.fitted import Format
 from app.serving.golden import check_answers, golden_rows
-from app.serving.manifest import MANIFEST, PROFILE, REFERENCE, Manifest, find_versions, parse_manifest
-from app.serving.trust import MAX_BYTES, load_skops, one_line
+from app.serving.loading import choose, load_runtime
+from app.serving.manifest import MANIFEST, PROFILE, REFERENCE, find_versions, parse_manifest
+from app.serving.runtime import Runtime, RuntimeName
+from app.serving.trust import MAX_BYTES, one_line
 from app.types import Json, ModelSchema, Row
 
-__all__ = ["Bundle", "find_versions", "libraries", "load_model", "read_bundle"]
+__all__ = ["Bundle", "find_versions", "libraries", "read_bundle"]
 
-LIBRARIES = ("scikit-learn", "numpy", "scipy", "skops", "joblib", "pandas")
+LIBRARIES = ("scikit-learn", "numpy", "scipy", "skops", "joblib", "pandas", "onnxruntime")
 """The libraries on whose versions a model's answers can depend."""
 
 
@@ -32,13 +30,15 @@ class Bundle:
 
     Attributes:
         sha256: of ``bundle.yaml``, which pins every other file.
+        estimator: the model, in the runtime that serves it.
         in_sample: whether the reference are rows that the model was fitted on.
         golden_rows: rows that the model has answered as it did when it was bundled.
     """
 
     schema: ModelSchema
     folder: Path
-    estimator: Estimator
+    estimator: Runtime
+    runtime: RuntimeName
     golden_rows: Sequence[Row]
     profile: Json
     baseline: Json
@@ -50,12 +50,19 @@ class Bundle:
     libraries: Mapping[str, str]
 
 
-def read_bundle(folder: Path, *, allow_pickle: bool = False, trusted_types: Sequence[str] = ()) -> Bundle:
+def read_bundle(
+    folder: Path,
+    *,
+    allow_pickle: bool = False,
+    trusted_types: Sequence[str] = (),
+    runtime: Literal["auto", "onnx", "sklearn"] = "auto",
+) -> Bundle:
     """Read, verify and load ``models/<name>/<version>/``.
 
     Args:
         allow_pickle: whether a joblib model may be loaded, which runs the code inside it.
         trusted_types: types that skops may build beyond the reviewed list.
+        runtime: what runs the model; ``auto`` is ONNX where the bundle has a graph that agrees, else scikit-learn.
 
     Raises:
         BundleError: it is refused; one line says why, and what to do.
@@ -71,16 +78,17 @@ def read_bundle(folder: Path, *, allow_pickle: bool = False, trusted_types: Sequ
             f"{folder / manifest.model_file}: loading a joblib file runs the code inside it; bundle the model as "
             "skops, or set serving.allow_pickle: true if you trust its source"
         )
+    chosen = choose(manifest, runtime, f"{folder}")
     files = {name: _verified(folder, name, pinned) for name, pinned in manifest.files.items()}
     profile = _profile(files[PROFILE], f"{folder / PROFILE}")
-    where = f"{folder / manifest.model_file}"
-    estimator = _estimator(manifest, files[manifest.model_file], trusted_types, where)
+    estimator, where = load_runtime(manifest, files, chosen, trusted_types, folder)
     rows, answers = golden_rows(estimator.schema, files[REFERENCE], f"{folder / REFERENCE}")
     check_answers(estimator, rows, answers, _changed(manifest.libraries), where)
     return Bundle(
         schema=estimator.schema,
         folder=folder,
         estimator=estimator,
+        runtime=chosen,
         golden_rows=rows,
         profile=profile,
         baseline=profile["baseline"],
@@ -93,57 +101,9 @@ def read_bundle(folder: Path, *, allow_pickle: bool = False, trusted_types: Sequ
     )
 
 
-def load_model(data: bytes, *, file: Format, trusted_types: Sequence[str], what: str) -> Any:
-    """The estimator in a file's bytes, by the format that is claimed for it and never by its content.
-
-    A joblib file runs the code inside it: the caller has asked for permission.
-
-    Raises:
-        BundleError: it cannot be loaded, or is no estimator.
-    """
-    from sklearn.base import BaseEstimator
-    from sklearn.exceptions import InconsistentVersionWarning
-
-    with warnings.catch_warnings():
-        # Golden rows say whether another version matters.
-        warnings.simplefilter("ignore", InconsistentVersionWarning)
-        model = (
-            _load_joblib(data, what) if file == "joblib" else load_skops(data, trusted_types=trusted_types, what=what)
-        )
-    if not isinstance(model, BaseEstimator) or not hasattr(model, "predict"):
-        raise BundleError(f"{what}: holds a {type(model).__name__}, not a fitted scikit-learn model")
-    return model
-
-
 def libraries() -> dict[str, str]:
     """The installed versions of the libraries that a model's answers can depend on."""
     return {name: found for name in LIBRARIES if (found := _installed(name))}
-
-
-def _estimator(manifest: Manifest, data: bytes, trusted_types: Sequence[str], where: str) -> Estimator:
-    model = load_model(data, file=manifest.format, trusted_types=trusted_types, what=where)
-    schema = manifest.schema_of()
-    takes = getattr(model, "n_features_in_", len(schema.features))
-    if takes != len(schema.features):
-        raise BundleError(
-            f"{where}: takes {takes} features, bundle.yaml lists {len(schema.features)}; bundle the model again"
-        )
-    if schema.classes and tuple(getattr(model, "classes_", ())) != schema.classes:
-        raise BundleError(f"{where}: has other classes than bundle.yaml; bundle the model again")
-    if schema.threshold is not None and not hasattr(model, "predict_proba"):
-        raise BundleError(
-            f"{where}: gives no probabilities that a threshold could decide on; remove threshold from bundle.yaml"
-        )
-    return Estimator(model, schema, layout=manifest.input, dtypes=manifest.dtypes)
-
-
-def _load_joblib(data: bytes, what: str) -> Any:
-    import joblib
-
-    try:
-        return joblib.load(io.BytesIO(data))
-    except Exception as error:  # unpickling runs foreign code
-        raise BundleError(f"{what}: joblib cannot read it ({one_line(error)}); bundle the model again") from error
 
 
 def _read(folder: Path, name: str) -> bytes:

@@ -8,11 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from app.serving.runtime import by_threshold, whole_blocks
 from app.types import Answer, FeatureType, Label, ModelSchema, Row
-
-LANES = 8
-# BLAS computes rows in blocks and the rest by another path, which rounds otherwise. With whole blocks only, a row's
-# answer is the same to the last bit in any company.
 
 # Their predict() is the class of the highest probability; of any other model, predict() is asked as well.
 DECIDED_BY_PROBABILITY = frozenset(
@@ -41,6 +38,9 @@ class Estimator:
         dtypes: the dtypes that differ from float64, int64, bool and text with NaN for missing; see the manifest.
     """
 
+    tolerance = 1e-9
+    """Rounding differs between processors."""
+
     def __init__(
         self,
         model: Any,
@@ -63,7 +63,7 @@ class Estimator:
         count = len(rows)
         if not count:
             return []
-        data = self._arrange([*rows, *[rows[-1]] * (-count % LANES)])
+        data = self._arrange(whole_blocks(rows))
         if not self._has_probabilities:
             return [Answer(self._label(label)) for label in self._model.predict(data)[:count].tolist()]
         probabilities = self._model.predict_proba(data)
@@ -78,7 +78,7 @@ class Estimator:
         """The position of each row's predicted class."""
         schema = self.schema
         if schema.threshold is not None:
-            return list(by_threshold(schema, probabilities).tolist())
+            return by_threshold(schema, probabilities)
         best = probabilities.max(axis=1)
         # In a tie, scikit-learn decides by a score that the probabilities no longer show.
         tied = (probabilities > best[:, None] - 1e-12).sum() > len(probabilities)
@@ -94,13 +94,6 @@ class Estimator:
 
         columns = zip(self._columns, zip(*rows, strict=True), strict=True)
         return pd.DataFrame({name: _column(values, dtype) for (name, dtype), values in columns}, copy=False)
-
-
-def by_threshold(schema: ModelSchema, probabilities: NDArray[Any]) -> NDArray[np.int64]:
-    """The position of each row's class where the schema's threshold decides between two."""
-    positive = schema.classes.index(schema.positive) if schema.positive is not None else 1
-    above = probabilities[:, positive] >= schema.threshold
-    return np.where(above, positive, 1 - positive)
 
 
 def _array(rows: Sequence[Row]) -> NDArray[np.float64]:

@@ -51,12 +51,31 @@ def schema_of(
         if positive is not None or threshold is not None:
             raise BundleError("a regression has no positive class and no threshold")
         return ModelSchema(name, version, Task.REGRESSION, tuple(features))
-    classes = _classes(model)
+    if threshold is not None and not hasattr(model, "predict_proba"):
+        raise BundleError("a threshold needs a model that gives probabilities")
+    return classification(name, version, features, _classes(model), positive, threshold)
+
+
+def classification(
+    name: str,
+    version: str,
+    features: Sequence[Feature],
+    classes: tuple[Label, ...],
+    positive: Label | None,
+    threshold: float | None,
+) -> ModelSchema:
+    """The schema of a classifier; ``positive`` may be given as text.
+
+    Raises:
+        BundleError: there is nothing to choose from, or ``positive`` and ``threshold`` do not fit the classes.
+    """
+    if len(classes) < 2:  # noqa: PLR2004 - a choice
+        raise BundleError("the model knows one class only, so that it has nothing to say")
+    if not all(isinstance(label, str | int | float | bool) for label in classes):
+        raise BundleError("the model's classes are neither text, numbers nor booleans")
     task = Task.BINARY if len(classes) == 2 else Task.MULTICLASS  # noqa: PLR2004 - binary
     if task is Task.MULTICLASS and threshold is not None:
         raise BundleError(f"a threshold needs two classes, the model has {len(classes)}")
-    if threshold is not None and not hasattr(model, "predict_proba"):
-        raise BundleError("a threshold needs a model that gives probabilities")
     return ModelSchema(name, version, task, tuple(features), classes, _positive(classes, positive), threshold)
 
 
@@ -90,12 +109,7 @@ def _classes(model: Any) -> tuple[Label, ...]:
         raise BundleError("the model is not fitted")
     if not hasattr(classes, "tolist") or classes.ndim != 1:
         raise BundleError("the model answers several labels for a row; one is served")
-    labels = tuple(classes.tolist())
-    if len(labels) < 2:  # noqa: PLR2004 - a choice
-        raise BundleError("the model knows one class only, so that it has nothing to say")
-    if not all(isinstance(label, str | int | float | bool) for label in labels):
-        raise BundleError("the model's classes are neither text, numbers nor booleans")
-    return labels
+    return tuple(classes.tolist())
 
 
 def _positive(classes: tuple[Label, ...], wanted: Label | None) -> Label | None:

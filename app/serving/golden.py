@@ -12,14 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import BundleError
-from app.serving.estimator import Estimator
+from app.serving.runtime import Runtime
 from app.serving.trust import check_archive
 from app.types import Answer, Feature, FeatureType, ModelSchema, Row, Scalar
 
 GOLDEN_ROWS = 20
-TOLERANCE = 1e-9
-"""Relative difference of two answers that counts as none: rounding differs between processors."""
-
 _MISSING, _UNSEEN = -1, -2
 
 
@@ -53,7 +50,7 @@ def golden_rows(schema: ModelSchema, data: bytes, where: str) -> tuple[list[Row]
 
 
 def check_answers(
-    estimator: Estimator, rows: list[Row], stored: list[Answer], libraries: Mapping[str, tuple[str, str]], where: str
+    runtime: Runtime, rows: list[Row], stored: list[Answer], libraries: Mapping[str, tuple[str, str]], where: str
 ) -> None:
     """Answer the golden rows and compare.
 
@@ -66,10 +63,10 @@ def check_answers(
     changed = ", ".join(f"{name} {then} then, {now} now" for name, (then, now) in libraries.items())
     advice = f"install those versions or bundle the model again: {changed}" if changed else "bundle the model again"
     try:
-        answers = estimator.predict(rows)
+        answers = runtime.predict(rows)
     except Exception as error:  # a model can raise anything
         raise BundleError(f"{where}: fails on its own golden rows ({type(error).__name__}); {advice}") from error
-    wrong = sum(not _same(now, then) for now, then in zip(answers, stored, strict=True))
+    wrong = sum(not _same(now, then, runtime.tolerance) for now, then in zip(answers, stored, strict=True))
     if wrong:
         raise BundleError(f"{where}: answers {wrong} of {len(rows)} golden rows otherwise than when bundled; {advice}")
 
@@ -110,14 +107,12 @@ def _answers(schema: ModelSchema, arrays: Mapping[str, NDArray[Any]], chosen: li
     return [Answer(label, tuple(row)) for label, row in zip(labels, rows, strict=True)]
 
 
-def _same(now: Answer, then: Answer) -> bool:
-    if (now.probabilities is None) != (then.probabilities is None):
+def _same(now: Answer, then: Answer, tolerance: float) -> bool:
+    shares, stored = now.probabilities or (), then.probabilities or ()
+    if len(shares) != len(stored) or any(
+        abs(one - other) > tolerance for one, other in zip(shares, stored, strict=True)
+    ):
         return False
-    numbers = isinstance(now.prediction, float) and isinstance(then.prediction, float)
-    if now.prediction != then.prediction and not (numbers and _close(now.prediction, then.prediction)):
-        return False
-    return all(map(_close, now.probabilities or (), then.probabilities or ()))
-
-
-def _close(one: Any, other: Any) -> bool:
-    return math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=1e-12)
+    if isinstance(now.prediction, float) and isinstance(then.prediction, float) and not shares:
+        return math.isclose(now.prediction, then.prediction, rel_tol=tolerance, abs_tol=1e-12)
+    return now.prediction == then.prediction

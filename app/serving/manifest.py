@@ -54,6 +54,20 @@ class FeatureEntry(_Strict):
         return Feature(self.name, self.type, self.nullable, self.categories, self.low, self.high)
 
 
+class OnnxEntry(_Strict):
+    """What became of a scikit-learn model as an ONNX graph: the file that serves in its place, or why there is none.
+
+    Attributes:
+        rows: the number of rows that both answered alike: the whole reference, and variations of it.
+        difference: the largest one between probabilities, or relative one between numbers.
+    """
+
+    file: FileName | None = None
+    rows: int | None = None
+    difference: float | None = None
+    reason: str | None = None
+
+
 class Manifest(_Strict):
     """The content of ``bundle.yaml``; ``files`` pins every other file of the bundle by its sha256."""
 
@@ -62,7 +76,7 @@ class Manifest(_Strict):
     version: Name
     task: Annotated[Task, Field(strict=False)]
     created_at: str
-    format: Literal["skops", "joblib"]
+    format: Literal["skops", "joblib", "onnx"]
     model_file: FileName
     input: Literal["array", "dataframe"]
     features: Annotated[tuple[FeatureEntry, ...], Field(min_length=1, strict=False)]
@@ -70,12 +84,14 @@ class Manifest(_Strict):
     classes: Annotated[tuple[Label, ...], Field(strict=False)] = ()
     positive_class: Label | None = None
     threshold: Annotated[float | None, Field(ge=0, le=1)] = None
+    onnx: OnnxEntry | None = None
     libraries: dict[str, str] = {}
     files: dict[FileName, Sha256]
 
     @model_validator(mode="after")
     def _consistent(self) -> Manifest:
-        if missing := {self.model_file, REFERENCE, PROFILE} - self.files.keys():
+        converted = {self.onnx.file} if self.onnx and self.onnx.file else set()
+        if missing := {self.model_file, REFERENCE, PROFILE, *converted} - self.files.keys():
             raise ValueError(f"files lists no sha256 for {', '.join(sorted(missing))}")
         names = [feature.name for feature in self.features]
         if len(set(names)) < len(names):
@@ -128,6 +144,7 @@ def make_manifest(
     file: str,
     layout: str,
     dtypes: Mapping[str, str],
+    onnx: OnnxEntry | None,
     libraries: Mapping[str, str],
     created_at: str,
 ) -> Manifest:
@@ -146,6 +163,7 @@ def make_manifest(
         "classes": schema.classes,
         "positive_class": schema.positive,
         "threshold": schema.threshold,
+        "onnx": onnx,
         "libraries": libraries,
         "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())},
     }

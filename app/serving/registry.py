@@ -53,6 +53,20 @@ def find_configured(settings: Serving) -> Path:
     return settings.models / name / (version or versions[-1])
 
 
+def read_configured(settings: Serving) -> Bundle:
+    """The configured version, verified and loaded.
+
+    Raises:
+        BundleError: there is none, or it is refused.
+    """
+    return read_bundle(
+        find_configured(settings),
+        allow_pickle=settings.allow_pickle,
+        trusted_types=settings.trusted_types,
+        runtime=settings.runtime,
+    )
+
+
 class Registry:
     """The loaded versions of the served model; one of them is active."""
 
@@ -69,10 +83,7 @@ class Registry:
         Raises:
             BundleError: it is refused; the text says what to do.
         """
-        folder = find_configured(self._settings)
-        bundle = read_bundle(
-            folder, allow_pickle=self._settings.allow_pickle, trusted_types=self._settings.trusted_types
-        )
+        bundle = read_configured(self._settings)
         model = self._prepare(bundle)
         self._loaded[model.schema.version] = model
         self._active = model.schema.version
@@ -163,6 +174,7 @@ class Registry:
             "reference": {key: bundle.profile.get(key) for key in ("rows", "created_at", "in_sample")},
             "sha256": bundle.sha256,
             "format": bundle.format,
+            "runtime": bundle.runtime,
             "libraries": dict(bundle.libraries),
         }
 

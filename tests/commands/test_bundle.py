@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 import skops.io
 import typer
 import yaml
+from skl2onnx import to_onnx
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.preprocessing import FunctionTransformer
 from typer.testing import CliRunner, Result
 
@@ -65,6 +68,7 @@ def test_bundle(folder: Path) -> None:
     assert result.exit_code == 0
     assert (made.in_sample, made.schema.positive, made.schema.threshold) == (False, "good", 0.4)
     assert "phone, shop, web" in result.output
+    assert re.search(r"^runs on onnxruntime: \d+ rows answered as by scikit-learn, to ", result.stdout, re.MULTILINE)
     assert str(made.folder) == result.stdout.splitlines()[-1]
 
 
@@ -78,6 +82,33 @@ def test_joblib_becomes_skops(folder: Path) -> None:
 
     assert run(folder, "--allow-pickle", model="model.joblib").exit_code == 0
     assert read_bundle(folder / "models" / "credit" / "1").format == "skops"
+
+
+def test_why_not_onnx(folder: Path) -> None:
+    """Where scikit-learn serves, the command says what stood against ONNX."""
+    frame = bundles.numbers()
+    skops.io.dump(RidgeClassifier().fit(frame[["a", "b", "c"]], frame["y"]), folder / "ridge.skops")
+    frame.to_csv(folder / "train.csv", index=False)
+
+    result = run(folder, model="ridge.skops")
+
+    assert "runs on scikit-learn, not on onnxruntime: it cannot be written in ONNX" in result.stdout
+
+
+def test_onnx_file(folder: Path) -> None:
+    """An ONNX file is bundled as it is."""
+    frame = bundles.numbers()
+    model = LogisticRegression().fit(frame[["a", "b", "c"]].to_numpy(), frame["y"])
+    exported = to_onnx(model, frame[["a", "b", "c"]].to_numpy(dtype="float32")[:1], target_opset=21)
+    (folder / "own.onnx").write_bytes(exported.SerializeToString())
+    frame.to_csv(folder / "train.csv", index=False)
+
+    result = run(folder, "--holdout", str(folder / "train.csv"), model="own.onnx")
+
+    assert result.exit_code == 0
+    assert "runs on onnxruntime" in result.stdout
+    made = read_bundle(folder / "models" / "credit" / "1")
+    assert (made.format, made.schema.classes, made.in_sample) == ("onnx", ("no", "yes"), False)
 
 
 def test_edited_schema(folder: Path) -> None:
@@ -98,7 +129,6 @@ def test_edited_schema(folder: Path) -> None:
 def test_trust(folder: Path) -> None:
     """A type beyond the reviewed list is named, and taken with --trust."""
     frame = bundles.numbers()
-    from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
     model = make_pipeline(FunctionTransformer(bundles.absolute), LogisticRegression())
@@ -138,4 +168,4 @@ def test_wrong_usage(folder: Path, options: list[Any]) -> None:
 
 def test_other_files(folder: Path) -> None:
     """A model file of another kind is refused by its name."""
-    assert refusal(run(folder, model="model.h5")).endswith("model.h5: a model is a .skops, .joblib or .pkl file")
+    assert refusal(run(folder, model="model.h5")).endswith("model.h5: a model is a .skops, .joblib, .pkl or .onnx file")

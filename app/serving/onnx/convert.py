@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from app.serving.onnx.encoders import convert_encoder, convert_imputer, encoder_shape, imputer_shape
@@ -45,12 +45,26 @@ def convert(model: Any, schema: ModelSchema, *, layout: str, dtypes: Mapping[str
             custom_conversion_functions={kind: converter for kind, (converter, _) in own.items()},
             custom_shape_calculators={kind: shape for kind, (_, shape) in own.items()},
         )
+    _rename(made.graph, [name for name, _ in inputs])
+    for output in made.graph.output:
+        output.ClearField("type")  # skl2onnx guesses it before the types are known; onnxruntime finds the true one
     for used in made.opset_import:
         used.version = OPERATORS[ML] if used.domain == ML else used.version
     if schema.classes and not hasattr(model, "predict_proba"):
         del made.graph.output[1]  # scores that are no probabilities
     content: bytes = made.SerializeToString()
     return content
+
+
+def _rename(graph: Any, names: Sequence[str]) -> None:
+    """Give the inputs their features' names, which skl2onnx changes, and what has such a name inside another one."""
+    renamed = {name: f"inner {name}" for name in names}
+    renamed |= {taken.name: name for taken, name in zip(graph.input, names, strict=True)}
+    for named in (*graph.input, *graph.output, *graph.initializer):
+        named.name = renamed.get(named.name, named.name)
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.output[:] = [renamed.get(name, name) for name in node.output]
 
 
 def _input(feature: Feature, dtype: str) -> Any:
@@ -65,13 +79,13 @@ def _own_converters() -> dict[type, tuple[Converter, Shape]]:
     """What skl2onnx writes wrongly, or only in float32; it is told for this one conversion."""
     from sklearn import ensemble, impute, preprocessing, tree
 
-    forests = (tree.DecisionTreeClassifier, tree.DecisionTreeRegressor, tree.ExtraTreeClassifier)
-    forests += (tree.ExtraTreeRegressor, ensemble.RandomForestClassifier, ensemble.RandomForestRegressor)
-    forests += (ensemble.ExtraTreesClassifier, ensemble.ExtraTreesRegressor)
+    trees = (tree.DecisionTreeClassifier, tree.DecisionTreeRegressor, tree.ExtraTreeClassifier, tree.ExtraTreeRegressor)
+    forests = (ensemble.RandomForestClassifier, ensemble.RandomForestRegressor)
+    extra = (ensemble.ExtraTreesClassifier, ensemble.ExtraTreesRegressor)
     boosting = (ensemble.GradientBoostingClassifier, ensemble.GradientBoostingRegressor)
     hist = (ensemble.HistGradientBoostingClassifier, ensemble.HistGradientBoostingRegressor)
     return {
-        **dict.fromkeys(forests, (convert_forest, ensemble_shape)),
+        **dict.fromkeys((*trees, *forests, *extra), (convert_forest, ensemble_shape)),
         **dict.fromkeys(boosting, (convert_boosting, ensemble_shape)),
         **dict.fromkeys(hist, (convert_hist_boosting, ensemble_shape)),
         **dict.fromkeys((preprocessing.OneHotEncoder, preprocessing.OrdinalEncoder), (convert_encoder, encoder_shape)),

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.serving.onnx.graph import DOUBLE, ML, Graph, is_text, tensor
-from app.serving.onnx.runtime import MISSING_TEXT
+from app.serving.onnx.model import MISSING_TEXT
 
-_NEVER_SEEN = MISSING_TEXT * 2
+_NEVER_SEEN = "\x00unseen"
 """Text that no category equals."""
 
 

@@ -12,7 +12,7 @@ OPERATORS = {"": 21, ML: 5}
 """The operator sets that are written; with the fifth of ``ai.onnx.ml``, trees are added up in float64."""
 KNOWN_OPERATORS = OPERATORS | {ML: 3}
 """What skl2onnx is told instead: it knows no newer ones, and takes our nodes as they are."""
-FLOAT, STRING, DOUBLE = 1, 8, 11
+FLOAT, DOUBLE = 1, 11
 """Element types, by their numbers in ``TensorProto.DataType``."""
 
 
@@ -41,11 +41,7 @@ class Graph:
 
     def constant(self, values: NDArray[Any]) -> str:
         """Add a constant with the values' type and shape and give its name; text comes as an array of ``object``."""
-        name: str = self._scope.get_unique_variable_name("constant")
-        made = tensor(values)
-        content = list(made.string_data) if values.dtype == object else made
-        self._container.add_initializer(name, made.data_type, list(values.shape), content)
-        return name
+        return self.add("Constant", value=tensor(values))
 
     def columns(self) -> list[tuple[str, bool]]:
         """The operator's input columns in order: the name of each, of shape (n, 1), and whether it holds text."""
@@ -72,8 +68,9 @@ def is_text(variable: Any) -> bool:
 
 def tensor(values: NDArray[Any]) -> Any:
     """A TensorProto of an array; text comes as an array of ``object``."""
-    from onnx import helper, numpy_helper
+    from onnx import TensorProto, numpy_helper
 
     if values.dtype == object:
-        return helper.make_tensor("text", STRING, values.shape, [value.encode() for value in values.ravel().tolist()])
+        text = [value.encode() for value in values.ravel().tolist()]
+        return TensorProto(name="text", data_type=TensorProto.STRING, dims=values.shape, string_data=text)
     return numpy_helper.from_array(np.ascontiguousarray(values), "numbers")

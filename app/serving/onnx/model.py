@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import BundleError
-from app.serving.estimator import LANES, by_threshold
 from app.serving.onnx.guard import check_self_contained
+from app.serving.runtime import by_threshold, whole_blocks
 from app.serving.trust import one_line
 from app.types import Answer, Label, ModelSchema, Row
 
-MISSING_TEXT = "\x00"
+MISSING_TEXT = "\x00missing"
 """How missing text is given to a converted graph: no request can carry it."""
 TOLERANCE = 1e-5
 """Difference of probabilities, and relative one of numbers, that counts as none."""
@@ -30,7 +30,7 @@ _BY_CLASS = "seq(map("
 class OnnxModel:
     """A graph with its schema; a row's answer does not depend on the rows beside it.
 
-    The graph takes one tensor of shape (n, features), or for each feature an input of its name, of shape (n, 1) or (n,).
+    The graph takes a tensor of shape (n, features), or for each feature an input of its name and shape (n, 1) or (n).
     It gives a number for each row; or a label, the probabilities of the classes in the schema's order, or both.
 
     Args:
@@ -61,16 +61,15 @@ class OnnxModel:
         count = len(rows)
         if not count:
             return []
-        found = self._session.run(self._asked, self._arrange([*rows, *[rows[-1]] * (-count % LANES)]))
+        found = self._session.run(self._asked, self._arrange(whole_blocks(rows)))
         if self._scores is None:
-            return [Answer(self._classes[label]) for label in found[0][:count].tolist()]
+            return [Answer(self._classes[label]) for label in found[0][:count].ravel().tolist()]
         scores = self._matrix(found[-1])[:count]
         if not np.isfinite(scores).all():
             raise ValueError("the model has no answer to a row")
         if not self.schema.classes:
             return [Answer(value) for value in scores.ravel().tolist()]
-        labels = self._labels(found[0], scores)
-        return [Answer(label, tuple(row)) for label, row in zip(labels, scores.tolist(), strict=True)]
+        return list(map(Answer, self._labels(found[0], scores), map(tuple, scores.tolist())))
 
     def _matrix(self, scores: Any) -> NDArray[Any]:
         if isinstance(scores, list):
@@ -81,8 +80,8 @@ class OnnxModel:
         if self._label is not None:
             return [self._classes[label] for label in told[: len(scores)].ravel().tolist()]
         schema = self.schema
-        chosen = scores.argmax(axis=1) if schema.threshold is None else by_threshold(schema, scores)
-        return [schema.classes[position] for position in chosen.tolist()]
+        chosen = scores.argmax(axis=1).tolist() if schema.threshold is None else by_threshold(schema, scores)
+        return [schema.classes[position] for position in chosen]
 
 
 def open_session(data: bytes, what: str) -> Any:
@@ -129,6 +128,11 @@ def arrangement(inputs: Sequence[Any], names: Sequence[str], missing_text: str |
 def is_matrix(inputs: Sequence[Any], names: Sequence[str]) -> bool:
     """Whether a graph takes all features as one tensor rather than each by its name."""
     return len(inputs) == 1 and (len(names) > 1 or inputs[0].name not in names)
+
+
+def is_number_output(found: Sequence[Any]) -> bool:
+    """Whether a graph gives one number for each row, rather than a label or probabilities."""
+    return len(found) == 1 and found[0].type in _NUMBERS and found[0].shape[1:] in ([], [1])
 
 
 def outputs(found: Sequence[Any], schema: ModelSchema, what: str) -> tuple[str | None, str | None]:
