@@ -8,6 +8,7 @@ import typer
 
 from app.commands.bundle import bundle
 from app.commands.check import check
+from app.commands.export import export
 from app.commands.keys import keys
 from app.commands.migrate import migrate
 from app.commands.serve import serve
@@ -24,7 +25,7 @@ def build_cli() -> typer.Typer:
         pretty_exceptions_enable=False,
         add_completion=False,
     )
-    for command in (serve, bundle, check, simulate, migrate, keys):
+    for command in (serve, bundle, check, simulate, export, migrate, keys):
         cli.command()(command)
     return cli
 

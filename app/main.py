@@ -14,17 +14,18 @@ from fastapi import FastAPI
 from app.alerting.evaluation import evaluate
 from app.alerting.exported import FiringAlerts
 from app.api.application import build_api
+from app.api.outcome import recorder
 from app.api.security import Keyring
 from app.api.services import Services
 from app.config import Config
-from app.errors import Unavailable
+from app.errors import ConfigError, Unavailable
 from app.metrics import JournalMetrics, ServingMetrics, new_registry
 from app.monitoring.exported import LatestReports, check_durations
 from app.monitoring.monitor import Monitor, Watched
 from app.monitoring.scheduler import Scheduler
 from app.monitoring.worker import Worker
 from app.serving.predictor import Predictor
-from app.serving.registry import Registry
+from app.serving.registry import Model, Registry
 from app.store import alerts as stored_alerts
 from app.store import reports as stored_reports
 from app.store.engine import Connection, Database, check_reachable, open_database
@@ -34,6 +35,8 @@ from app.store.migrate import upgrade
 from app.store.models import remember
 from app.store.predictions import Stored, find
 from app.store.readers import Readers
+from app.store.spool import open_spool
+from app.store.spooler import Spooler
 from app.types import Micros, Report
 
 REFRESH_S = 1.0
@@ -50,10 +53,9 @@ def create_app(config: Config) -> FastAPI:
     serving = ServingMetrics(series)
     registry = Registry(config.serving, serving, series)
     active = registry.load()
-    database = _open_store(config.store.url.get_secret_value())
-    with database.writer.begin() as connection:
-        remember(connection, active.schema, active.bundle.sha256, now=_now())
-    journal = Journal(database.writer, JournalMetrics(series), max_rows=config.serving.max_queue_rows)
+    ledger = JournalMetrics(series)
+    database, spooler = _open_store(config, active, ledger)
+    journal = Journal(database.writer, ledger, max_rows=config.serving.max_queue_rows, spooler=spooler)
     readers = Readers(database.readers)
     worker = Worker(config.store.url.get_secret_value())
     latest = LatestReports(active.schema, config.performance.window.hours)
@@ -79,13 +81,14 @@ def create_app(config: Config) -> FastAPI:
         return await monitor.run(watched=watched(model_version))
 
     async def find_stored(ids: Sequence[str]) -> dict[str, Stored]:
-        return await readers.run(find, ids)
+        return await (spooler.find(readers, ids) if spooler else readers.run(find, ids))
 
     services = Services(
         config=config,
         registry=registry,
         predictor=Predictor(journal, find_stored),
         journal=journal,
+        spooler=spooler,
         readers=readers,
         metrics=serving,
         series=series,
@@ -98,6 +101,8 @@ def create_app(config: Config) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:  # in reverse order, each also when the one before it failed
+            if spooler:
+                stack.callback(spooler.close)
             for close in (database.close, registry.close, readers.close):
                 stack.callback(close)
             for stop in (journal.close, worker.close, scheduler.stop):
@@ -109,18 +114,34 @@ def create_app(config: Config) -> FastAPI:
     return build_api(services, lifespan)
 
 
-def _open_store(url: str) -> Database:
-    """The store, reachable and migrated."""
-    database = open_database(url)
-    check_reachable(database)
+def _open_store(config: Config, active: Model, ledger: JournalMetrics) -> tuple[Database, Spooler | None]:
+    """The store, migrated and knowing the active model, and what spools where that is chosen.
+
+    A store that is away then is no error: it is migrated when it comes.
+    """
+    database = open_database(config.store.url.get_secret_value())
+    spooler = None
+    if config.store.on_outage == "spool":
+        spool = open_spool(config.store.spool_path, max_bytes=config.store.spool_max_bytes)
+        spool.remember(active.schema, active.bundle.sha256, now=_now())
+        spooler = Spooler(spool, database.writer, recorder(config), ledger)
+    try:
+        check_reachable(database)
+    except ConfigError as error:
+        if spooler is None:
+            raise
+        spooler.begin(str(error))
+        return database, spooler
     upgrade(database.writer)
+    with database.writer.begin() as connection:
+        remember(connection, active.schema, active.bundle.sha256, now=_now())
     if database.corruptible:
         structlog.get_logger("store").warning(
             "old_sqlite",
             version=".".join(map(str, database.sqlite_version or ())),
             advice="install the pysqlite3 wheel: SQLite 3.51.3 mends a bug",
         )
-    return database
+    return database, spooler
 
 
 class _Refresh:

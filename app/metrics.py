@@ -27,8 +27,11 @@ from app.types import ModelSchema, OutcomeStatus
 
 LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-FAILURES = ("store", "taken", "refused")
-"""Why an accepted row was not stored: the store was away, another replica had the id first, the database refused it."""
+FAILURES = ("store", "taken", "refused", "conflict")
+"""Why an accepted row was not stored: the store was away, another replica had the id first, the database refused it.
+
+A ``conflict`` alone was acknowledged: it was spooled, and its id was another replica's; the spool's file keeps it.
+"""
 STATUSES = ("ok", "replayed", "refused", "failed")
 """What became of a row: answered, answered again, refused with a 4xx, failed with a 5xx."""
 
@@ -41,6 +44,7 @@ class JournalMetrics(Collector):
         self._rows = dict.fromkeys(("accepted", "stored", "forwarded", "conflict"), 0)
         self._failed = dict.fromkeys(FAILURES, 0)
         self._queued = 0
+        self._spooled = 0
         self.commit_seconds = Histogram(
             "ml_journal_commit_seconds", "Time of one group commit", buckets=LATENCY_BUCKETS, registry=registry
         )
@@ -52,30 +56,54 @@ class JournalMetrics(Collector):
             self._rows["accepted"] += rows
             self._queued += rows
 
-    def settle(self, rows: int, *, failure: str | None) -> None:
-        """Rows were stored, or failed for a reason out of :data:`FAILURES`."""
+    def settle(self, rows: int, *, failure: str | None, spooled: bool = False) -> None:
+        """Rows were stored, spooled, or failed for a reason out of :data:`FAILURES`."""
         with self._lock:
             if failure:
                 self._failed[failure] += rows
+            elif spooled:
+                self._spooled += rows
             else:
                 self._rows["stored"] += rows
             self._queued -= rows
 
+    def find_spooled(self, rows: int) -> None:
+        """A spool was found at start: its rows were accepted in an earlier life of this process."""
+        with self._lock:
+            self._rows["accepted"] += rows
+            self._spooled += rows
+
+    def forward(self, rows: int, *, conflicts: int) -> None:
+        """Rows went from the spool to the store, and conflicts out of both: these count as failed too."""
+        with self._lock:
+            self._rows["forwarded"] += rows
+            self._rows["conflict"] += conflicts
+            self._failed["conflict"] += conflicts
+            self._spooled -= rows + conflicts
+
     def collect(self) -> Iterator[Metric]:
         """The ledger as it stands; called from the scrape's thread."""
         with self._lock:
-            states, reasons, queued = dict(self._rows), dict(self._failed), self._queued
-        rows = CounterMetricFamily("ml_journal_rows", "Rows by state of the ledger", labels=["state"])
+            states, reasons, queued, spooled = dict(self._rows), dict(self._failed), self._queued, self._spooled
+        rows = CounterMetricFamily(
+            "ml_journal_rows",
+            "Rows by state; accepted = stored + forwarded + failed + queued + spooled",
+            labels=["state"],
+        )
         for state, count in states.items():
             rows.add_metric([state], count)
         failed = CounterMetricFamily(
-            "ml_journal_failed_rows", "Accepted rows that were answered with an error", labels=["reason"]
+            "ml_journal_failed_rows",
+            "Accepted rows answered with an error, and spooled rows whose id was another replica's (conflict)",
+            labels=["reason"],
         )
         for reason, count in reasons.items():
             failed.add_metric([reason], count)
         yield from (rows, failed)
         yield GaugeMetricFamily("ml_journal_queue_rows", "Accepted rows that are not yet stored", queued)
-        yield GaugeMetricFamily("ml_journal_spooled_rows", "Rows in the local spool", 0)
+        yield GaugeMetricFamily(
+            "ml_journal_spooled_rows", "Acknowledged rows in the local spool, to be forwarded", spooled
+        )
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -66,7 +66,13 @@ class Service:
 
 
 def launch(
-    folder: Path, *, models: Path, store: str = "", port: int = 0, settings: Mapping[str, str] | None = None
+    folder: Path,
+    *,
+    models: Path,
+    store: str = "",
+    port: int = 0,
+    settings: Mapping[str, str] | None = None,
+    under: Sequence[str] = (),
 ) -> Service:
     """Start a service without waiting for it.
 
@@ -74,6 +80,7 @@ def launch(
         folder: where its log and, unless ``store`` names another database, its SQLite file lie.
         models: the folder of bundles.
         settings: further settings, ``{"DRIFT__EVERY": "1h"}``.
+        under: the words of a command that runs the service in its own place, such as a tracer.
     """
     port = port or free_port()
     chosen = {
@@ -90,17 +97,22 @@ def launch(
     log = folder / f"service-{port}.log"
     with log.open("ab") as sink:
         process = subprocess.Popen(
-            [sys.executable, "-m", "app", "serve"], cwd=ROOT, env=environ, stdout=sink, stderr=sink
+            [*under, sys.executable, "-m", "app", "serve"], cwd=ROOT, env=environ, stdout=sink, stderr=sink
         )
     return Service(process, port, log)
 
 
 @contextmanager
 def serving(
-    folder: Path, *, models: Path, store: str = "", settings: Mapping[str, str] | None = None
+    folder: Path,
+    *,
+    models: Path,
+    store: str = "",
+    settings: Mapping[str, str] | None = None,
+    under: Sequence[str] = (),
 ) -> Iterator[Service]:
     """A service that is ready; it is killed at the end if it still runs."""
-    service = launch(folder, models=models, store=store, settings=settings)
+    service = launch(folder, models=models, store=store, settings=settings, under=under)
     try:
         service.wait_ready()
         yield service
@@ -144,9 +156,25 @@ class Postgres:
         with psycopg.connect(self._server.get_uri(database=database)) as connection:
             return connection.execute(sql.encode()).fetchall()
 
+    def execute(self, database: str, sql: str) -> None:
+        """Run statements, each committed by itself."""
+        import psycopg
+
+        with psycopg.connect(self._server.get_uri(database=database), autocommit=True) as connection:
+            connection.execute(sql.encode())
+
     def crash(self) -> None:
         """End every backend without a checkpoint, as a crash does, then recover from the write-ahead log."""
         self._control("restart", "-m", "immediate")
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Nothing answers while the block runs: the server goes as in a crash, and comes back at the end."""
+        self._control("stop", "-m", "immediate")
+        try:
+            yield
+        finally:
+            self._control("restart")  # which starts it with the options that it had
 
     def stop(self) -> None:
         """Shut the server down and remove its files."""

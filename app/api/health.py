@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, Response
 
@@ -22,21 +22,25 @@ async def live(services: ServicesDep, response: Response) -> dict[str, Any]:
 
 @router.get("/ready")
 async def ready(services: ServicesDep, response: Response) -> dict[str, Any]:
-    """200 when a model is loaded and warmed, the store answers and the monitor runs; else 503 and what is missing."""
+    """200 when a model is loaded and warmed, the store answers or is spooled for; else 503 and what is missing."""
     checks = {
         "model": services.registry.ready,
         "journal": services.journal.alive,
-        "store": await _store_answers(services),
+        "store": await _store(services),
         "monitor": services.monitor_alive(),
     }
-    is_ready = checks["model"] and checks["journal"] and checks["store"]
+    is_ready = bool(checks["model"] and checks["journal"] and checks["store"])
     response.status_code = 200 if is_ready else 503
-    return {"ready": is_ready, "checks": checks}
+    spooled = {"spooled": services.spooler.rows} if services.spooler else {}
+    return {"ready": is_ready, "checks": checks, **spooled}
 
 
-async def _store_answers(services: Services) -> bool:
+async def _store(services: Services) -> bool | Literal["spooling"]:
+    """Whether the store answers; ``spooling`` while the spool stands in for it, and then it is not asked."""
+    if services.spooler and services.spooler.spooling:
+        return "spooling"
     try:
         await services.readers.run(database_now)
     except Unavailable:
-        return False
+        return "spooling" if services.spooler else False
     return True

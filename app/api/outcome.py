@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -14,13 +15,16 @@ from pydantic_core import ErrorDetails, from_json
 from app.api.services import Services
 from app.api.times import Moment
 from app.api.wire import Call, Handler, Reply, read_json_body
+from app.config import Config
 from app.errors import Conflict, FieldError, Invalid, NotFound, TooLarge
 from app.ids import PREDICTION_ID
 from app.serving.answers import normalise_label
 from app.serving.duplicates import count_keys, refuse_duplicate_keys
 from app.serving.refusals import kind
 from app.serving.validation import Flag, Integer, Number, PredictionId, Text
+from app.store.engine import Connection
 from app.store.outcomes import Rules, Submission, writer
+from app.store.spool import hold
 from app.types import Micros, Outcome, OutcomeResult, OutcomeStatus, from_datetime
 
 CLOCK_SKEW = timedelta(minutes=5)
@@ -51,13 +55,16 @@ ONE = TypeAdapter(OutcomeBody)
 MANY = TypeAdapter(OutcomesBody)
 
 
+def recorder(config: Config) -> Callable[[Connection, Sequence[Submission]], list[OutcomeResult]]:
+    """What writes outcomes into the store, by the configured rules."""
+    hold_unknown = config.outcomes.unknown == "hold"
+    return writer(Rules(lambda stored, label: normalise_label(stored.schema, label), hold=hold_unknown))
+
+
 def outcome_handler(services: Services) -> Handler:
     """The handler of ``POST /outcome``."""
     limits = services.body_limits
-    rules = Rules(
-        lambda stored, label: normalise_label(stored.schema, label), hold=services.config.outcomes.unknown == "hold"
-    )
-    write = writer(rules)
+    write = recorder(services.config)
 
     async def outcome(call: Call) -> Reply:
         body = await read_json_body(call, limits)
@@ -67,7 +74,7 @@ def outcome_handler(services: Services) -> Handler:
             counts = Counter(result.status.value for result in results)
             return Reply(200, orjson.dumps({"results": [_result(result) for result in results], "counts": counts}))
         submission = Submission(_outcome(_one(body), now), now, call.key_name)
-        result = (await services.journal.append(write, [submission]))[0]
+        result = (await services.journal.append(write, [submission], spool=hold))[0]
         services.metrics.outcomes[result.status].inc()
         _raise_refusal(result)
         return Reply(200, orjson.dumps({"prediction_id": result.prediction_id, "status": result.status.value}))
@@ -78,7 +85,7 @@ def outcome_handler(services: Services) -> Handler:
             raise TooLarge(f"{len(items)} outcomes in one request; serving.max_queue_rows is the limit")
         checked = [_item(item, now) for item in items]
         submissions = [Submission(item, now, call.key_name) for item in checked if isinstance(item, Outcome)]
-        recorded = iter(await services.journal.append(write, submissions) if submissions else [])
+        recorded = iter(await services.journal.append(write, submissions, spool=hold) if submissions else [])
         results = [next(recorded) if isinstance(item, Outcome) else item for item in checked]
         for result in results:
             services.metrics.outcomes[result.status].inc()

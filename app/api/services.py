@@ -17,6 +17,7 @@ from app.serving.predictor import Predictor
 from app.serving.registry import Model, Registry
 from app.store.journal import Journal
 from app.store.readers import Readers
+from app.store.spooler import Spooler
 from app.types import Report
 
 
@@ -33,6 +34,7 @@ class Services:
     registry: Registry
     predictor: Predictor
     journal: Journal
+    spooler: Spooler | None
     readers: Readers
     metrics: ServingMetrics
     series: CollectorRegistry

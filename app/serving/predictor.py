@@ -62,7 +62,7 @@ class Predictor:
                 rows = _rows(model, request, fresh, answers, request_id, source, started)
                 try:
                     if rows:
-                        await self._journal.append(insert, rows, ledger=True)
+                        await self._journal.append(insert, rows, ledger=True, spool=insert)
                     break
                 except Taken:  # another replica stored one of the ids after we looked: look again, its row answers
                     continue

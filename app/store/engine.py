@@ -12,8 +12,8 @@ from types import ModuleType
 from typing import Any, TextIO
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.engine import URL, ExceptionContext
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from app.errors import ConfigError, StoreLocked
@@ -26,6 +26,8 @@ STATEMENT_TIMEOUT_S = 10
 """How long PostgreSQL may take for one statement."""
 SAFE_SQLITE = (3, 51, 3)
 """The first SQLite without the WAL-reset bug (sqlite.org/wal.html#walresetbug)."""
+WAL_BYTES = 16 * 2**20
+"""Size to which SQLite's log shrinks again after a long read has kept it from being reused."""
 READERS = 4
 
 
@@ -51,8 +53,8 @@ class Database:
             self.lock.close()
 
 
-def open_database(url: str) -> Database:
-    """Open a database for writing.
+def open_database(url: str, *, setting: str = "store.url") -> Database:
+    """Open a database for writing; ``setting`` is what errors name.
 
     Raises:
         ConfigError: the URL is wrong, or no database answers there.
@@ -62,8 +64,8 @@ def open_database(url: str) -> Database:
     if parsed.get_backend_name() == "sqlite":
         path = Path(parsed.database or "").resolve()
         if not path.parent.is_dir():
-            raise ConfigError(f"store.url: the folder {path.parent} does not exist")
-        lock = _lock(path)
+            raise ConfigError(f"{setting}: the folder {path.parent} does not exist")
+        lock = _lock(path, setting)
         module = sqlite_module()
         return Database(
             sqlite_engine(parsed, module, writer=True), sqlite_engine(parsed, module), lock, module.sqlite_version_info
@@ -117,7 +119,9 @@ def sqlite_engine(url: URL, module: ModuleType, *, writer: bool = False) -> Engi
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver's own transactions would not BEGIN before a SELECT
-        pragmas = ["journal_mode=WAL", "synchronous=FULL"] if writer else ["query_only=ON", "wal_autocheckpoint=0"]
+        pragmas = ["query_only=ON", "wal_autocheckpoint=0"]
+        if writer:
+            pragmas = ["journal_mode=WAL", "synchronous=FULL", f"journal_size_limit={WAL_BYTES}"]
         for pragma in (*pragmas, f"busy_timeout={BUSY_TIMEOUT_S * 1000}", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
@@ -126,11 +130,18 @@ def sqlite_engine(url: URL, module: ModuleType, *, writer: bool = False) -> Engi
         # A deferred transaction that turns into a writing one fails at once when somebody wrote in between.
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
 
+    @event.listens_for(engine, "handle_error", retval=True)
+    def _unusable(context: ExceptionContext) -> BaseException | None:
+        # A file that a failing disk has damaged is a store out of reach, like the failure itself: no fault of the rows.
+        error = context.original_exception
+        unusable = type(error) is module.DatabaseError
+        return OperationalError(context.statement, context.parameters, error) if unusable else None
+
     return engine
 
 
-def check_reachable(database: Database) -> None:
-    """Ask the database for a sign of life.
+def check_reachable(database: Database, *, setting: str = "store.url") -> None:
+    """Ask the database for a sign of life; ``setting`` is what errors name.
 
     Raises:
         ConfigError: it does not answer, in one line without its password.
@@ -141,7 +152,7 @@ def check_reachable(database: Database) -> None:
     except DBAPIError as error:
         reason = str(error.orig).strip().splitlines()[0] if error.orig else "no answer"
         raise ConfigError(
-            f"store.url: {database.writer.url.render_as_string(hide_password=True)} cannot be opened: {reason}"
+            f"{setting}: {database.writer.url.render_as_string(hide_password=True)} cannot be opened: {reason}"
         ) from None
 
 
@@ -156,16 +167,21 @@ def _postgres(url: URL, size: int, *, writer: bool = False) -> Engine:
         max_overflow=0,
         pool_pre_ping=True,
         pool_timeout=STATEMENT_TIMEOUT_S,
-        connect_args={"connect_timeout": 5, "options": options, "application_name": "plumbline"},
+        connect_args={
+            "connect_timeout": 5,
+            "tcp_user_timeout": STATEMENT_TIMEOUT_S * 1000,  # a network that swallows packets is an outage, not a wait
+            "options": options,
+            "application_name": "plumbline",
+        },
     )
 
 
-def _lock(path: Path) -> TextIO:
+def _lock(path: Path, setting: str) -> TextIO:
     """Own the file as its one writing process; the kernel drops the lock when the process ends, however it ends."""
     try:
         lock = path.with_name(path.name + ".lock").open("a+", encoding="ascii")
     except OSError as error:
-        raise ConfigError(f"store.url: {path}.lock cannot be written: {error.strerror}") from None
+        raise ConfigError(f"{setting}: {path}.lock cannot be written: {error.strerror}") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -173,7 +189,7 @@ def _lock(path: Path) -> TextIO:
         holder = lock.read().strip() or "unknown"
         lock.close()
         raise StoreLocked(
-            f"{path} is in use by another plumbline process (pid {holder}): stop it, or give each its own store.url; "
+            f"{path} is in use by another plumbline process (pid {holder}): stop it, or give each its own {setting}; "
             "several replicas need PostgreSQL"
         ) from None
     lock.seek(0)

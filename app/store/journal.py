@@ -12,23 +12,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 import structlog
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from app.errors import Unavailable
 from app.metrics import JournalMetrics
+from app.store.spooler import AWAY, Spooler
+from app.store.writer import Item, Result, Write, Writer
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-Write = Callable[[Connection, Sequence[Item]], list[Result]]
-"""Writes the items of several callers at once; one result an item, in order."""
 MOST_ROWS = 1024
 """Rows in one transaction; larger groups gain nothing more and let the first caller wait for the last."""
-TRIES = 3
-"""Tries of one group when another replica got in between or the connection was lost."""
 
 
 @dataclass(slots=True, eq=False)
@@ -38,6 +34,7 @@ class Entry:
     Attributes:
         rows: how many of them count towards the limit; our own acts do not, since they are few and must not starve.
         ledger: whether the ledger counts them, as it does predictions.
+        spool: writes them into the spool while the store is away; None: they are refused then.
     """
 
     write: Write[Any, Any]
@@ -45,20 +42,31 @@ class Entry:
     future: asyncio.Future[list[Any]]
     rows: int
     ledger: bool
+    spool: Write[Any, Any] | None = None
+
+
+class Settled(NamedTuple):
+    """What became of one caller's items."""
+
+    entry: Entry
+    result: list[Any] | BaseException
+    spooled: bool = False
 
 
 class Journal:
     """The group-committing writer. Start and close it in the event loop whose callers it serves."""
 
-    def __init__(self, engine: Engine, metrics: JournalMetrics, *, max_rows: int) -> None:
-        self._engine = engine
+    def __init__(
+        self, engine: Engine, metrics: JournalMetrics, *, max_rows: int, spooler: Spooler | None = None
+    ) -> None:
+        self._writer = Writer(engine)
+        self._spooler = spooler
         self._metrics = metrics
         self._max_rows = max_rows
         self._waiting_rows = 0
         self._gathering: list[Entry] = []
         self._queue: SimpleQueue[list[Entry] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="plumbline-journal", daemon=True)
-        self._connection: Connection | None = None
         self._closing = False
         self._outage = False
         self._log = structlog.get_logger("journal")
@@ -67,14 +75,23 @@ class Journal:
         """Start the writing thread."""
         self._loop = asyncio.get_running_loop()
         self._thread.start()
+        if self._spooler:
+            self._spooler.start(wake=lambda: self._queue.put([]))
 
     @property
     def alive(self) -> bool:
         """False once the writing thread is gone: then nothing can be stored, and the process is not ready."""
         return self._thread.is_alive()
 
-    async def append(self, write: Write[Item, Result], items: Sequence[Item], *, ledger: bool = False) -> list[Result]:
-        """Write the items, all or none, and return once they are committed.
+    async def append(
+        self,
+        write: Write[Item, Result],
+        items: Sequence[Item],
+        *,
+        ledger: bool = False,
+        spool: Write[Item, Result] | None = None,
+    ) -> list[Result]:
+        """Write the items, all or none, and return once they are committed, to the store or by ``spool`` to the spool.
 
         Raises:
             Unavailable: the queue is full, the journal is closing, or the store cannot be reached.
@@ -82,7 +99,7 @@ class Journal:
         """
         if self._waiting_rows + len(items) > self._max_rows:
             raise Unavailable("too many rows are waiting to be stored")
-        return await self._put(Entry(write, items, self._loop.create_future(), len(items), ledger))
+        return await self._put(Entry(write, items, self._loop.create_future(), len(items), ledger, spool))
 
     async def run(self, act: Callable[[Connection], Result]) -> Result:
         """Run one act in a transaction of the writer: saving a report, taking a lease."""
@@ -109,6 +126,8 @@ class Journal:
         self._hand_over()
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
+        if self._spooler:
+            self._spooler.stop()
 
     def _hand_over(self) -> None:
         """Give the writing thread what this turn of the event loop has brought."""
@@ -120,12 +139,15 @@ class Journal:
         running = True
         while running:
             group, running = self._next_group()
-            started = perf_counter()
-            settled = self._settle(group)
-            self._metrics.commit_seconds.observe(perf_counter() - started)
-            self._loop.call_soon_threadsafe(self._deliver, settled)
-        if self._connection is not None:
-            self._connection.close()
+            if group:
+                started = perf_counter()
+                settled = self._settle(group)
+                self._metrics.commit_seconds.observe(perf_counter() - started)
+                self._count(settled)
+                self._loop.call_soon_threadsafe(self._deliver, settled)
+            if self._spooler and self._spooler.forward(sum(len(entry.items) for entry in group)) and running:
+                self._queue.put([])  # there is more: go on behind the callers who came meanwhile
+        self._writer.drop()
 
     def _next_group(self) -> tuple[list[Entry], bool]:
         """All that is waiting, up to the row limit; False once the journal is closed and empty."""
@@ -143,24 +165,44 @@ class Journal:
                 break
         return group, entries is not None
 
-    def _settle(self, group: list[Entry]) -> list[tuple[Entry, list[Any] | BaseException]]:
+    def _settle(self, group: list[Entry]) -> list[Settled]:
         """Write a group.
 
         Where one caller's items make it fail, write the callers' items singly, so that only the guilty fails.
         """
+        if self._spooler and self._spooler.spooling:
+            return self._settle_away(group)
         try:
-            written = self._commit(group)
-        except (OperationalError, InterfaceError) as error:
-            self._note_outage(error)
-            refusal = Unavailable("the store cannot be reached; repeat the request with the same prediction_id")
-            return [(entry, refusal) for entry in group]
+            written = self._writer.commit([(entry.write, entry.items) for entry in group])
+        except AWAY as error:
+            self._writer.drop()
+            if self._spooler:
+                self._spooler.lose(error)
+            else:
+                self._note_outage(error)
+            return self._settle_away(group)
         except BaseException as error:  # noqa: BLE001 - a caller's failure, whatever it is, goes to that caller and never ends the thread
             if len(group) == 1:
-                return [(group[0], error)]
+                return [Settled(group[0], error)]
         else:
             self._note_recovery()
-            return list(zip(group, written, strict=True))
+            return list(map(Settled, group, written))
         return [settled for entry in group for settled in self._settle([entry])]
+
+    def _settle_away(self, group: list[Entry]) -> list[Settled]:
+        """Spool what can be spooled, again singly where one caller's items make the others fail; refuse the rest."""
+        refusal = Unavailable("the store cannot be reached; repeat the request with the same prediction_id")
+        if self._spooler is None:
+            return [Settled(entry, refusal) for entry in group]
+        refused = [Settled(entry, refusal) for entry in group if not entry.spool]
+        taken = [entry for entry in group if entry.spool]
+        try:
+            written = self._spooler.write([(entry.spool, entry.items) for entry in group if entry.spool])
+        except BaseException as error:  # noqa: BLE001 - as above
+            if isinstance(error, Unavailable) or len(taken) == 1:
+                return [*refused, *(Settled(entry, error) for entry in taken)]
+            return [*refused, *(settled for entry in taken for settled in self._settle_away([entry]))]
+        return [*refused, *(Settled(entry, result, spooled=True) for entry, result in zip(taken, written, strict=True))]
 
     def _note_outage(self, error: DBAPIError) -> None:
         """Say it once, loudly; how many rows an outage costs stands in the metrics."""
@@ -173,43 +215,17 @@ class Journal:
             self._outage = False
             self._log.warning("store_reachable_again")
 
-    def _commit(self, group: list[Entry]) -> list[list[Any]]:
-        for attempt in range(1, TRIES + 1):
-            try:
-                return self._transaction(group)
-            except DBAPIError as error:
-                if error.connection_invalidated:
-                    self._drop_connection()
-                if attempt == TRIES or not (error.connection_invalidated or isinstance(error, IntegrityError)):
-                    raise
-        raise AssertionError("unreachable: the last attempt returns or raises")
-
-    def _transaction(self, group: list[Entry]) -> list[list[Any]]:
-        """One transaction over the callers' items; each writer function is called once, for all its callers."""
-        if self._connection is None:
-            self._connection = self._engine.connect()
-        by_write: dict[Write[Any, Any], list[Entry]] = {}
-        for entry in group:
-            by_write.setdefault(entry.write, []).append(entry)
-        results: dict[Entry, list[Any]] = {}
-        with self._connection.begin():
-            for write, entries in by_write.items():
-                written = iter(write(self._connection, [item for entry in entries for item in entry.items]))
-                results.update({entry: [next(written) for _ in entry.items] for entry in entries})
-        return [results[entry] for entry in group]
-
-    def _drop_connection(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def _deliver(self, settled: list[tuple[Entry, list[Any] | BaseException]]) -> None:
-        """Back in the event loop: one wake-up for the whole group. A caller that left has no future to set."""
-        for entry, result in settled:
-            self._waiting_rows -= entry.rows
-            failure = result if isinstance(result, BaseException) else None
+    def _count(self, settled: list[Settled]) -> None:
+        """Enter a group into the ledger: before anything of it can be forwarded, and so leave the spool."""
+        for entry, result, spooled in settled:
             if entry.ledger:
-                self._metrics.settle(entry.rows, failure=_reason(failure) if failure else None)
+                failure = _reason(result) if isinstance(result, BaseException) else None
+                self._metrics.settle(entry.rows, failure=failure, spooled=spooled)
+
+    def _deliver(self, settled: list[Settled]) -> None:
+        """Back in the event loop: one wake-up for the whole group. A caller that left has no future to set."""
+        for entry, result, _ in settled:
+            self._waiting_rows -= entry.rows
             if entry.future.done():
                 continue
             if isinstance(result, BaseException):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection
+from typing import Any
+
+from sqlalchemy import Connection, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from app.store.encoding import to_text
@@ -12,8 +14,7 @@ from app.types import Micros, ModelSchema
 
 def remember(connection: Connection, schema: ModelSchema, sha256: str, *, now: Micros) -> None:
     """Note a loaded version; the first load of a version stands."""
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    known = {
+    described = {
         "task": schema.task.value,
         "features": list(schema.feature_names),
         "classes": list(schema.classes),
@@ -22,7 +23,18 @@ def remember(connection: Connection, schema: ModelSchema, sha256: str, *, now: M
         "name": schema.name,
         "version": schema.version,
         "sha256": sha256,
-        "schema": to_text(known),
+        "schema": to_text(described),
         "first_loaded_at": now,
     }
+    note(connection, row)
+
+
+def note(connection: Connection, row: dict[str, Any]) -> None:
+    """Note a version by its row; one that is known stands."""
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     connection.execute(dialect.insert(MODELS).values(row).on_conflict_do_nothing())
+
+
+def known(connection: Connection) -> list[dict[str, Any]]:
+    """The rows of all versions that were ever noted."""
+    return [dict(row) for row in connection.execute(select(MODELS)).mappings()]

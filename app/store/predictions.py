@@ -42,26 +42,33 @@ class Stored:
 def insert(connection: Connection, rows: Sequence[Prediction]) -> list[None]:
     """Store the rows.
 
-    A row that an earlier try of the same call has stored counts as stored: after a lost connection nobody knows whether
-    the commit went through, and trying again must be safe.
-
     Raises:
         Taken: one of the ids belongs to another row.
+    """
+    if foreign := put(connection, rows):
+        raise Taken(", ".join(sorted(foreign)))
+    return [None] * len(rows)
+
+
+def put(connection: Connection, rows: Sequence[Prediction]) -> set[str]:
+    """Store the rows whose ids are free; the ids that belong to other rows.
+
+    A row that an earlier try of the same call has stored counts as stored: after a lost connection nobody knows whether
+    the commit went through, and trying again must be safe.
     """
     # Two replicas that store the same ids lock them in the same order: they wait for each other, and never for ever.
     ordered = sorted(rows, key=attrgetter("prediction_id"))
     done = connection.exec_driver_sql(_insertion(connection.dialect), [_values(row) for row in ordered])
-    if done.rowcount != len(rows):
-        columns = (PREDICTIONS.c.prediction_id, PREDICTIONS.c.predicted_at, PREDICTIONS.c.request_id)
-        ours = {(row.prediction_id, row.predicted_at, row.request_id) for row in rows}
-        there = {
-            tuple(row)
-            for ids in chunks([row.prediction_id for row in rows])
-            for row in connection.execute(select(*columns).where(columns[0].in_(ids)))
-        }
-        if there != ours:
-            raise Taken(", ".join(sorted(id_ for id_, _, _ in there - ours)))
-    return [None] * len(rows)
+    if done.rowcount == len(rows):
+        return set()
+    columns = (PREDICTIONS.c.prediction_id, PREDICTIONS.c.predicted_at, PREDICTIONS.c.request_id)
+    ours = {(row.prediction_id, row.predicted_at, row.request_id) for row in rows}
+    there = {
+        tuple(row)
+        for ids in chunks([row.prediction_id for row in rows])
+        for row in connection.execute(select(*columns).where(columns[0].in_(ids)))
+    }
+    return {id_ for id_, _, _ in there - ours}
 
 
 def find(connection: Connection, ids: Sequence[str]) -> dict[str, Stored]:

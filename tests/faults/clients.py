@@ -19,14 +19,30 @@ from benchmarks.driver import Load, drive, request_bytes
 CLIENTS = 64
 
 
-def predict_requests(models: Path) -> Callable[[str], bytes]:
-    """A maker of `/predict` requests: the example's first live row under a given id."""
+def live_row(models: Path) -> dict[str, float]:
+    """The example's first live row, by the names of its features."""
     with (models / "breast_cancer" / "1" / "live.csv").open(encoding="utf-8", newline="") as file:
         row = next(csv.DictReader(file))
-    features = {name: float(value) for name, value in row.items() if name != "outcome"}
+    return {name: float(value) for name, value in row.items() if name != "outcome"}
+
+
+def predict_requests(models: Path) -> Callable[[str], bytes]:
+    """A maker of `/predict` requests: one row under a given id."""
+    features = live_row(models)
     return lambda identity: request_bytes(
         "/predict", json.dumps({"features": features, "prediction_id": identity}).encode()
     )
+
+
+def batch(models: Path, prefix: object, rows: int = 200) -> dict[str, object]:
+    """The body of a `/predict` request for many rows."""
+    ids = [f"{prefix}-{number}" for number in range(rows)]
+    return {"instances": [live_row(models)] * rows, "prediction_ids": ids}
+
+
+def quick_settings(**more: str) -> dict[str, str]:
+    """Settings for a fault test: no check disturbs the journal, and an outage is a refusal."""
+    return {"DRIFT__EVERY": "1d", "PERFORMANCE__EVERY": "1d", "STORE__ON_OUTAGE": "reject", **more}
 
 
 def numbered(prefix: str) -> Iterator[str]:

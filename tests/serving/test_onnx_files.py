@@ -379,3 +379,16 @@ def test_what_serve_loads(bundle: Path, tmp_path: Path) -> None:
     loaded = set(json.loads(run.stdout.splitlines()[-1]))
     assert "onnxruntime" in loaded
     assert loaded & {"sklearn", "skops", "joblib", "pandas", "scipy", "skl2onnx", "onnx"} == set()
+
+
+def test_nothing_reports_home(bundle: Path, tmp_path: Path) -> None:
+    """A served graph leaves nothing in the home directory: onnxruntime's own telemetry, on by default, is off."""
+    home = tmp_path / "home"
+    home.mkdir()
+    # A variable of CI's would switch it off by itself.
+    inherited = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG")}
+    places = {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "PYTHONPATH": str(ROOT)}
+    serve = f"from pathlib import Path\nfrom app.serving.bundle import read_bundle\nread_bundle(Path({str(bundle)!r}))"
+    subprocess.run([sys.executable, "-c", serve], env=inherited | places, cwd=tmp_path, check=True, timeout=60)
+
+    assert [path for path in home.rglob("*") if path.is_file()] == []

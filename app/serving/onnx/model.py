@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -90,6 +91,7 @@ def open_session(data: bytes, what: str) -> Any:
     Raises:
         BundleError: the file is cut off, needs other files, or is nothing that onnxruntime runs.
     """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # from 1.29 on it reports home by default, and reads this when imported
     import onnxruntime
 
     check_self_contained(data, what)

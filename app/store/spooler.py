@@ -1,0 +1,209 @@
+"""What happens while the store is away: rows go into the spool, and from there to the store once it is back.
+
+The writing thread spools and forwards; a scout in a thread of its own looks for the store, so that no caller waits for
+an answer that never comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, InternalError, OperationalError
+
+from app.errors import Unavailable
+from app.metrics import JournalMetrics
+from app.store.migrate import upgrade
+from app.store.models import note
+from app.store.outcomes import Submission, revisions_of
+from app.store.predictions import Stored, find, put
+from app.store.readers import Readers
+from app.store.spool import Item, Spool
+from app.store.writer import Part
+from app.types import OutcomeResult, OutcomeStatus, Prediction
+
+AWAY = (OperationalError, InterfaceError, InternalError)
+"""What the driver raises while the database is down, too slow, going away, or a standby that takes no writes."""
+AT_FAULT = (DataError, IntegrityError, ValueError, TypeError, OverflowError)
+"""What a row raises that the database will never take."""
+LOOK_S = 0.5
+"""Time between two looks for the store."""
+CHUNK = 2048
+"""Rows in one transaction on the way from the spool to the store."""
+TAKEN = (OutcomeStatus.MATCHED, OutcomeStatus.DUPLICATE, OutcomeStatus.REVISED, OutcomeStatus.PENDING)
+Record = Callable[[Connection, Sequence[Submission]], list[OutcomeResult]]
+
+
+class Spooler:
+    """Decides whether rows are spooled, and empties the spool. While it is not empty, all rows go through it."""
+
+    def __init__(self, spool: Spool, engine: Engine, record: Record, metrics: JournalMetrics) -> None:
+        self._spool = spool
+        self._engine = engine
+        self._record = record
+        self._metrics = metrics
+        self._away = not spool.empty
+        self._stop = threading.Event()
+        self._wake: Callable[[], None] = self._stop.clear
+        self._log = structlog.get_logger("spool")
+        metrics.find_spooled(spool.predictions)
+
+    @property
+    def spooling(self) -> bool:
+        """True while rows go into the spool rather than the store."""
+        return self._away or not self._spool.empty
+
+    @property
+    def rows(self) -> int:
+        """The predictions that wait in the spool."""
+        return self._spool.predictions
+
+    def start(self, wake: Callable[[], None]) -> None:
+        """Look for the store if it was away at start; ``wake`` is called whenever it is found."""
+        self._wake = wake
+        if self._away:
+            self._send_scout()
+
+    def stop(self) -> None:
+        """Look for the store no more."""
+        self._stop.set()
+
+    def close(self) -> None:
+        """Close the file; what waits in it is forwarded after the next start."""
+        self._spool.close()
+
+    def begin(self, reason: str) -> None:
+        """Spool from now on: the store was away before the start."""
+        self._away = True
+        self._log.error("store_unreachable", error=reason, spooled=self.rows)
+
+    def lose(self, error: BaseException) -> None:
+        """Spool from now on, and look for the store."""
+        if not self._away:
+            self.begin(str(getattr(error, "orig", error)))
+            self._send_scout()
+
+    def write(self, parts: Sequence[Part]) -> list[list[Any]]:
+        """Write callers' items into the spool in one transaction, each by its function.
+
+        Raises:
+            Unavailable: the spool is full, or its disk fails.
+        """
+        try:
+            return self._spool.write(parts)
+        except AWAY as error:
+            raise Unavailable(f"the store cannot be reached, and the spool takes no more: {error.orig}") from None
+
+    async def find(self, readers: Readers, ids: Sequence[str]) -> dict[str, Stored]:
+        """Predictions by id, in the spool and in the store; what the store has came first.
+
+        The spool is asked first: a row leaves it only after the store has it.
+        """
+        waiting = await asyncio.to_thread(self._spool.find, ids) if self._spool.predictions else {}
+        if self._away:
+            return waiting
+        with suppress(Unavailable):
+            return {**waiting, **await readers.run(find, ids)}
+        return waiting
+
+    def forward(self, arrived: int = 0) -> bool:
+        """Bring rows to the store, at least twice as many as have just arrived, so that the spool empties.
+
+        True while there are more and the store is there.
+        """
+        room = max(CHUNK, 2 * arrived)
+        try:
+            while room > 0 and not (self._away or self._spool.empty):
+                items = self._spool.first(min(room, CHUNK))
+                kept = self._store([item for _, item in items])
+                self._spool.remove(items, kept)
+                self._count([item for _, item in items], kept)
+                room -= len(items)
+        except Exception as error:  # noqa: BLE001 - whatever keeps the rows from the store: they stay, and are tried again
+            self.lose(error)
+        return self.spooling and not self._away
+
+    def _count(self, items: Sequence[Item], kept: Sequence[tuple[Item, str]]) -> None:
+        conflicts = sum(isinstance(item, Prediction) for item, _ in kept)
+        self._metrics.forward(sum(isinstance(item, Prediction) for item in items) - conflicts, conflicts=conflicts)
+        for item, reason in kept:
+            kind = "prediction" if isinstance(item, Prediction) else "outcome"
+            self._log.error("kept_in_spool", kind=kind, reason=reason)
+        if self._spool.empty:
+            self._log.warning("spool_forwarded")
+
+    def _store(self, items: Sequence[Item]) -> list[tuple[Item, str]]:
+        """Store the items, all of one kind; those that the store does not take, each with its reason.
+
+        Where one of them makes the others fail, they are stored singly: an acknowledged row is never dropped.
+        """
+        try:
+            with self._engine.begin() as connection:
+                return self._store_group(connection, items)
+        except AT_FAULT as error:
+            if len(items) == 1:
+                return [(items[0], f"refused: {type(error).__name__}")]
+        return [kept for item in items for kept in self._store([item])]
+
+    def _store_group(self, connection: Connection, items: Sequence[Item]) -> list[tuple[Item, str]]:
+        predictions = [item for item in items if isinstance(item, Prediction)]
+        if predictions:
+            foreign = put(connection, predictions)
+            return [
+                (row, "conflict: the id was stored first by another")
+                for row in predictions
+                if row.prediction_id in foreign
+            ]
+        submissions = [item for item in items if isinstance(item, Submission)]
+        fresh = _not_yet_recorded(connection, submissions)
+        results = self._record(connection, fresh) if fresh else []
+        return [
+            (submission, f"{result.status.value}: {result.detail}")
+            for submission, result in zip(fresh, results, strict=True)
+            if result.status not in TAKEN
+        ]
+
+    def _send_scout(self) -> None:
+        threading.Thread(target=self._scout, name="plumbline-scout", daemon=True).start()
+
+    def _scout(self) -> None:
+        """Look for the store until it is there, migrated and takes rows; then wake the writing thread."""
+        while not self._stop.wait(LOOK_S):
+            try:
+                self._prepare()
+            except AWAY:
+                continue
+            except Exception as error:  # noqa: BLE001 - a store that is there and wrong is waited for too: its rows are safe
+                self._log.error("store_not_usable", error=str(error))
+                continue
+            self._log.warning("store_reachable_again", spooled=self.rows)
+            self._away = False
+            self._wake()
+            return
+
+    def _prepare(self) -> None:
+        upgrade(self._engine)
+        with self._engine.begin() as connection:
+            for model in self._spool.models():
+                note(connection, model)
+        if (
+            not self._spool.empty
+        ):  # a store that lets us in may yet take no rows: try the first, which does no harm twice
+            self._store([item for _, item in self._spool.first(1)])
+
+
+def _not_yet_recorded(connection: Connection, submissions: Sequence[Submission]) -> list[Submission]:
+    """Without those that an earlier try has recorded, whose removal from the spool then failed."""
+    there = revisions_of(connection, [submission.outcome.prediction_id for submission in submissions])
+    recorded = {(row.prediction_id, row.recorded_at, row.outcome, row.value) for rows in there.values() for row in rows}
+    return [
+        submission
+        for submission in submissions
+        if (submission.outcome.prediction_id, submission.now, submission.outcome.outcome, submission.outcome.value)
+        not in recorded
+    ]

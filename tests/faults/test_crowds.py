@@ -1,0 +1,124 @@
+"""Many clients, clients that send without end, and one bad row among good ones."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+import select
+import socket
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from benchmarks.driver import read_answer
+from tests.faults.clients import live_row, numbered, predict_requests, quick_settings, stored_in_sqlite
+from tests.servers import Service, serving
+
+pytestmark = pytest.mark.fault
+CONNECTIONS = 2_500
+SEND_BYTES = 256 * 2**20
+REFUSE_POISON = """
+    CREATE TRIGGER poison BEFORE INSERT ON predictions WHEN NEW.prediction_id = 'poison'
+    BEGIN SELECT RAISE(ABORT, 'poison'); END
+"""
+
+
+def resident_bytes(service: Service) -> int:
+    """The memory that a service occupies."""
+    pages = int(Path(f"/proc/{service.process.pid}/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize()
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Let this process and its children have as many open files as the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def pour(service: Service, head: str, piece: bytes) -> bytes:
+    """Send a head, then one piece again and again until the service has had enough; what it answered."""
+    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
+        fixed = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        connection.sendall(f"{fixed}{head}\r\n".encode())
+        for _ in range(0, SEND_BYTES, len(piece)):
+            if select.select([connection], [], [], 0)[0]:
+                return connection.recv(65536)
+            with suppress(ConnectionError):  # the answer and the end may come between the look and this
+                connection.sendall(piece)
+    raise AssertionError("the service reads for ever")
+
+
+@pytest.mark.parametrize("head", [f"Content-Length: {2**30}\r\n", "Transfer-Encoding: chunked\r\n"])
+def test_a_body_without_end_costs_nothing(tmp_path: Path, example_models: Path, head: str) -> None:
+    """A body beyond the limit is answered with 413, announced or not; memory stays flat and others are served."""
+    piece = b"10000\r\n" + b" " * 65536 + b"\r\n" if "chunked" in head else b" " * 65536
+    with serving(tmp_path, models=example_models, settings=quick_settings()) as service:
+        before = resident_bytes(service)
+        answers = [pour(service, head, piece) for _ in range(10)]
+        grown = resident_bytes(service) - before
+        status, stored = service.call("POST", "/predict", {"features": live_row(example_models)})
+
+    assert {answer.split(b"\r\n")[0] for answer in answers} == {b"HTTP/1.1 413 Request Entity Too Large"}
+    assert grown < 48 * 2**20
+    assert status == 200
+    assert stored_in_sqlite(tmp_path / "plumbline.db") == {stored["prediction_id"]}
+
+
+@pytest.mark.usefixtures("many_files")
+def test_thousands_of_connections_are_served(tmp_path: Path, example_models: Path) -> None:
+    """Of 2,500 connections that are open at once, each gets two predictions, all are answered and all are stored."""
+    build = predict_requests(example_models)
+    ids = numbered("crowd")
+
+    async def twice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> list[str]:
+        acknowledged = []
+        for identity in (next(ids), next(ids)):
+            writer.write(build(identity))
+            if await read_answer(reader) == 200:
+                acknowledged.append(identity)
+        return acknowledged
+
+    async def scenario(port: int) -> list[str]:
+        connections = [await asyncio.open_connection("127.0.0.1", port) for _ in range(CONNECTIONS)]
+        answered = await asyncio.gather(*(twice(*connection) for connection in connections))
+        for _, writer in connections:
+            writer.close()
+        return [identity for acknowledged in answered for identity in acknowledged]
+
+    with serving(tmp_path, models=example_models, settings=quick_settings()) as service:
+        acknowledged = asyncio.run(scenario(service.port))
+
+    assert len(acknowledged) == 2 * CONNECTIONS
+    assert set(acknowledged) - stored_in_sqlite(tmp_path / "plumbline.db") == set()
+
+
+@pytest.mark.parametrize(("poison", "status"), [("nul\0", 422), ("poison", 500)])
+def test_one_bad_row_fails_alone(tmp_path: Path, example_models: Path, poison: str, status: int) -> None:
+    """Among 63 good requests at one moment, the one that is invalid, or that the database refuses, fails alone."""
+    row = live_row(example_models)
+    ids = [f"good-{number}" for number in range(63)]
+    ids.insert(31, poison)
+
+    async def scenario(url: str) -> list[int]:
+        async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+            bodies = [json.dumps({"features": row, "prediction_id": identity}) for identity in ids]
+            headers = {"Content-Type": "application/json"}
+            sending = (client.post("/predict", content=body, headers=headers) for body in bodies)
+            return [answer.status_code for answer in await asyncio.gather(*sending)]
+
+    with serving(tmp_path, models=example_models, settings=quick_settings()) as service:
+        with closing(sqlite3.connect(tmp_path / "plumbline.db")) as connection:
+            connection.execute(REFUSE_POISON)
+        statuses = asyncio.run(scenario(f"http://127.0.0.1:{service.port}"))
+    stored = stored_in_sqlite(tmp_path / "plumbline.db")
+
+    assert dict(zip(ids, statuses, strict=True)) == dict.fromkeys(ids, 200) | {poison: status}
+    assert stored == set(ids) - {poison}
