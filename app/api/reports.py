@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
@@ -15,6 +16,8 @@ from app.types import Json, Micros, Report, to_rfc3339
 
 router = APIRouter(tags=["monitoring"])
 READ = [Depends(require("read"))]
+History = Callable[[str, Callable[[Report], Json]], Awaitable[Json]]
+"""Gives a page of the reports of one kind, each shown by a function."""
 
 
 @router.get("/drift", dependencies=READ)
@@ -29,50 +32,42 @@ async def performance(services: ServicesDep, model: ModelDep) -> dict[str, Any]:
     return await _latest(services, model, "performance")
 
 
+async def history(
+    services: ServicesDep, model: ModelDep, start: From = None, end: To = None, limit: Limit = 100, cursor: Cursor = ""
+) -> History:
+    """A dependency: how to read the part of a version's reports that the query asks for."""
+
+    async def read(kind: str, item: Callable[[Report], Json]) -> Json:
+        version, bounds = (model.schema.name, model.schema.version), (micros(start), micros(end))
+        found = await services.readers.run(
+            reports.history, kind, *version, start=bounds[0], end=bounds[1], after=cursor, limit=limit + 1
+        )
+        return page(found, limit, item, lambda report: report.report_id)
+
+    return read
+
+
+HistoryDep = Annotated[History, Depends(history)]
+
+
 @router.get("/drift/history", dependencies=READ)
 async def drift_history(
-    services: ServicesDep,
+    read: HistoryDep,
     model: ModelDep,
     feature: Annotated[
         str | None, Query(max_length=1024, description="One feature's statistics; else the shares.")
     ] = None,
-    start: From = None,
-    end: To = None,
-    limit: Limit = 100,
-    cursor: Cursor = "",
 ) -> dict[str, Any]:
     """Drift statistics over time: of one feature, or the share of drifted features."""
     if feature is not None and feature not in model.schema.feature_names:
         raise NotFound("the model has no such feature")
-    found = await services.readers.run(
-        reports.history,
-        "drift",
-        model.schema.name,
-        model.schema.version,
-        start=micros(start),
-        end=micros(end),
-        after=cursor,
-        limit=limit + 1,
-    )
-    return page(found, limit, lambda report: _drift_item(report, feature), lambda report: report.report_id)
+    return await read("drift", lambda report: _drift_item(report, feature))
 
 
 @router.get("/performance/history", dependencies=READ)
-async def performance_history(
-    services: ServicesDep, model: ModelDep, start: From = None, end: To = None, limit: Limit = 100, cursor: Cursor = ""
-) -> dict[str, Any]:
+async def performance_history(read: HistoryDep) -> dict[str, Any]:
     """Realised metrics and label coverage over time."""
-    found = await services.readers.run(
-        reports.history,
-        "performance",
-        model.schema.name,
-        model.schema.version,
-        start=micros(start),
-        end=micros(end),
-        after=cursor,
-        limit=limit + 1,
-    )
-    return page(found, limit, _performance_item, lambda report: report.report_id)
+    return await read("performance", _performance_item)
 
 
 @router.get("/reports/{report_id}", dependencies=READ)
