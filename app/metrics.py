@@ -6,7 +6,7 @@ zero from absent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from threading import Lock
 
@@ -85,25 +85,29 @@ class JournalMetrics(Collector):
         """The ledger as it stands; called from the scrape's thread."""
         with self._lock:
             states, reasons, queued, spooled = dict(self._rows), dict(self._failed), self._queued, self._spooled
-        rows = CounterMetricFamily(
+        yield _counter(
             "ml_journal_rows",
             "Rows by state; accepted = stored + forwarded + failed + queued + spooled",
-            labels=["state"],
+            "state",
+            states,
         )
-        for state, count in states.items():
-            rows.add_metric([state], count)
-        failed = CounterMetricFamily(
+        yield _counter(
             "ml_journal_failed_rows",
             "Accepted rows answered with an error, and spooled rows whose id was another replica's (conflict)",
-            labels=["reason"],
+            "reason",
+            reasons,
         )
-        for reason, count in reasons.items():
-            failed.add_metric([reason], count)
-        yield from (rows, failed)
         yield GaugeMetricFamily("ml_journal_queue_rows", "Accepted rows that are not yet stored", queued)
         yield GaugeMetricFamily(
             "ml_journal_spooled_rows", "Acknowledged rows in the local spool, to be forwarded", spooled
         )
+
+
+def _counter(name: str, help_text: str, label: str, counts: Mapping[str, int]) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, help_text, labels=[label])
+    for value, count in counts.items():
+        family.add_metric([value], count)
+    return family
 
 
 @dataclass(slots=True)

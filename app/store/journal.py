@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app.errors import Unavailable
 from app.metrics import JournalMetrics
+from app.store.predictions import Taken
 from app.store.spooler import AWAY, Spooler
 from app.store.writer import Item, Result, Write, Writer
 
@@ -238,4 +239,4 @@ def _reason(error: BaseException) -> str:
     """The ledger's word for a failure: a fixed set."""
     if isinstance(error, Unavailable):
         return "store"
-    return "taken" if type(error).__name__ == "Taken" else "refused"
+    return "taken" if isinstance(error, Taken) else "refused"
