@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import time
 from random import getrandbits
+from time import time_ns
 
 PREDICTION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 """What a caller may choose as ``prediction_id``."""
@@ -19,7 +19,6 @@ def new_id(now_ns: int | None = None) -> str:
     >>> new_id(1_700_000_000_000_000_000)[:15]
     '018bcfe5-6800-7'
     """
-    milliseconds, rest = divmod(time.time_ns() if now_ns is None else now_ns, 1_000_000)
-    tail = getrandbits(62) | 0x8000_0000_0000_0000
-    text = f"{milliseconds:012x}7{rest * 4096 // 1_000_000:03x}{tail:016x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    milliseconds, rest = divmod(time_ns() if now_ns is None else now_ns, 1_000_000)
+    high, low = f"{milliseconds:012x}", f"{getrandbits(62) | 0x8000_0000_0000_0000:016x}"
+    return f"{high[:8]}-{high[8:]}-7{(rest << 12) // 1_000_000:03x}-{low[:4]}-{low[4:]}"

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from app.alerting.evaluation import evaluate
 from app.alerting.exported import FiringAlerts
-from app.api.application import build_api
+from app.api.application import Application, build_api
 from app.api.outcome import recorder
 from app.api.security import Keyring
 from app.api.services import Services
@@ -43,7 +43,7 @@ REFRESH_S = 1.0
 """How old the reports behind a scrape may be."""
 
 
-def create_app(config: Config) -> FastAPI:
+def create_app(config: Config) -> Application:
     """The application, its model loaded and its store open; serving starts with its lifespan.
 
     Raises:

@@ -7,13 +7,13 @@ import math
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
 
 import uvicorn
-from fastapi import FastAPI
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app.api.application import Application
 from app.config import Server as ServerSettings
+from app.protocol import PatientProtocol
 
 BACKLOG = 4096
 
@@ -42,48 +42,21 @@ class PlumblineServer(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Look at all connections ten times a second: a timer for each request would cost more than its answer."""
-        oldest = asyncio.get_running_loop().time() - self._receive_timeout_s
+        now = asyncio.get_running_loop().time()
         for connection in list(self.server_state.connections):
-            if isinstance(connection, PatientProtocol) and connection.receiving_since < oldest:
+            if isinstance(connection, PatientProtocol) and connection.is_late(now, self._receive_timeout_s):
                 connection.transport.abort()
         return await super().on_tick(counter)
 
 
-class PatientProtocol(HttpToolsProtocol):
-    """Knows since when it has been waiting for the rest of a request, or for the first; infinity while it is not."""
-
-    receiving_since = math.inf
-
-    def connection_made(self, transport: Any) -> None:
-        """Expect the first request."""
-        super().connection_made(transport)
-        self.receiving_since = self.loop.time()
-
-    def data_received(self, data: bytes) -> None:
-        """Expect the rest of a request from its first byte on."""
-        if self.receiving_since == math.inf:
-            self.receiving_since = self.loop.time()
-        super().data_received(data)
-
-    def on_message_begin(self) -> None:
-        """Expect the rest of a request that came together with the end of the one before."""
-        self.receiving_since = min(self.receiving_since, self.loop.time())
-        super().on_message_begin()
-
-    def on_message_complete(self) -> None:
-        """Take note that the request is here."""
-        self.receiving_since = math.inf
-        super().on_message_complete()
-
-
-def serve(app: FastAPI, settings: ServerSettings) -> None:
+def serve(app: Application, settings: ServerSettings) -> None:
     """Serve until a signal asks to stop; requests in flight are answered first."""
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http=PatientProtocol,
+        http=partial(PatientProtocol, lane=app.lane, most_bytes=settings.max_body_bytes),  # type: ignore[arg-type]
         lifespan="on",
         ws="none",
         access_log=False,
@@ -93,6 +66,5 @@ def serve(app: FastAPI, settings: ServerSettings) -> None:
         date_header=False,
         backlog=BACKLOG,
         timeout_graceful_shutdown=math.ceil(settings.drain_timeout),
-        timeout_keep_alive=75,
     )
     PlumblineServer(config, settings.receive_timeout).run()

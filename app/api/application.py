@@ -18,7 +18,7 @@ from app.api.access import AccessLog
 from app.api.dashboard import dashboard_router
 from app.api.deadlines import Deadlines
 from app.api.gateway import Gateway
-from app.api.hot import HotEndpoint
+from app.api.hot import HotEndpoint, Lane
 from app.api.outcome import outcome_handler
 from app.api.predict import predict_handler
 from app.api.services import Services
@@ -36,10 +36,15 @@ class Application(FastAPI):
         self.state.services = services
         self._access_log = AccessLog()
         around = (Deadlines(services.config.server.deadline), services.metrics.in_progress, self._access_log)
-        self._hot: dict[tuple[str, str], ASGIApp] = {
+        self._hot = {
             ("POST", "/predict"): HotEndpoint(predict_handler(services), services.keyring, "predict", *around),
             ("POST", "/outcome"): HotEndpoint(outcome_handler(services), services.keyring, "outcome", *around),
         }
+
+    @property
+    def lane(self) -> Lane:
+        """The hot endpoints by method and target, for a server that can do without ASGI."""
+        return {(method.encode(), path.encode()): endpoint for (method, path), endpoint in self._hot.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the hot routes at once, and everything else through the framework."""
@@ -62,7 +67,7 @@ class Application(FastAPI):
         return docs.describe(self)
 
 
-def build_api(services: Services, lifespan: Lifespan) -> FastAPI:
+def build_api(services: Services, lifespan: Lifespan) -> Application:
     """The application over finished parts."""
     app = Application(services, lifespan)
     app.add_hot_routes()

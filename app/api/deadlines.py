@@ -23,11 +23,12 @@ class Deadlines:
         self._seconds = seconds
         self._watches: deque[Watch] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None  # kept: asyncio asks the system for it, each time
 
     def enter(self) -> Watch:
         """Watch the current task from now on."""
-        loop = asyncio.get_running_loop()
-        watch = Watch(loop.time() + self._seconds, asyncio.current_task())
+        loop = self._loop = self._loop or asyncio.get_running_loop()
+        watch = Watch(loop.time() + self._seconds, asyncio.current_task(loop))
         self._watches.append(watch)
         if self._timer is None:
             self._timer = loop.call_later(self._seconds, self._sweep, loop)

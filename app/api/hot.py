@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import structlog
 from starlette.types import Receive, Scope, Send
 
 from app.api.access import AccessLog, common_headers, request_id_of
-from app.api.deadlines import Deadlines
+from app.api.deadlines import Deadlines, Watch
 from app.api.security import Keyring
 from app.api.wire import Call, Handler, Reply, internal_error, render_error
 from app.config import Scope as KeyScope
 from app.errors import DeadlineExceeded, PlumblineError
 from app.metrics import InProgress
+
+_LATE = "not answered in time; whether the row was stored is unknown, repeating the same id is safe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,40 +36,44 @@ class HotEndpoint:
     access_log: AccessLog
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        started = time.perf_counter()
+        """Answer one request over ASGI."""
         headers = dict(scope["headers"])
-        call = Call(scope, receive, request_id_of(headers), headers)
+        request_id = request_id_of(headers)
+        call = Call(scope["method"], scope["path"], scope["query_string"], headers, receive, request_id)
+        reply = await self.answer(call)
+        await reply.send(send, common_headers(request_id))
+
+    async def answer(self, call: Call) -> Reply:
+        """The answer to one call, whatever happens."""
+        started = time.perf_counter()
+        watch = self.deadlines.enter()
         self.in_progress.requests += 1
         status = 0
         try:
-            reply = await self._answer(call)
+            call.key_name = self.keyring.authorise(call.headers, self.key_scope)
+            reply = await self.handler(call)
             status = reply.status
-            await reply.send(send, common_headers(call.request_id))
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever happens, the caller is answered
+            reply = self._refuse(error, call, watch)
+            status = reply.status
         finally:
             self.in_progress.requests -= 1
-            seconds = time.perf_counter() - started
-            self.access_log.note(call.request_id, scope["method"], scope["path"], status, seconds, call.notes)
-
-    async def _answer(self, call: Call) -> Reply:
-        watch = self.deadlines.enter()
-        try:
-            call.key_name = self.keyring.authorise(call.headers, self.key_scope)
-            return await self.handler(call)
-        except PlumblineError as error:
-            return render_error(error, call.request_id)
-        except asyncio.CancelledError:
-            if not watch.expired:
-                raise
-            return render_error(
-                DeadlineExceeded(
-                    "not answered in time; whether the row was stored is unknown, repeating the same id is safe"
-                ),
-                call.request_id,
-            )
-        except Exception as error:
-            log = structlog.get_logger("api")
-            log.exception("unexpected_error", error_id=call.request_id, exc_info=error)
-            return internal_error(call.request_id)
-        finally:
             self.deadlines.leave(watch)
+            seconds = time.perf_counter() - started
+            self.access_log.note(call.request_id, call.method, call.path, status, seconds, call.notes)
+        return reply
+
+    def _refuse(self, error: Exception | asyncio.CancelledError, call: Call, watch: Watch) -> Reply:
+        if isinstance(error, PlumblineError):
+            return render_error(error, call.request_id)
+        if isinstance(error, asyncio.CancelledError):
+            if not watch.expired:
+                raise error
+            return render_error(DeadlineExceeded(_LATE), call.request_id)
+        log = structlog.get_logger("api")
+        log.error("unexpected_error", error_id=call.request_id, exc_info=error)
+        return internal_error(call.request_id)
+
+
+Lane = Mapping[tuple[bytes, bytes], HotEndpoint]
+"""Hot endpoints by method and target."""

@@ -10,7 +10,7 @@ import orjson
 from app.api.services import Services
 from app.api.wire import Call, Handler, Reply, read_json_body
 from app.errors import RequestError
-from app.serving.answers import named
+from app.serving.answers import label_keys
 from app.serving.predictor import Answered
 from app.serving.registry import Model
 from app.types import Json, Prediction
@@ -74,8 +74,9 @@ def _many(model: Model, answered: Answered) -> Json:
 
 
 def _answer(model: Model, answered: Answered, row: Prediction) -> Json:
-    probabilities = row.answer.probabilities
+    prediction, probabilities = row.answer
     if probabilities is None:
-        return {"prediction": row.answer.prediction}
-    classes = answered.replayed.get(row.prediction_id, model.schema.classes)
-    return {"prediction": row.answer.prediction, "probabilities": named(classes, probabilities)}
+        return {"prediction": prediction}
+    replayed = answered.replayed.get(row.prediction_id)
+    keys = model.label_keys if replayed is None else label_keys(replayed)
+    return {"prediction": prediction, "probabilities": dict(zip(keys, probabilities, strict=True))}

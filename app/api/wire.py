@@ -6,10 +6,13 @@ import asyncio
 import zlib
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from http import HTTPStatus
 from typing import Any
 
 import orjson
-from starlette.types import Message, Receive, Scope, Send
+from starlette.datastructures import QueryParams
+from starlette.types import Message, Receive, Send
 
 from app.errors import (
     Invalid,
@@ -21,6 +24,11 @@ from app.errors import (
 )
 
 JSON = (b"content-type", b"application/json")
+SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +39,15 @@ class Reply:
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...] = (JSON,)
 
+    def render(self, request_id: str, *, keep_alive: bool) -> bytes:
+        """The answer as HTTP/1.1 writes it."""
+        return b"%b%d\r\nx-request-id: %b\r\n\r\n%b" % (
+            _head(self.status, self.headers, keep_alive=keep_alive),
+            len(self.body),
+            request_id.encode(),
+            self.body,
+        )
+
     async def send(self, send: Send, more: tuple[tuple[bytes, bytes], ...] = ()) -> None:
         """Send it in two messages, with its length and more headers."""
         headers = [*self.headers, (b"content-length", b"%d" % len(self.body)), *more]
@@ -38,25 +55,33 @@ class Reply:
         await send({"type": "http.response.body", "body": self.body})
 
 
+@lru_cache(maxsize=64)
+def _head(status: int, headers: tuple[tuple[bytes, bytes], ...], *, keep_alive: bool) -> bytes:
+    """The status line and the headers, up to the length of the body."""
+    closing = () if keep_alive else ((b"connection", b"close"),)
+    lines = (b"%b: %b\r\n" % header for header in (*headers, *SECURITY_HEADERS, *closing))
+    phrase = HTTPStatus(status).phrase.encode()
+    return b"HTTP/1.1 %d %b\r\n%bcontent-length: " % (status, phrase, b"".join(lines))
+
+
 @dataclass(slots=True)
 class Call:
     """One request on the hot path. ``notes`` go into its log line."""
 
-    scope: Scope
+    method: str
+    path: str
+    query_string: bytes
+    headers: Mapping[bytes, bytes]
     receive: Receive
     request_id: str
-    headers: Mapping[bytes, bytes]
     key_name: str | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
     def query(self, name: str) -> str | None:
         """The last value of a query parameter."""
-        raw = self.scope["query_string"]
-        if not raw:
+        if not self.query_string:
             return None
-        from starlette.datastructures import QueryParams
-
-        return QueryParams(raw.decode("latin-1")).get(name)
+        return QueryParams(self.query_string.decode("latin-1")).get(name)
 
 
 Handler = Callable[[Call], Coroutine[Any, Any, Reply]]
@@ -79,8 +104,8 @@ async def read_json_body(call: Call, limits: BodyLimits) -> bytes:
         SlowBody: it did not arrive in time.
         CallerGone: the connection ended first.
     """
-    media = call.headers.get(b"content-type", b"").split(b";")[0].strip().lower()
-    if media != b"application/json":
+    media = call.headers.get(b"content-type", b"")
+    if media != b"application/json" and media.split(b";")[0].strip().lower() != b"application/json":
         raise WrongMediaType("send content-type: application/json")
     encoding = call.headers.get(b"content-encoding", b"identity").lower()
     if encoding not in (b"identity", b"gzip"):

@@ -17,9 +17,14 @@ def label_key(label: Label) -> str:
     return str(label).lower() if isinstance(label, bool) else str(label)
 
 
+def label_keys(classes: Sequence[Label]) -> tuple[str, ...]:
+    """The keys of all classes, in their order."""
+    return tuple(map(label_key, classes))
+
+
 def named(classes: Sequence[Label], probabilities: Sequence[float]) -> dict[str, float]:
     """Probabilities by class."""
-    return dict(zip(map(label_key, classes), probabilities, strict=True))
+    return dict(zip(label_keys(classes), probabilities, strict=True))
 
 
 def normalise_label(schema: dict[str, Any], label: Label) -> Label:

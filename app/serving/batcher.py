@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import structlog
 from prometheus_client import Histogram
@@ -38,12 +38,21 @@ class Cost:
         return self.call + rows * self.row
 
 
+Deliver: TypeAlias = Callable[[list[Answer]], None]
+"""Takes the model's answers, in the event loop."""
+
+
 @dataclass(slots=True, eq=False)
 class Waiting:
-    """One caller's rows."""
+    """One caller's rows.
+
+    Attributes:
+        future: what the caller waits for; once it is done the caller is gone, and a failure goes to it.
+    """
 
     rows: Sequence[Row]
-    future: asyncio.Future[list[Answer]]
+    future: asyncio.Future[Any]
+    deliver: Deliver
 
 
 Settled: TypeAlias = list[tuple[Waiting, list[Answer] | Exception]]
@@ -67,29 +76,42 @@ class Batcher:
         self._log = structlog.get_logger("batcher")
 
     async def predict(self, rows: Sequence[Row]) -> list[Answer]:
-        """The model's answers to one caller's rows, in order.
+        """The model's answers to one caller's rows, in order; see :meth:`submit`."""
+        future: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
+        self.submit(rows, future, future.set_result)
+        return await future
+
+    def submit(self, rows: Sequence[Row], future: asyncio.Future[Any], deliver: Deliver) -> None:
+        """Hand in one caller's rows: ``deliver`` takes the answers, in order, or ``future`` takes the failure.
+
+        The failure is a ModelFailed when the model raises on these rows; other callers' rows in the batch are answered
+        all the same.
 
         Raises:
             TooLarge: more rows than the queue can ever hold.
             Unavailable: the queue is full.
-            ModelFailed: the model raised on these rows; other callers' rows in the batch are answered all the same.
         """
         if len(rows) > self._max_queue_rows:
             raise TooLarge(f"{len(rows)} rows in one request; serving.max_queue_rows is {self._max_queue_rows}")
         if self._rows + len(rows) > self._max_queue_rows:
             raise Unavailable("too many rows are waiting for the model")
-        loop = asyncio.get_running_loop()
-        waiting = Waiting(rows, loop.create_future())
-        self._waiting.append(waiting)
+        self._waiting.append(Waiting(rows, future, deliver))
         self._rows += len(rows)
         if not self._busy:
             self._busy = True
-            loop.call_soon(self._next, loop)  # behind the callers that are ready by now: they join this batch
-        return await waiting.future
+            loop = future.get_loop()
+            loop.call_soon(self._gather, loop, self._rows)
 
     def close(self) -> None:
         """Let the model's thread end after its call."""
         self._thread.shutdown(wait=False)
+
+    def _gather(self, loop: asyncio.AbstractEventLoop, rows: int) -> None:
+        """Wait for the callers that are ready by now: until a turn of the loop brings nobody, or a batch is full."""
+        if rows < self._rows < self._max_batch_rows:
+            loop.call_soon(self._gather, loop, self._rows)
+        else:
+            self._next(loop)
 
     def _next(self, loop: asyncio.AbstractEventLoop) -> None:
         batch = self._take()
@@ -100,7 +122,7 @@ class Batcher:
         self._batch_rows.observe(rows)
         if self._cost.seconds(rows) <= INLINE_SECONDS:
             self._deliver(self._run(batch))
-            loop.call_soon(self._next, loop)
+            loop.call_soon(self._gather, loop, 0)
             return
 
         def done(future: Future[Settled]) -> None:
@@ -156,5 +178,8 @@ class Batcher:
                 continue
             if isinstance(result, Exception):
                 waiting.future.set_exception(result)
-            else:
-                waiting.future.set_result(result)
+                continue
+            try:
+                waiting.deliver(result)
+            except Exception as error:  # noqa: BLE001 - what becomes of one caller's answers is that caller's affair
+                waiting.future.set_exception(error)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from app.errors import Conflict
 from app.ids import new_id
 from app.serving.registry import Model
-from app.serving.validation import PredictRequest
+from app.serving.request import PredictRequest
 from app.store.journal import Journal
 from app.store.predictions import Stored, Taken, insert
 from app.types import Answer, Label, Micros, Prediction, Row
@@ -58,11 +58,8 @@ class Predictor:
             while True:
                 known = await self._replays(model, request, chosen) if chosen else {}
                 fresh = [index for index, prediction_id in enumerate(request.ids) if prediction_id not in known]
-                answers = await model.batcher.predict([request.rows[index] for index in fresh]) if fresh else []
-                rows = _rows(model, request, fresh, answers, request_id, source, started)
                 try:
-                    if rows:
-                        await self._journal.append(insert, rows, ledger=True, spool=insert)
+                    rows = await self._make(model, request, fresh, request_id, source, started) if fresh else []
                     break
                 except Taken:  # another replica stored one of the ids after we looked: look again, its row answers
                     continue
@@ -70,6 +67,24 @@ class Predictor:
         made = iter(rows)
         predictions = [known[id_].prediction if id_ in known else next(made) for id_ in request.ids]
         return Answered(predictions, {stored.prediction.prediction_id: stored.classes for stored in known.values()})
+
+    async def _make(
+        self, model: Model, request: PredictRequest, fresh: Sequence[int], request_id: str, source: str, started_ns: int
+    ) -> list[Prediction]:
+        """The fresh rows answered by the model, then stored.
+
+        One future for both stations: to be woken between them would cost as much as either.
+        """
+        stored = self._journal.new_future()
+        rows: list[Prediction] = []
+
+        def store(answers: list[Answer]) -> None:
+            rows.extend(_rows(model, request, fresh, answers, request_id, source, started_ns))
+            self._journal.submit(insert, rows, stored, ledger=True, spool=insert)
+
+        model.batcher.submit([request.rows[index] for index in fresh], stored, store)
+        await stored
+        return rows
 
     async def _replays(self, model: Model, request: PredictRequest, chosen: Sequence[str]) -> dict[str | None, Stored]:
         """The stored predictions among the chosen ids; the same features must have been sent before."""

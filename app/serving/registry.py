@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from app.config import Serving
 from app.errors import BundleError, NotFound
 from app.metrics import ModelMetrics, ServingMetrics
+from app.serving.answers import label_keys
 from app.serving.batcher import Batcher, Cost
 from app.serving.bundle import Bundle, find_versions, read_bundle
 from app.serving.validation import RequestValidator
@@ -23,9 +24,14 @@ WARM_ROWS = 64
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One loaded version with all that its data path needs."""
+    """One loaded version with all that its data path needs.
+
+    Attributes:
+        label_keys: the keys of its probabilities in an answer.
+    """
 
     bundle: Bundle
+    label_keys: tuple[str, ...]
     validator: RequestValidator
     batcher: Batcher
     metrics: ModelMetrics
@@ -141,6 +147,7 @@ class Registry:
         metrics.loaded.set(1)
         return Model(
             bundle,
+            label_keys(bundle.schema.classes),
             RequestValidator(bundle.schema),
             Batcher(bundle.estimator.predict, cost, self._metrics.batch_rows, **limits),
             metrics,

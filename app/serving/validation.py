@@ -6,8 +6,7 @@ bounds, unseen categories and fractions in an integer feature are monitored, not
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Annotated, Any, NotRequired, TypeAlias
 
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
@@ -15,9 +14,11 @@ from typing_extensions import TypedDict
 
 from app.errors import FieldError, Invalid
 from app.ids import PREDICTION_ID
+from app.serving.decoding import QuickReader
 from app.serving.duplicates import refuse_duplicate_keys
 from app.serving.refusals import Refusals
-from app.types import Feature, FeatureType, ModelSchema, Row, Scalar
+from app.serving.request import PredictRequest
+from app.types import Feature, FeatureType, ModelSchema
 
 Text = Annotated[str, Field(strict=True, max_length=1024, pattern=r"^[^\x00]*$")]
 """Text that both databases can hold; a lone surrogate is no JSON and never gets here."""
@@ -45,21 +46,6 @@ _MANY_FIRST = ((True, False), (True, True), *_ONE)
 """Forms to try, as (many rows, rows in order). The word "instances" can stand in a value too."""
 
 
-@dataclass(frozen=True, slots=True)
-class PredictRequest:
-    """Validated rows in schema order.
-
-    Attributes:
-        ids: the caller's prediction ids, None where the caller chose none.
-        many: whether the caller sent ``instances`` and is answered with a list.
-    """
-
-    rows: Sequence[Row]
-    ids: Sequence[str | None]
-    contexts: Sequence[Mapping[str, Scalar] | None]
-    many: bool
-
-
 class RequestValidator:
     """Compiled from one model version's schema.
 
@@ -76,6 +62,11 @@ class RequestValidator:
             (True, False): TypeAdapter(many_rows(named)),
             (True, True): TypeAdapter(many_rows(ordered)),
         }
+        self.quick: QuickReader | None
+        try:
+            self.quick = QuickReader(schema)
+        except ValueError:
+            self.quick = None
         self._refusals = Refusals(schema, self._adapters, {False: TypeAdapter(named), True: TypeAdapter(ordered)})
 
     def parse(self, body: bytes) -> PredictRequest:
@@ -84,26 +75,33 @@ class RequestValidator:
         Raises:
             Invalid: naming every wrong field; the values themselves are not repeated.
         """
+        if self.quick and (request := self.quick.read(body)):
+            return request
         for form in _MANY_FIRST if b'"instances"' in body else _ONE:
             try:
                 data = self._adapters[form].validate_json(body)
             except ValidationError:
                 continue
-            return self._request(data, body, many=form[0])
+            return self._many(data, body) if form[0] else self._one(data, body)
         raise Invalid(self._refusals.explain(body))
 
     def json_schemas(self) -> list[dict[str, Any]]:
         """JSON Schema of the four forms, each self-contained."""
         return [_inlined(adapter.json_schema()) for adapter in self._adapters.values()]
 
-    def _request(self, data: dict[str, Any], body: bytes, *, many: bool) -> PredictRequest:
-        instances = data["instances"] if many else [data["features"]]
+    def _one(self, data: dict[str, Any], body: bytes) -> PredictRequest:
+        features, context = data["features"], data.get("context")
+        named = type(features) is dict
+        refuse_duplicate_keys(body, len(data) + len(context or ()) + (len(features) if named else 0))
+        row = list(features.values()) if named else features
+        return PredictRequest((row,), (data.get("prediction_id"),), (context,), many=False)
+
+    def _many(self, data: dict[str, Any], body: bytes) -> PredictRequest:
+        instances = data["instances"]
         objects = [data, data.get("context"), *(data.get("contexts") or ()), *instances]
         refuse_duplicate_keys(body, sum([len(item) for item in objects if isinstance(item, dict)]))
         rows = [list(row.values()) if isinstance(row, dict) else row for row in instances]
         context = data.get("context")
-        if not many:
-            return PredictRequest(rows, [data.get("prediction_id")], [context], many=False)
         ids = _given(data.get("prediction_ids"), [None] * len(rows))
         contexts = _given(data.get("contexts"), [context] * len(rows))
         problems = [

@@ -34,9 +34,11 @@ class ValueHistograms(Collector):
         self, schema: ModelSchema, edges: dict[str, Sequence[float]], prediction_edges: Sequence[float]
     ) -> None:
         names = schema.feature_names
-        self._columns = {name: names.index(name) for name in edges if name in names}
+        self._watched = [position for position, name in enumerate(names) if name in edges]
+        self._features = [Buckets(edges[names[position]]) for position in self._watched]
         self._schema = schema
-        self._series = {("ml_feature_value", name): Buckets(edges[name]) for name in self._columns}
+        labelled = zip([names[position] for position in self._watched], self._features, strict=True)
+        self._series = {("ml_feature_value", name): buckets for name, buckets in labelled}
         self._series["ml_prediction_value", ""] = Buckets(prediction_edges)
         if schema.classes:
             self._series["ml_prediction_confidence", ""] = Buckets(SHARE_BUCKETS)
@@ -68,8 +70,9 @@ class ValueHistograms(Collector):
             if not rows:
                 return
             columns = list(zip(*(row.features for row in rows), strict=True))
-            for name, column in self._columns.items():
-                self._series["ml_feature_value", name].add(columns[column])
+            watched = [columns[position] for position in self._watched]
+            for buckets, values in zip(self._features, np.array(watched, dtype=np.float64), strict=True):
+                buckets.add(values)  # one array of all columns costs half as much as one of each
             self._series["ml_prediction_value", ""].add([self._score(row) for row in rows])
             if self._schema.classes:
                 self._series["ml_prediction_confidence", ""].add(

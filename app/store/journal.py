@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import structlog
 from sqlalchemy import Connection, Engine
@@ -20,38 +20,12 @@ from sqlalchemy.exc import DBAPIError
 
 from app.errors import Unavailable
 from app.metrics import JournalMetrics
-from app.store.predictions import Taken
+from app.store.entry import Entry, Settled, reason_of
 from app.store.spooler import AWAY, Spooler
 from app.store.writer import Item, Result, Write, Writer
 
 MOST_ROWS = 1024
 """Rows in one transaction; larger groups gain nothing more and let the first caller wait for the last."""
-
-
-@dataclass(slots=True, eq=False)
-class Entry:
-    """One caller's items.
-
-    Attributes:
-        rows: how many of them count towards the limit; our own acts do not, since they are few and must not starve.
-        ledger: whether the ledger counts them, as it does predictions.
-        spool: writes them into the spool while the store is away; None: they are refused then.
-    """
-
-    write: Write[Any, Any]
-    items: Sequence[Any]
-    future: asyncio.Future[list[Any]]
-    rows: int
-    ledger: bool
-    spool: Write[Any, Any] | None = None
-
-
-class Settled(NamedTuple):
-    """What became of one caller's items."""
-
-    entry: Entry
-    result: list[Any] | BaseException
-    spooled: bool = False
 
 
 class Journal:
@@ -68,7 +42,7 @@ class Journal:
         self._gathering: list[Entry] = []
         self._queue: SimpleQueue[list[Entry] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="plumbline-journal", daemon=True)
-        self._closing = False
+        self._ended = False
         self._outage = False
         self._log = structlog.get_logger("journal")
 
@@ -84,6 +58,10 @@ class Journal:
         """False once the writing thread is gone: then nothing can be stored, and the process is not ready."""
         return self._thread.is_alive()
 
+    def new_future(self) -> asyncio.Future[Any]:
+        """A future for :meth:`submit`; the loop is known here, and asyncio would ask the system for it."""
+        return self._loop.create_future()
+
     async def append(
         self,
         write: Write[Item, Result],
@@ -98,32 +76,46 @@ class Journal:
             Unavailable: the queue is full, the journal is closing, or the store cannot be reached.
             Exception: whatever ``write`` raises for these items; other callers' items are stored all the same.
         """
+        future: asyncio.Future[list[Result]] = self._loop.create_future()
+        self.submit(write, items, future, ledger=ledger, spool=spool)
+        return await future
+
+    def submit(
+        self,
+        write: Write[Item, Result],
+        items: Sequence[Item],
+        future: asyncio.Future[list[Result]],
+        *,
+        ledger: bool = False,
+        spool: Write[Item, Result] | None = None,
+    ) -> None:
+        """Hand the items in, as :meth:`append` does; ``future`` takes the results or the failure.
+
+        Raises:
+            Unavailable: the queue is full, or the journal is closing.
+        """
         if self._waiting_rows + len(items) > self._max_rows:
             raise Unavailable("too many rows are waiting to be stored")
-        return await self._put(Entry(write, items, self._loop.create_future(), len(items), ledger, spool))
+        self._put(Entry(write, items, future, len(items), ledger, spool))
 
     async def run(self, act: Callable[[Connection], Result]) -> Result:
         """Run one act in a transaction of the writer: saving a report, taking a lease."""
         future: asyncio.Future[list[Any]] = self._loop.create_future()
-        result: Result = (
-            await self._put(Entry(lambda connection, _: [act(connection)], [None], future, 0, ledger=False))
-        )[0]
+        self._put(Entry(lambda connection, _: [act(connection)], [None], future, 0, ledger=False))
+        result: Result = (await future)[0]
         return result
 
-    async def _put(self, entry: Entry) -> list[Any]:
-        if self._closing or not self.alive:
+    def _put(self, entry: Entry) -> None:
+        if self._ended:
             raise Unavailable("the service is shutting down")
         self._waiting_rows += entry.rows
-        if entry.ledger:
-            self._metrics.accept(entry.rows)
         if not self._gathering:
             self._loop.call_soon(self._hand_over)  # behind the callers that are ready by now: one wake-up for all
         self._gathering.append(entry)
-        return await entry.future
 
     async def close(self) -> None:
         """Store what is waiting, then end the thread."""
-        self._closing = True
+        self._ended = True
         self._hand_over()
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
@@ -134,9 +126,17 @@ class Journal:
         """Give the writing thread what this turn of the event loop has brought."""
         if self._gathering:
             entries, self._gathering = self._gathering, []
+            self._metrics.accept(sum([entry.rows for entry in entries if entry.ledger]))
             self._queue.put(entries)
 
     def _run(self) -> None:
+        try:
+            self._serve()
+        finally:  # whatever ended the thread: nobody may wait for it
+            self._ended = True
+            self._writer.drop()
+
+    def _serve(self) -> None:
         running = True
         while running:
             group, running = self._next_group()
@@ -148,7 +148,6 @@ class Journal:
                 self._loop.call_soon_threadsafe(self._deliver, settled)
             if self._spooler and self._spooler.forward(sum(len(entry.items) for entry in group)) and running:
                 self._queue.put([])  # there is more: go on behind the callers who came meanwhile
-        self._writer.drop()
 
     def _next_group(self) -> tuple[list[Entry], bool]:
         """All that is waiting, up to the row limit; False once the journal is closed and empty."""
@@ -218,10 +217,12 @@ class Journal:
 
     def _count(self, settled: list[Settled]) -> None:
         """Enter a group into the ledger: before anything of it can be forwarded, and so leave the spool."""
+        rows: Counter[tuple[str | None, bool]] = Counter()
         for entry, result, spooled in settled:
             if entry.ledger:
-                failure = _reason(result) if isinstance(result, BaseException) else None
-                self._metrics.settle(entry.rows, failure=failure, spooled=spooled)
+                rows[reason_of(result) if isinstance(result, BaseException) else None, spooled] += entry.rows
+        for (failure, spooled), count in rows.items():
+            self._metrics.settle(count, failure=failure, spooled=spooled)
 
     def _deliver(self, settled: list[Settled]) -> None:
         """Back in the event loop: one wake-up for the whole group. A caller that left has no future to set."""
@@ -233,10 +234,3 @@ class Journal:
                 entry.future.set_exception(result)
             else:
                 entry.future.set_result(result)
-
-
-def _reason(error: BaseException) -> str:
-    """The ledger's word for a failure: a fixed set."""
-    if isinstance(error, Unavailable):
-        return "store"
-    return "taken" if isinstance(error, Taken) else "refused"

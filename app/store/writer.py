@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -59,8 +60,9 @@ def write_together(connection: Connection, parts: Sequence[Part]) -> list[list[A
     by_write: dict[Write[Any, Any], list[int]] = {}
     for place, (write, _) in enumerate(parts):
         by_write.setdefault(write, []).append(place)
-    results: dict[int, list[Any]] = {}
+    results: list[list[Any]] = [[]] * len(parts)
     for write, places in by_write.items():
         written = iter(write(connection, [item for place in places for item in parts[place][1]]))
-        results.update({place: [next(written) for _ in parts[place][1]] for place in places})
-    return [results[place] for place in range(len(parts))]
+        for place in places:
+            results[place] = list(islice(written, len(parts[place][1])))
+    return results
