@@ -8,6 +8,8 @@ from time import time_ns
 
 PREDICTION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 """What a caller may choose as ``prediction_id``."""
+_LEADING_ONE = 1 << 64
+"""Keeps the leading zeros of 64 bits in their hexadecimal form."""
 
 
 def new_id(now_ns: int | None = None) -> str:
@@ -20,5 +22,6 @@ def new_id(now_ns: int | None = None) -> str:
     '018bcfe5-6800-7'
     """
     milliseconds, rest = divmod(time_ns() if now_ns is None else now_ns, 1_000_000)
-    high, low = f"{milliseconds:012x}", f"{getrandbits(62) | 0x8000_0000_0000_0000:016x}"
-    return f"{high[:8]}-{high[8:]}-7{(rest << 12) // 1_000_000:03x}-{low[:4]}-{low[4:]}"
+    high = hex(_LEADING_ONE | milliseconds << 16 | 0x7000 | (rest << 12) // 1_000_000)
+    low = hex(getrandbits(62) | 0x8000_0000_0000_0000)
+    return f"{high[3:11]}-{high[11:15]}-{high[15:]}-{low[2:6]}-{low[6:]}"

@@ -27,7 +27,6 @@ class Exchange:
     """One request in the lane and its answer; uvicorn's protocol finds in it what it asks of a cycle of its own."""
 
     __slots__ = (
-        "_body",
         "_endpoint",
         "_headers",
         "_protocol",
@@ -42,7 +41,6 @@ class Exchange:
         self._protocol = protocol
         self._endpoint = endpoint
         self._headers = headers
-        self._body = b""
         self.message_event = protocol.nobody_waits
         self.keep_alive = True
         self.disconnected = False
@@ -50,19 +48,15 @@ class Exchange:
 
     def start(self, body: bytes) -> None:
         """Answer the request, now that it is whole."""
-        self._body = body
-        self._task = self._protocol.loop.create_task(self._answer())
+        self._task = self._protocol.loop.create_task(self._answer(body))
         self._protocol.tasks.add(self._task)
 
-    async def receive(self) -> Message:
-        """The whole body."""
-        return {"type": "http.request", "body": self._body}
-
-    async def _answer(self) -> None:
+    async def _answer(self, body: bytes) -> None:
         protocol = self._protocol
         path, request_id = protocol.url.decode("ascii"), request_id_of(self._headers)
+        call = Call("POST", path, b"", self._headers, _nothing_more, request_id, body)
         try:
-            reply = await self._endpoint.answer(Call("POST", path, b"", self._headers, self.receive, request_id))
+            reply = await self._endpoint.answer(call)
             if protocol.flow.write_paused and not self.disconnected:
                 await protocol.flow.drain()
             if not self.disconnected:
@@ -73,6 +67,10 @@ class Exchange:
             if not (self.response_complete and self.keep_alive):
                 protocol.transport.close()
         protocol.on_response_complete()
+
+
+async def _nothing_more() -> Message:
+    return {"type": "http.disconnect"}
 
 
 class PatientProtocol(HttpToolsProtocol):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from starlette.datastructures import QueryParams
@@ -31,8 +31,7 @@ SECURITY_HEADERS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """A whole answer."""
 
     status: int
@@ -66,7 +65,12 @@ def _head(status: int, headers: tuple[tuple[bytes, bytes], ...], *, keep_alive: 
 
 @dataclass(slots=True)
 class Call:
-    """One request on the hot path. ``notes`` go into its log line."""
+    """One request on the hot path.
+
+    Attributes:
+        body: the whole body where the server has it already; None: :attr:`receive` brings it.
+        notes: what else goes into its log line.
+    """
 
     method: str
     path: str
@@ -74,6 +78,7 @@ class Call:
     headers: Mapping[bytes, bytes]
     receive: Receive
     request_id: str
+    body: bytes | None = None
     key_name: str | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
@@ -113,14 +118,7 @@ async def read_json_body(call: Call, limits: BodyLimits) -> bytes:
     length = call.headers.get(b"content-length", b"0")
     if length.isdigit() and int(length) > limits.bytes:
         raise _too_large(limits)
-    message = await _next_part(call.receive)
-    body: bytes = message.get("body", b"")
-    if message.get("more_body"):
-        try:
-            async with asyncio.timeout(limits.seconds):
-                body = await _rest(call.receive, body, limits)
-        except TimeoutError:
-            raise SlowBody("the body did not arrive in time") from None
+    body = await _receive(call.receive, limits) if call.body is None else call.body
     if len(body) > limits.bytes:
         raise _too_large(limits)
     return _unzip(body, limits) if encoding == b"gzip" else body
@@ -134,6 +132,18 @@ class SlowBody(RequestError):
 
 class CallerGone(RequestError):
     """The connection ended before its body; nobody reads the answer."""
+
+
+async def _receive(receive: Receive, limits: BodyLimits) -> bytes:
+    message = await _next_part(receive)
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body"):
+        return body
+    try:
+        async with asyncio.timeout(limits.seconds):
+            return await _rest(receive, body, limits)
+    except TimeoutError:
+        raise SlowBody("the body did not arrive in time") from None
 
 
 async def _next_part(receive: Receive) -> Message:

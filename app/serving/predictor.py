@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from app.errors import Conflict
 from app.ids import new_id
@@ -22,8 +22,7 @@ UNCLAIMED = nullcontext()
 """Ids that we make are nobody else's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(NamedTuple):
     """The predictions of one request, in order.
 
     Attributes:

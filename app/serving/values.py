@@ -7,7 +7,8 @@ many at once: every few hundred rows, and before each scrape.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from app.types import ModelSchema, Prediction
+from app.serving.matrix import matrix_of
+from app.types import ModelSchema, Prediction, Row
 
 FOLD_ROWS = 512
 SHARE_BUCKETS = tuple(step / 20 for step in range(1, 20))
@@ -34,10 +36,11 @@ class ValueHistograms(Collector):
         self, schema: ModelSchema, edges: dict[str, Sequence[float]], prediction_edges: Sequence[float]
     ) -> None:
         names = schema.feature_names
-        self._watched = [position for position, name in enumerate(names) if name in edges]
-        self._features = [Buckets(edges[names[position]]) for position in self._watched]
+        watched = [position for position, name in enumerate(names) if name in edges]
+        self._pick = _picker(watched)
+        self._features = [Buckets(edges[names[position]]) for position in watched]
         self._schema = schema
-        labelled = zip([names[position] for position in self._watched], self._features, strict=True)
+        labelled = zip([names[position] for position in watched], self._features, strict=True)
         self._series = {("ml_feature_value", name): buckets for name, buckets in labelled}
         self._series["ml_prediction_value", ""] = Buckets(prediction_edges)
         if schema.classes:
@@ -69,10 +72,9 @@ class ValueHistograms(Collector):
             rows, self._kept = self._kept, []
             if not rows:
                 return
-            columns = list(zip(*(row.features for row in rows), strict=True))
-            watched = [columns[position] for position in self._watched]
-            for buckets, values in zip(self._features, np.array(watched, dtype=np.float64), strict=True):
-                buckets.add(values)  # one array of all columns costs half as much as one of each
+            watched = [self._pick(row.features) for row in rows]
+            for buckets, values in zip(self._features, matrix_of(watched, len(self._features)).T, strict=True):
+                buckets.add(values)
             self._series["ml_prediction_value", ""].add([self._score(row) for row in rows])
             if self._schema.classes:
                 self._series["ml_prediction_confidence", ""].add(
@@ -87,6 +89,13 @@ class ValueHistograms(Collector):
             return self._schema.classes.index(row.answer.prediction)
         positive = self._schema.positive
         return row.answer.probabilities[-1 if positive is None else self._schema.classes.index(positive)]
+
+
+def _picker(positions: Sequence[int]) -> Callable[[Row], Row]:
+    """What takes the values at these positions out of a row."""
+    if len(positions) > 1:
+        return itemgetter(*positions)
+    return lambda row: [row[position] for position in positions]
 
 
 class Buckets:

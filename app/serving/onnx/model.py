@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import BundleError
+from app.serving.matrix import matrix_of
 from app.serving.onnx.guard import check_self_contained
 from app.serving.runtime import by_threshold, whole_blocks
 from app.serving.trust import one_line
@@ -162,7 +163,7 @@ def _as_matrix(taken: Any, width: int, what: str) -> Arrange:
     if isinstance(taken.shape[1], int) and taken.shape[1] != width:
         raise BundleError(f"{what}: takes {taken.shape[1]} features, {width} are listed")
     name, dtype = taken.name, np.dtype(_NUMBERS[taken.type])
-    return lambda rows: {name: np.array(rows, dtype=dtype)}
+    return lambda rows: {name: matrix_of(rows, width).astype(dtype, copy=False)}
 
 
 def _column(taken: Any, missing_text: str | None, what: str) -> Callable[[Sequence[Any]], NDArray[Any]]:
