@@ -167,6 +167,10 @@ class Postgres:
         """End every backend without a checkpoint, as a crash does, then recover from the write-ahead log."""
         self._control("restart", "-m", "immediate")
 
+    def restart(self) -> None:
+        """Tell every session that the server shuts down, then start it again."""
+        self._control("restart", "-m", "fast")
+
     @contextmanager
     def away(self) -> Iterator[None]:
         """Nothing answers while the block runs: the server goes as in a crash, and comes back at the end."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 
 import structlog
@@ -52,13 +53,28 @@ class Scheduler:
 
     async def tick(self) -> bool:
         """One turn: take or renew the lease and run the jobs; False where another replica holds it."""
-        seconds = self._tick_s * LEASE_TICKS
-        token = await self._journal.run(partial(leases.acquire, name=LEASE, holder=self._holder, seconds=seconds))
-        if token is None:
+        if not await self._hold():
             return False
-        for job in self._jobs:
-            await job()
+        keeping = asyncio.create_task(self._keep(), name="plumbline-lease")
+        try:
+            for job in self._jobs:
+                await job()
+        finally:
+            keeping.cancel()
         return True
+
+    async def _hold(self) -> bool:
+        """Take or renew the lease."""
+        seconds = self._tick_s * LEASE_TICKS
+        acquire = partial(leases.acquire, name=LEASE, holder=self._holder, seconds=seconds)
+        return await self._journal.run(acquire) is not None
+
+    async def _keep(self) -> None:
+        """Renew the lease while the jobs run: a long check must not let another replica begin the same."""
+        while True:
+            await asyncio.sleep(self._tick_s)
+            with suppress(Unavailable):
+                await self._hold()
 
     async def _run(self) -> None:
         while True:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, insert, select
+from sqlalchemy import Connection, and_, delete, func, select
 
 from app.store.encoding import from_text, to_text
-from app.store.predictions import Stored, chunks, find
+from app.store.outcome_rows import Known, Revision, append, look_up
+from app.store.predictions import chunks
 from app.store.tables import OUTCOMES, PREDICTIONS
-from app.types import SECOND, Label, Micros, Outcome, OutcomeResult, OutcomeStatus, Recorded
+from app.types import SECOND, Json, Label, Micros, Outcome, OutcomeResult, OutcomeStatus, Recorded
 
-Normalise = Callable[[Stored, Label], Label]
-"""Brings a label to the type of the prediction's schema.
+Normalise = Callable[[Json, Label], Label]
+"""Brings a label to the type of its prediction's schema.
 
 Raises ValueError with the reason where it cannot be the truth.
 """
+APPENDED = frozenset({OutcomeStatus.MATCHED, OutcomeStatus.PENDING, OutcomeStatus.REVISED})
+"""What becomes of an outcome that is kept as a new revision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +54,21 @@ def record(rules: Rules, connection: Connection, submissions: Sequence[Submissio
     Two replicas that revise one outcome at once collide on its primary key; the journal tries again, and the second
     sees the first.
     """
-    ids = list(dict.fromkeys(submission.outcome.prediction_id for submission in submissions))
-    known = find(connection, ids)
-    latest = {prediction_id: revisions[-1] for prediction_id, revisions in revisions_of(connection, ids).items()}
-    rows: list[dict[str, Any]] = []
+    known = look_up(connection, list({submission.outcome.prediction_id for submission in submissions}))
+    rows: list[Revision] = []
     results = []
     for submission in submissions:
-        prediction_id = submission.outcome.prediction_id
-        result, fresh = _decide(rules, submission, known.get(prediction_id), latest.get(prediction_id))
-        if fresh:
-            latest[prediction_id] = fresh
-            rows.append(_values(fresh, submission))
-        results.append(result)
+        outcome = submission.outcome
+        prediction_id, value = outcome.prediction_id, outcome.value
+        schema, revision, _, _ = before = known[prediction_id]
+        status, detail, label = _decide(rules, outcome, before)
+        if status in APPENDED:
+            known[prediction_id] = Known(schema, revision + 1, label, value)
+            row = (prediction_id, revision + 1, to_text(label), value)
+            rows.append(Revision(*row, outcome.observed_at, submission.now, submission.recorded_by))
+        results.append(OutcomeResult(prediction_id, status, detail))
     if rows:
-        connection.execute(insert(OUTCOMES), rows)
+        append(connection, rows)
     return results
 
 
@@ -120,65 +125,38 @@ def expire(connection: Connection, *, before: Micros, limit: int) -> int:
     return len(ids)
 
 
-def _decide(
-    rules: Rules, submission: Submission, stored: Stored | None, latest: Recorded | None
-) -> tuple[OutcomeResult, Recorded | None]:
-    outcome = submission.outcome
-    answer = partial(OutcomeResult, outcome.prediction_id)
-    if stored is None and not rules.hold:
-        return answer(OutcomeStatus.UNKNOWN, "no prediction has this id"), None
+def _decide(rules: Rules, outcome: Outcome, known: Known) -> tuple[OutcomeStatus, str | None, Label]:
+    """What becomes of an outcome, why it is not taken, and its label in the schema's type."""
     label = outcome.outcome
-    if stored:
+    if known.schema is None:
+        if not rules.hold:
+            return OutcomeStatus.UNKNOWN, "no prediction has this id", label
+    else:
         try:
-            label = rules.normalise(stored, label)
+            label = rules.normalise(known.schema, label)
         except ValueError as error:
-            return answer(OutcomeStatus.INVALID, str(error)), None
-    if latest and stored:
-        latest = _normalised(rules, stored, latest)
-    accepted = OutcomeStatus.MATCHED if stored else OutcomeStatus.PENDING
-    fresh = Recorded(
-        outcome.prediction_id,
-        latest.revision + 1 if latest else 1,
-        label,
-        outcome.value,
-        outcome.observed_at,
-        submission.now,
-    )
-    if latest is None:
-        return answer(accepted), fresh
-    if same(latest.outcome, label) and latest.value == outcome.value:
-        return answer(OutcomeStatus.DUPLICATE), None
+            return OutcomeStatus.INVALID, str(error), label
+    if not known.revision:
+        return OutcomeStatus.PENDING if known.schema is None else OutcomeStatus.MATCHED, None, label
+    if known.value == outcome.value and same(_latest(rules, known), label):
+        return OutcomeStatus.DUPLICATE, None, label
     if outcome.revise:
-        return answer(OutcomeStatus.REVISED), fresh
-    return answer(OutcomeStatus.CONFLICT, "another outcome is recorded; send revise: true to replace it"), None
+        return OutcomeStatus.REVISED, None, label
+    return OutcomeStatus.CONFLICT, "another outcome is recorded; send revise: true to replace it", label
 
 
-def same(one: Label, other: Label) -> bool:
+def same(one: Label | None, other: Label) -> bool:
     """Equal as truth: 0 and 0.0 are, 0 and "0" or false are not (a 0/1 task has made them one type before)."""
     return one == other and isinstance(one, bool) == isinstance(other, bool)
 
 
-def _normalised(rules: Rules, stored: Stored, recorded: Recorded) -> Recorded:
-    """An outcome that came before its prediction was kept as sent; now its type is known."""
-    try:
-        label = rules.normalise(stored, recorded.outcome)
-    except ValueError:
-        return recorded
-    return Recorded(
-        recorded.prediction_id, recorded.revision, label, recorded.value, recorded.observed_at, recorded.recorded_at
-    )
-
-
-def _values(row: Recorded, submission: Submission) -> dict[str, Any]:
-    return {
-        "prediction_id": row.prediction_id,
-        "revision": row.revision,
-        "outcome": to_text(row.outcome),
-        "value": row.value,
-        "observed_at": row.observed_at,
-        "recorded_at": row.recorded_at,
-        "recorded_by": submission.recorded_by,
-    }
+def _latest(rules: Rules, known: Known) -> Label | None:
+    """The latest outcome; one that came before its prediction was kept as sent, and now its type is known."""
+    if known.schema is None or known.outcome is None:
+        return known.outcome
+    with suppress(ValueError):
+        return rules.normalise(known.schema, known.outcome)
+    return known.outcome
 
 
 def _recorded(row: Any) -> Recorded:

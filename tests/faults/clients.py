@@ -34,6 +34,11 @@ def predict_requests(models: Path) -> Callable[[str], bytes]:
     )
 
 
+def outcome_request(identity: str) -> bytes:
+    """A `/outcome` request about a given id."""
+    return request_bytes("/outcome", json.dumps({"prediction_id": identity, "outcome": "benign"}).encode())
+
+
 def batch(models: Path, prefix: object, rows: int = 200) -> dict[str, object]:
     """The body of a `/predict` request for many rows."""
     ids = [f"{prefix}-{number}" for number in range(rows)]
@@ -64,17 +69,19 @@ class Run:
 
 
 @asynccontextmanager
-async def under_load(port: int, models: Path, notes: Path) -> AsyncIterator[Run]:
-    """Keep 64 clients on a port while the block runs; ``notes`` is the file that takes acknowledged ids."""
+async def under_load(
+    port: int, notes: Path, build: Callable[[str], bytes], *, clients: int = CLIENTS
+) -> AsyncIterator[Run]:
+    """Keep clients on a port while the block runs; ``notes`` takes acknowledged ids, which begin with its name."""
     run = Run(notes)
     stop = asyncio.Event()
     with notes.open("w", buffering=1, encoding="ascii") as acknowledged:
-        clients = asyncio.create_task(
+        driving = asyncio.create_task(
             drive(
                 port,
-                numbered("fault"),
-                predict_requests(models),
-                connections=CLIENTS,
+                numbered(notes.stem),
+                build,
+                connections=clients,
                 seconds=300,
                 stop=stop,
                 acknowledged=acknowledged,
@@ -84,15 +91,15 @@ async def under_load(port: int, models: Path, notes: Path) -> AsyncIterator[Run]
             yield run
         finally:
             stop.set()
-            run.load = await clients
+            run.load = await driving
 
 
-def stored_in_sqlite(file: Path) -> set[str]:
-    """The ids in a SQLite store that no process has open, once its file is found sound."""
+def stored_in_sqlite(file: Path, table: str = "predictions") -> set[str]:
+    """The ids in a table of a SQLite store that no process has open, once its file is found sound."""
     with closing(sqlite3.connect(file)) as connection:
         if (verdict := connection.execute("PRAGMA integrity_check").fetchone()[0]) != "ok":
             raise AssertionError(f"{file}: {verdict}")
-        return {identity for (identity,) in connection.execute("SELECT prediction_id FROM predictions")}
+        return {identity for (identity,) in connection.execute(f"SELECT prediction_id FROM {table}")}  # noqa: S608 - a table of ours
 
 
 def ledger(metrics: str) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.faults.clients import batch, quick_settings, stored_in_sqlite, under_load
+from tests.faults.clients import batch, predict_requests, quick_settings, stored_in_sqlite, under_load
 from tests.faults.disks import LARGE_BYTES, SMALL_BYTES, LoopDisk, resize, small_folder
 from tests.servers import serving
 
@@ -38,7 +38,7 @@ def test_acknowledged_rows_survive_a_power_loss(tmp_path: Path, example_models: 
     """When the disk's power goes under 64 clients, no acknowledged row is lost, and nothing more is acknowledged."""
 
     async def scenario(port: int) -> tuple[list[str], int, set[int]]:
-        async with under_load(port, example_models, tmp_path / "acknowledged.txt") as run:
+        async with under_load(port, tmp_path / "acknowledged.txt", predict_requests(example_models)) as run:
             await asyncio.sleep(1.5)
             await asyncio.to_thread(disk.cut_power)
             await asyncio.sleep(0.5)

@@ -64,7 +64,7 @@ def test_stopping_under_load_is_clean(tmp_path: Path, example_models: Path) -> N
     """Under 64 clients, SIGTERM causes no 500 and no exit code but 0, and every acknowledged row is stored."""
 
     async def scenario(service: Service) -> tuple[list[str], set[int], int]:
-        async with under_load(service.port, example_models, tmp_path / "acknowledged.txt") as run:
+        async with under_load(service.port, tmp_path / "acknowledged.txt", predict_requests(example_models)) as run:
             await asyncio.sleep(1.0)
             code = await asyncio.to_thread(service.end, signal.SIGTERM)
         return run.acknowledged, set(run.load.statuses), code

@@ -1,4 +1,4 @@
-"""SIGKILL under load: an acknowledged prediction outlives the process that acknowledged it."""
+"""SIGKILL under load: what was acknowledged outlives the process that acknowledged it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.clients import stored_in_sqlite, under_load
+from tests.faults.clients import outcome_request, predict_requests, stored_in_sqlite, under_load
 from tests.servers import free_port, launch
 
 KILLS = 20
@@ -17,30 +17,38 @@ RESTART_SECONDS = 5.0
 
 @pytest.mark.fault
 def test_acknowledged_rows_survive_being_killed(tmp_path: Path, example_models: Path) -> None:
-    """Killed twenty times under 64 clients, the service loses no acknowledged row and is back within 5 s each time."""
+    """Killed twenty times under 64 clients, the service loses no prediction and no outcome that it has acknowledged.
+
+    Each time it is back within 5 s.
+    """
     moments = random.Random(20)
     port = free_port()
+    settings = {"OUTCOMES__UNKNOWN": "hold"}
 
-    async def scenario() -> tuple[list[str], list[float]]:
+    async def scenario() -> tuple[list[str], list[str], list[float]]:
         restarts = []
-        service = launch(tmp_path, models=example_models, port=port)
+        service = launch(tmp_path, models=example_models, port=port, settings=settings)
         try:
             await asyncio.to_thread(service.wait_ready)
-            async with under_load(port, example_models, tmp_path / "acknowledged.txt") as run:
+            async with (
+                under_load(port, tmp_path / "predicted.txt", predict_requests(example_models), clients=48) as run,
+                under_load(port, tmp_path / "reported.txt", outcome_request, clients=16) as reporting,
+            ):
                 for _ in range(KILLS):
                     await asyncio.sleep(moments.uniform(0.05, 0.6))
                     service.process.kill()
                     await asyncio.to_thread(service.process.wait)
-                    service = launch(tmp_path, models=example_models, port=port)
+                    service = launch(tmp_path, models=example_models, port=port, settings=settings)
                     restarts.append(await asyncio.to_thread(service.wait_ready))
         finally:
             service.process.kill()
             service.process.wait()
-        return run.acknowledged, restarts
+        return run.acknowledged, reporting.acknowledged, restarts
 
-    acknowledged, restarts = asyncio.run(scenario())
-    stored = stored_in_sqlite(tmp_path / "plumbline.db")
+    predicted, reported, restarts = asyncio.run(scenario())
 
-    assert len(acknowledged) > KILLS * 64
-    assert set(acknowledged) - stored == set()
+    assert len(predicted) > KILLS * 48
+    assert len(reported) > KILLS * 16
+    assert set(predicted) - stored_in_sqlite(tmp_path / "plumbline.db") == set()
+    assert set(reported) - stored_in_sqlite(tmp_path / "plumbline.db", "outcomes") == set()
     assert max(restarts) < RESTART_SECONDS

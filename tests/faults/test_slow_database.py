@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import urllib.request
 from pathlib import Path
 
 import httpx
@@ -12,6 +13,7 @@ import pytest
 from app.store.engine import STATEMENT_TIMEOUT_S
 from tests.faults.clients import batch, quick_settings
 from tests.servers import Postgres, serving
+from tests.services import samples
 
 QUEUE_ROWS = 64
 HANG = """
@@ -25,7 +27,10 @@ HANG = """
 
 @pytest.mark.fault
 def test_a_hanging_database_is_a_bounded_queue(tmp_path: Path, example_models: Path, postgres: Postgres) -> None:
-    """The queue is refused when the statement times out, what exceeds it at once; then rows are stored again."""
+    """The queue is refused when the statement times out, what exceeds it at once; then rows are stored again.
+
+    The metrics show the long wait.
+    """
     database = "hanging"
     url = postgres.create_database(database)
 
@@ -50,6 +55,8 @@ def test_a_hanging_database_is_a_bounded_queue(tmp_path: Path, example_models: P
     with serving(tmp_path, models=example_models, store=url, settings=settings) as service:
         postgres.execute(database, HANG)
         answers, refused, at_once, seconds, stored = asyncio.run(scenario(f"http://127.0.0.1:{service.port}"))
+        with urllib.request.urlopen(f"http://127.0.0.1:{service.port}/metrics", timeout=10) as scraped:
+            measured = samples(scraped.read().decode())
     rows = {identity for (identity,) in postgres.query(database, "SELECT prediction_id FROM predictions")}
     acknowledged = {
         row["prediction_id"]
@@ -64,3 +71,4 @@ def test_a_hanging_database_is_a_bounded_queue(tmp_path: Path, example_models: P
     assert STATEMENT_TIMEOUT_S - 1 < seconds < STATEMENT_TIMEOUT_S + 5
     assert stored.status_code == 200
     assert acknowledged == rows
+    assert measured["ml_journal_commit_seconds_sum", ()] > STATEMENT_TIMEOUT_S - 1

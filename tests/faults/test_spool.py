@@ -13,7 +13,7 @@ import httpx
 import psycopg
 import pytest
 
-from tests.faults.clients import batch, ledger, quick_settings, under_load
+from tests.faults.clients import batch, ledger, predict_requests, quick_settings, under_load
 from tests.servers import Postgres, Service, launch, serving
 
 pytestmark = pytest.mark.fault
@@ -55,7 +55,7 @@ def test_nobody_notices_an_outage(tmp_path: Path, example_models: Path, mortal: 
     ready: list[tuple[int, object]] = []
 
     async def scenario(service: Service) -> tuple[list[str], set[int]]:
-        async with under_load(service.port, example_models, tmp_path / "acknowledged.txt") as run:
+        async with under_load(service.port, tmp_path / "acknowledged.txt", predict_requests(example_models)) as run:
             for _ in range(2):
                 await asyncio.sleep(1.0)
                 with mortal.away():

@@ -1,0 +1,130 @@
+"""Batched answers are single answers, whoever else is in the batch."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Event, current_thread, main_thread
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import pytest
+import structlog
+from hypothesis import given, settings
+from hypothesis import strategies as some
+from prometheus_client import Histogram
+
+from app.errors import ModelFailed
+from app.serving.batcher import Batcher, Cost
+from app.serving.bundle import read_bundle
+from app.serving.runtime import Runtime
+from app.types import Answer, Row
+from tests.fitted import Fitted
+
+Fate: TypeAlias = Literal["stays", "leaves early", "leaves late", "is poisoned"]
+ROWS = 60
+TOLERANCE = {"sklearn": 1e-12, "onnx": 1e-6}
+
+
+class Caller(NamedTuple):
+    """The rows that one caller sends, by number, and what becomes of it."""
+
+    rows: list[int]
+    fate: Fate
+
+
+CALLERS = some.lists(
+    some.builds(
+        Caller,
+        some.lists(some.integers(0, ROWS - 1), min_size=1, max_size=4),
+        some.sampled_from(["stays", "stays", "leaves early", "leaves late", "is poisoned"]),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+class Scene:
+    """A real model behind a real batcher, and callers that come at one moment."""
+
+    def __init__(self, runtime: Runtime, rows: Sequence[Row], *, slow: bool, most: int) -> None:
+        self._runtime = runtime
+        self._rows = rows
+        self._poison: Row = ["poison"] * len(rows[0])
+        cost = Cost(1.0, 0.0) if slow else Cost(0.0, 0.0)
+        histogram = Histogram("rows", "rows", registry=None)
+        self._batcher = Batcher(self._predict, cost, histogram, max_batch_rows=most, max_queue_rows=1_000)
+        self._late: list[asyncio.Task[Any]] = []
+
+    async def play(self, callers: Sequence[Caller]) -> list[list[Answer] | BaseException]:
+        """What each caller gets."""
+        self._loop = asyncio.get_running_loop()
+        tasks = [asyncio.create_task(self._batcher.predict(self._sent(caller))) for caller in callers]
+        fates = [caller.fate for caller in callers]
+        self._late = [task for task, fate in zip(tasks, fates, strict=True) if fate == "leaves late"]
+        await asyncio.sleep(0)
+        for task, fate in zip(tasks, fates, strict=True):
+            if fate == "leaves early":
+                task.cancel()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        assert len(await self._batcher.predict(self._rows[:1])) == 1
+        self._batcher.close()
+        return answers
+
+    def _sent(self, caller: Caller) -> list[Row]:
+        rows = [self._rows[number] for number in caller.rows]
+        return [*rows, self._poison] if caller.fate == "is poisoned" else rows
+
+    def _predict(self, rows: Sequence[Row]) -> list[Answer]:
+        """Let the late ones leave while the model is at work, then let it work."""
+        left = Event()
+        if current_thread() is main_thread():
+            self._leave(left)
+        else:
+            self._loop.call_soon_threadsafe(self._leave, left)
+        assert left.wait(10)
+        return self._runtime.predict(rows)
+
+    def _leave(self, left: Event) -> None:
+        for task in self._late:
+            task.cancel()
+        left.set()
+
+
+@pytest.mark.parametrize("name", ["mixed", "three", "price"])
+@pytest.mark.parametrize("kind", ["sklearn", "onnx"])
+def test_batched_is_single(small_models: tuple[Path, dict[str, Fitted]], kind: Any, name: str) -> None:
+    """Whoever stays gets, row by row, what the model says to the row alone; the poisoned fail, and nobody else does."""
+    models, fitted = small_models
+    bundle = read_bundle(models / name / "1", runtime=kind)
+    order = [feature.name for feature in bundle.schema.features]
+    rows: list[Row] = [[row[column] for column in order] for row in fitted[name].rows[:ROWS]]
+    alone = [bundle.estimator.predict([row])[0] for row in rows]
+
+    @settings(max_examples=40, deadline=None)
+    @given(CALLERS, some.booleans(), some.integers(1, 16))
+    def holds(callers: list[Caller], slow: bool, most: int) -> None:
+        with structlog.testing.capture_logs():
+            results = asyncio.run(Scene(bundle.estimator, rows, slow=slow, most=most).play(callers))
+        for caller, result in zip(callers, results, strict=True):
+            match caller.fate:
+                case "stays":
+                    assert isinstance(result, list)
+                    assert_same(result, [alone[number] for number in caller.rows], TOLERANCE[kind])
+                case "is poisoned":
+                    assert isinstance(result, ModelFailed)
+                case "leaves early" | "leaves late":
+                    assert isinstance(result, asyncio.CancelledError | list)
+
+    holds()
+
+
+def assert_same(batched: Sequence[Answer], alone: Sequence[Answer], tolerance: float) -> None:
+    """The same labels, and probabilities within the tolerance; a regression's numbers too."""
+    for one, other in zip(batched, alone, strict=True):
+        assert (one.probabilities is None) == (other.probabilities is None)
+        if one.probabilities is not None:
+            assert one.prediction == other.prediction
+            assert one.probabilities == pytest.approx(other.probabilities, rel=0, abs=tolerance)
+        else:
+            assert one.prediction == pytest.approx(other.prediction, rel=tolerance)
