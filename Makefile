@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+MINUTES ?= 15
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 EDITABLE := $(PIP) install --quiet --no-deps --no-build-isolation --editable .
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url \
@@ -9,7 +10,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-faults lint bench examples lock clean
+.PHONY: help run test test-faults lint bench bench-long soak profile examples lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -31,8 +32,17 @@ lint: $(VENV)/dev.stamp ## check style, types, the Dockerfile and, where promtoo
 	$(BIN)/hadolint Dockerfile
 	@if command -v promtool > /dev/null; then promtool check config deploy/prometheus.yml; fi
 
-bench: $(VENV)/dev.stamp models/breast_cancer/1/bundle.yaml ## measure the service and rewrite the table in benchmarks/README.md
+bench: $(VENV)/dev.stamp models/breast_cancer/1/bundle.yaml ## measure against the targets, 6 minutes; rewrites the tables in benchmarks/README.md
 	$(BIN)/python -m benchmarks.run
+
+bench-long: $(VENV)/dev.stamp models/breast_cancer/1/bundle.yaml ## measure beside checks, over a million predictions, and while old rows go; 15 minutes
+	$(BIN)/python -m benchmarks.long
+
+soak: $(VENV)/dev.stamp models/breast_cancer/1/bundle.yaml ## half capacity with scrapes and checks, MINUTES=15
+	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
+
+profile: $(VENV)/dev.stamp models/breast_cancer/1/bundle.yaml ## where the microseconds of a request go
+	$(BIN)/python -m benchmarks.cpu
 
 examples: models/breast_cancer/1/bundle.yaml models/flights/1/bundle.yaml ## build both example bundles
 

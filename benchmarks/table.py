@@ -1,52 +1,70 @@
-"""The table of results in Markdown, with the machine and the versions that it speaks of."""
+"""Results in Markdown: tables, the machine that they speak of, and their place in README.md."""
 
 from __future__ import annotations
 
 import os
 import platform
-import statistics
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TypeAlias
 
-PACKAGES = ("uvicorn", "uvloop", "httptools", "fastapi", "scikit-learn", "sqlalchemy")
+PAGE = Path(__file__).with_name("README.md")
+Cells: TypeAlias = tuple[object, ...]
+PACKAGES = ("uvicorn", "uvloop", "httptools", "fastapi", "scikit-learn", "onnxruntime", "sqlalchemy")
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
-    """One measurement: answers a second, latencies in milliseconds, and requests without a good answer."""
+class Line:
+    """One promise: what was measured, the target, and whether it is met (None: there is no target)."""
 
-    rate: float
-    p50_ms: float
-    p99_ms: float
-    failed: int
+    what: str
+    measured: str
+    target: str
+    met: bool | None
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The line as cells."""
+        return (self.what, self.measured, self.target, {True: "met", False: "**missed**", None: ""}[self.met])
 
 
-Measured: TypeAlias = dict[tuple[str, int], list[Figures]]
-"""Figures of each run by (server, connections)."""
+def promises(lines: Iterable[Line]) -> str:
+    """The table of promises."""
+    return table(("scenario", "measured", "target", "verdict"), (line.cells for line in lines), left=4)
 
 
-def render(measured: Measured, *, method: str, now: datetime) -> str:
-    """The table: medians over the runs, each rate also as a share of the floor's at as many connections."""
-    lines = [
-        f"{now:%Y-%m-%d}: {method}.",
+def table(head: Sequence[str], rows: Iterable[Cells], *, left: int = 1) -> str:
+    """A table whose first ``left`` columns are words and whose others are numbers.
+
+    >>> print(table(("server", "rate"), [("floor", 7)]), end="")
+    | server | rate |
+    | --- | ---: |
+    | floor | 7 |
+    """
+    rules = ["---" if column < left else "---:" for column in range(len(head))]
+    return "".join(f"| {' | '.join(map(str, cells))} |\n" for cells in (head, rules, *rows))
+
+
+def environment(command: str, method: str, *, now: datetime | None = None) -> str:
+    """When, by which command, how, and on what."""
+    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    return (
+        f"{now or datetime.now(UTC):%Y-%m-%d}, `{command}`: {method}.\n"
         f"{_processor()}, {os.cpu_count()} cores; {platform.system()} {platform.release()}; "
-        f"Python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in PACKAGES) + ".",
-        "",
-        "| server | connections | requests/s | share of the floor | p50 ms | p99 ms | failed |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for (server, connections), runs in measured.items():
-        floor = statistics.median(figures.rate for figures in measured["floor", connections])
-        rate = statistics.median(figures.rate for figures in runs)
-        p50 = statistics.median(figures.p50_ms for figures in runs)
-        p99 = statistics.median(figures.p99_ms for figures in runs)
-        failed = sum(figures.failed for figures in runs)
-        cells = (server, connections, f"{rate:,.0f}", f"{rate / floor:.2f}", f"{p50:.2f}", f"{p99:.2f}", failed)
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines) + "\n"
+        f"Python {platform.python_version()}, {packages}.\n\n"
+    )
+
+
+def publish(section: str, text: str, *, write: bool, page: Path = PAGE) -> None:
+    """Print results and, if they are to be kept, put them between the marks of their section of a page."""
+    print(text)
+    if write:
+        begin, end = f"<!-- {section} -->\n", f"<!-- end of {section} -->"
+        head, rest = page.read_text(encoding="utf-8").split(begin)
+        page.write_text(head + begin + text + end + rest.split(end)[1], encoding="utf-8")
 
 
 def _processor() -> str:
