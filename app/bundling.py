@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,13 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import BundleError
-from app.monitoring.performance import metrics
-from app.monitoring.reference import encode, encode_labels, encode_probabilities, profile, save_reference
-from app.serving.agreement import Proved
+from app.monitoring.encoding import encode_labels
+from app.monitoring.profiles import record_reference
 from app.serving.bundle import libraries, read_bundle
 from app.serving.fitted import Format
 from app.serving.infer import infer_features, widen
-from app.serving.manifest import MANIFEST, PROFILE, check_name, make_manifest
+from app.serving.manifest import MANIFEST, check_name, make_manifest
 from app.serving.onnx.brought import OnnxFile
 from app.serving.sources import FittedModel, Source
 from app.types import Feature, Label, Micros, ModelSchema, Task, from_datetime, to_rfc3339
@@ -81,11 +79,20 @@ def build_bundle(
     listed = _ordered(features, names) if features else widen(infer_features(data[names]), sample)
     schema = source.schema(name, version, listed, target=data[target], positive=positive, threshold=threshold)
     proved = source.prove(schema, sample[names], data[names])
-    in_sample, moment = holdout is None, now or from_datetime(datetime.now(UTC))
+    moment = now or from_datetime(datetime.now(UTC))
     with _staged(folder) as staged:
         for file, content in {**proved.files, **(attachments or {})}.items():
             (staged / file).write_bytes(content)
-        _write_reference(staged, proved, sample[target], _times(sample, time), in_sample, moment)
+        record_reference(
+            staged,
+            proved.schema,
+            proved.rows,
+            proved.runtime.predict,
+            outcomes=_outcomes(proved.schema, sample[target]),
+            times=_times(sample, time),
+            in_sample=holdout is None,
+            now=moment,
+        )
         manifest = make_manifest(
             proved.schema,
             staged,
@@ -159,24 +166,6 @@ def _times(frame: pd.DataFrame, time: str | None) -> NDArray[np.int64] | None:
     if moments.isna().any():
         raise BundleError(f"column {time}: lacks the times of some rows")
     return np.asarray(moments.dt.as_unit("us").astype(np.int64), dtype=np.int64)
-
-
-def _write_reference(
-    folder: Path, proved: Proved, target: pd.Series[Any], times: NDArray[np.int64] | None, in_sample: bool, now: Micros
-) -> None:
-    schema = proved.schema
-    columns, answers = encode(schema, proved.rows), proved.runtime.predict(proved.rows)
-    predictions = encode_labels(schema, [answer.prediction for answer in answers])
-    probabilities = encode_probabilities(schema, [answer.probabilities for answer in answers])
-    outcomes = _outcomes(schema, target)
-    known = np.isfinite(outcomes) if schema.task is Task.REGRESSION else outcomes >= 0
-    part = None if probabilities is None else probabilities[known]
-    baseline = metrics(schema, outcomes[known], predictions[known], part) if known.any() else {}
-    about = profile(schema, columns, predictions, created_at=now, in_sample=in_sample, baseline=baseline)
-    save_reference(
-        folder, columns=columns, predictions=predictions, probabilities=probabilities, outcomes=outcomes, times=times
-    )
-    (folder / PROFILE).write_text(json.dumps(about, indent=1, allow_nan=False), encoding="utf-8")
 
 
 def _outcomes(schema: ModelSchema, target: pd.Series[Any]) -> NDArray[Any]:

@@ -135,6 +135,43 @@ def test_in_sample(tmp_path: Path) -> None:
     assert json.loads((folder / "profile.json").read_bytes())["in_sample"] is True
 
 
+def test_reference_is_qualified(tmp_path: Path) -> None:
+    """The profile keeps what the answer depends on, and how much each feature varies between blocks in time."""
+    train = bundles.numbers()
+    holdout = pd.concat([bundles.numbers(seed=seed) for seed in range(5)], ignore_index=True)
+    holdout["at"] = np.arange(len(holdout))
+    holdout["c"] += np.repeat([0.0, 2.0, -2.0, 1.0], len(holdout) // 4)
+    model = fit(LogisticRegression(), train)
+
+    folder = build_bundle(model, data=train, holdout=holdout, target="y", time="at", name="m", models=tmp_path)
+
+    reference = load_reference(folder, read_bundle(folder).schema)
+    assert reference.dependence["a"] > reference.dependence["b"] > reference.dependence["c"]
+    a, _, c, prediction, probability = reference.inflations(1000)
+    assert c > 10 * a
+    assert min(prediction, probability) >= 1
+
+
+def test_a_model_that_fails_on_mixed_rows_is_bundled(tmp_path: Path) -> None:
+    """Where the dependence cannot be measured, the bundle is made without it."""
+    frame = bundles.numbers()
+    frame["b"] = frame["a"]
+    model = make_pipeline(FunctionTransformer(bundles.insist_on_equal_columns), LogisticRegression()).fit(
+        frame[["a", "b"]].to_numpy(), frame["y"]
+    )
+
+    folder = build_bundle(
+        model,
+        data=frame[["a", "b", "y"]],
+        target="y",
+        name="m",
+        models=tmp_path,
+        trusted_types=["tests.bundles.insist_on_equal_columns"],
+    )
+
+    assert json.loads((folder / "profile.json").read_bytes())["dependence"] == {}
+
+
 def test_large_holdout_in_time_order(tmp_path: Path) -> None:
     """Of a large holdout an even sample is kept, in the order of its times."""
     train = bundles.numbers()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.errors import BundleError
-from app.types import Feature
+from app.types import Feature, Json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from app.serving.manifest import Manifest
 
 SHOWN_CATEGORIES = 6
+SHOWN_DEPENDENCE = 3
 
 
 def bundle(
@@ -54,7 +56,7 @@ def bundle(
 ) -> None:
     """Make a bundle: infer the schema, keep a reference, pin every file, and prove that the model answers as before."""
     from app.bundling import build_bundle, infer_schema
-    from app.serving.manifest import MANIFEST, entries, parse_manifest
+    from app.serving.manifest import MANIFEST, PROFILE, entries, parse_manifest
 
     progress = Console(stderr=True)
     with progress.status("loading model and data"):
@@ -85,6 +87,7 @@ def bundle(
     manifest = parse_manifest((folder / MANIFEST).read_bytes(), str(folder / MANIFEST))
     Console().print(_described(manifest))
     typer.echo(_runtime(manifest))
+    typer.echo(_about_reference(json.loads((folder / PROFILE).read_bytes())))
     typer.echo(folder)
 
 
@@ -167,6 +170,14 @@ def _runtime(manifest: Manifest) -> str:
     if made.file is None:
         return f"runs on scikit-learn, not on onnxruntime: {made.reason}"
     return f"runs on onnxruntime: {made.rows} rows answered as by scikit-learn, to {made.difference:.1e}"
+
+
+def _about_reference(profile: Json) -> str:
+    """How the reference was qualified, and what the model's answer depends on most."""
+    shares = sorted(profile["dependence"].items(), key=lambda item: -item[1])[:SHOWN_DEPENDENCE]
+    listed = ", ".join(f"{name} ({share:.0%})" for name, share in shares if share)
+    depends = f"; the answer depends on {listed}" if listed else ""
+    return f"reference of {profile['rows']} rows {profile['qualification']['reason']}{depends}"
 
 
 def _values(feature: Feature) -> str:

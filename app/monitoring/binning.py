@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +19,6 @@ _TOP_CATEGORIES = 20
 _FEW_VALUES = 20
 
 
-class Bins(Protocol):
-    """Counts an encoded column, and shows the counts."""
-
-    def counts(self, column: NDArray[Any]) -> IntArray:
-        """Rows per bin; the last bin holds the missing values."""
-
-    def histogram(self, counts: IntArray) -> Json:
-        """Show the counts as the report does."""
-
-
 @dataclass(frozen=True, slots=True)
 class QuantileBins:
     """Bins of a continuous number: ``edges`` are upper bounds (inclusive), the outer bins are open-ended."""
@@ -37,9 +27,12 @@ class QuantileBins:
 
     def counts(self, column: NDArray[Any]) -> IntArray:
         """Rows per bin, then missing."""
-        present = column[~np.isnan(column)]
-        bins = np.searchsorted(self.edges, present, "left")
-        return np.append(np.bincount(bins, minlength=len(self.edges) + 1), len(column) - len(present))
+        return self.counts_of_sorted(np.sort(column[~np.isnan(column)]), len(column))
+
+    def counts_of_sorted(self, present: FloatArray, rows: int) -> IntArray:
+        """Count ``rows`` values whose present ones are sorted: one step in them per edge."""
+        ends = np.searchsorted(present, self.edges, "right")
+        return np.diff(np.concatenate([[0], ends, [len(present), rows]]))
 
     def histogram(self, counts: IntArray) -> Json:
         """``edges`` has one entry less than ``counts``."""
@@ -54,10 +47,12 @@ class ValueBins:
 
     def counts(self, column: NDArray[Any]) -> IntArray:
         """Rows per value, then other, then missing."""
-        present = column[~np.isnan(column)]
-        nearest = np.minimum(np.searchsorted(self.values, present), len(self.values) - 1)
-        bins = np.where(self.values[nearest] == present, nearest, len(self.values))
-        return np.append(np.bincount(bins, minlength=len(self.values) + 1), len(column) - len(present))
+        return self.counts_of_sorted(np.sort(column[~np.isnan(column)]), len(column))
+
+    def counts_of_sorted(self, present: FloatArray, rows: int) -> IntArray:
+        """Count ``rows`` values whose present ones are sorted."""
+        known = count_equal(present, self.values)
+        return np.concatenate([known, [len(present) - known.sum(), rows - len(present)]])
 
     def histogram(self, counts: IntArray) -> Json:
         """One count per value; ``other`` and ``missing`` stand apart."""
@@ -85,7 +80,11 @@ class CategoryBins:
         return {"categories": names, "counts": known, "other": other, "unseen": unseen, "missing": missing}
 
 
-def bins_for_numbers(values: FloatArray) -> Bins:
+Bins: TypeAlias = QuantileBins | ValueBins | CategoryBins
+"""Count an encoded column, the missing values last, and show the counts as the report does."""
+
+
+def bins_for_numbers(values: FloatArray) -> QuantileBins | ValueBins:
     """Bins from the present values of a reference, sorted ascending.
 
     Few distinct values get a bin each, since quantiles and order statistics say little about heavy ties.
@@ -109,6 +108,15 @@ def bins_for_categories(codes: NDArray[Any], categories: tuple[Label, ...]) -> C
     frequency = code_counts(codes, len(categories))[2:]
     top = np.sort(np.argsort(-frequency, kind="stable")[:_TOP_CATEGORIES])
     return CategoryBins(categories, top.astype(np.int64))
+
+
+def count_equal(ordered: FloatArray, values: FloatArray) -> IntArray:
+    """Count how often each of some values stands in a sorted array.
+
+    >>> count_equal(np.array([1.0, 2.0, 2.0, 5.0]), np.array([2.0, 3.0])).tolist()
+    [2, 0]
+    """
+    return np.searchsorted(ordered, values, "right") - np.searchsorted(ordered, values, "left")
 
 
 def code_counts(codes: NDArray[Any], categories: int) -> IntArray:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.monitoring.binning import Bins, bins_for_categories, bins_for_numbers
-from app.monitoring.statistics import FloatArray, IntArray
+from app.monitoring.binning import Bins, CategoryBins, QuantileBins, bins_for_categories, bins_for_numbers, count_equal
+from app.monitoring.independence import Independence
+from app.monitoring.statistics import FloatArray, IntArray, RobustScale
 from app.types import Feature, FeatureType, Json, Label, ModelSchema, Task
 
 
@@ -46,10 +47,15 @@ def score_of(schema: ModelSchema, probabilities: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class ReferenceColumn:
-    """One reference column, with what is computed from it once: order, bins and counts."""
+    """One reference column, with what is computed from it once: order, bins and counts.
+
+    Attributes:
+        ordered: whether the rows are in order of time, so that neighbours tell how independent rows are.
+    """
 
     subject: Subject
     values: NDArray[Any]
+    ordered: bool = False
 
     @cached_property
     def present(self) -> FloatArray:
@@ -66,7 +72,41 @@ class ReferenceColumn:
     @cached_property
     def counts(self) -> IntArray:
         """Reference rows per bin."""
-        return self.bins.counts(self.values)
+        return self.count(self.values, self.present)
+
+    def count(self, column: NDArray[Any], present: FloatArray) -> IntArray:
+        """Rows per bin of an encoded column whose :func:`sorted_present` is known."""
+        bins = self.bins
+        return bins.counts(column) if isinstance(bins, CategoryBins) else bins.counts_of_sorted(present, len(column))
+
+    @cached_property
+    def atoms(self) -> FloatArray:
+        """Values of a binned number that a fifth of the present rows or more have: the zeros of a zero-inflated one."""
+        if not isinstance(self.bins, QuantileBins) or not len(self.present):
+            return np.empty(0)
+        fifth = (np.arange(1, 5) * len(self.present)) // 5
+        candidates = np.unique(self.present[fifth])
+        return candidates[count_equal(self.present, candidates) * 5 >= len(self.present)]
+
+    @cached_property
+    def spread_out(self) -> FloatArray:
+        """The present values, sorted, without the atoms."""
+        return without(self.present, self.atoms)
+
+    @cached_property
+    def scale(self) -> RobustScale:
+        """A number's robust scale; there must be present values."""
+        return RobustScale(self.present)
+
+    @cached_property
+    def independence(self) -> Independence:
+        """How independent the rows are: wholly, where their order says nothing."""
+        return Independence.of(self.values) if self.ordered else Independence()
+
+    @cached_property
+    def summary(self) -> Json:
+        """The reference's side of a report."""
+        return describe(self.subject, self.present, self.counts, self.bins)
 
 
 def sorted_present(subject: Subject, values: NDArray[Any]) -> FloatArray:
@@ -74,6 +114,11 @@ def sorted_present(subject: Subject, values: NDArray[Any]) -> FloatArray:
     if subject.categories is not None:
         return np.empty(0)
     return np.sort(values[~np.isnan(values)])
+
+
+def without(ordered: FloatArray, values: FloatArray) -> FloatArray:
+    """Leave some values out of a sorted array."""
+    return ordered[~np.isin(ordered, values)] if len(values) else ordered
 
 
 def describe(subject: Subject, present: FloatArray, counts: IntArray, bins: Bins) -> Json:

@@ -8,11 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.monitoring import statistics
-from app.monitoring.binning import QuantileBins, code_counts, merge_rare
-from app.monitoring.columns import ReferenceColumn, describe, sorted_present
-from app.monitoring.statistics import FloatArray, IntArray
+from app.monitoring import deciding, statistics
+from app.monitoring.binning import QuantileBins, code_counts, count_equal, merge_rare
+from app.monitoring.columns import ReferenceColumn, describe, sorted_present, without
+from app.monitoring.deciding import Evidence, Shares
+from app.monitoring.independence import Independence, Inflation
+from app.monitoring.statistics import FloatArray, IntArray, Pair
 from app.types import Json
+
+_OF_NUMBERS = ("ks_statistic", "ks_noise_floor", "wasserstein", "wasserstein_noise_floor", "cramer_von_mises")
+"""Effect sizes that only numbers have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,83 +25,113 @@ class Comparison:
     """What one column's comparison found.
 
     Attributes:
-        p_value: of "nothing has changed", corrected over the tests within the column.
         psi_noise_floor: the PSI to expect when nothing has changed.
-        ks_statistic, wasserstein: None for categories, and where one side has no values at all.
+        gap_effect: PSI above noise of the missing values against all others.
+        effective_rows: independent rows that the window is worth.
+        inflation: how many times the null's variance is larger than with independent rows.
+        distances: further effect sizes, None where one side has no values at all.
         note: what could not be compared, or None.
     """
 
     test: str
-    p_value: float
+    evidence: Evidence
     psi: float
     psi_noise_floor: float
-    js_distance: float
-    ks_statistic: float | None
-    wasserstein: float | None
+    gap_effect: float
+    effective_rows: float
+    inflation: float
+    distances: Json
     current: Json
     reference: Json
     note: str | None
 
     @property
     def effect(self) -> float:
-        """PSI above noise, never negative."""
-        return max(self.psi - self.psi_noise_floor, 0.0)
+        """PSI above noise, never negative; of the missing values alone where that is more."""
+        return max(self.psi - self.psi_noise_floor, self.gap_effect, 0.0)
 
 
-def compare(reference: ReferenceColumn, window: NDArray[Any]) -> Comparison:
-    """Compare a window's encoded column, of one entry per row and at least one row, with the reference's."""
-    subject, bins, expected = reference.subject, reference.bins, reference.counts
-    present, counts = sorted_present(subject, window), bins.counts(window)
-    distance = area = None
-    if len(present) and len(reference.present):
-        distance = statistics.ks_statistic(reference.present, present)
-        area = statistics.wasserstein(reference.present, present)
-    if isinstance(bins, QuantileBins):
-        test, p_value = "kolmogorov-smirnov+missing-share", _number_p_value(reference, len(present), distance, counts)
+def compare(reference: ReferenceColumn, window: NDArray[Any], inflation: float = 1.0) -> Comparison:
+    """Compare a window's encoded column, of one entry per row and at least one row, with the reference's.
+
+    Args:
+        inflation: how many times the column varies more from window to window than sampling explains, at least 1.
+    """
+    present = sorted_present(reference.subject, window)
+    counts, expected = reference.count(window, present), reference.counts
+    worth = Independence.of(window)
+    null = worth.inflation(len(window), reference.independence, len(reference.values))
+    null = Inflation(null.values * inflation, null.gaps * inflation)
+    numeric = isinstance(reference.bins, QuantileBins)
+    pair = Pair(reference.present, present) if len(reference.present) and len(present) else None
+    if numeric:
+        evidence = deciding.numbers(_without_atoms(reference, pair), _gap_and_atoms(reference, window, present), null)
     else:
-        test, p_value = "chi-square+largest-share", _category_p_value(*_tested(reference, window, counts))
+        evidence = deciding.categories(_cells(reference, window, counts), null)
     return Comparison(
-        test=test,
-        p_value=p_value,
+        test=deciding.NUMERIC if numeric else deciding.CATEGORICAL,
+        evidence=evidence,
         psi=statistics.psi(expected, counts),
-        psi_noise_floor=statistics.psi_noise_floor(expected, counts),
-        js_distance=statistics.js_distance(expected, counts),
-        ks_statistic=distance,
-        wasserstein=area,
-        current=describe(subject, present, counts, bins),
-        reference=describe(subject, reference.present, expected, bins),
+        psi_noise_floor=statistics.psi_noise_floor(expected, counts) * null.values,
+        gap_effect=_gap_effect(expected, counts, null.gaps),
+        effective_rows=worth.values * len(window),
+        inflation=null.values,
+        distances=_distances(reference, counts, pair, null.values),
+        current=describe(reference.subject, present, counts, reference.bins),
+        reference=reference.summary,
         note=_note(expected, counts),
     )
 
 
-def _number_p_value(reference: ReferenceColumn, present: int, distance: float | None, counts: IntArray) -> float:
-    """Order of the present values, and the share of missing ones, each where there is something to test."""
-    p_values = []
-    if distance is not None:
-        p_values.append(statistics.ks_p_value(distance, len(reference.present), present))
-    if reference.counts[-1] or counts[-1]:
-        p_values.append(float(_share_p_values(reference.counts[-1:], reference.counts, counts[-1:], counts)[0]))
-    return statistics.smallest_p_value(np.array(p_values))
+def _gap_effect(expected: IntArray, counts: IntArray, null: float) -> float:
+    ours, theirs = (np.array([side[-1], side[:-1].sum()]) for side in (expected, counts))
+    return statistics.psi(ours, theirs) - statistics.psi_noise_floor(ours, theirs) * null
 
 
-def _tested(reference: ReferenceColumn, window: NDArray[Any], counts: IntArray) -> tuple[IntArray, IntArray]:
-    """Pick the counts to test: by value, or the categories that are frequent in both samples together."""
+def _without_atoms(reference: ReferenceColumn, pair: Pair | None) -> Pair | None:
+    """Order says little about values that many rows share; what remains without them, or None."""
+    if pair is None or not len(reference.atoms):
+        return pair
+    ours, theirs = reference.spread_out, without(pair.window, reference.atoms)
+    return Pair(ours, theirs) if len(ours) and len(theirs) else None
+
+
+def _gap_and_atoms(reference: ReferenceColumn, window: NDArray[Any], present: FloatArray) -> Shares:
+    """Count the missing values, then those that many rows share."""
+    n, m = len(reference.values), len(window)
+    ours = np.append(n - len(reference.present), count_equal(reference.present, reference.atoms))
+    return Shares(ours, n, np.append(m - len(present), count_equal(present, reference.atoms)), m, gaps=1)
+
+
+def _cells(reference: ReferenceColumn, window: NDArray[Any], counts: IntArray) -> Shares:
+    """Count each value, or the categories that are frequent in both samples together; gaps come first."""
     if reference.subject.categories is None:
-        return reference.counts, counts
-    known = len(reference.subject.categories)
-    return merge_rare(code_counts(reference.values, known), code_counts(window, known))
+        ours, theirs = np.roll(reference.counts, 2), np.roll(counts, 2)
+    else:
+        known = len(reference.subject.categories)
+        ours, theirs = merge_rare(code_counts(reference.values, known), code_counts(window, known))
+    return Shares(ours, len(reference.values), theirs, len(window), gaps=2)
 
 
-def _category_p_value(expected: IntArray, counts: IntArray) -> float:
-    """Chi-square sees a change spread over many bins; the largest change of one share, exact, sees a single bin."""
-    used = (expected + counts) > 0
-    broad = statistics.homogeneity_p_value(expected[used], counts[used])
-    single = statistics.smallest_p_value(_share_p_values(expected[used], expected, counts[used], counts))
-    return statistics.smallest_p_value(np.array([broad, single]))
-
-
-def _share_p_values(ours: IntArray, expected: IntArray, theirs: IntArray, counts: IntArray) -> FloatArray:
-    return statistics.share_p_values(ours, int(expected.sum()), theirs, int(counts.sum()))
+def _distances(reference: ReferenceColumn, counts: IntArray, pair: Pair | None, null: float) -> Json:
+    """Measure further effect sizes, and what they are when nothing has changed."""
+    expected, wider = reference.counts, float(np.sqrt(null))
+    found: Json = {
+        "js_distance": statistics.js_distance(expected, counts),
+        "js_noise_floor": statistics.js_noise_floor(expected, counts) * wider,
+        "total_variation": statistics.total_variation(expected, counts),
+        "total_variation_noise_floor": statistics.total_variation_noise_floor(expected, counts) * wider,
+    }
+    if pair is None:
+        return found | dict.fromkeys(_OF_NUMBERS)
+    values = (
+        statistics.ks_statistic(pair),
+        statistics.ks_noise_floor(pair.n, pair.m) * wider,
+        reference.scale.wasserstein(pair.window),
+        reference.scale.noise_floor(pair.n, pair.m) * wider,
+        float(statistics.cramer_von_mises(pair.ranks, pair.n)),
+    )
+    return found | dict(zip(_OF_NUMBERS, values, strict=True))
 
 
 def _note(expected: IntArray, counts: IntArray) -> str | None:

@@ -13,6 +13,9 @@ QUALITY_SHARE = 0.1
 JOINT_SHARE = 0.1
 """Part of the budget for joint drift of several features."""
 
+SHAPE_SHARE = 0.7
+"""Part of a family's alpha for tests of whole distributions; the rest is for tests of single shares."""
+
 _LARGEST_ALPHA = 0.01
 
 
@@ -38,6 +41,11 @@ class Limits:
     def quality_alpha(self) -> float:
         """The same look's false-alarm probability for the data-quality family."""
         return self.alpha * QUALITY_SHARE / DRIFT_SHARE
+
+    @property
+    def joint_alpha(self) -> float:
+        """The same look's false-alarm probability for joint drift."""
+        return self.alpha * JOINT_SHARE / DRIFT_SHARE
 
 
 def alpha_per_look(elapsed_s: float, false_alarm_s: float) -> float:

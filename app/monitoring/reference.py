@@ -18,14 +18,15 @@ from app.errors import BundleError
 from app.monitoring.columns import (
     ReferenceColumn,
     Subject,
-    describe,
     feature_subject,
     prediction_subject,
     score_of,
 )
+from app.monitoring.cycles import Cycle, find_cycles
 from app.monitoring.encoding import encode, encode_labels, encode_probabilities
+from app.monitoring.qualification import inflations
 from app.monitoring.statistics import FloatArray
-from app.types import Json, Micros, ModelSchema, to_rfc3339
+from app.types import Json, ModelSchema
 
 __all__ = [
     "Reference",
@@ -33,11 +34,10 @@ __all__ = [
     "encode_labels",
     "encode_probabilities",
     "load_reference",
-    "profile",
     "save_reference",
 ]
 
-_FILE, _PROFILE = "reference.npz", "profile.json"
+_FILE, PROFILE = "reference.npz", "profile.json"
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class Reference:
         sha256: of the file, so that a report says what it compared with.
         in_sample: whether the model was fitted on these rows; its answers then look better than they are.
         baseline: the metrics that the model reached on them.
+        dependence: each feature's share in what the answer depends on; empty in older bundles.
+        qualification: what :func:`app.monitoring.qualification.qualify` found; empty in older bundles.
     """
 
     schema: ModelSchema
@@ -63,6 +65,8 @@ class Reference:
     created_at: str = ""
     in_sample: bool = False
     baseline: Mapping[str, float | None] = field(default_factory=dict)
+    dependence: Mapping[str, float] = field(default_factory=dict)
+    qualification: Json = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -73,31 +77,38 @@ class Reference:
     def features(self) -> tuple[ReferenceColumn, ...]:
         """The features, ready to be compared with."""
         subjects = map(feature_subject, self.schema.features)
-        return tuple(ReferenceColumn(subject, column) for subject, column in zip(subjects, self.columns, strict=True))
+        pairs = zip(subjects, self.columns, strict=True)
+        return tuple(ReferenceColumn(subject, column, self.times is not None) for subject, column in pairs)
 
     @cached_property
     def answers(self) -> tuple[ReferenceColumn, ...]:
         """The prediction and, where the model has one, its score, ready to be compared with."""
-        prediction = ReferenceColumn(prediction_subject(self.schema), self.predictions)
+        ordered = self.times is not None
+        prediction = ReferenceColumn(prediction_subject(self.schema), self.predictions, ordered)
         if self.probabilities is None:
             return (prediction,)
-        score = ReferenceColumn(Subject("probability", "numeric"), score_of(self.schema, self.probabilities))
+        score = ReferenceColumn(Subject("probability", "numeric"), score_of(self.schema, self.probabilities), ordered)
         return prediction, score
 
+    @cached_property
+    def cycles(self) -> list[Cycle]:
+        """Which features, then which answers, follow the weekday or the hour."""
+        return find_cycles([*self.features, *self.answers], self.times)
 
-def save_reference(
-    folder: Path,
-    *,
-    columns: Sequence[NDArray[Any]],
-    predictions: NDArray[Any],
-    probabilities: FloatArray | None = None,
-    outcomes: NDArray[Any] | None = None,
-    times: NDArray[np.int64] | None = None,
-) -> None:
+    def inflations(self, window_rows: float) -> list[float]:
+        """How much wider than chance the null of each feature, then of each answer, is for a window of so many rows."""
+        answers = [column.subject.name for column in self.answers]
+        return inflations(self.qualification, self.schema.feature_names, window_rows) + inflations(
+            self.qualification, answers, window_rows, "answers"
+        )
+
+
+def save_reference(folder: Path, reference: Reference) -> None:
     """Write ``reference.npz`` into a folder: encoded arrays only, never a pickle."""
-    optional = {"probabilities": probabilities, "outcomes": outcomes, "time": times}
-    arrays = {f"x{position}": column for position, column in enumerate(columns)}
-    arrays |= {"prediction": predictions} | {name: array for name, array in optional.items() if array is not None}
+    arrays = {f"x{position}": column for position, column in enumerate(reference.columns)}
+    optional = {"probabilities": reference.probabilities, "outcomes": reference.outcomes, "time": reference.times}
+    arrays |= {"prediction": reference.predictions}
+    arrays |= {name: array for name, array in optional.items() if array is not None}
     np.savez_compressed(folder / _FILE, allow_pickle=False, **arrays)
 
 
@@ -109,7 +120,7 @@ def load_reference(folder: Path, schema: ModelSchema) -> Reference:
     try:
         with np.load(folder / _FILE, allow_pickle=False) as arrays:
             stored = dict(arrays)
-        about = json.loads((folder / _PROFILE).read_bytes())
+        about = json.loads((folder / PROFILE).read_bytes())
         reference = Reference(
             schema=schema,
             columns=[stored[f"x{position}"] for position in range(len(schema.features))],
@@ -121,6 +132,8 @@ def load_reference(folder: Path, schema: ModelSchema) -> Reference:
             created_at=about["created_at"],
             in_sample=about["in_sample"],
             baseline=about["baseline"],
+            dependence=about.get("dependence", {}),
+            qualification=about.get("qualification", {}),
         )
     except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise BundleError(f"{folder}: the reference cannot be read ({error}); bundle the model again") from error
@@ -129,29 +142,3 @@ def load_reference(folder: Path, schema: ModelSchema) -> Reference:
     if any(array.ndim == 0 or len(array) != reference.rows for array in stored.values()):
         raise BundleError(f"{folder / _FILE}: its arrays differ in length; bundle the model again")
     return reference
-
-
-def profile(
-    schema: ModelSchema,
-    columns: Sequence[NDArray[Any]],
-    predictions: NDArray[Any],
-    *,
-    created_at: Micros,
-    in_sample: bool,
-    baseline: Mapping[str, float | None],
-) -> Json:
-    """Summarise the reference for ``profile.json``: what a person, or a metric's buckets, need to know of it."""
-    reference = Reference(schema, columns, predictions)
-    return {
-        "rows": reference.rows,
-        "created_at": to_rfc3339(created_at),
-        "in_sample": in_sample,
-        "features": {column.subject.name: _summary(column) for column in reference.features},
-        "prediction": _summary(reference.answers[0]),
-        "baseline": dict(baseline),
-    }
-
-
-def _summary(column: ReferenceColumn) -> Json:
-    summary = describe(column.subject, column.present, column.counts, column.bins)
-    return {"type": column.subject.type, **summary.pop("histogram"), **summary}

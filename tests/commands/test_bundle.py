@@ -69,6 +69,7 @@ def test_bundle(folder: Path) -> None:
     assert (made.in_sample, made.schema.positive, made.schema.threshold) == (False, "good", 0.4)
     assert "phone, shop, web" in result.output
     assert re.search(r"^runs on onnxruntime: \d+ rows answered as by scikit-learn, to ", result.stdout, re.MULTILINE)
+    assert "reference of 240 rows not qualified: no timestamps; the answer depends on income (" in result.stdout
     assert str(made.folder) == result.stdout.splitlines()[-1]
 
 

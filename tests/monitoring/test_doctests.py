@@ -10,12 +10,12 @@ import pytest
 
 from app import monitoring
 
-MODULES = sorted(module.name for module in pkgutil.iter_modules(monitoring.__path__))
+MODULES = sorted(module.name for module in pkgutil.walk_packages(monitoring.__path__, "app.monitoring."))
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name: str) -> None:
     """Every example in a docstring gives the result that stands below it."""
-    module = importlib.import_module(f"app.monitoring.{name}")
+    module = importlib.import_module(name)
 
     assert doctest.testmod(module, optionflags=doctest.ELLIPSIS).failed == 0

@@ -99,20 +99,6 @@ def test_one_of_twenty_features(make_reference: MakeReference, make_window: Make
     assert report["features"]["x7"]["severity"] == "severe"
 
 
-def test_false_alarms_keep_the_budget(make_reference: MakeReference, make_window: MakeWindow) -> None:
-    """Of 200 quiet windows of 20 features no more raise a verdict than 200 looks of one in a hundred may."""
-    schema = numbers(20)
-    rng = np.random.default_rng(11)
-    reference = make_reference(rng.normal(size=(5000, 20)).tolist(), schema)
-    limits = Limits(alpha=0.01, material_psi=0.0)
-    reports = [
-        drift_report(schema, reference, make_window(rows, predictions=[0.0] * 200), limits, None)
-        for rows in (rng.normal(size=(200, 20)).tolist() for _ in range(200))
-    ]
-
-    assert sum(report["status"] == "drift" for report in reports) <= 5
-
-
 def test_insignificant_or_immaterial_is_no_drift(
     schema: ModelSchema, reference: Reference, draw: Draw, make_window: MakeWindow
 ) -> None:
@@ -314,7 +300,7 @@ def test_the_same_input_gives_the_same_report(
 
 
 def test_many_categories_are_pooled(make_reference: MakeReference, make_window: MakeWindow) -> None:
-    """Of two hundred categories the twenty most frequent are told apart, and quiet windows stay quiet."""
+    """Of two hundred categories the report tells the twenty most frequent apart."""
     names = tuple(f"c{position}" for position in range(200))
     schema = ModelSchema("m", "1", Task.REGRESSION, (Feature("city", FeatureType.CATEGORICAL, categories=names),))
     rng = np.random.default_rng(4)
@@ -323,31 +309,53 @@ def test_many_categories_are_pooled(make_reference: MakeReference, make_window: 
     def rows(count: int) -> list[Row]:
         return [(name,) for name in rng.choice(names, count, p=weights).tolist()]
 
-    reference = make_reference(rows(5000), schema)
-    reports = [
-        drift_report(schema, reference, make_window(rows(300), predictions=[0.0] * 300), Limits(alpha=0.001), None)
-        for _ in range(50)
-    ]
+    window = make_window(rows(300), predictions=[0.0] * 300)
+    report = drift_report(schema, make_reference(rows(5000), schema), window, Limits(alpha=0.001), None)
 
-    assert [report["status"] for report in reports] == ["stable"] * 50
-    assert len(verdict(reports[0], "features", "city", "current", "histogram", "counts")) == 20
+    assert report["status"] == "stable"
+    assert len(verdict(report, "features", "city", "current", "histogram", "counts")) == 20
 
 
-def test_a_small_reference_of_many_categories_is_no_drift(
-    make_reference: MakeReference, make_window: MakeWindow
-) -> None:
-    """Which of a hundred categories lead a small reference is chance, and calls no larger window different."""
-    names = tuple(f"c{position}" for position in range(100))
-    schema = ModelSchema("m", "1", Task.REGRESSION, (Feature("city", FeatureType.CATEGORICAL, categories=names),))
-    rng = np.random.default_rng(6)
-    p_values = []
-    for _ in range(100):
-        ours, theirs = rng.choice(names, 500).tolist(), rng.choice(names, 2000).tolist()
-        window = make_window([(name,) for name in theirs], predictions=[0.0] * 2000)
-        report = drift_report(schema, make_reference([(name,) for name in ours], schema), window, LIMITS, None)
-        p_values.append(report["features"]["city"]["p_value"])
+def test_the_promise_is_stated(schema: ModelSchema, reference: Reference, draw: Draw, make_window: MakeWindow) -> None:
+    """Limits say how alpha is divided, and whether the reference is large enough for the promise to hold."""
+    small, large = (
+        drift_report(schema, reference, make_window(draw(count, seed=2)), LIMITS, None)["limits"]
+        for count in (500, 1000)
+    )
 
-    assert np.mean(np.array(p_values) <= 0.05) <= 0.1
+    assert (small["calibrated"], small["reason"]) == (True, None)
+    assert not large["calibrated"]
+    assert "10000 are needed" in large["reason"]
+    assert sum(small["parts_of_alpha"].values()) == pytest.approx(1.0)
+
+
+def test_rows_that_resemble_their_neighbours(make_reference: MakeReference, make_window: MakeWindow) -> None:
+    """Rows that repeat for long are worth few: the report counts them, and where it is too few there is no verdict."""
+    schema = numbers(3)
+    rng = np.random.default_rng(3)
+    reference = make_reference(rng.normal(size=(5000, 3)).tolist(), schema)
+
+    def look(repeats: int) -> Json:
+        rows = np.repeat(rng.normal(size=(1000 // repeats, 3)), repeats, axis=0).tolist()
+        window = make_window(rows, predictions=rng.normal(size=1000).tolist())
+        return drift_report(schema, reference, window, LIMITS, None)
+
+    some, few = look(5), look(100)
+
+    assert 100 < some["window"]["effective_rows"] < 300
+    assert some["drifted_features"] == []
+    assert {entry["status"] for entry in few["features"].values()} == {"insufficient_data"}
+
+
+def test_a_wide_report_is_small(make_reference: MakeReference, make_window: MakeWindow) -> None:
+    """The report on a hundred features, with the window before, stays below 300 kB."""
+    schema = numbers(100)
+    rng = np.random.default_rng(1)
+    reference = make_reference(rng.normal(size=(2000, 100)).tolist(), schema)
+    window, earlier = (make_window(rng.normal(size=(200, 100)).tolist(), predictions=[0.0] * 200) for _ in range(2))
+    report = drift_report(schema, reference, window, LIMITS, None, earlier=earlier)
+
+    assert len(json.dumps(report).encode()) < 300_000
 
 
 def test_a_wide_window_is_quick(make_reference: MakeReference, make_window: MakeWindow) -> None:

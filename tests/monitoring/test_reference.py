@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from app.errors import BundleError
-from app.monitoring.reference import Reference, encode, load_reference, profile, save_reference
-from app.types import Micros, ModelSchema
+from app.monitoring.profiles import profile
+from app.monitoring.reference import Reference, encode, load_reference, save_reference
+from app.types import Micros, ModelSchema, to_rfc3339
 
 
 @pytest.fixture
@@ -19,11 +20,18 @@ def folder(tmp_path: Path, schema: ModelSchema, draw: Callable[..., list[tuple[o
     """Give a bundle's folder with a reference of 300 rows."""
     columns = encode(schema, draw(300, seed=1))  # type: ignore[arg-type]
     answers = np.arange(300, dtype=np.int32) % 2
-    save_reference(
-        tmp_path, columns=columns, predictions=answers, probabilities=np.full((300, 2), 0.5), outcomes=answers
+    reference = Reference(
+        schema,
+        columns,
+        answers,
+        np.full((300, 2), 0.5),
+        answers,
+        created_at=to_rfc3339(Micros(0)),
+        baseline={"accuracy": 1.0},
+        dependence={"income": 1.0},
     )
-    about = profile(schema, columns, answers, created_at=Micros(0), in_sample=False, baseline={"accuracy": 1.0})
-    (tmp_path / "profile.json").write_text(json.dumps(about, allow_nan=False))
+    save_reference(tmp_path, reference)
+    (tmp_path / "profile.json").write_text(json.dumps(profile(reference), allow_nan=False))
     return tmp_path
 
 
@@ -38,6 +46,33 @@ def test_what_was_saved_is_loaded(folder: Path, schema: ModelSchema) -> None:
     assert reference.baseline == {"accuracy": 1.0}
     assert (reference.created_at, reference.in_sample) == ("1970-01-01T00:00:00.000000Z", False)
     assert len(reference.sha256) == 64
+
+
+def test_an_older_bundle_is_loaded(folder: Path, schema: ModelSchema) -> None:
+    """A profile without dependence and qualification gives a reference that widens nothing."""
+    about = json.loads((folder / "profile.json").read_bytes())
+    (folder / "profile.json").write_text(
+        json.dumps({key: value for key, value in about.items() if key not in ("dependence", "qualification")})
+    )
+
+    reference = load_reference(folder, schema)
+
+    assert reference.dependence == {}
+    assert reference.inflations(1000) == [1.0] * 6
+    assert about["dependence"] == {"income": 1.0}
+    assert about["qualification"]["reason"] == "not qualified: no timestamps"
+
+
+def test_times_put_rows_in_order(schema: ModelSchema) -> None:
+    """Only a reference with times tells how much its rows depend on their neighbours, and what follows the hour."""
+    columns, answers = encode(schema, [(1.0, 1, True, "web")] * 2), np.array([0, 1])
+
+    timed = Reference(schema, columns, answers, times=np.array([0, 1]))
+    untimed = Reference(schema, columns, answers)
+
+    assert {column.ordered for column in (*timed.features, *timed.answers)} == {True}
+    assert {column.ordered for column in (*untimed.features, *untimed.answers)} == {False}
+    assert set(timed.cycles) == set(untimed.cycles) == {(False, False)}
 
 
 def test_profile_describes_every_feature(folder: Path) -> None:
@@ -68,7 +103,7 @@ def test_a_damaged_file_is_refused(folder: Path, schema: ModelSchema, name: str,
 def test_arrays_of_different_length_are_refused(folder: Path, schema: ModelSchema) -> None:
     """A reference whose columns do not line up is refused."""
     columns = [np.zeros(rows) for rows in (5, 5, 5, 4)]
-    save_reference(folder, columns=columns, predictions=np.zeros(5, dtype=np.int32))
+    save_reference(folder, Reference(schema, columns, np.zeros(5, dtype=np.int32)))
 
     with pytest.raises(BundleError, match="differ in length"):
         load_reference(folder, schema)
