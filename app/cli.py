@@ -11,6 +11,9 @@ from app.commands.check import check
 from app.commands.export import export
 from app.commands.keys import keys
 from app.commands.migrate import migrate
+from app.commands.outcomes import outcomes
+from app.commands.report import report
+from app.commands.selftest import selftest
 from app.commands.serve import serve
 from app.commands.simulate import simulate
 from app.errors import PlumblineError
@@ -25,7 +28,7 @@ def build_cli() -> typer.Typer:
         pretty_exceptions_enable=False,
         add_completion=False,
     )
-    for command in (serve, bundle, check, simulate, export, migrate, keys):
+    for command in (serve, bundle, check, simulate, export, outcomes, report, selftest, migrate, keys):
         cli.command()(command)
     return cli
 

@@ -12,7 +12,7 @@ MANY_FEATURES = 3
 """Drifted features from which the model's world, rather than one of its inputs, has changed."""
 MOST_CAUSES = 3
 _MAIN_METRIC = {Task.BINARY: "accuracy", Task.MULTICLASS: "accuracy", Task.REGRESSION: "mae"}
-_LOWER_IS_BETTER = {"mae", "rmse", "log_loss"}
+_LOWER_IS_BETTER = {"mae", "rmse", "mape", "log_loss", "brier", "calibration_error"}
 
 Verdicts = dict[str, Finding | None]
 """Judged rule -> its finding, or None where it does not hold; a rule that could not be judged is not in it."""
@@ -88,8 +88,8 @@ def ranked_causes(drift: Json) -> tuple[str, ...]:
 
 
 def _largest(body: Json) -> tuple[str, float, float]:
-    impact = body["features"][ranked(body)[0]]["impact"]
-    return "feature_drift", impact, body["limits"]["material_psi"]
+    entry = body["features"][ranked(body)[0]]
+    return "feature_drift", entry.get("effect", entry["impact"]), body["limits"]["material_psi"]
 
 
 def _prediction_drift(severity: Severity, body: Json) -> Verdicts:
@@ -121,12 +121,17 @@ def _counted(more: int) -> str:
 
 
 def _degradation(name: str, metric: Json, labelled: int) -> str:
-    side = "above" if name in _LOWER_IS_BETTER else "below"
-    interval = f"[{metric['low']:.3g}, {metric['high']:.3g}]"
+    side = "above" if name in _LOWER_IS_BETTER or metric["limit"] > metric["baseline"] else "below"
+    interval = f"[{_bound(metric['low'])}, {_bound(metric['high'])}]"
     return (
         f"{name} {metric['value']:.3g} {interval} is {side} its limit {metric['limit']:.3g}, "
         f"baseline {metric['baseline']:.3g}, over {labelled} labelled rows"
     )
+
+
+def _bound(value: float | None) -> str:
+    """A bound of an interval; null is one that nothing is known of."""
+    return "?" if value is None else f"{value:.3g}"
 
 
 def _also(others: Iterable[str]) -> str:

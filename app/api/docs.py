@@ -15,7 +15,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
-from app.api.outcome import OutcomeBody, OutcomesBody
+from app.api.outcome_body import OutcomeBody, OutcomesBody
 from app.api.services import Services
 from app.serving.answers import label_key
 from app.serving.registry import Model

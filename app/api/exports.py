@@ -1,29 +1,61 @@
-"""Stored predictions as lines of JSON or CSV, a page at a time."""
+"""Stored predictions as lines of JSON, CSV or Parquet, a page at a time."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import orjson
 
-from app.types import Json
+from app.api.parquet import ParquetPages
+from app.errors import FieldError, Invalid, PlumblineError
+from app.types import Json, ModelSchema
 
-Format: TypeAlias = Literal["jsonl", "csv"]
-MEDIA: dict[Format, str] = {"jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
+Format: TypeAlias = Literal["jsonl", "csv", "parquet"]
+MEDIA: dict[Format, str] = {
+    "jsonl": "application/x-ndjson",
+    "csv": "text/csv; charset=utf-8",
+    "parquet": "application/vnd.apache.parquet",
+}
 _HEAD = ("prediction_id", "model_name", "model_version", "predicted_at", "prediction")
 _TAIL = ("outcome", "value", "observed_at")
 
 
-def renderer(form: Format) -> Callable[[list[Json]], bytes]:
-    """A function that renders the pages of one export, in order."""
-    return CsvPages() if form == "csv" else _json_lines
+class Pages(Protocol):
+    """Renders the pages of one export, in order."""
+
+    def __call__(self, rows: list[Json]) -> bytes:
+        """One page."""
+
+    def end(self) -> bytes:
+        """What comes after the last page."""
 
 
-def _json_lines(rows: list[Json]) -> bytes:
-    return b"".join(orjson.dumps(row) + b"\n" for row in rows)
+def renderer(form: Format, schema: ModelSchema) -> Pages:
+    """What renders one export; ``schema`` gives Parquet its types.
+
+    Raises:
+        Invalid: the format is Parquet, and pyarrow is not installed.
+    """
+    if form == "parquet":
+        try:
+            return ParquetPages(schema)
+        except PlumblineError as error:
+            raise Invalid([FieldError("format", "jsonl or csv", str(error))]) from None
+    return CsvPages() if form == "csv" else JsonLines()
+
+
+class JsonLines:
+    """Rows as JSON, one a line."""
+
+    def __call__(self, rows: list[Json]) -> bytes:
+        """One page."""
+        return b"".join(orjson.dumps(row) + b"\n" for row in rows)
+
+    def end(self) -> bytes:
+        """Nothing."""
+        return b""
 
 
 class CsvPages:
@@ -51,6 +83,10 @@ class CsvPages:
             writer.writerow([*_HEAD, *named, *_TAIL, "context"])
         writer.writerows(self._cells(row) for row in rows)
         return text.getvalue().encode()
+
+    def end(self) -> bytes:
+        """Nothing."""
+        return b""
 
     def _cells(self, row: Json) -> list[object]:
         probabilities, outcome = row["probabilities"] or {}, row["outcome"] or {}

@@ -11,7 +11,7 @@ import orjson
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import StreamingResponse
 
-from app.api.exports import MEDIA, Format, renderer
+from app.api.exports import MEDIA, Format, Pages, renderer
 from app.api.paging import Cursor, From, Limit, To, micros, page
 from app.api.services import Services, ServicesDep, require
 from app.errors import FieldError, Invalid, NotFound
@@ -89,23 +89,24 @@ async def predictions(
         rows = await services.readers.run(read_page, bounds | {"after": after, "limit": limit + 1})
         body = page(rows, limit, lambda row: render(*row), lambda row: _cursor(row[0]))
         return Response(orjson.dumps(body), media_type="application/json")
+    rendered = renderer(form, services.registry.get(None).schema)
     first = await services.readers.run(read_page, bounds | {"after": after, "limit": EXPORT_CHUNK})
     name = f'attachment; filename="predictions.{form}"'
     return StreamingResponse(
-        _export(services, bounds, first, form), media_type=MEDIA[form], headers={"content-disposition": name}
+        _export(services, bounds, first, rendered), media_type=MEDIA[form], headers={"content-disposition": name}
     )
 
 
-async def _export(services: Services, bounds: dict[str, Any], rows: Page, form: Format) -> AsyncIterator[bytes]:
+async def _export(services: Services, bounds: dict[str, Any], rows: Page, rendered: Pages) -> AsyncIterator[bytes]:
     """Everything from the first page on. That page is read before the answer begins, so that an outage is a 503."""
-    rendered = renderer(form)
     while True:
         yield rendered([render(*row) for row in rows])
         if len(rows) < EXPORT_CHUNK:
-            return
+            break
         last = rows[-1][0].prediction
         after = (last.predicted_at, last.prediction_id)
         rows = await services.readers.run(read_page, bounds | {"after": after, "limit": EXPORT_CHUNK})
+    yield rendered.end()
 
 
 @router.get("/outcomes")

@@ -1,14 +1,17 @@
-"""``/drift``, ``/performance``, their histories and ``/reports/{id}`` read reports; ``POST /checks`` makes them."""
+"""``/drift``, ``/performance``, their histories, ``/reports/{id}`` as JSON and as HTML; ``POST /checks`` makes them."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
+from starlette.responses import HTMLResponse
 
 from app.api.paging import Cursor, From, Limit, To, micros, page
 from app.api.services import ModelDep, Services, ServicesDep, require
+from app.dashboard.report_page import CONTENT_SECURITY_POLICY, render_report
 from app.errors import NotFound
 from app.serving.registry import Model
 from app.store import reports
@@ -70,13 +73,18 @@ async def performance_history(read: HistoryDep) -> dict[str, Any]:
     return await read("performance", _performance_item)
 
 
+@router.get("/reports/{report_id}.html", dependencies=READ, response_class=HTMLResponse)
+async def report_page(report_id: str, services: ServicesDep) -> HTMLResponse:
+    """Any stored report as one HTML file that needs nothing else."""
+    found = render(await _find(services, report_id))
+    page = await asyncio.to_thread(render_report, found)
+    return HTMLResponse(page, headers={"content-security-policy": CONTENT_SECURITY_POLICY})
+
+
 @router.get("/reports/{report_id}", dependencies=READ)
 async def report(report_id: str, services: ServicesDep) -> dict[str, Any]:
     """Any stored report."""
-    found = await services.readers.run(reports.get, report_id) if "\0" not in report_id else None
-    if found is None:
-        raise NotFound("no report has this id")
-    return render(found)
+    return render(await _find(services, report_id))
 
 
 @router.post("/checks", dependencies=[Depends(require("admin"))])
@@ -84,6 +92,13 @@ async def checks(services: ServicesDep, model: ModelDep) -> dict[str, Any]:
     """Run every check now."""
     saved = await services.check_now(model.schema.version)
     return {"reports": [{"report_id": report.report_id, "kind": report.kind} for report in saved]}
+
+
+async def _find(services: Services, report_id: str) -> Report:
+    found = await services.readers.run(reports.get, report_id) if "\0" not in report_id else None
+    if found is None:
+        raise NotFound("no report has this id")
+    return found
 
 
 async def _latest(services: Services, model: Model, kind: str) -> Json:

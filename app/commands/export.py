@@ -19,10 +19,11 @@ from app.errors import PlumblineError
 
 
 class ExportFormat(StrEnum):
-    """JSON lines, or CSV with one column a feature."""
+    """JSON lines, or CSV or Parquet with one column a feature."""
 
     JSONL = "jsonl"
     CSV = "csv"
+    PARQUET = "parquet"
 
 
 def export(
@@ -42,7 +43,7 @@ def export(
     asked = {"format": form.value, "from": start, "to": end, "model_version": model_version, "labelled": labelled}
     params = {name: value for name, value in asked.items() if value is not None}
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    rows = RowCount(quoted=form is ExportFormat.CSV)
+    rows, binary = RowCount(quoted=form is ExportFormat.CSV), form is ExportFormat.PARQUET
     console = Console(stderr=True)
     try:
         with (
@@ -52,13 +53,13 @@ def export(
         ):
             _accept(answer)
             with _progress(console) as progress:
-                task = progress.add_task("export", total=None, rows=0)
+                task = progress.add_task("export", total=None, rows="")
                 for part in answer.iter_bytes():
                     file.write(part)
-                    progress.update(task, advance=len(part), rows=rows.add(part))
+                    progress.update(task, advance=len(part), rows="" if binary else f"{rows.add(part)} rows")
     except httpx.TransportError as error:
         raise PlumblineError(f"{url}: {str(error) or 'no answer'}; {out} is as it was") from None
-    console.print(f"{rows.rows} rows in {out}")
+    console.print(f"{out.stat().st_size} bytes in {out}" if binary else f"{rows.rows} rows in {out}")
 
 
 class RowCount:
@@ -112,5 +113,5 @@ def _accept(answer: httpx.Response) -> None:
 
 
 def _progress(console: Console) -> Progress:
-    rows = TextColumn("{task.fields[rows]} rows")
+    rows = TextColumn("{task.fields[rows]}")
     return Progress(SpinnerColumn(), rows, DownloadColumn(), TimeElapsedColumn(), console=console)

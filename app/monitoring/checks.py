@@ -6,12 +6,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from app.monitoring.check import Check
+from app.monitoring.concept import LONGEST
 from app.monitoring.drift import drift_report
+from app.monitoring.estimation import MOST_ROWS, estimated
 from app.monitoring.grading import Degradation
 from app.monitoring.limits import DRIFT_SHARE, PERFORMANCE_SHARE, Limits, alpha_per_look
-from app.monitoring.performance import performance_report
+from app.monitoring.performance import is_same_look, performance_report
 from app.monitoring.reference import Reference
+from app.monitoring.segments import places
+from app.store.arrivals import read_arrivals
 from app.store.engine import Connection
+from app.store.judged import read_judged
+from app.store.labelled import read_labelled
 from app.store.outcomes import label_delay
 from app.store.windows import Window, read_window
 from app.types import SECOND, Json, Micros, to_rfc3339
@@ -29,26 +35,61 @@ def _drift(check: Check, connection: Connection, reference: Reference) -> Json:
     if check.before and _same_look(window, check.before.body):
         alpha = check.before.body["limits"]["alpha_per_look"]
     limits = Limits(alpha, settings.material_psi, settings.false_alarm_every.iso())
-    return drift_report(check.schema, reference, window, limits, check.before.body if check.before else None)
+    start = window.predicted_at[0] if window.rows else None
+    earlier = read_window(
+        connection, *_version(check), rows=settings.window.rows, hours=settings.window.hours, before=start
+    )
+    return drift_report(
+        check.schema,
+        reference,
+        window,
+        limits,
+        check.before.body if check.before else None,
+        earlier=earlier if window.rows else None,
+        arrivals=read_arrivals(connection, *_version(check), check.now),
+        segments=check.performance.segments,
+    )
 
 
 def _performance(check: Check, connection: Connection, reference: Reference) -> Json:
     settings = check.performance
     delay = _label_delay(check, connection)
     end = Micros(check.now - round(delay * SECOND)) if delay else None
-    window = read_window(
-        connection, *_version(check), rows=settings.window.rows, hours=settings.window.hours, before=end
+    window = read_labelled(
+        connection,
+        *_version(check),
+        rows=settings.window.rows,
+        hours=settings.window.hours,
+        before=end,
+        segments=places(check.schema, settings.segments),
     )
-    limits = Degradation(settings.degradation, _alpha(check, settings.every) * PERFORMANCE_SHARE)
-    return performance_report(
+    alpha = _alpha(check, settings.every) * PERFORMANCE_SHARE
+    before = check.before.body if check.before else None
+    if before and is_same_look(window, before):
+        alpha = before["limits"]["alpha_per_look"]
+    limits = Degradation(settings.degradation, alpha)
+    report = performance_report(
         check.schema,
-        reference.baseline,
+        reference,
         window,
         limits,
         now=check.now,
+        stream=read_judged(connection, *_version(check), most=LONGEST),
         label_delay_s=delay,
-        in_sample=reference.in_sample,
+        previous=before,
     )
+    return report | {"estimated": _estimated(check, connection, reference, limits, end)}
+
+
+def _estimated(
+    check: Check, connection: Connection, reference: Reference, limits: Degradation, end: Micros | None
+) -> Json:
+    """Estimate the latest rows; those old enough to have outcomes, made before ``end``, prove the estimate."""
+    hours, rows = check.performance.window.hours, min(check.performance.window.rows, MOST_ROWS)
+    latest = read_window(connection, *_version(check), rows=rows, hours=hours)
+    mature = latest if end is None else read_window(connection, *_version(check), rows=rows, hours=hours, before=end)
+    before = check.before.body if check.before else None
+    return estimated(check.schema, reference, latest, mature, limits, previous=before)
 
 
 def _label_delay(check: Check, connection: Connection) -> float:

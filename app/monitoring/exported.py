@@ -10,6 +10,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from app.monitoring.check import KINDS
+from app.monitoring.findings import KINDS_OF_FINDING
 from app.types import SECOND, Json, ModelSchema, Report
 
 STATISTICS = (
@@ -22,7 +23,6 @@ STATISTICS = (
     "js_distance",
     "impact",
 )
-FINDINGS = ("missing_share", "out_of_range", "unseen_category", "constant", "duplicates")
 CHECK_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
@@ -75,7 +75,7 @@ class LatestReports(Collector):
             self._add(limits, body.get("limits", {}).get(name), name)
         self._add(share, body.get("drift_share"))
         found = [finding["kind"] for finding in body.get("data_quality", {}).get("findings", [])]
-        for kind in FINDINGS:
+        for kind in KINDS_OF_FINDING:
             self._add(findings, float(found.count(kind)), kind)
         yield from (statistics, detected, limits, share, findings)
 

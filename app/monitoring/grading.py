@@ -1,15 +1,16 @@
-"""From metrics to verdicts: degraded is worse than its limit and worse than chance explains; better is no alarm."""
+"""From metrics to verdicts: degraded is worse than the baseline by more than is allowed; better is no alarm."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from app.monitoring.intervals import Spread
+from app.monitoring.margins import TWO_SIDED, margin
+from app.monitoring.scored import Measured
 from app.types import Json
 
-_LOWER_IS_BETTER = {"mae", "rmse", "log_loss"}
-_SHOWN_CONFIDENCE = 0.95
+SHOWN_CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class Degradation:
     """What separates a worse model from noise in one look.
 
     Attributes:
-        allowed: how far a metric may fall below its baseline; for errors, the relative rise above it.
+        allowed: how far a share may fall below its baseline, in points; for errors, the relative rise above it.
         alpha: false-alarm probability of this look for the performance family, its share of the budget already taken.
         min_labelled: below this many outcomes there is no verdict.
     """
@@ -26,56 +27,72 @@ class Degradation:
     alpha: float = 0.01
     min_labelled: int = 50
 
-    def limit(self, metric: str, baseline: float) -> float:
-        """Give the value from which on a metric is worse than the user accepts."""
-        return baseline * (1 + self.allowed) if metric in _LOWER_IS_BETTER else baseline - self.allowed
 
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Grades the metrics of a window, or of one segment of it.
 
-def grade(
-    values: Mapping[str, float | None],
-    around: Spread,
-    baseline: Mapping[str, float | None],
-    limits: Degradation,
-    *,
-    enough: bool,
-) -> dict[str, Json]:
-    """Give each metric its interval, baseline, limit and status.
-
-    Degraded takes two intervals: the shown one, of 95 %, excludes the limit; and one so wide that chance leaves it with
-    probability ``limits.alpha`` over all metrics excludes the baseline, so that small windows keep the budget.
+    Attributes:
+        groups: how many share the look's false-alarm probability: all rows, and each segment.
+        start, end: times of the window's first and last row as RFC 3339, which sorts as text.
     """
-    surprise = 1 - 2 * limits.alpha / max(len(values), 1)
-    return {
-        name: _grade(name, value, around, baseline.get(name), limits, surprise if enough else None)
-        for name, value in values.items()
-    }
+
+    limits: Degradation
+    groups: int
+    start: str
+    end: str
+
+    def grade(
+        self, found: Mapping[str, Measured], baseline: Mapping[str, Measured], before: Mapping[str, Json], *, rows: int
+    ) -> dict[str, Json]:
+        """Give each metric its interval, baseline, limit and status; ``before`` has the entries of the look before.
+
+        All metrics with a baseline take equal parts of the false-alarm probability (Bonferroni), so that together they
+        keep it. What is degraded stays so until the window has none of the rows left that last showed it.
+        """
+        judged = {name for name in found if name in baseline and baseline[name].value is not None}
+        tests = self.groups * (len(judged) + (TWO_SIDED in judged)) or 1
+        confidence = 1 - 2 * self.limits.alpha / tests if rows >= self.limits.min_labelled else None
+        return {
+            name: _shown(metric) | self._verdict(name, metric, baseline if name in judged else {}, before, confidence)
+            for name, metric in found.items()
+        }
+
+    def _verdict(
+        self,
+        name: str,
+        found: Measured,
+        baseline: Mapping[str, Measured],
+        before: Mapping[str, Json],
+        confidence: float | None,
+    ) -> Json:
+        known = {other: each.value for other, each in baseline.items() if each.value is not None}
+        if name not in known or found.value is None:
+            return {"baseline": known.get(name), "limit": None, "status": "insufficient_data"}
+        limit = margin(name, found.value, known, self.limits.allowed)
+        entry = {"baseline": known[name], "limit": limit.limit(known[name])}
+        if confidence is None:
+            return entry | {"status": "insufficient_data"}
+        worse = limit.exceeded(found, baseline[name], confidence)
+        was = before.get(name, {})
+        was_open = was.get("status") == "degraded"
+        if worse or (was_open and self.start <= was["last_degraded_at"]):
+            since, last = was["since"] if was_open else self.end, self.end if worse else was["last_degraded_at"]
+            return entry | {"status": "degraded", "since": since, "last_degraded_at": last}
+        better = name != TWO_SIDED and limit.bettered(found, baseline[name], confidence)
+        return entry | {"status": "improved" if better else "ok"}
 
 
-def _grade(
-    name: str, value: float | None, around: Spread, baseline: float | None, limits: Degradation, surprise: float | None
-) -> Json:
-    low, high = (None, None) if value is None else around.interval(name, value, _SHOWN_CONFIDENCE)
-    limit = None if baseline is None else limits.limit(name, baseline)
-    status = "insufficient_data"
-    if value is not None and baseline is not None and surprise is not None:
-        shown, wide = (around.interval(name, value, confidence) for confidence in (_SHOWN_CONFIDENCE, surprise))
-        status = _status(name, shown, wide, baseline, limits)
-    return {"value": value, "low": low, "high": high, "baseline": baseline, "limit": limit, "status": status}
-
-
-def _status(
-    name: str, shown: tuple[float, float], wide: tuple[float, float], baseline: float, limits: Degradation
-) -> str:
-    limit = limits.limit(name, baseline)
-    above = shown[0] > limit, min(shown[0], wide[0]) > baseline
-    below = shown[1] < limit, max(shown[1], wide[1]) < baseline
-    worse, better = (above, below) if name in _LOWER_IS_BETTER else (below, above)
-    if all(worse):
-        return "degraded"
-    return "improved" if better[1] else "ok"
-
-
-def overall(graded: Mapping[str, Json]) -> str:
+def overall(graded: Iterable[Json]) -> str:
     """Sum up: the worst news first; without any verdict, ``insufficient_data``."""
-    statuses = {metric["status"] for metric in graded.values()}
+    statuses = {metric["status"] for metric in graded}
     return next((status for status in ("degraded", "improved", "ok") if status in statuses), "insufficient_data")
+
+
+def _shown(found: Measured) -> Json:
+    low, high = (None, None) if found.interval is None else found.interval.bounds(SHOWN_CONFIDENCE)
+    return {"value": found.value, "low": _finite(low), "high": _finite(high)}
+
+
+def _finite(bound: float | None) -> float | None:
+    return bound if bound is not None and math.isfinite(bound) else None

@@ -13,8 +13,12 @@ from prometheus_client import Histogram
 from app.config import Config
 from app.ids import new_id
 from app.monitoring.check import KINDS, Check
+from app.monitoring.findings import quality_tests
+from app.monitoring.limits import QUALITY_SHARE, alpha_per_look
+from app.monitoring.quality_traffic import is_silent
 from app.monitoring.worker import CheckFailed, Worker
 from app.store import reports
+from app.store.arrivals import read_arrivals
 from app.store.engine import Connection
 from app.store.journal import Journal
 from app.store.leases import database_now
@@ -78,7 +82,18 @@ class Monitor:
         enough = max(1, round(settings.window.rows * NEW_SHARE))
         if kind == "performance" and newer_outcomes(connection, after=since, most=enough) == enough:
             return True
-        return newer_rows(connection, schema.name, schema.version, after=since, most=enough) == enough
+        if newer_rows(connection, schema.name, schema.version, after=since, most=enough) == enough:
+            return True
+        return kind == "drift" and last is not None and self._has_fallen_silent(connection, schema, last)
+
+    def _has_fallen_silent(self, connection: Connection, schema: ModelSchema, last: Report) -> bool:
+        """Whether rows have stopped coming, which calls for one more look at those that are there, to say so."""
+        findings = last.body.get("data_quality", {}).get("findings", [])
+        if any(finding["kind"] == "freshness" for finding in findings):
+            return False
+        arrivals = read_arrivals(connection, schema.name, schema.version, database_now(connection))
+        budget = alpha_per_look(self._config.drift.every, self._config.drift.false_alarm_every) * QUALITY_SHARE
+        return arrivals is not None and is_silent(arrivals, budget / quality_tests(len(schema.features)))
 
     async def _check(self, kind: str, watched: Watched) -> Report:
         schema = watched.schema

@@ -2,184 +2,119 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.monitoring.columns import finite
-from app.monitoring.encoding import encode_labels, encode_probabilities
-from app.monitoring.grading import Degradation, grade, overall
-from app.monitoring.intervals import positive_index, spread
-from app.monitoring.statistics import FloatArray
-from app.store.windows import Window
-from app.types import SECOND, Json, Micros, ModelSchema, Task, to_rfc3339
-
-
-def metrics(
-    schema: ModelSchema, outcomes: NDArray[Any], predictions: NDArray[Any], probabilities: FloatArray | None
-) -> dict[str, float | None]:
-    """Compute the task's metrics by scikit-learn's own functions; None where one is undefined.
-
-    Takes what :func:`encode_labels` and :func:`encode_probabilities` give, at least one row, each known. Precision,
-    recall and F1 are the positive class's in a binary task, else macro averages; ROC AUC is macro one-versus-rest.
-
-    >>> schema = ModelSchema("m", "1", Task.BINARY, (), classes=("no", "yes"), positive="yes")
-    >>> metrics(schema, np.array([0, 1, 1, 1]), np.array([0, 1, 1, 0]), None)
-    {'accuracy': 0.75, 'precision': 1.0, 'recall': 0.666..., 'f1': 0.8}
-    """
-    if schema.task is Task.REGRESSION:
-        return _regression(outcomes, predictions)
-    from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
-
-    truth, said, options = outcomes, predictions, {"average": "macro", "zero_division": 0.0}
-    if schema.task is Task.BINARY:
-        truth, said = (labels == positive_index(schema) for labels in (outcomes, predictions))
-        options = {"zero_division": math.nan}
-    found = {
-        "accuracy": finite(accuracy_score(outcomes, predictions)),
-        "precision": finite(precision_score(truth, said, **options)),
-        "recall": finite(recall_score(truth, said, **options)),
-        "f1": finite(f1_score(truth, said, **options)),
-    }
-    return found if probabilities is None else found | _probabilistic(schema, outcomes, probabilities)
+from app.monitoring.baseline import Baseline
+from app.monitoring.concept import concept_drift
+from app.monitoring.details import business, by_class
+from app.monitoring.grading import Degradation, Judge, overall
+from app.monitoring.labels import is_mature, label_delays, score
+from app.monitoring.reference import Reference
+from app.monitoring.scored import Scored
+from app.monitoring.segments import Segment, split
+from app.store.judged import Judged
+from app.store.labelled import Labelled
+from app.types import Json, Micros, ModelSchema, to_rfc3339
 
 
 def performance_report(
     schema: ModelSchema,
-    baseline: Mapping[str, float | None] | None,
-    window: Window,
+    reference: Reference | None,
+    window: Labelled,
     limits: Degradation,
     *,
     now: Micros,
+    stream: Sequence[Judged] = (),
     label_delay_s: float | None = None,
-    in_sample: bool = False,
+    previous: Json | None = None,
 ) -> Json:
     """Judge a window's outcomes against the baseline; the answer of ``GET /performance`` without id, model and time.
 
-    A metric is degraded as :func:`grade` says; the report is a function of its arguments alone.
-
-    ``baseline`` are the reference's metrics; without them, or where they are ``in_sample``, there is no verdict. A
-    window is mature when its newest row is older than ``label_delay_s``, by default the 95th percentile of its delays.
+    A metric is degraded as :class:`Judge` says; the report is a function of its arguments alone. Without outcomes in
+    the reference, or where it is in-sample, there is no verdict. A window is mature when its newest row is older than
+    ``label_delay_s``, by default the 95th percentile of its own delays. ``stream`` are the latest judged answers in
+    the order in which their truth came, and ``previous`` is the report of the look before.
     """
     errors: list[Json] = []
-    labelled = _labelled(schema, window, errors)
-    delays = _label_delays(window)
-    baseline = {} if in_sample or baseline is None else baseline
-    graded = _graded(schema, labelled, baseline, limits, errors)
-    values = [value for value in window.values if value is not None]
+    baseline, before = Baseline(reference), _comparable(previous, reference)
+    (rows, labelled), delays = score(schema, window, errors), label_delays(window)
+    parts = split(schema, window.segments, baseline)
+    start, end = (to_rfc3339(window.predicted_at[place]) for place in (0, -1)) if window.rows else (None, None)
+    judge = Judge(limits, 1 + len(parts), start or "", end or "")
+    graded = _grade(judge, rows, baseline, before, errors)
+    segments = _segments(judge, rows, labelled, parts, before)
     return {
-        "status": overall(graded),
-        "message": _message(labelled.count, limits, in_sample, baseline),
-        "window": {
-            "rows": window.rows,
-            "from": to_rfc3339(window.predicted_at[0]) if window.rows else None,
-            "to": to_rfc3339(window.predicted_at[-1]) if window.rows else None,
-        },
+        "status": overall(chain(graded.values(), *(entry["metrics"].values() for entry in _each(segments)))),
+        "message": _message(rows.rows, limits, baseline),
+        "window": {"rows": window.rows, "sampled_from": window.sampled_from, "from": start, "to": end},
+        "limits": {"alpha_per_look": limits.alpha, "degradation": limits.allowed, "correction": "bonferroni"},
+        "baseline": {"rows": baseline.scored.rows if baseline.scored else 0, "sha256": _sha256(reference)},
         "realised": {
-            "labelled": labelled.count,
-            "coverage": labelled.count / window.rows if window.rows else None,
-            "mature": _mature(window, delays["p95"] if label_delay_s is None else label_delay_s, now),
+            "labelled": rows.rows,
+            "coverage": rows.rows / window.rows if window.rows else None,
+            "mature": is_mature(window, delays["p95"] if label_delay_s is None else label_delay_s, now),
             "label_delay_seconds": delays,
             "metrics": graded,
+            **by_class(rows),
         },
         "estimated": {"rows": 0, "method": "none", "metrics": {}},
-        "segments": {},
-        "business": {"value_sum": finite(math.fsum(values)) if values else None},
-        "concept_drift": {"method": "adwin", "change_at": None},
+        "segments": segments,
+        "business": business(schema, window),
+        "concept_drift": concept_drift(schema, stream, baseline, before),
         "errors": errors,
     }
 
 
-@dataclass(frozen=True, slots=True)
-class _Labelled:
-    """The rows of a window whose outcome is known, encoded."""
-
-    outcomes: NDArray[Any]
-    predictions: NDArray[Any]
-    probabilities: FloatArray | None
-
-    @property
-    def count(self) -> int:
-        """The number of rows."""
-        return len(self.outcomes)
+def is_same_look(window: Labelled, before: Json) -> bool:
+    """Tell whether a report is of this very window with as many outcomes: asked again, a check says the same."""
+    seen, came = before.get("window") or {}, sum(outcome is not None for outcome in window.outcomes)
+    if not window.rows or "limits" not in before:
+        return False
+    labelled = (before.get("realised") or {}).get("labelled")
+    return (window.rows, to_rfc3339(window.predicted_at[-1]), came) == (seen.get("rows"), seen.get("to"), labelled)
 
 
-def _labelled(schema: ModelSchema, window: Window, errors: list[Json]) -> _Labelled:
-    outcomes, predictions = encode_labels(schema, window.outcomes), encode_labels(schema, window.predictions)
-    known = np.isfinite(outcomes) if schema.task is Task.REGRESSION else outcomes >= 0
-    given = np.array([outcome is not None for outcome in window.outcomes], dtype=np.bool_)
-    if strange := int((given & ~known).sum()):
-        errors.append({"metric": None, "reason": f"{strange} outcomes are no answer that this model can give"})
-    probabilities = encode_probabilities(schema, window.probabilities)
-    if probabilities is not None:
-        probabilities = probabilities[known]
-    if probabilities is not None and np.isnan(probabilities).any():
-        errors.append({"metric": None, "reason": "some rows have no probabilities: their metrics are left out"})
-        probabilities = None
-    return _Labelled(outcomes[known], predictions[known], probabilities)
-
-
-def _label_delays(window: Window) -> dict[str, float | None]:
-    """Measure the seconds from prediction to outcome that half, and 95 %, of the outcomes so far were faster than."""
-    pairs = zip(window.recorded_at, window.predicted_at, strict=True)
-    delays = [(recorded - predicted) / SECOND for recorded, predicted in pairs if recorded is not None]
-    if not delays:
-        return {"p50": None, "p95": None}
-    middle, late = np.quantile(delays, (0.5, 0.95)).tolist()
-    return {"p50": middle, "p95": late}
-
-
-def _mature(window: Window, delay_s: float | None, now: Micros) -> bool:
-    """Tell whether even the newest row has had the time that outcomes take: else fast labels speak for all."""
-    return delay_s is not None and window.rows > 0 and now - window.predicted_at[-1] >= delay_s * SECOND
-
-
-def _graded(
-    schema: ModelSchema, rows: _Labelled, baseline: Mapping[str, float | None], limits: Degradation, errors: list[Json]
-) -> dict[str, Json]:
-    if not rows.count:
-        return {}
-    values = metrics(schema, rows.outcomes, rows.predictions, rows.probabilities)
-    undefined = [name for name, value in values.items() if value is None]
+def _grade(judge: Judge, rows: Scored, baseline: Baseline, before: Json, errors: list[Json]) -> dict[str, Json]:
+    found = rows.measure()
+    undefined = [name for name, metric in found.items() if metric.value is None]
     errors += [{"metric": name, "reason": "undefined for the outcomes of this window"} for name in undefined]
-    around = spread(schema, rows.outcomes, rows.predictions, rows.probabilities)
-    return grade(values, around, baseline, limits, enough=rows.count >= limits.min_labelled)
+    return judge.grade(found, baseline.measured, before.get("realised", {}).get("metrics", {}), rows=rows.rows)
 
 
-def _message(labelled: int, limits: Degradation, in_sample: bool, baseline: Mapping[str, float | None]) -> str | None:
+def _segments(
+    judge: Judge, rows: Scored, labelled: NDArray[np.bool_], parts: list[Segment], before: Json
+) -> dict[str, dict[str, Json]]:
+    """Grade each segment against the reference's rows of the same kind."""
+    found: dict[str, dict[str, Json]] = {}
+    for part in parts:
+        own = rows.only(part.rows[labelled])
+        was = before.get("segments", {}).get(part.name, {}).get(part.value, {}).get("metrics", {})
+        metrics = judge.grade(own.measure(), part.baseline, was, rows=own.rows)
+        entry = {"rows": int(part.rows.sum()), "labelled": own.rows, "status": overall(metrics.values())}
+        found.setdefault(part.name, {})[part.value] = entry | {"metrics": metrics}
+    return found
+
+
+def _each(segments: Mapping[str, Mapping[str, Json]]) -> Iterator[Json]:
+    return chain.from_iterable(values.values() for values in segments.values())
+
+
+def _comparable(previous: Json | None, reference: Reference | None) -> Json:
+    """Take the look before; one against another reference says nothing about this one."""
+    found = previous or {}
+    return found if found.get("baseline", {}).get("sha256") == _sha256(reference) else {}
+
+
+def _sha256(reference: Reference | None) -> str | None:
+    return None if reference is None else reference.sha256
+
+
+def _message(labelled: int, limits: Degradation, baseline: Baseline) -> str | None:
     """Say what a verdict is missing."""
     if labelled < limits.min_labelled:
         return f"{labelled} rows have outcomes, {limits.min_labelled} are needed"
-    if in_sample:
-        return "the baseline comes from data that the model was fitted on"
-    return None if baseline else "the model was bundled without baseline metrics"
-
-
-def _regression(outcomes: FloatArray, predictions: FloatArray) -> dict[str, float | None]:
-    from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
-
-    varied = len(outcomes) > 1 and np.ptp(outcomes) > 0
-    return {
-        "mae": finite(mean_absolute_error(outcomes, predictions)),
-        "rmse": finite(root_mean_squared_error(outcomes, predictions)),
-        "r2": finite(r2_score(outcomes, predictions)) if varied else None,
-    }
-
-
-def _probabilistic(schema: ModelSchema, outcomes: NDArray[Any], probabilities: FloatArray) -> dict[str, float | None]:
-    from sklearn.metrics import log_loss, roc_auc_score
-
-    codes = range(len(schema.classes))
-    # Rounded to 32 bits, a model's probabilities add up to 1 only nearly, and scikit-learn warns.
-    shares = probabilities / probabilities.sum(axis=1, keepdims=True)
-    if len(np.unique(outcomes)) < len(codes):
-        area = math.nan
-    elif schema.task is Task.BINARY:
-        area = roc_auc_score(outcomes == positive_index(schema), shares[:, positive_index(schema)])
-    else:
-        area = roc_auc_score(outcomes, shares, multi_class="ovr", labels=codes)
-    return {"roc_auc": finite(area), "log_loss": finite(log_loss(outcomes, shares, labels=codes))}
+    return baseline.missing

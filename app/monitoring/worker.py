@@ -6,8 +6,10 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from importlib.abc import MetaPathFinder
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -103,6 +105,7 @@ def serve_checks(pipe: Pipe, store_url: str) -> None:
     """The child's side: answer checks until the pipe ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICENESS)
+    sys.meta_path.insert(0, _WithoutPandas())
     engine = open_readers(store_url)
     while True:
         try:
@@ -113,6 +116,16 @@ def serve_checks(pipe: Pipe, store_url: str) -> None:
             pipe.send(_answer(check, engine))
         except Exception as error:  # noqa: BLE001 - whatever a check raises becomes the report's error, and the process lives
             pipe.send(f"{type(error).__name__}: {error}")
+
+
+class _WithoutPandas(MetaPathFinder):
+    """Hides pandas from scikit-learn, which would load it where it is installed: 60 MiB for no use in a check."""
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
+        """Refuse pandas; leave every other module to the finders behind."""
+        del path, target
+        if fullname == "pandas":
+            raise ModuleNotFoundError(name=fullname)
 
 
 def _answer(check: Check, engine: Engine) -> Json:

@@ -11,9 +11,6 @@ from app.store.predictions import find
 from app.store.tables import PREDICTIONS
 from app.types import SECOND, Label, Micros, Row
 
-LEVELS = 65
-"""Sampling levels 0 to 64; all but the lowest few are empty, and finding that out is one step in the index."""
-
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -56,25 +53,20 @@ def read_window(
         hours: 0 takes the latest rows, whatever they span.
         before: look only at predictions made before this moment.
     """
-    within = _Version(name, version, before)
-    end = within.newest(connection)
-    if end is None:
-        return _load(connection, [], 0, hours)
-    start = end - round(hours * 3600 * SECOND)
-    counts = [within.count(connection, level, start, rows + 1) for level in range(LEVELS)] if hours else [0]
-    level = next((level for level in range(LEVELS) if sum(counts[level:]) <= rows), LEVELS - 1)
-    keys = within.latest(connection, level, rows, start if level else None)
+    within = VersionRows(name, version, before)
+    level, start = within.sample(connection, rows, hours)
+    keys = within.latest(connection, level, rows, start)
     return _load(connection, [prediction_id for _, prediction_id in keys], len(keys) << level, hours)
 
 
 def newer_rows(connection: Connection, name: str, version: str, *, after: Micros, most: int) -> int:
     """How many predictions a version made after a moment, counted up to ``most``."""
-    within = _Version(name, version, None)
-    return min(most, sum(within.count(connection, level, after + 1, most) for level in range(LEVELS)))
+    within = VersionRows(name, version, None)
+    return min(most, sum(within.count(connection, level, after + 1, most) for level in within.levels(connection)))
 
 
 @dataclass(frozen=True, slots=True)
-class _Version:
+class VersionRows:
     """The predictions of one version, reached level by level through the index."""
 
     name: str
@@ -82,6 +74,7 @@ class _Version:
     before: Micros | None
 
     def at(self, level: int) -> list[ColumnElement[bool]]:
+        """The conditions of a row of this level."""
         table = PREDICTIONS.c
         same = [
             table.model_name == self.name,
@@ -91,14 +84,35 @@ class _Version:
         ]
         return [*same, *([] if self.before is None else [table.predicted_at < self.before])]
 
+    def levels(self, connection: Connection, lowest: int = 0) -> range:
+        """The levels from the lowest on that rows may have: one step in the index."""
+        table = PREDICTIONS.c
+        statement = select(func.max(table.level)).where(
+            table.model_name == self.name, table.model_version == self.version
+        )
+        highest = connection.execute(statement).scalar()
+        return range(lowest, 0 if highest is None else highest + 1)
+
+    def sample(self, connection: Connection, rows: int, hours: float) -> tuple[int, int | None]:
+        """The lowest level of a window's rows, and the moment from which they are taken; None: whatever they span."""
+        end = self.newest(connection) if hours else None
+        if end is None:
+            return 0, None
+        start, levels = end - round(hours * 3600 * SECOND), self.levels(connection)
+        counts = [self.count(connection, level, start, rows + 1) for level in levels]
+        level = next((level for level in levels if sum(counts[level:]) <= rows), levels[-1])
+        return level, start if level else None
+
     def newest(self, connection: Connection) -> Micros | None:
+        """The time of the newest row."""
         found = [
             connection.execute(select(func.max(PREDICTIONS.c.predicted_at)).where(*self.at(level))).scalar()
-            for level in range(LEVELS)
+            for level in self.levels(connection)
         ]
         return max((moment for moment in found if moment is not None), default=None)
 
     def count(self, connection: Connection, level: int, start: int, most: int) -> int:
+        """The number of rows of a level from a moment on, counted up to ``most``."""
         part = (
             select(PREDICTIONS.c.predicted_at).where(*self.at(level), PREDICTIONS.c.predicted_at >= start).limit(most)
         )
@@ -108,7 +122,7 @@ class _Version:
         """(time, id) of the latest rows of ``level`` or more, oldest first."""
         table = PREDICTIONS.c
         found: list[tuple[Micros, str]] = []
-        for each in range(level, LEVELS):
+        for each in self.levels(connection, level):
             statement = select(table.predicted_at, table.prediction_id).where(*self.at(each))
             statement = statement if start is None else statement.where(table.predicted_at >= start)
             statement = statement.order_by(table.predicted_at.desc(), table.prediction_id.desc()).limit(rows)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pyarrow import parquet
 
 from tests.faults.clients import batch
 from tests.servers import ROOT, Service, free_port, serving
@@ -47,6 +48,24 @@ def test_every_row_is_in_the_file(service: Service, tmp_path: Path, form: str) -
     assert {row["prediction_id"] for row in rows} == {f"row-{number}" for number in range(ROWS)}
     assert len(rows) == ROWS
     assert [path.name for path in tmp_path.iterdir()] == ["rows"]
+
+
+def test_parquet_has_types(service: Service, tmp_path: Path) -> None:
+    """Every row, with numbers, times and classes in columns of their own type; what is missing is null."""
+    out = tmp_path / "rows.parquet"
+    done = run(service.port, out, "--format", "parquet")
+    table = parquet.read_table(out)
+    rows = {row["prediction_id"]: row for row in table.to_pylist()}
+
+    assert done.returncode == 0, done.stderr
+    assert f"{out.stat().st_size} bytes in" in done.stderr
+    assert table.num_rows == len(rows) == ROWS
+    assert isinstance(rows["row-5"]["feature.mean_radius"], float)
+    assert rows["row-5"]["predicted_at"].tzinfo is not None
+    assert (rows["row-5"]["outcome"], rows["row-50"]["outcome"]) == ("benign", None)
+    assert sum(rows["row-5"][name] for name in table.column_names if name.startswith("probability.")) == pytest.approx(
+        1
+    )
 
 
 def test_bounds_choose_the_rows(service: Service, tmp_path: Path) -> None:

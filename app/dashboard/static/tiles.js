@@ -48,13 +48,15 @@ export function right(performance) {
   return {level, headline, facts};
 }
 
+const amount = (found, value) => (found.kind === "freshness" ? duration(value) : share(value));
+
 export function input(drift) {
   const quality = drift.data_quality;
   if (!quality || quality.status === "insufficient_data") return {level: "idle", headline: "Not known yet", facts: [["why", drift.message ?? "no check yet"]]};
   const findings = quality.findings;
   if (!findings.length) return {level: "ok", headline: "Yes", facts: [["findings", "none"], ["rows checked", count(drift.window.rows)]]};
   const facts = findings.slice(0, 5).map((found) => [
-    found.feature ?? "rows", `${words(found.kind)} ${share(found.value)} (limit ${share(found.limit)})`]);
+    found.feature ?? "rows", `${words(found.kind)} ${amount(found, found.value)} (limit ${amount(found, found.limit)})`]);
   if (findings.length > 5) facts.push(["and", `${findings.length - 5} more`]);
   return {level: "warn", headline: findings.length === 1 ? "One finding" : `${findings.length} findings`, facts};
 }

@@ -1,0 +1,185 @@
+"""`plumbline outcomes` against a real service."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from app.commands.outcome_files import read_outcomes
+from app.errors import PlumblineError
+from tests.faults.clients import batch
+from tests.servers import ROOT, Service, free_port, serving
+
+ROWS = 2_500
+"""More than two requests."""
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, example_models: Path) -> Iterator[Service]:
+    """A service with predictions that wait for their outcomes."""
+    with serving(tmp_path_factory.mktemp("outcomes"), models=example_models) as running:
+        for run in ("csv", "jsonl", "parquet", "resumed", "wrong"):
+            assert running.call("POST", "/predict", batch(example_models, run, ROWS))[0] == 200
+        yield running
+
+
+def load(port: int, file: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """One load."""
+    command = [sys.executable, "-m", "app", "outcomes", str(file), "--url", f"http://127.0.0.1:{port}"]
+    return subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+
+
+def write(file: Path, run: str, rows: int = ROWS) -> None:
+    """A file of outcomes of one run, in the form of its suffix."""
+    ids = [f"{run}-{row}" for row in range(rows)]
+    if file.suffix == ".csv":
+        file.write_text("prediction_id,outcome,value\n" + "".join(f"{each},benign,1.5\n" for each in ids))
+    elif file.suffix == ".jsonl":
+        lines = [json.dumps({"prediction_id": each, "outcome": "benign", "value": 1.5}) for each in ids]
+        file.write_text("\n".join(lines) + "\n")
+    else:
+        pq.write_table(pa.table({"prediction_id": ids, "outcome": ["benign"] * rows, "value": [1.5] * rows}), file)
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_every_row_is_loaded(service: Service, tmp_path: Path, form: str) -> None:
+    """All rows of each form are matched, once; nothing is left beside the file, and loading again does no harm."""
+    file = tmp_path / f"truth.{form}"
+    write(file, form)
+    first, second = load(service.port, file), load(service.port, file)
+    status, stored = service.call("GET", f"/predictions/{form}-{ROWS - 1}")
+
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert f"{ROWS} matched" in first.stderr
+    assert f"{ROWS} duplicate" in second.stderr
+    assert (status, stored["outcome"]["outcome"], stored["outcome"]["value"]) == (200, "benign", 1.5)
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+def test_a_row_that_is_not_taken_is_listed(service: Service, tmp_path: Path) -> None:
+    """Unknown ids, impossible labels and broken rows go to a file with row and reason, and lose no other row."""
+    file = tmp_path / "truth.csv"
+    rows = [
+        "wrong-0,benign,",
+        "wrong-1,maybe,",
+        "nobody,benign,",
+        "wrong-2,benign,much",
+        "wrong-3,,",
+        "wrong-4,malignant,2",
+    ]
+    file.write_text("prediction_id,outcome,value\n" + "\n".join(rows) + "\n")
+    done = load(service.port, file)
+    listed = [json.loads(line) for line in (tmp_path / "truth.csv.errors.jsonl").read_text().splitlines()]
+
+    assert done.returncode == 1
+    assert "2 matched" in done.stderr
+    assert "1 without an outcome" in done.stderr
+    assert {(row["row"], row["status"]) for row in listed} == {(2, "invalid"), (3, "unknown"), (4, "invalid")}
+    assert all(row["detail"] for row in listed)
+
+
+def note(file: Path, rows: int, size: int | None = None) -> None:
+    """Note that so many rows of the file, as it is or was, are loaded."""
+    about = file.stat()
+    noted = {
+        "of": [about.st_size if size is None else size, about.st_mtime_ns],
+        "rows": rows,
+        "counts": {"matched": rows},
+    }
+    file.with_name(f"{file.name}.progress").write_text(json.dumps(noted))
+
+
+def test_an_interrupted_load_goes_on(service: Service, tmp_path: Path) -> None:
+    """What was noted as loaded is not sent again; of a file that has changed, or with --restart, all is."""
+    file = tmp_path / "truth.csv"
+    write(file, "resumed")
+    note(file, 2000)
+    going_on = load(service.port, file)
+    sent = [service.call("GET", f"/predictions/resumed-{row}")[1]["outcome"] is not None for row in (1999, 2000)]
+    note(file, 2000)
+    anew = load(service.port, file, "--restart")
+    note(file, 2000, size=1)
+    changed = load(service.port, file)
+
+    assert "2000 rows are loaded already" in going_on.stderr
+    assert sent == [False, True]
+    assert "500 duplicate, 2000 matched" in anew.stderr
+    assert f"{ROWS} duplicate" in changed.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["truth.csv"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("absent.csv", None, "cannot be read"),
+        ("truth.xlsx", "x", "suffix"),
+        ("truth.csv", "id,label\n1,2\n", "lacks the column(s) prediction_id, outcome"),
+        ("truth.parquet", "no parquet", "is no Parquet file"),
+    ],
+)
+def test_a_file_that_is_none_is_refused(
+    service: Service, tmp_path: Path, name: str, text: str | None, says: str
+) -> None:
+    """One line says what is wrong, and the exit code is 1."""
+    file = tmp_path / name
+    if text is not None:
+        file.write_text(text)
+    done = load(service.port, file)
+
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ([] if text is None else [name])
+
+
+def test_without_a_service_nothing_happens(tmp_path: Path) -> None:
+    """No service: one line, exit code 1, and no file is left."""
+    file = tmp_path / "truth.csv"
+    write(file, "any", 3)
+    done = load(free_port(), file)
+
+    assert done.returncode == 1
+    assert "no service answers" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["truth.csv"]
+
+
+def test_the_export_can_be_loaded(tmp_path: Path) -> None:
+    """A line of an export is read as its outcome; a row whose outcome is null is the truth of nobody yet."""
+    file = tmp_path / "rows.jsonl"
+    outcome = {"outcome": 0, "value": None, "observed_at": "2026-01-01T00:00:00Z", "revision": 1}
+    file.write_text(
+        json.dumps({"prediction_id": "a", "features": {}, "outcome": outcome})
+        + "\n"
+        + json.dumps({"prediction_id": "b", "outcome": None})
+        + "\nbroken\n[1]\n"
+    )
+    rows = list(read_outcomes(file, {}))
+
+    assert rows[0].item == {"prediction_id": "a", "outcome": 0, "observed_at": "2026-01-01T00:00:00Z"}
+    assert (rows[1].item, rows[1].problem) == (None, None)
+    assert [bool(row.problem) for row in rows] == [False, False, True, True]
+    assert rows[-1].done == file.stat().st_size
+
+
+def test_cells_take_the_type_of_the_classes(tmp_path: Path) -> None:
+    """The text of a CSV cell becomes the class that is written so; else a number; quoted line ends count as one row."""
+    file = tmp_path / "rows.csv"
+    file.write_text('prediction_id,outcome,note\na,1,"two\nlines"\nb,true,\nc,2.5,\nd,other,\n')
+    rows = list(read_outcomes(file, {"1": "1", "true": True}))
+
+    assert [row.item and row.item["outcome"] for row in rows] == ["1", True, 2.5, "other"]
+
+
+def test_text_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:
+    """Bytes of another encoding are an error, not a guess."""
+    file = tmp_path / "rows.csv"
+    file.write_bytes(b"prediction_id,outcome\na,\xff\n")
+    with pytest.raises(PlumblineError, match="UTF-8"):
+        list(read_outcomes(file, {}))

@@ -1,0 +1,90 @@
+"""When a check is due, and when it is not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from app.config import Config
+from app.metrics import JournalMetrics
+from app.monitoring.exported import check_durations
+from app.monitoring.monitor import Monitor, Watched
+from app.monitoring.worker import Worker
+from app.serving.bundle import read_bundle
+from app.store import reports
+from app.store.engine import Database, open_database
+from app.store.journal import Journal
+from app.store.leases import database_now
+from app.store.migrate import upgrade
+from app.store.models import remember
+from app.store.predictions import insert
+from app.store.readers import Readers
+from app.types import SECOND, Micros, ModelSchema, Report
+from tests.fitted import Fitted
+from tests.services import make_config
+from tests.store.rows import prediction
+
+MINUTE = 60 * SECOND
+DAY = 24 * 60 * MINUTE
+
+
+def fill(database: Database, schema: ModelSchema, row: Sequence[object], silence: int) -> None:
+    """Store ten rows a minute for the last two hours and for the same hours a day earlier, up to some silence ago."""
+    with database.writer.begin() as connection:
+        now = database_now(connection)
+        moments = [now - minute * MINUTE - tenth * 6 * SECOND for minute in range(120) for tenth in range(10)]
+        times = [moment - by for moment in moments for by in (0, DAY) if by or moment < now - silence]
+        named = {"model_name": schema.name, "model_version": schema.version, "features": list(row)}
+        insert(connection, [prediction(f"{at}", at, **named) for at in [now - 3 * DAY, *times]])
+        checked = Micros(now - 2 * MINUTE)
+        reports.save(connection, Report("before", "drift", schema.name, schema.version, checked, "stable", {}))
+        reports.save(connection, Report("other", "performance", schema.name, schema.version, now, "ok", {}))
+
+
+async def due(config: Config, folder: Path, row: Sequence[object], silence: int, times: int) -> list[list[Report]]:
+    """What a monitor finds when it is asked some times in a row."""
+    schema = read_bundle(folder).schema
+    url, series = config.store.url.get_secret_value(), CollectorRegistry()
+    database = open_database(url)
+    upgrade(database.writer)
+    with database.writer.begin() as connection:
+        remember(connection, schema, "", now=Micros(0))
+    fill(database, schema, row, silence)
+    journal = Journal(database.writer, JournalMetrics(series), max_rows=100)
+    readers, worker = Readers(database.readers), Worker(url)
+    durations = check_durations(series)
+    journal.start()
+    try:
+        watched = Watched(schema, folder)
+        monitor = Monitor(config, lambda: watched, readers, journal, worker, lambda *_: None, durations)
+        return [await monitor.run_due() for _ in range(times)]
+    finally:
+        await worker.close()
+        await journal.close()
+        readers.close()
+        database.close()
+
+
+def test_silence_calls_for_one_look(tmp_path: Path, small_models: tuple[Path, dict[str, Fitted]]) -> None:
+    """When rows stop coming, one more look says so; the next one waits for rows again."""
+    models, fitted = small_models
+    config = make_config(tmp_path, models, "mixed", drift={"every": "1m"}, performance={"every": "1d"})
+    row = list(fitted["mixed"].rows[0].values())
+
+    first, second = asyncio.run(due(config, models / "mixed" / "1", row, 10 * MINUTE, 2))
+
+    assert [report.kind for report in first] == ["drift"]
+    assert "freshness" in [finding["kind"] for finding in first[0].body["data_quality"]["findings"]]
+    assert second == []
+
+
+def test_a_short_pause_does_not(tmp_path: Path, small_models: tuple[Path, dict[str, Fitted]]) -> None:
+    """Without new rows, and before the silence means anything, nothing is looked at."""
+    models, fitted = small_models
+    config = make_config(tmp_path, models, "mixed", drift={"every": "1m"}, performance={"every": "1d"})
+    row = list(fitted["mixed"].rows[0].values())
+
+    assert asyncio.run(due(config, models / "mixed" / "1", row, 3 * MINUTE, 1)) == [[]]
