@@ -17,8 +17,8 @@ pytestmark = pytest.mark.fault
 
 
 async def listener_closed(service: Service) -> None:
-    """Wait until the port refuses new connections."""
-    with suppress(ConnectionRefusedError):
+    """Wait until the port refuses new connections, or resets the last one that it had not accepted."""
+    with suppress(ConnectionRefusedError, ConnectionResetError):
         while True:
             _, writer = await asyncio.open_connection("127.0.0.1", service.port)
             writer.close()
