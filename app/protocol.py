@@ -12,65 +12,15 @@ import math
 from collections.abc import Mapping
 from typing import Any, cast
 
-from starlette.types import Message
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from app.api.access import request_id_of
-from app.api.hot import HotEndpoint, Lane
-from app.api.wire import Call
+from app.api.hot import Lane
+from app.exchange import Exchange
 
 KEEP_ALIVE_S = 75.0
 """How long a connection may be idle between two requests."""
-
-
-class Exchange:
-    """One request in the lane and its answer; uvicorn's protocol finds in it what it asks of a cycle of its own."""
-
-    __slots__ = (
-        "_endpoint",
-        "_headers",
-        "_protocol",
-        "_task",
-        "disconnected",
-        "keep_alive",
-        "message_event",
-        "response_complete",
-    )
-
-    def __init__(self, protocol: PatientProtocol, endpoint: HotEndpoint, headers: dict[bytes, bytes]) -> None:
-        self._protocol = protocol
-        self._endpoint = endpoint
-        self._headers = headers
-        self.message_event = protocol.nobody_waits
-        self.keep_alive = True
-        self.disconnected = False
-        self.response_complete = False
-
-    def start(self, body: bytes) -> None:
-        """Answer the request, now that it is whole."""
-        self._task = self._protocol.loop.create_task(self._answer(body))
-        self._protocol.tasks.add(self._task)
-
-    async def _answer(self, body: bytes) -> None:
-        protocol = self._protocol
-        path, request_id = protocol.url.decode("ascii"), request_id_of(self._headers)
-        call = Call("POST", path, b"", self._headers, _nothing_more, request_id, body)
-        try:
-            reply = await self._endpoint.answer(call)
-            if protocol.flow.write_paused and not self.disconnected:
-                await protocol.flow.drain()
-            if not self.disconnected:
-                protocol.transport.write(reply.render(request_id, keep_alive=self.keep_alive))
-            self.response_complete = True
-        finally:
-            protocol.tasks.discard(self._task)
-            if not (self.response_complete and self.keep_alive):
-                protocol.transport.close()
-        protocol.on_response_complete()
-
-
-async def _nothing_more() -> Message:
-    return {"type": "http.disconnect"}
+MOST_HEAD_BYTES = 65536
+"""How much of a request's head may come behind its first part; the parser itself would keep any amount."""
 
 
 class PatientProtocol(HttpToolsProtocol):
@@ -78,18 +28,23 @@ class PatientProtocol(HttpToolsProtocol):
 
     receiving_since = math.inf
     idle_since = math.inf
+    _head_bytes = -math.inf
 
     def __init__(self, *, lane: Lane, most_bytes: int, **uvicorns: Any) -> None:
         super().__init__(**uvicorns)
-        self.nobody_waits = asyncio.Event()
+        self._nobody_waits = asyncio.Event()
         self._lane = lane
         self._most_bytes = most_bytes
         self._exchange: Exchange | None = None
         self._body: list[bytes] = []
 
     def is_late(self, now: float, receive_timeout_s: float) -> bool:
-        """Whether this connection should be ended; ``now`` is the loop's time."""
-        return now - self.receiving_since > receive_timeout_s or now - self.idle_since > KEEP_ALIVE_S
+        """Whether this connection should be ended; ``now`` is the loop's time.
+
+        While an earlier request is answered nobody listens, and so nobody is late.
+        """
+        slow = now - self.receiving_since > receive_timeout_s and not self.flow.read_paused
+        return slow or now - self.idle_since > KEEP_ALIVE_S
 
     def connection_made(self, transport: Any) -> None:
         """Expect the first request."""
@@ -100,7 +55,10 @@ class PatientProtocol(HttpToolsProtocol):
         """Expect the rest of a request from its first byte on."""
         if self.receiving_since == math.inf:
             self.receiving_since = self.loop.time()
+        self._head_bytes += len(data)
         super().data_received(data)
+        if self._head_bytes > MOST_HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("The head of the request is too large.")
 
     def on_message_begin(self) -> None:
         """Expect the rest of a request that came together with the end of the one before."""
@@ -109,14 +67,15 @@ class PatientProtocol(HttpToolsProtocol):
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
+        self._head_bytes = 0.0
 
     def on_headers_complete(self) -> None:
         """Choose the way: the lane for a plain request to a hot endpoint, else uvicorn's cycle."""
         self._exchange = None
+        self._head_bytes = -math.inf
         endpoint = self._lane.get((self.parser.get_method(), self.url))
         if endpoint and self._is_plain(headers := dict(self.headers)):
-            self._exchange = Exchange(self, endpoint, headers)
-            self._body = []
+            self._exchange = Exchange(self, endpoint, headers, self._nobody_waits)
             self.cycle = cast("RequestResponseCycle", self._exchange)
         else:
             url, pairs, expects = self.url, self.headers, self.expect_100_continue
@@ -136,7 +95,8 @@ class PatientProtocol(HttpToolsProtocol):
         """Take note that the request is here."""
         self.receiving_since = math.inf
         if self._exchange:
-            self._exchange.start(self._body[0] if len(self._body) == 1 else b"".join(self._body))
+            parts, self._body = self._body, []
+            self._exchange.start(b"".join(parts))
         else:
             super().on_message_complete()
 
@@ -146,6 +106,8 @@ class PatientProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
+        if self.receiving_since < math.inf:
+            self.receiving_since = self.loop.time()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         else:

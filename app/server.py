@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -16,6 +17,7 @@ from app.config import Server as ServerSettings
 from app.protocol import PatientProtocol
 
 BACKLOG = 4096
+LOOK_EVERY_S = 0.1
 
 
 class PlumblineServer(uvicorn.Server):
@@ -40,13 +42,25 @@ class PlumblineServer(uvicorn.Server):
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
 
-    async def on_tick(self, counter: int) -> bool:
-        """Look at all connections ten times a second: a timer for each request would cost more than its answer."""
-        now = asyncio.get_running_loop().time()
-        for connection in list(self.server_state.connections):
-            if isinstance(connection, PatientProtocol) and connection.is_late(now, self._receive_timeout_s):
-                connection.transport.abort()
-        return await super().on_tick(counter)
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve, and look at all connections ten times a second, to the end: an unfinished request must not delay it.
+
+        A timer for each request would cost more than its answer.
+        """
+        looking = asyncio.create_task(self._let_go_of_the_late())
+        try:
+            await super().serve(sockets)
+        finally:
+            looking.cancel()
+
+    async def _let_go_of_the_late(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            now = loop.time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, PatientProtocol) and connection.is_late(now, self._receive_timeout_s):
+                    connection.transport.abort()
+            await asyncio.sleep(LOOK_EVERY_S)
 
 
 def serve(app: Application, settings: ServerSettings) -> None:

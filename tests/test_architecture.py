@@ -17,7 +17,7 @@ FLOORS = (
     ("store",),
     ("serving", "monitoring", "alerting", "dashboard"),
     ("api",),
-    ("main", "cli", "__main__", "commands", "bundling", "server", "protocol"),
+    ("main", "cli", "__main__", "commands", "bundling", "server", "protocol", "exchange"),
 )
 """Rooms from the lowest floor up; a room imports from its own floor or below."""
 NEIGHBOURS = ("serving", "monitoring", "alerting", "dashboard")

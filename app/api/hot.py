@@ -18,10 +18,12 @@ from app.api.deadlines import Deadlines, Watch
 from app.api.security import Keyring
 from app.api.wire import Call, Handler, Reply, internal_error, render_error
 from app.config import Scope as KeyScope
-from app.errors import DeadlineExceeded, PlumblineError
+from app.errors import DeadlineExceeded, PlumblineError, Unavailable
 from app.metrics import InProgress
 
-_LATE = "not answered in time; whether the row was stored is unknown, repeating the same id is safe"
+_UNKNOWN = "whether the row was stored is unknown, repeating the same id is safe"
+_LATE = f"not answered in time; {_UNKNOWN}"
+_ENDING = f"the service is shutting down; {_UNKNOWN}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +69,8 @@ class HotEndpoint:
         if isinstance(error, PlumblineError):
             return render_error(error, call.request_id)
         if isinstance(error, asyncio.CancelledError):
-            if not watch.expired:
-                raise error
-            return render_error(DeadlineExceeded(_LATE), call.request_id)
+            refusal = DeadlineExceeded(_LATE) if watch.expired else Unavailable(_ENDING)
+            return render_error(refusal, call.request_id)
         log = structlog.get_logger("api")
         log.error("unexpected_error", error_id=call.request_id, exc_info=error)
         return internal_error(call.request_id)

@@ -63,6 +63,12 @@ class ReferenceColumn:
         return sorted_present(self.subject, self.values)
 
     @cached_property
+    def order(self) -> NDArray[np.int32]:
+        """Places of a number's present values, in ascending order of the values."""
+        known = np.flatnonzero(~np.isnan(self.values)).astype(np.int32)
+        return known[np.argsort(self.values[known])]
+
+    @cached_property
     def bins(self) -> Bins:
         """The bins that reference and window are both counted in."""
         if self.subject.categories is None:

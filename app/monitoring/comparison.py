@@ -51,15 +51,18 @@ class Comparison:
         return max(self.psi - self.psi_noise_floor, self.gap_effect, 0.0)
 
 
-def compare(reference: ReferenceColumn, window: NDArray[Any], inflation: float = 1.0) -> Comparison:
+def compare(
+    reference: ReferenceColumn, window: NDArray[Any], inflation: float = 1.0, distinct: float = 1.0
+) -> Comparison:
     """Compare a window's encoded column, of one entry per row and at least one row, with the reference's.
 
     Args:
         inflation: how many times the column varies more from window to window than sampling explains, at least 1.
+        distinct: independent rows per row, as far as whole rows are copies of each other, at most 1.
     """
     present = sorted_present(reference.subject, window)
     counts, expected = reference.count(window, present), reference.counts
-    worth = Independence.of(window)
+    worth = Independence.of(window).at_most(distinct)
     null = worth.inflation(len(window), reference.independence, len(reference.values))
     null = Inflation(null.values * inflation, null.gaps * inflation)
     numeric = isinstance(reference.bins, QuantileBins)

@@ -19,6 +19,7 @@ from app.monitoring.multivariate import joint_of
 from app.monitoring.outline import outline
 from app.monitoring.quality import data_quality
 from app.monitoring.reference import Reference
+from app.monitoring.repeats import row_codes, without_copies, worth
 from app.monitoring.seasons import choose
 from app.monitoring.verdict import Look, judge, withhold
 from app.store.arrivals import Arrivals
@@ -65,10 +66,12 @@ def drift_report(
     if earlier is not None:
         report["previous_window"] = against_previous(schema, watched, arrays, earlier, limits)
     report["segments"] = by_segment(watched, arrays, segments, limits)
-    report |= _verdicts(reference, season.columns, arrays, window, limits, previous)
-    together = season.together[: len(columns)]
+    codes = row_codes(columns)
+    distinct = worth(codes, reference.collisions)
+    report |= _verdicts(reference, season.columns, arrays, window, limits, previous, distinct)
+    together, alone = season.together[: len(columns)], without_copies(columns, codes, reference.collisions)
     report["multivariate"] = joint_of(
-        reference, together, columns, window, limits, previous, report["features"], report["errors"]
+        reference, together, alone, window, limits, previous, report["features"], report["errors"]
     )
     if report["multivariate"]["status"] == "drift":
         report["status"] = "drift"
@@ -89,11 +92,12 @@ def _verdicts(
     window: Window,
     limits: Limits,
     previous: Json | None,
+    distinct: float,
 ) -> Json:
     """Judge all that is watched as one family, without the answers where the model was fitted on the reference."""
     errors: list[Json] = []
     wider = reference.inflations(window.rows)[: len(watched)]
-    found = compare_all(watched, arrays[: len(watched)], errors, wider)
+    found = compare_all(watched, arrays[: len(watched)], errors, wider, distinct)
     before = _entries_before(previous, reference, len(watched))
     look = Look(limits, to_rfc3339(window.predicted_at[0]), to_rfc3339(window.predicted_at[-1]))
     family = len(reference.features) if reference.in_sample else len(watched)

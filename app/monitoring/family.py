@@ -26,15 +26,18 @@ def compare_all(
     arrays: Sequence[NDArray[Any]],
     errors: list[Json],
     inflations: Sequence[float] | None = None,
+    distinct: float = 1.0,
 ) -> list[Comparison | None]:
     """Compare each column, None where that fails; ``errors`` gets an entry for it, and for each that says little."""
     wider = inflations or [1.0] * len(watched)
-    return [_compare(*each, errors) for each in zip(watched, arrays, wider, strict=True)]
+    return [_compare(*each, distinct, errors) for each in zip(watched, arrays, wider, strict=True)]
 
 
-def _compare(column: ReferenceColumn, array: NDArray[Any], inflation: float, errors: list[Json]) -> Comparison | None:
+def _compare(
+    column: ReferenceColumn, array: NDArray[Any], inflation: float, distinct: float, errors: list[Json]
+) -> Comparison | None:
     try:
-        found = compare(column, array, inflation)
+        found = compare(column, array, inflation, distinct)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with one column, the others are still compared
         errors.append({"feature": column.subject.name, "reason": f"not compared: {type(error).__name__}: {error}"})
         return None

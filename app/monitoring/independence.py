@@ -46,6 +46,10 @@ class Independence:
         missing = np.isnan(column)
         return cls(_worth(column), _worth(missing.astype(np.float64)) if missing.any() else 1.0)
 
+    def at_most(self, share: float) -> Independence:
+        """Count no more than a share of the rows, whatever their order says."""
+        return Independence(min(self.values, share), min(self.gaps, share))
+
     def inflation(self, rows: int, reference: Independence, reference_rows: int) -> Inflation:
         """Compare the chance difference of this and a reference with that of as many independent rows."""
         ours = rows / (rows + reference_rows)

@@ -23,6 +23,8 @@ _RIDGE = 0.1
 """Penalty, relative to each column's sum of squares."""
 _SCREEN = 1.5
 """Standard errors by which the sides must differ in a column of the fitted half; beside a product all are used."""
+_ROUNDING = 1e-9
+"""Below this, the spread of ranks, which are shares, is an error of arithmetic: all scores are equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ def _mann_whitney(ours: FloatArray, theirs: FloatArray, worth: tuple[float, floa
     ranks = stats.rankdata(np.concatenate([ours, theirs])) / (len(ours) + len(theirs))
     error = float(np.std(ranks, ddof=1)) * np.sqrt(1 / worth[0] + 1 / worth[1])
     distance = float(ranks[len(ours) :].mean() - ranks[: len(ours)].mean())
-    return 0.5 + distance, distance / error if error > 0 else 0.0
+    return 0.5 + distance, distance / error if error > _ROUNDING else 0.0
 
 
 def _even(column: NDArray[Any]) -> NDArray[Any]:

@@ -25,6 +25,7 @@ from app.monitoring.columns import (
 from app.monitoring.cycles import Cycle, find_cycles
 from app.monitoring.encoding import encode, encode_labels, encode_probabilities
 from app.monitoring.qualification import inflations
+from app.monitoring.repeats import collisions, row_codes
 from app.monitoring.statistics import FloatArray
 from app.types import Json, ModelSchema
 
@@ -94,6 +95,11 @@ class Reference:
     def cycles(self) -> list[Cycle]:
         """Which features, then which answers, follow the weekday or the hour."""
         return find_cycles([*self.features, *self.answers], self.times)
+
+    @cached_property
+    def collisions(self) -> float:
+        """The chance that two rows are equal in every feature."""
+        return collisions(row_codes(self.columns))
 
     def inflations(self, window_rows: float) -> list[float]:
         """How much wider than chance the null of each feature, then of each answer, is for a window of so many rows."""

@@ -56,14 +56,15 @@ def choose(
         return Season(listed, listed, _none(reason))
     whole = any(weekday for weekday, _ in cycles), any(hour for _, hour in cycles)
     places = {cycle: _known_slots(times, window, cycle) for cycle in {whole, *cycles} if any(cycle)}
-    chosen = [_rows_of(column, places.get(cycle)) for column, cycle in zip(listed, cycles, strict=True)]
+    slots = [places.get(cycle) for cycle in cycles]
+    chosen = [column if rows is None else _sorted(column, rows) for column, rows in zip(listed, slots, strict=True)]
     used = [
         {"feature": column.subject.name, "weekday": cycle[0], "hour": cycle[1], "rows": len(column.values)}
         for column, cycle in zip(chosen, cycles, strict=True)
         if places.get(cycle) is not None
     ]
     rows = places[whole]
-    together = [] if rows is None else [_rows_of(column, rows) for column in listed]
+    together = [] if rows is None else [_unsorted(column, rows) for column in listed]
     if not used:
         few = f"the reference has fewer than {_FEWEST_ROWS} rows at the window's weekday and hour"
         return Season(chosen, together, _none(few))
@@ -71,8 +72,18 @@ def choose(
     return Season(chosen, together, {"status": "used", "reason": about, "columns": used})
 
 
-def _rows_of(column: ReferenceColumn, rows: IntArray | None) -> ReferenceColumn:
-    return column if rows is None else ReferenceColumn(column.subject, column.values[rows], column.ordered)
+def _sorted(column: ReferenceColumn, rows: IntArray) -> ReferenceColumn:
+    """Take some rows of a column in the known order of the whole: each look takes others, and sorting is slow."""
+    part = _unsorted(column, rows)
+    if column.subject.categories is None:
+        taken = np.zeros(len(column.values), dtype=np.bool_)
+        taken[rows] = True
+        vars(part)["present"] = column.values[column.order[taken[column.order]]]
+    return part
+
+
+def _unsorted(column: ReferenceColumn, rows: IntArray) -> ReferenceColumn:
+    return ReferenceColumn(column.subject, column.values[rows], column.ordered)
 
 
 def _none(reason: str) -> Json:

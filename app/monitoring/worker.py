@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import multiprocessing
 import os
 import signal
@@ -106,6 +107,7 @@ def serve_checks(pipe: Pipe, store_url: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICENESS)
     sys.meta_path.insert(0, _WithoutPandas())
+    gc.disable()  # it would look through the rows of a large window again and again, in two fifths of the time to read
     engine = open_readers(store_url)
     while True:
         try:
@@ -116,6 +118,7 @@ def serve_checks(pipe: Pipe, store_url: str) -> None:
             pipe.send(_answer(check, engine))
         except Exception as error:  # noqa: BLE001 - whatever a check raises becomes the report's error, and the process lives
             pipe.send(f"{type(error).__name__}: {error}")
+        gc.collect()
 
 
 class _WithoutPandas(MetaPathFinder):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sqlalchemy import Connection, and_, func, select
+from sqlalchemy import Connection, and_, select
 
 from app.store.encoding import many_from_text
 from app.store.tables import OUTCOMES, PREDICTIONS
@@ -20,17 +20,28 @@ class Judged(NamedTuple):
 
 
 def read_judged(connection: Connection, name: str, version: str, *, most: int) -> list[Judged]:
-    """The latest answers whose truth is known, in the order in which the truth first came."""
-    first, later, table = OUTCOMES.alias(), OUTCOMES.alias(), PREDICTIONS.c
-    newest = select(func.max(later.c.revision)).where(later.c.prediction_id == first.c.prediction_id).scalar_subquery()
+    """A version's answers among the ``most`` outcomes that came last, in the order in which each first came."""
+    table, came = PREDICTIONS.c, OUTCOMES.c.recorded_at
+    # The latest outcomes through their index, and an outer join: a planner would else begin with every prediction.
+    newest = select(OUTCOMES).where(OUTCOMES.c.revision == 1).order_by(came.desc()).limit(most).subquery()
+    truth, same = newest.c, (table.model_name == name, table.model_version == version, table.role == "active")
     statement = (
-        select(first.c.recorded_at, OUTCOMES.c.outcome, table.prediction)
-        .select_from(first)
-        .join(OUTCOMES, and_(OUTCOMES.c.prediction_id == first.c.prediction_id, OUTCOMES.c.revision == newest))
-        .join(PREDICTIONS, table.prediction_id == first.c.prediction_id)
-        .where(first.c.revision == 1, table.model_name == name, table.model_version == version, table.role == "active")
-        .order_by(first.c.recorded_at.desc(), table.predicted_at.desc(), table.prediction_id.desc())
-        .limit(most)
+        select(truth.recorded_at, truth.prediction_id, truth.outcome, table.prediction)
+        .outerjoin(PREDICTIONS, and_(*same, table.prediction_id == truth.prediction_id))
+        .order_by(truth.recorded_at.desc(), table.predicted_at.desc(), table.prediction_id.desc())
     )
-    times, outcomes, predictions = list(zip(*connection.execute(statement).all()[::-1], strict=True)) or ((), (), ())
-    return [Judged(*each) for each in zip(times, many_from_text(outcomes), many_from_text(predictions), strict=True)]
+    found = [row for row in connection.execute(statement) if row.prediction is not None][::-1]
+    if not found:
+        return []
+    times, ids, outcomes, predictions = zip(*found, strict=True)
+    revised = _revised(connection, times[0])
+    latest = many_from_text(revised.get(each, outcome) for each, outcome in zip(ids, outcomes, strict=True))
+    return [Judged(*each) for each in zip(times, latest, many_from_text(predictions), strict=True)]
+
+
+def _revised(connection: Connection, since: Micros) -> dict[str, str]:
+    """The latest revision of every outcome that was revised since a moment; no revision comes before the first."""
+    truth = OUTCOMES.c
+    statement = select(truth.prediction_id, truth.outcome).where(truth.revision > 1, truth.recorded_at >= since)
+    found = connection.execute(statement.order_by(truth.revision))
+    return {row.prediction_id: row.outcome for row in found}

@@ -174,20 +174,13 @@ def newer_outcomes(connection: Connection, *, after: Micros, most: int) -> int:
 def label_delay(connection: Connection, name: str, version: str, *, share: float, most: int = 1000) -> float | None:
     """The time in seconds within which ``share`` of the latest outcomes came after their predictions.
 
-    None without outcomes.
+    None where none of the ``most`` latest outcomes is of this version.
     """
-    same = and_(
-        PREDICTIONS.c.prediction_id == OUTCOMES.c.prediction_id,
-        PREDICTIONS.c.model_name == name,
-        PREDICTIONS.c.model_version == version,
-    )
-    delay = (OUTCOMES.c.recorded_at - PREDICTIONS.c.predicted_at).label("delay")
-    latest = (
-        select(delay)
-        .join(PREDICTIONS, same)
-        .where(OUTCOMES.c.revision == 1)
-        .order_by(OUTCOMES.c.recorded_at.desc())
-        .limit(most)
-    )
-    delays = sorted(row.delay for row in connection.execute(latest))
+    # The latest outcomes through their index, and an outer join: a planner would else begin with every prediction.
+    came, table = OUTCOMES.c.recorded_at, PREDICTIONS.c
+    newest = select(OUTCOMES.c.prediction_id, came).where(OUTCOMES.c.revision == 1).order_by(came.desc()).limit(most)
+    truth = newest.subquery().c
+    same = (table.prediction_id == truth.prediction_id, table.model_name == name, table.model_version == version)
+    statement = select(truth.recorded_at - table.predicted_at).outerjoin(PREDICTIONS, and_(*same))
+    delays = sorted(delay for delay in connection.execute(statement).scalars() if delay is not None)
     return max(0.0, delays[math.ceil(share * len(delays)) - 1] / SECOND) if delays else None

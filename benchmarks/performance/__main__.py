@@ -17,7 +17,6 @@ from benchmarks.table import Cells, publish, table
 
 README = Path(__file__).with_name("README.md")
 ROWS = (50, 200, 1_000, 5_000)
-REPETITIONS = 400
 ALPHAS = (0.003, 0.01, 0.03)
 NONE, USUAL = 1e-9, 0.05
 """Allowed degradations: next to none, where the budget is spent, and the default."""
@@ -73,7 +72,7 @@ def main() -> None:
 
 def _covered(population: Population) -> list[Cells]:
     truth = true_values(population, seed=1)
-    found = [coverage(population, truth, rows, REPETITIONS, seed=rows) for rows in ROWS]
+    found = [coverage(population, truth, rows, population.repetitions, seed=rows) for rows in ROWS]
     return [
         (population.name, name, f"{truth[name]:.3f}", *(f"{100 * each[name][0]:.1f}" for each in found))
         for name in truth

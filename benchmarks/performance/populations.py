@@ -20,10 +20,11 @@ REGRESSION = ModelSchema("m", "1", Task.REGRESSION, ())
 
 @dataclass(frozen=True, slots=True)
 class Population:
-    """Rows of one kind; ``draw`` takes a generator and the number of rows."""
+    """Rows of one kind; ``draw`` takes a generator and the number of rows, and simulations repeat it so often."""
 
     name: str
     draw: Callable[[np.random.Generator, int], Scored]
+    repetitions: int = 400
 
 
 def binary(
@@ -78,7 +79,7 @@ POPULATIONS = (
     Population("binary, 10 % positive", partial(binary, prevalence=0.03, sharpness=2.5)),
     Population("binary, nearly perfect", partial(binary, sharpness=12.0, slope=1.0)),
     Population("four classes", multiclass),
-    Population("regression, normal errors", partial(regression, noise=_normal)),
-    Population("regression, Student's errors (5 degrees)", partial(regression, noise=_heavy)),
-    Population("regression, lognormal errors", partial(regression, noise=_skewed)),
+    Population("regression, normal errors", partial(regression, noise=_normal), 4_000),
+    Population("regression, Student's errors (5 degrees)", partial(regression, noise=_heavy), 4_000),
+    Population("regression, lognormal errors", partial(regression, noise=_skewed), 4_000),
 )

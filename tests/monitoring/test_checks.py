@@ -12,10 +12,43 @@ from app.store.engine import open_database
 from app.store.migrate import upgrade
 from app.store.outcomes import Rules, Submission, record
 from app.store.predictions import insert
-from app.types import SECOND, Answer, Micros, Outcome, Prediction
+from app.types import SECOND, Answer, Micros, ModelSchema, Outcome, Prediction, Report
+from tests.monitoring.conftest import Draw, MakeReference
 from tests.monitoring.unlabelled import BINARY, reference, sample
 
 LABELLED, ROWS = 400, 700
+
+
+def test_drift_looks_at_the_configured_segments_and_says_the_same_again(
+    tmp_path: Path, schema: ModelSchema, draw: Draw, make_reference: MakeReference
+) -> None:
+    """``performance.segments`` divide the drift report too; asked again, later, about the same rows it is the same."""
+    rows = [
+        Prediction(
+            f"row-{row}", "credit", "1", values, Answer(("bad", "good")[row % 2]), Micros(row * SECOND), 1, "request"
+        )
+        for row, values in enumerate(draw(300, seed=2, shift=1.0))
+    ]
+    known = make_reference(draw(2000, seed=1))
+    database = open_database(f"sqlite:///{tmp_path / 'store.db'}")
+    upgrade(database.writer)
+    with database.writer.begin() as connection:
+        insert(connection, rows)
+    settings = Performance.model_validate({"segments": ["channel"]})
+
+    def look(at: int, before: Report | None) -> Report:
+        now = Micros(at * SECOND)
+        with database.readers.connect() as connection:
+            body = run_check(Check("drift", schema, tmp_path, Drift(), settings, now, before), connection, known)
+        return Report("r", "drift", "credit", "1", now, body["status"], body)
+
+    first = look(400, None)
+    again = look(900, first)
+    database.close()
+
+    assert first.body["drifted_features"] == ["income"]
+    assert first.body["segments"]["channel"]["values"]["web"]["drifted_features"] == ["income"]
+    assert json.dumps(again.body, allow_nan=False) == json.dumps(first.body, allow_nan=False)
 
 
 def test_estimates_look_at_the_latest_rows_and_are_proved_on_older_ones(tmp_path: Path) -> None:

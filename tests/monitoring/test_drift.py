@@ -359,13 +359,13 @@ def test_a_wide_report_is_small(make_reference: MakeReference, make_window: Make
 
 
 def test_a_wide_window_is_quick(make_reference: MakeReference, make_window: MakeWindow) -> None:
-    """Ten thousand rows of a hundred features are judged within a few seconds, once the reference is sorted."""
+    """Ten thousand rows of a hundred features take a few seconds of computing at most, once the reference is sorted."""
     schema = numbers(100)
     rng = np.random.default_rng(1)
     reference = make_reference(rng.normal(size=(10_000, 100)).tolist(), schema)
     window = make_window(rng.normal(size=(10_000, 100)).tolist(), predictions=[0.0] * 10_000)
     drift_report(schema, reference, window, LIMITS, None)
-    started = time.perf_counter()
+    started = time.thread_time()
     drift_report(schema, reference, window, LIMITS, None)
 
-    assert time.perf_counter() - started < 3.0
+    assert time.thread_time() - started < 3.0

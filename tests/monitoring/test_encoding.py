@@ -83,7 +83,7 @@ def test_a_large_window_is_quick() -> None:
     features += [Feature(f"c{position}", FeatureType.CATEGORICAL, categories=("a", "b")) for position in range(50)]
     schema = ModelSchema("m", "1", Task.REGRESSION, tuple(features))
     row = (1.5,) * 50 + ("b",) * 50
-    started = time.perf_counter()
+    started = time.thread_time()
     encode(schema, [row] * 10_000)
 
-    assert time.perf_counter() - started < 2.0
+    assert time.thread_time() - started < 2.0

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import signal
 
 from app.monitoring.columns import ReferenceColumn, Subject
-from app.monitoring.joint import Separation, separate
+from app.monitoring.joint import Separation, _mann_whitney, separate
 from app.monitoring.limits import Limits
 from app.monitoring.multivariate import joint_drift, not_run
 
@@ -143,6 +143,12 @@ def test_too_little_to_tell() -> None:
     assert report(reference, window)["status"] == "insufficient_data"
     assert "100 rows are needed" in report(reference, window)["reason"]
     assert report(reference[:1], window[:1]) == not_run("a single feature has no joint drift")
+
+
+def test_scores_that_are_all_equal_say_nothing() -> None:
+    """Ranks that differ by an error of arithmetic are no distance, at any number of rows."""
+    for rows in range(40, 90):
+        assert _mann_whitney(np.zeros(3 * rows), np.zeros(rows), (3.0 * rows, float(rows)))[1] == 0.0
 
 
 def test_columns_without_any_value() -> None:

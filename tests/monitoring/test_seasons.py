@@ -106,6 +106,20 @@ def test_the_windows_slots_are_chosen_in_its_proportions() -> None:
     assert abs(columns[0].values.mean() - expected) > 1
 
 
+def test_the_chosen_rows_are_in_order() -> None:
+    """The chosen rows' present values are what sorting them gives, ties and gaps included."""
+    rng = np.random.default_rng(7)
+    times = moments(14, 9000)
+    values = np.round(rng.normal(size=9000) + 2 * by_hour(times), 1)
+    values[rng.random(9000) < 0.1] = np.nan
+    columns = [column(values)]
+
+    [chosen], _, _ = choose(columns, find_cycles(columns, times), times, moments(0.2, 300, MONDAY + 30 * DAY))
+
+    assert len(chosen.values) < 3000
+    assert chosen.present.tolist() == np.sort(chosen.values[~np.isnan(chosen.values)]).tolist()
+
+
 def test_a_cycle_can_be_taken_out() -> None:
     """What is left of a score has the same mean in every slot."""
     times = moments(7, 7 * 24 * 60)

@@ -119,6 +119,27 @@ def test_batched_is_single(small_models: tuple[Path, dict[str, Fitted]], kind: A
     holds()
 
 
+def test_a_crowd_without_end_is_answered() -> None:
+    """Where each turn of the loop brings another caller, nobody waits for more than a full batch."""
+    batches: list[int] = []
+
+    def predict(rows: Sequence[Row]) -> list[Answer]:
+        batches.append(len(rows))
+        return [Answer(1.0, None)] * len(rows)
+
+    async def crowd() -> None:
+        sizes = Histogram("rows", "rows", registry=None)
+        batcher = Batcher(predict, Cost(0.0, 0.0), sizes, max_batch_rows=8, max_queue_rows=100)
+        callers = []
+        for _ in range(30):
+            callers.append(asyncio.create_task(batcher.predict([[1.0]])))
+            await asyncio.sleep(0)
+        await asyncio.gather(*callers)
+
+    asyncio.run(crowd())
+    assert batches == [1, 8, 8, 8, 5]
+
+
 def assert_same(batched: Sequence[Answer], alone: Sequence[Answer], tolerance: float) -> None:
     """The same labels, and probabilities within the tolerance; a regression's numbers too."""
     for one, other in zip(batched, alone, strict=True):
