@@ -182,7 +182,7 @@ class Performance(Section):
         0.05, gt=0, lt=1, strict=False, description="Allowed loss: points of a share, or this share more of an error."
     )
     segments: tuple[str, ...] = Field(
-        (), strict=False, max_length=16, description="Categorical features, or keys of the context, to report by."
+        (), strict=False, max_length=16, description="Features (for drift too) or keys of the context to report by."
     )
 
 

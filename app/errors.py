@@ -9,7 +9,7 @@
     └── RequestError           answered over HTTP
         ├── Invalid            422: the body is no JSON, or not what is taken
         ├── NotFound           404
-        ├── Conflict           409: the id is known with other content
+        ├── Conflict           409: the id is known with other content, or the act does not fit what is
         ├── TooLarge           413
         ├── WrongMediaType     415
         ├── Unauthenticated    401
@@ -82,7 +82,7 @@ class NotFound(RequestError):
 
 
 class Conflict(RequestError):
-    """The id is known with other content."""
+    """The id is known with other content, or the act does not fit what is: a refused bundle, no way back."""
 
     status = 409
 

@@ -24,8 +24,10 @@ from app.monitoring.exported import LatestReports, check_durations
 from app.monitoring.monitor import Monitor, Watched
 from app.monitoring.scheduler import Scheduler
 from app.monitoring.worker import Worker
+from app.serving.lifecycle import Lifecycle
+from app.serving.model import Model
 from app.serving.predictor import Predictor
-from app.serving.registry import Model, Registry
+from app.serving.registry import Registry
 from app.store import alerts as stored_alerts
 from app.store import reports as stored_reports
 from app.store.engine import Connection, Database, check_reachable, open_database
@@ -83,9 +85,12 @@ def create_app(config: Config) -> Application:
     async def find_stored(ids: Sequence[str]) -> dict[str, Stored]:
         return await (spooler.find(readers, ids) if spooler else readers.run(find, ids))
 
+    lifecycle = Lifecycle(registry, journal, readers, partial(_note, spooler))
+
     services = Services(
         config=config,
         registry=registry,
+        lifecycle=lifecycle,
         predictor=Predictor(journal, find_stored),
         journal=journal,
         spooler=spooler,
@@ -94,8 +99,8 @@ def create_app(config: Config) -> Application:
         series=series,
         keyring=Keyring(config.auth.keys),
         check_now=check_now,
-        refresh=_Refresh(readers, latest, alerts),
-        monitor_alive=lambda: scheduler.alive,
+        refresh=_Refresh(registry, readers, latest, alerts),
+        monitor_alive=lambda: scheduler.alive and lifecycle.alive,
     )
 
     @asynccontextmanager
@@ -105,9 +110,10 @@ def create_app(config: Config) -> Application:
                 stack.callback(spooler.close)
             for close in (database.close, registry.close, readers.close):
                 stack.callback(close)
-            for stop in (journal.close, worker.close, scheduler.stop):
+            for stop in (journal.close, worker.close, scheduler.stop, lifecycle.stop):
                 stack.push_async_callback(stop)
             journal.start()
+            await lifecycle.start()
             scheduler.start()
             yield
 
@@ -144,10 +150,18 @@ def _open_store(config: Config, active: Model, ledger: JournalMetrics) -> tuple[
     return database, spooler
 
 
-class _Refresh:
-    """Brings the exported reports and alerts up to date; while the store is away, the last known ones stay."""
+def _note(spooler: Spooler | None, connection: Connection, model: Model) -> None:
+    """Note a version in the store, and where one stands in for it also in the spool, before either gets a row of it."""
+    remember(connection, model.schema, model.bundle.sha256, now=_now())
+    if spooler:
+        spooler.remember(model.schema, model.bundle.sha256, now=_now())
 
-    def __init__(self, readers: Readers, latest: LatestReports, alerts: FiringAlerts) -> None:
+
+class _Refresh:
+    """Brings the exported reports and alerts to the active version; while the store is away, the last known stay."""
+
+    def __init__(self, registry: Registry, readers: Readers, latest: LatestReports, alerts: FiringAlerts) -> None:
+        self._registry = registry
         self._readers = readers
         self._latest = latest
         self._alerts = alerts
@@ -159,8 +173,12 @@ class _Refresh:
             return
         self._read_at = time.monotonic()
         with suppress(Unavailable):
-            self._latest.reports = await self._readers.run(stored_reports.latest_of_each, *self._latest.version)
-            self._alerts.firing = await self._readers.run(stored_alerts.firing, *self._latest.version)
+            schema = self._registry.active.schema
+            version = (schema.name, schema.version)
+            reports = await self._readers.run(stored_reports.latest_of_each, *version)
+            firing = await self._readers.run(stored_alerts.firing, *version)
+            self._latest.schema, self._latest.reports = schema, reports
+            self._alerts.schema, self._alerts.firing = schema, firing
 
 
 def _now() -> Micros:

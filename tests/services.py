@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -71,6 +71,10 @@ class Client:
             options["json"] = body
         return self._portal.call(partial(self._client.post, path, **options))
 
+    def delete(self, path: str, **options: Any) -> httpx.Response:
+        """DELETE a path."""
+        return self._portal.call(partial(self._client.delete, path, **options))
+
     def raw(self, path: str, content: bytes, **headers: str) -> httpx.Response:
         """POST bytes that claim to be JSON."""
         return self.post(path, content=content, headers={"content-type": "application/json", **headers})
@@ -78,6 +82,10 @@ class Client:
     def read(self, read: Callable[[Connection], Result]) -> Result:
         """What a query finds in the store."""
         return self._portal.call(self.services.readers.run, read)
+
+    def wait_for(self, act: Callable[[], Awaitable[Result]]) -> Result:
+        """The result of an act in the application's event loop."""
+        return self._portal.call(act)
 
     @property
     def routes(self) -> list[tuple[str, str, bool]]:

@@ -4,23 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from app.alerting.rules import judge_drift, judge_performance, ranked_causes
-from app.store import alerts, reports
+from app.alerting.performance_rules import judge_coverage, judge_performance
+from app.alerting.rules import CHECKS, Verdicts, judge_check, judge_drift, ranked_causes, severities
+from app.store import reports
 from app.store.engine import Connection
-from app.types import Json, Report, Task
+from app.store.transitions import Change, record
+from app.types import SECOND, Json, Micros, Report, Task
+
+HOUR = 3600 * SECOND
+DAY = 24 * HOUR
 
 
-def evaluate(connection: Connection, report: Report, *, task: Task, retrain_share: float) -> None:
+def evaluate(connection: Connection, report: Report, *, task: Task, retrain_share: float) -> list[Change]:
     """Bring the alerts up to date with a report, in the transaction that saves it.
 
-    A check that failed, or had too little data, says nothing about any rule.
+    A check that failed says nothing but that, and one that had too little data says nothing about any rule over it.
+
+    Returns:
+        what somebody must be told.
     """
     if report.kind == "performance":
         drift = reports.latest(connection, "drift", report.model_name, report.model_version)
         verdicts = judge_performance(task, report.body, drift.body if drift else None)
+        verdicts |= _coverage(connection, report, task)
     else:
         verdicts = judge_drift(task, report.body, retrain_share=retrain_share)
-    alerts.record(connection, report, verdicts)
+    return record(connection, report, verdicts | judge_check(report), CHECKS)
+
+
+def _coverage(connection: Connection, report: Report, task: Task) -> Verdicts:
+    """Judge label coverage against the reports of a day and of a week ago: labels may come at fixed hours."""
+    starts = (Micros(report.checked_at - days * DAY) for days in (1, 7))
+    version = (report.model_name, report.model_version)
+    earlier = [
+        found.body
+        for start in starts
+        for found in reports.history(
+            connection, "performance", *version, start=start, end=Micros(start + HOUR), failed=False, limit=1
+        )
+    ]
+    return judge_coverage(severities(task)["label_coverage"], report.body, earlier)
 
 
 def recommend(latest: Mapping[str, Report], *, retrain_share: float) -> list[Json]:

@@ -13,18 +13,19 @@ from app.types import ModelSchema
 
 
 class FiringAlerts(Collector):
-    """``ml_alerts_firing``: 1 for a rule that fires, else 0; whoever scrapes brings ``firing`` up to date first."""
+    """``ml_alerts_firing``: 1 for a rule that fires, else 0; whoever scrapes brings all it shows up to date first."""
 
     def __init__(self, schema: ModelSchema) -> None:
-        self._schema = schema
+        self.schema = schema
         self.firing: Sequence[Alert] = ()
 
     def collect(self) -> Iterator[Metric]:
-        """One sample for every rule."""
+        """One sample for every rule with its severity, and with the one it fires with, where that is another."""
         family = GaugeMetricFamily(
             "ml_alerts_firing", "1 while the rule fires", labels=["model_name", "model_version", "rule", "severity"]
         )
-        rules = {alert.rule for alert in self.firing}
-        for rule, severity in severities(self._schema.task).items():
-            family.add_metric([self._schema.name, self._schema.version, rule, severity], float(rule in rules))
+        samples = dict.fromkeys(severities(self.schema.task).items(), 0.0)
+        samples |= {(alert.rule, alert.finding.severity): 1.0 for alert in self.firing}
+        for (rule, severity), value in samples.items():
+            family.add_metric([self.schema.name, self.schema.version, rule, severity], value)
         yield family

@@ -3,54 +3,51 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from app.store.alerts import Finding, Severity
-from app.types import Json, Task
+from app.types import Json, Report, Task
 
 MANY_FEATURES = 3
 """Drifted features from which the model's world, rather than one of its inputs, has changed."""
 MOST_CAUSES = 3
-_MAIN_METRIC = {Task.BINARY: "accuracy", Task.MULTICLASS: "accuracy", Task.REGRESSION: "mae"}
-_LOWER_IS_BETTER = {"mae", "rmse", "mape", "log_loss", "brier", "calibration_error"}
+MAIN_METRIC = {Task.BINARY: "accuracy", Task.MULTICLASS: "accuracy", Task.REGRESSION: "mae"}
+CHECKS: Mapping[str, int] = {
+    "estimated_drop": 2,
+    "label_coverage": 3,
+    "drift_check_failing": 3,
+    "performance_check_failing": 3,
+}
+"""Checks in a row in which a rule must hold before it fires, where one is not enough."""
 
 Verdicts = dict[str, Finding | None]
 """Judged rule -> its finding, or None where it does not hold; a rule that could not be judged is not in it."""
 
 
 def severities(task: Task) -> Mapping[str, Severity]:
-    """Every rule for a task, with its severity."""
+    """Every rule for a task, with its severity; ``estimated_drop`` is milder where outcomes contradict it."""
     return {
-        f"{_MAIN_METRIC[task]}_drop": "critical",
+        f"{MAIN_METRIC[task]}_drop": "critical",
+        "estimated_drop": "critical",
+        "drift_check_failing": "critical",
+        "performance_check_failing": "critical",
         "metrics_drop": "high",
         "drift_many": "high",
         "prediction_drift": "medium",
+        "joint_drift": "medium",
         "data_quality": "medium",
+        "label_coverage": "medium",
         "feature_drift": "low",
     }
 
 
-def judge_performance(task: Task, body: Json, drift: Json | None) -> Verdicts:
-    """Judge realised performance; ``drift`` is the body of the latest drift report, which names the causes.
-
-    The main metric speaks for the others: ``metrics_drop`` fires where only they are degraded.
-    """
-    metrics: Json = (body.get("realised") or {}).get("metrics", {})
-    main = _MAIN_METRIC[task]
-    judged = [name for name in metrics if metrics[name]["status"] != "insufficient_data"]
-    degraded = [name for name in judged if metrics[name]["status"] == "degraded"]
-    if main not in judged:
-        return {}
-    drop, others = f"{main}_drop", "metrics_drop"
-    verdicts: Verdicts = {drop: None, others: None}
-    if degraded:
-        rule, name = (drop, main) if main in degraded else (others, degraded[0])
-        metric = metrics[name]
-        message = _degradation(name, metric, body["realised"]["labelled"])
-        message += _also(other for other in degraded if other != name)
-        causes = ranked_causes(drift or {})
-        verdicts[rule] = Finding(severities(task)[rule], metric["value"], metric["limit"], message, causes)
-    return verdicts
+def judge_check(report: Report) -> Verdicts:
+    """Judge the check itself: while it fails, nobody watches what it should."""
+    rule = f"{report.kind}_check_failing"
+    if report.status != "error":
+        return {rule: None}
+    reasons = "; ".join(error["reason"] for error in report.body["errors"])
+    return {rule: Finding("critical", None, None, f"the {report.kind} check fails: {reasons}")}
 
 
 def judge_drift(task: Task, body: Json, *, retrain_share: float) -> Verdicts:
@@ -70,6 +67,7 @@ def judge_drift(task: Task, body: Json, *, retrain_share: float) -> Verdicts:
             rule, value, limit = ("drift_many", drifted, many) if drifted >= many else _largest(body)
             verdicts[rule] = Finding(levels[rule], value, limit, message, ranked_causes(body))
     verdicts |= _prediction_drift(levels["prediction_drift"], body)
+    verdicts |= _joint_drift(levels["joint_drift"], body)
     quality = body.get("data_quality", {})
     if quality.get("status") in ("ok", "warning"):
         verdicts["data_quality"] = _data_quality(levels["data_quality"], quality["findings"])
@@ -105,6 +103,22 @@ def _prediction_drift(severity: Severity, body: Json) -> Verdicts:
     return {"prediction_drift": Finding(severity, entry["impact"], limit, message, ranked_causes(body))}
 
 
+def _joint_drift(severity: Severity, body: Json) -> Verdicts:
+    """Where features drifted by themselves, their own rule speaks for them."""
+    joint = body.get("multivariate") or {}
+    if joint.get("status") not in ("stable", "drift"):
+        return {}
+    if joint["status"] == "stable" or body["drifted_features"]:
+        return {"joint_drift": None}
+    names = [entry["feature"] for entry in joint["features"]]
+    message = (
+        f"no feature drifted by itself, their combination did: a classifier tells the window from the reference with "
+        f"an AUC of {joint['auc']:.3g}, limit {joint['material_auc']:.3g}, most of all by {_listed(names)}"
+    )
+    causes = tuple(names[:MOST_CAUSES])
+    return {"joint_drift": Finding(severity, joint["auc"], joint["material_auc"], message, causes)}
+
+
 def _data_quality(severity: Severity, findings: Sequence[Json]) -> Finding | None:
     if not findings:
         return None
@@ -118,25 +132,6 @@ def _data_quality(severity: Severity, findings: Sequence[Json]) -> Finding | Non
 
 def _counted(more: int) -> str:
     return "one more finding" if more == 1 else f"{more} more findings"
-
-
-def _degradation(name: str, metric: Json, labelled: int) -> str:
-    side = "above" if name in _LOWER_IS_BETTER or metric["limit"] > metric["baseline"] else "below"
-    interval = f"[{_bound(metric['low'])}, {_bound(metric['high'])}]"
-    return (
-        f"{name} {metric['value']:.3g} {interval} is {side} its limit {metric['limit']:.3g}, "
-        f"baseline {metric['baseline']:.3g}, over {labelled} labelled rows"
-    )
-
-
-def _bound(value: float | None) -> str:
-    """A bound of an interval; null is one that nothing is known of."""
-    return "?" if value is None else f"{value:.3g}"
-
-
-def _also(others: Iterable[str]) -> str:
-    listed = ", ".join(others)
-    return f"; degraded too: {listed}" if listed else ""
 
 
 def _listed(names: Sequence[str]) -> str:

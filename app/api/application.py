@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api import alerts, docs, health, metrics, models, predictions, reports
+from app.api import alerts, docs, health, metrics, models, predictions, reports, silences
 from app.api.access import AccessLog
 from app.api.dashboard import dashboard_router
 from app.api.deadlines import Deadlines
@@ -71,7 +71,7 @@ def build_api(services: Services, lifespan: Lifespan) -> Application:
     """The application over finished parts."""
     app = Application(services, lifespan)
     app.add_hot_routes()
-    parts = (health, metrics, models, predictions, reports, alerts, docs)
+    parts = (health, metrics, models, predictions, reports, alerts, silences, docs)
     for part in parts:
         app.include_router(part.router)
     app.include_router(dashboard_router())

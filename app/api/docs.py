@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 from app.api.outcome_body import OutcomeBody, OutcomesBody
 from app.api.services import Services
 from app.serving.answers import label_key
-from app.serving.registry import Model
+from app.serving.model import Model
 from app.types import Json
 
 router = APIRouter(include_in_schema=False)

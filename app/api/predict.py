@@ -11,8 +11,8 @@ from app.api.services import Services
 from app.api.wire import Call, Handler, Reply, read_json_body
 from app.errors import RequestError
 from app.serving.answers import label_keys
+from app.serving.model import Model
 from app.serving.predictor import Answered
-from app.serving.registry import Model
 from app.types import Json, Prediction
 
 

@@ -13,7 +13,7 @@ from app.api.paging import Cursor, From, Limit, To, micros, page
 from app.api.services import ModelDep, Services, ServicesDep, require
 from app.dashboard.report_page import CONTENT_SECURITY_POLICY, render_report
 from app.errors import NotFound
-from app.serving.registry import Model
+from app.serving.model import Model
 from app.store import reports
 from app.types import Json, Micros, Report, to_rfc3339
 

@@ -13,8 +13,10 @@ from app.api.security import Keyring
 from app.api.wire import BodyLimits
 from app.config import Config, Scope
 from app.metrics import ServingMetrics
+from app.serving.lifecycle import Lifecycle
+from app.serving.model import Model
 from app.serving.predictor import Predictor
-from app.serving.registry import Model, Registry
+from app.serving.registry import Registry
 from app.store.journal import Journal
 from app.store.readers import Readers
 from app.store.spooler import Spooler
@@ -32,6 +34,7 @@ class Services:
 
     config: Config
     registry: Registry
+    lifecycle: Lifecycle
     predictor: Predictor
     journal: Journal
     spooler: Spooler | None

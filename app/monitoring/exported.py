@@ -37,17 +37,12 @@ def check_durations(registry: CollectorRegistry) -> Histogram:
 
 
 class LatestReports(Collector):
-    """Gauges out of the latest report of each kind; whoever scrapes brings ``reports`` up to date first."""
+    """Gauges out of the latest report of each kind; whoever scrapes brings all they show up to date."""
 
     def __init__(self, schema: ModelSchema, window_hours: float) -> None:
-        self._schema = schema
+        self.schema = schema
         self._window_hours = window_hours
         self.reports: dict[str, Report] = {}
-
-    @property
-    def version(self) -> tuple[str, str]:
-        """Name and version of the model."""
-        return self._schema.name, self._schema.version
 
     def collect(self) -> Iterator[Metric]:
         """Every gauge; those without a report yet have no samples but the time of the last check, which is 0."""
@@ -66,7 +61,7 @@ class LatestReports(Collector):
         limits = self._family("ml_drift_limit", "Limits of the latest report", "limit")
         share = self._family("ml_drift_share", "Share of drifted features")
         findings = self._family("ml_data_quality_findings", "Findings of data quality by kind", "kind")
-        for name in self._schema.feature_names:
+        for name in self.schema.feature_names:
             entry = body.get("features", {}).get(name, {})
             self._add(detected, float(entry.get("status") == "drift"), name)
             for statistic in STATISTICS:
@@ -100,4 +95,4 @@ class LatestReports(Collector):
 
     def _add(self, family: GaugeMetricFamily, value: Any, *labels: str) -> None:
         if value is not None:
-            family.add_metric([self._schema.name, self._schema.version, *labels], float(value))
+            family.add_metric([self.schema.name, self.schema.version, *labels], float(value))

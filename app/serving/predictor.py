@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from app.errors import Conflict
 from app.ids import new_id
-from app.serving.registry import Model
+from app.serving.model import Model
 from app.serving.request import PredictRequest
 from app.store.journal import Journal
 from app.store.predictions import Stored, Taken, insert

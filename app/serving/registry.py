@@ -1,46 +1,19 @@
-"""The models in memory: loaded, verified and warmed before they answer."""
+"""The models in memory: loaded, verified and warmed before they answer; one of them is active."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
 from app.config import Serving
 from app.errors import BundleError, NotFound
-from app.metrics import ModelMetrics, ServingMetrics
-from app.serving.answers import label_keys
-from app.serving.batcher import Batcher, Cost
+from app.metrics import ServingMetrics
 from app.serving.bundle import Bundle, find_versions, read_bundle
-from app.serving.validation import RequestValidator
-from app.serving.values import SHARE_BUCKETS, ValueHistograms
-from app.types import FeatureType, Json, ModelSchema, Row
-
-WARM_ROWS = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """One loaded version with all that its data path needs.
-
-    Attributes:
-        label_keys: the keys of its probabilities in an answer.
-    """
-
-    bundle: Bundle
-    label_keys: tuple[str, ...]
-    validator: RequestValidator
-    batcher: Batcher
-    metrics: ModelMetrics
-    values: ValueHistograms
-
-    @property
-    def schema(self) -> ModelSchema:
-        """What the version takes and answers."""
-        return self.bundle.schema
+from app.serving.description import describe
+from app.serving.model import Model, warmed
+from app.serving.values import ServedValues
+from app.types import Json
 
 
 def find_configured(settings: Serving) -> Path:
@@ -65,8 +38,12 @@ def read_configured(settings: Serving) -> Bundle:
     Raises:
         BundleError: there is none, or it is refused.
     """
+    return _read(find_configured(settings), settings)
+
+
+def _read(folder: Path, settings: Serving) -> Bundle:
     return read_bundle(
-        find_configured(settings),
+        folder,
         allow_pickle=settings.allow_pickle,
         trusted_types=settings.trusted_types,
         runtime=settings.runtime,
@@ -74,12 +51,12 @@ def read_configured(settings: Serving) -> Bundle:
 
 
 class Registry:
-    """The loaded versions of the served model; one of them is active."""
+    """The loaded versions of the served model: the one that answers, and the one before it, which stays at hand."""
 
     def __init__(self, settings: Serving, metrics: ServingMetrics, series: CollectorRegistry) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._series = series
+        self._values = ServedValues(series)
         self._loaded: dict[str, Model] = {}
         self._active: str | None = None
 
@@ -89,11 +66,47 @@ class Registry:
         Raises:
             BundleError: it is refused; the text says what to do.
         """
-        bundle = read_configured(self._settings)
-        model = self._prepare(bundle)
-        self._loaded[model.schema.version] = model
-        self._active = model.schema.version
+        model = warmed(read_configured(self._settings), self._settings, self._metrics)
+        self.activate(model)
         return model
+
+    def prepare(self, version: str, sha256: str | None = None) -> Model:
+        """A version of the served model, loaded, verified and warmed, that does not answer yet; takes seconds.
+
+        Args:
+            sha256: of the bundle that it must be.
+
+        Raises:
+            NotFound: it is not on disk.
+            BundleError: it is refused.
+        """
+        model = self._loaded.get(version)
+        if model is None:
+            folder = self._settings.models / self.active.schema.name
+            on_disk = find_versions(self._settings.models, folder.name)
+            if version not in on_disk:
+                raise NotFound(f"{folder}: has no such version; it has {', '.join(on_disk) or 'none'}")
+            model = warmed(_read(folder / version, self._settings), self._settings, self._metrics)
+        if sha256 not in (None, model.bundle.sha256):
+            raise BundleError(f"{model.bundle.folder}: is not the bundle that was activated; copy that one here")
+        return model
+
+    def activate(self, model: Model) -> None:
+        """Let a prepared version answer from the next request on; requests that have begun end with theirs.
+
+        A version that is dropped needs no closing: its batcher goes with the last request that holds it.
+        """
+        version, before = model.schema.version, self._active
+        if version == before:
+            return
+        self._loaded[version] = model
+        self._active = version
+        self._values.add(model.values)
+        model.metrics.loaded.set(1)
+        for other in self._loaded.keys() - {version, before}:
+            dropped = self._loaded.pop(other)
+            self._values.drop(dropped.values)
+            dropped.metrics.loaded.set(0)
 
     @property
     def active(self) -> Model:
@@ -128,86 +141,18 @@ class Registry:
         """
         if not self.ready or name != self.active.schema.name:
             raise NotFound("no model of this name is served")
+        loaded, active = dict(self._loaded), self._active  # another version may be activated while files are read
         return {
             "name": name,
-            "versions": [self._describe(version) for version in find_versions(self._settings.models, name)],
+            "versions": [
+                describe(loaded[version], "active" if version == active else "available")
+                if version in loaded
+                else {"version": version, "role": "available"}
+                for version in find_versions(self._settings.models, name)
+            ],
         }
 
     def close(self) -> None:
         """Let the models' threads end."""
         for model in self._loaded.values():
             model.batcher.close()
-
-    def _prepare(self, bundle: Bundle) -> Model:
-        cost = _warm(bundle.estimator.predict, bundle.golden_rows)
-        limits = {"max_batch_rows": self._settings.max_batch_rows, "max_queue_rows": self._settings.max_queue_rows}
-        metrics = self._metrics.for_model(bundle.schema)
-        values = ValueHistograms(bundle.schema, _edges(bundle), _prediction_edges(bundle))
-        self._series.register(values)
-        metrics.loaded.set(1)
-        return Model(
-            bundle,
-            label_keys(bundle.schema.classes),
-            RequestValidator(bundle.schema),
-            Batcher(bundle.estimator.predict, cost, self._metrics.batch_rows, **limits),
-            metrics,
-            values,
-        )
-
-    def _describe(self, version: str) -> Json:
-        model = self._loaded.get(version)
-        if model is None:
-            return {"version": version, "role": "available"}
-        bundle, schema = model.bundle, model.schema
-        return {
-            "version": version,
-            "role": "active" if version == self._active else "available",
-            "task": schema.task.value,
-            "features": [
-                {
-                    "name": feature.name,
-                    "type": feature.type.value,
-                    "nullable": feature.nullable,
-                    "categories": list(feature.categories),
-                    "low": feature.low,
-                    "high": feature.high,
-                }
-                for feature in schema.features
-            ],
-            "classes": list(schema.classes),
-            "positive_class": schema.positive,
-            "threshold": schema.threshold,
-            "baseline": bundle.baseline,
-            "reference": {key: bundle.profile.get(key) for key in ("rows", "created_at", "in_sample")},
-            "sha256": bundle.sha256,
-            "format": bundle.format,
-            "runtime": bundle.runtime,
-            "libraries": dict(bundle.libraries),
-        }
-
-
-def _warm(predict: Callable[[Sequence[Row]], object], rows: Sequence[Row]) -> Cost:
-    """Run the model on golden rows until its caches are warm, and measure what a call and a row cost."""
-    many = (list(rows) * WARM_ROWS)[:WARM_ROWS]
-    seconds: dict[int, float] = {}
-    for part in (many[:1], many):
-        tries = []
-        for _ in range(5):
-            started = time.perf_counter()
-            predict(part)
-            tries.append(time.perf_counter() - started)
-        seconds[len(part)] = min(tries)
-    row = max(0.0, (seconds[WARM_ROWS] - seconds[1]) / (WARM_ROWS - 1))
-    return Cost(seconds[1], row)
-
-
-def _edges(bundle: Bundle) -> dict[str, Sequence[float]]:
-    numbers = [
-        feature.name for feature in bundle.schema.features if feature.type in (FeatureType.NUMERIC, FeatureType.INTEGER)
-    ]
-    features = bundle.profile["features"]
-    return {name: edges for name in numbers if (edges := features.get(name, {}).get("edges"))}
-
-
-def _prediction_edges(bundle: Bundle) -> Sequence[float]:
-    return SHARE_BUCKETS if bundle.schema.classes else bundle.profile.get("prediction", {}).get("edges") or (0.0,)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from prometheus_client.core import HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
+from prometheus_client.registry import Collector, CollectorRegistry
 from prometheus_client.utils import floatToGoString
 
 from app.serving.matrix import matrix_of
@@ -24,7 +24,30 @@ FOLD_ROWS = 512
 SHARE_BUCKETS = tuple(step / 20 for step in range(1, 20))
 
 
-class ValueHistograms(Collector):
+class ServedValues(Collector):
+    """The value histograms of all loaded versions, each series under one heading."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._served: tuple[ValueHistograms, ...] = ()
+        registry.register(self)
+
+    def add(self, values: ValueHistograms) -> None:
+        """Show a version's histograms."""
+        self._served = (*self._served, values)
+
+    def drop(self, values: ValueHistograms) -> None:
+        """Show a version's histograms no longer."""
+        self._served = tuple(served for served in self._served if served is not values)
+
+    def collect(self) -> Iterator[Metric]:
+        """The histograms as they stand; called from the scrape's thread."""
+        families: dict[str, HistogramMetricFamily] = {}
+        for values in self._served:
+            values.enter(families)
+        yield from families.values()
+
+
+class ValueHistograms:
     """The value histograms of one model version.
 
     Args:
@@ -56,16 +79,14 @@ class ValueHistograms(Collector):
         if full:
             self._fold()
 
-    def collect(self) -> Iterator[Metric]:
-        """The histograms as they stand; called from the scrape's thread."""
+    def enter(self, families: dict[str, HistogramMetricFamily]) -> None:
+        """Add the histograms as they stand to the families by name."""
         self._fold()
         labels = [self._schema.name, self._schema.version]
-        families: dict[str, HistogramMetricFamily] = {}
         for (family, feature), buckets in self._series.items():
             names = ["model_name", "model_version", *(["feature_name"] if feature else [])]
             made = families.setdefault(family, HistogramMetricFamily(family, _HELP[family], labels=names))
             made.add_metric([*labels, *([feature] if feature else [])], buckets.cumulative(), sum_value=buckets.total)
-        yield from families.values()
 
     def _fold(self) -> None:
         with self._lock:

@@ -1,22 +1,23 @@
-"""Alerts: the state of each rule over the reports of a version. At most one row of a rule fires; resolved rows stay."""
+"""Alerts as they are read: what fires, what may, what was resolved lately; and who has said that they are on it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from sqlalchemy import Connection, Row, case, insert, select, update
+from sqlalchemy import Connection, RowMapping, case, select, update
 
-from app.ids import new_id
-from app.store.encoding import from_text, to_text
+from app.store.encoding import from_text
 from app.store.leases import database_now
 from app.store.tables import ALERTS
-from app.types import SECOND, Micros, Report
+from app.types import SECOND, Micros
 
 Severity: TypeAlias = Literal["critical", "high", "medium", "low"]
 SEVERITIES: tuple[Severity, ...] = ("critical", "high", "medium", "low")
 """The worst first."""
+State: TypeAlias = Literal["pending", "firing", "resolved", "passed"]
+"""What the rule says; ``passed`` was pending and never fired. Who is on it, and who may not be told, is kept beside."""
 RECENT_S = 7 * 86_400
 """How long a resolved alert is still shown."""
 MOST_RESOLVED = 50
@@ -35,78 +36,89 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One row: a rule that fires, or fired until ``resolved_at``; the finding is that of the last report it held in."""
+    """One row: a rule that holds, or held until ``changed_at``.
+
+    Attributes:
+        finding: that of the last report in which the rule held, ``report_id``.
+        since: the first report of this run of them.
+        changed_at: the last report that was looked at.
+        held: reports in a row in which the rule held.
+        told_at: when it was first handed over for delivery; None while nobody need know.
+    """
 
     alert_id: str
     rule: str
+    model_name: str
+    model_version: str
+    state: State
     finding: Finding
     since: Micros
-    resolved_at: Micros | None
+    changed_at: Micros
+    held: int
     report_id: str
+    told_at: Micros | None = None
+    acknowledged_at: Micros | None = None
+    acknowledged_by: str | None = None
 
+    @property
+    def resolved_at(self) -> Micros | None:
+        """When the rule no longer held."""
+        return self.changed_at if self.state == "resolved" else None
 
-def record(connection: Connection, report: Report, verdicts: Mapping[str, Finding | None]) -> None:
-    """Open, refresh or resolve the alert of each judged rule: None means that the rule does not hold.
-
-    A report that is not newer than the rule's last change changes nothing, so that recording it twice is harmless. Two
-    replicas that open one alert at once meet in a unique index: the second is refused, and refreshes when repeated.
-    """
-    for rule, finding in verdicts.items():
-        last = _latest(connection, report, rule)
-        if last is not None and last.changed_at >= report.checked_at:
-            continue
-        firing = last is not None and last.state == "firing"
-        if finding is None and not firing:
-            continue
-        changes: dict[str, Any] = {"state": "resolved", "changed_at": report.checked_at}
-        if finding is not None:
-            changes = {"state": "firing", "changed_at": report.checked_at, "report_id": report.report_id}
-            changes |= {"severity": finding.severity, "body": to_text(asdict(finding))}
-        if last is not None and firing:
-            connection.execute(update(ALERTS).where(ALERTS.c.alert_id == last.alert_id).values(changes))
-        else:
-            connection.execute(insert(ALERTS).values(_opened(report, rule) | changes))
+    @property
+    def is_open(self) -> bool:
+        """Whether the rule still holds."""
+        return self.state in ("pending", "firing")
 
 
 def shown(connection: Connection, name: str, version: str) -> Sequence[Alert]:
-    """What fires, the worst and oldest first; then what was resolved lately, the latest first."""
+    """What fires, the worst and oldest first; what is pending; then what was resolved lately, the latest first."""
     since = database_now(connection) - RECENT_S * SECOND
     resolved = _of(name, version, "resolved").where(ALERTS.c.changed_at >= since)
-    recent = connection.execute(resolved.order_by(ALERTS.c.changed_at.desc()).limit(MOST_RESOLVED))
-    return [*firing(connection, name, version), *map(_alert, recent)]
+    recent = connection.execute(resolved.order_by(ALERTS.c.changed_at.desc()).limit(MOST_RESOLVED)).mappings()
+    return [*firing(connection, name, version), *_open(connection, name, version, "pending"), *map(_alert, recent)]
 
 
 def firing(connection: Connection, name: str, version: str) -> Sequence[Alert]:
     """What fires, the worst and oldest first."""
+    return _open(connection, name, version, "firing")
+
+
+def get(connection: Connection, alert_id: str) -> Alert | None:
+    """One alert by its id."""
+    row = connection.execute(select(ALERTS).where(ALERTS.c.alert_id == alert_id)).mappings().first()
+    return None if row is None else _alert(row)
+
+
+def latest(connection: Connection, name: str, version: str, rule: str) -> Alert | None:
+    """The alert of a rule that changed last."""
+    table = ALERTS.c
+    mine = select(ALERTS).where(table.model_name == name, table.model_version == version, table.rule == rule)
+    mine = mine.order_by(table.changed_at.desc(), table.alert_id.desc()).limit(1)
+    row = connection.execute(mine).mappings().first()
+    return None if row is None else _alert(row)
+
+
+def acknowledge(connection: Connection, alert_id: str, *, by: str | None) -> Alert | None:
+    """Note that somebody is on a firing alert; the first who says so stays. None: no alert has this id."""
+    fresh = (ALERTS.c.alert_id == alert_id, ALERTS.c.state == "firing", ALERTS.c.acknowledged_at.is_(None))
+    values = {"acknowledged_at": database_now(connection), "acknowledged_by": by}
+    connection.execute(update(ALERTS).where(*fresh).values(values))
+    return get(connection, alert_id)
+
+
+def _open(connection: Connection, name: str, version: str, state: State) -> list[Alert]:
     rank = case({severity: place for place, severity in enumerate(SEVERITIES)}, value=ALERTS.c.severity)
-    found = connection.execute(_of(name, version, "firing").order_by(rank, ALERTS.c.since, ALERTS.c.alert_id))
+    found = connection.execute(_of(name, version, state).order_by(rank, ALERTS.c.since, ALERTS.c.alert_id)).mappings()
     return [_alert(row) for row in found]
 
 
-def _of(name: str, version: str, state: str) -> Any:
+def _of(name: str, version: str, state: State) -> Any:
     return select(ALERTS).where(ALERTS.c.model_name == name, ALERTS.c.model_version == version, ALERTS.c.state == state)
 
 
-def _latest(connection: Connection, report: Report, rule: str) -> Row[Any, Any, Any] | None:
-    table = ALERTS.c
-    mine = select(table.alert_id, table.state, table.changed_at).where(
-        table.model_name == report.model_name, table.model_version == report.model_version, table.rule == rule
-    )
-    return connection.execute(mine.order_by(table.changed_at.desc(), table.alert_id.desc()).limit(1)).first()
-
-
-def _opened(report: Report, rule: str) -> dict[str, Any]:
-    return {
-        "alert_id": new_id(report.checked_at * 1000),
-        "rule": rule,
-        "model_name": report.model_name,
-        "model_version": report.model_version,
-        "since": report.checked_at,
-    }
-
-
-def _alert(row: Row[Any]) -> Alert:
-    body = from_text(row.body)
-    finding = Finding(**(body | {"causes": tuple(body["causes"])}))
-    resolved_at = row.changed_at if row.state == "resolved" else None
-    return Alert(row.alert_id, row.rule, finding, row.since, resolved_at, row.report_id)
+def _alert(row: RowMapping) -> Alert:
+    columns = dict(row)
+    body = from_text(columns.pop("body"))
+    finding = Finding(**(body | {"severity": columns.pop("severity"), "causes": tuple(body["causes"])}))
+    return Alert(finding=finding, **columns)

@@ -25,7 +25,7 @@ from app.store.predictions import Stored, find, put
 from app.store.readers import Readers
 from app.store.spool import Item, Spool
 from app.store.writer import Part
-from app.types import OutcomeResult, OutcomeStatus, Prediction
+from app.types import Micros, ModelSchema, OutcomeResult, OutcomeStatus, Prediction
 
 AWAY = (OperationalError, InterfaceError, InternalError)
 """What the driver raises while the database is down, too slow, going away, or a standby that takes no writes."""
@@ -76,6 +76,10 @@ class Spooler:
     def close(self) -> None:
         """Close the file; what waits in it is forwarded after the next start."""
         self._spool.close()
+
+    def remember(self, schema: ModelSchema, sha256: str, *, now: Micros) -> None:
+        """Note a loaded version, as the store does; called by the writing thread."""
+        self._spool.remember(schema, sha256, now=now)
 
     def begin(self, reason: str) -> None:
         """Spool from now on: the store was away before the start."""

@@ -89,6 +89,10 @@ ALERTS = Table(
     Column("changed_at", BigInteger, nullable=False),
     Column("report_id", Text, ForeignKey("reports.report_id"), nullable=False),
     Column("body", Text, nullable=False),
+    Column("held", Integer, nullable=False, server_default="1"),
+    Column("told_at", BigInteger),
+    Column("acknowledged_at", BigInteger),
+    Column("acknowledged_by", Text),
     Index(None, "model_name", "model_version", "state", "changed_at"),
 )
 _FIRING = ALERTS.c.state == "firing"
@@ -100,6 +104,22 @@ Index(
     unique=True,
     sqlite_where=_FIRING,
     postgresql_where=_FIRING,
+)
+
+SILENCES = Table(
+    "silences",
+    METADATA,
+    Column("silence_id", Text, primary_key=True),
+    Column("rule", Text),
+    Column("severity", Text),
+    Column("feature", Text),
+    Column("starts_at", BigInteger, nullable=False),
+    Column("ends_at", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_by", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Index(None, "ends_at"),
 )
 
 LEASES = Table(

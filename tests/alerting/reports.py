@@ -23,7 +23,20 @@ def drift_body(drifted: Mapping[str, float], *, among: int = 10, **more: object)
 
 
 def performance_body(**statuses: str) -> Json:
-    """A performance report with these metrics in these states; the values are the same for all."""
+    """A performance report with these realised metrics in these states; the values are the same for all."""
+    return {"realised": {"labelled": 830, "metrics": _metrics(statuses)}}
+
+
+def estimated_body(**statuses: str) -> Json:
+    """The estimated block of a performance report, with these metrics in these states."""
+    return {"estimated": {"rows": 1000, "metrics": _metrics(statuses)}}
+
+
+def covered(coverage: float | None) -> Json:
+    """A performance report over this share of labelled rows; None: labels are still to come."""
+    return {"realised": {"coverage": coverage, "mature": coverage is not None}}
+
+
+def _metrics(statuses: Mapping[str, str]) -> Json:
     numbers = {"value": 0.84, "low": 0.81, "high": 0.87, "baseline": 0.95, "limit": 0.9}
-    metrics = {name: {**numbers, "status": status} for name, status in statuses.items()}
-    return {"realised": {"labelled": 830, "metrics": metrics}}
+    return {name: {**numbers, "status": status} for name, status in statuses.items()}

@@ -10,7 +10,7 @@ from app.alerting.rules import severities
 from app.types import Task
 from tests.servers import ROOT
 
-PARTS = ["Meaning", "First look", "Likely causes", "Actions"]
+PARTS = ["Meaning", "First look", "Likely causes", "Actions", "Silence"]
 RULES = {rule: severity for task in Task for rule, severity in severities(task).items()}
 
 
@@ -23,7 +23,7 @@ def sections() -> dict[str, str]:
 
 @pytest.mark.parametrize("rule", RULES)
 def test_every_rule_has_its_section(rule: str) -> None:
-    """What an alert's ``playbook`` points at exists, and says what it means, where to look, why, and what to do."""
+    """What an alert's ``playbook`` points at exists, and says all that its reader needs, in one order."""
     section = sections()[rule.replace("_", "-")]
 
     assert re.findall(r"^\*\*([\w ]+)\.\*\*", section, flags=re.MULTILINE) == PARTS

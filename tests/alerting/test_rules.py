@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from app.alerting.evaluation import recommend
-from app.alerting.rules import judge_drift, judge_performance, severities
+from app.alerting.performance_rules import judge_coverage, judge_performance
+from app.alerting.rules import judge_check, judge_drift, severities
 from app.store.alerts import SEVERITIES
 from app.types import Json, Micros, Report, Task
-from tests.alerting.reports import drift_body, performance_body
+from tests.alerting.reports import covered, drift_body, estimated_body, performance_body
 
 
 def judged(body: Json, share: float = 0.3) -> dict[str, Any]:
@@ -115,6 +116,20 @@ def test_drift_of_the_probability_counts_as_prediction_drift() -> None:
     assert (found.severity, found.value, found.limit, found.causes) == ("medium", 0.3, 0.01, ("a",))
 
 
+def test_joint_drift_speaks_where_no_feature_does() -> None:
+    """A combination that changed fires joint_drift by itself; where a feature drifted too, that is said once."""
+    parts = [{"feature": name, "share": 0.3} for name in ("a", "b", "c", "d")]
+    joint = {"status": "drift", "auc": 0.71, "material_auc": 0.55, "features": parts}
+    alone, beside = (judged(drift_body(drifted, multivariate=joint)) for drifted in ({}, {"a": 0.2}))
+
+    found = alone["joint_drift"]
+    assert (found.severity, found.value, found.limit, found.causes) == ("medium", 0.71, 0.55, ("a", "b", "c"))
+    assert "AUC of 0.71, limit 0.55, most of all by a, b, c and 1 more" in found.message
+    assert (beside["joint_drift"], beside["feature_drift"] is None) == (None, False)
+    assert judged(drift_body({}, multivariate={"status": "stable"}))["joint_drift"] is None
+    assert "joint_drift" not in judged(drift_body({}, multivariate={"status": "insufficient_data"}))
+
+
 def test_withheld_predictions_are_not_judged() -> None:
     """Where the reference is in-sample, the drift of predictions is withheld and its alert left as it is."""
     withheld = {"status": "withheld", "probability": {"status": "withheld"}}
@@ -140,11 +155,57 @@ def test_data_quality_names_the_worst_finding() -> None:
 def test_every_rule_has_a_known_severity(task: Task) -> None:
     """Each rule that can fire is known from the start, with one of the four severities."""
     known = severities(task)
-    metrics = performance_body(accuracy="degraded", mae="degraded")
-    found = judge_drift(task, drift_body({}), retrain_share=0.3) | judge_performance(task, metrics, None)
+    body = performance_body(accuracy="degraded", mae="degraded") | estimated_body(accuracy="ok", mae="ok")
+    drift = drift_body({}, multivariate={"status": "stable"})
+    found = judge_drift(task, drift, retrain_share=0.3) | judge_performance(task, body, None)
+    found |= judge_coverage("medium", covered(0.9), [covered(0.9)])
+    found |= judge_check(report("drift", "drift", {})) | judge_check(report("performance", "ok", {}))
 
     assert set(found) == set(known)
     assert set(known.values()) <= set(SEVERITIES)
+
+
+@pytest.mark.parametrize(
+    ("realised", "severity"),
+    [({}, "critical"), ({"accuracy": "insufficient_data"}, "critical"), ({"accuracy": "ok"}, "medium")],
+)
+def test_an_estimate_is_believed_until_outcomes_contradict_it(realised: dict[str, str], severity: str) -> None:
+    """A degraded estimate is critical without outcomes, and medium where those that came say that the model holds."""
+    body = performance_body(**realised) | estimated_body(accuracy="degraded")
+
+    found = judge_performance(Task.BINARY, body, drift_body({"a": 0.1}))["estimated_drop"]
+
+    assert found is not None
+    assert (found.severity, found.value, found.limit, found.causes) == (severity, 0.84, 0.9, ("a",))
+    assert found.message.startswith("estimated accuracy 0.84 [0.81, 0.87] is below its limit 0.9, baseline 0.95, over")
+    assert ("contradict" in found.message) == (severity == "medium")
+
+
+def test_realised_performance_speaks_for_the_estimate() -> None:
+    """Once outcomes show the drop that was estimated, accuracy_drop is the one alert."""
+    body = performance_body(accuracy="degraded") | estimated_body(accuracy="degraded")
+
+    found = judge_performance(Task.BINARY, body, None)
+
+    assert [rule for rule, finding in found.items() if finding] == ["accuracy_drop"]
+    assert found["estimated_drop"] is None
+
+
+@pytest.mark.parametrize(("coverage", "holds"), [(0.39, True), (0.41, False), (0.9, False)])
+def test_labels_that_stay_away_are_a_finding(coverage: float, *, holds: bool) -> None:
+    """Label coverage below half of the best at the same hour before is found; smaller falls are not."""
+    found = judge_coverage("medium", covered(coverage), [covered(0.1), covered(0.8), covered(None)])["label_coverage"]
+
+    assert (found is not None) == holds
+    assert found is None or (found.value, found.limit) == (coverage, 0.4)
+
+
+@pytest.mark.parametrize(
+    ("now", "before"), [(0.1, []), (0.1, [None]), (0.1, [0.0]), (None, [0.8])], ids=["first", "none", "zero", "young"]
+)
+def test_coverage_without_comparison_is_not_judged(now: float | None, before: list[float | None]) -> None:
+    """Windows whose labels are still to come, and services without a past, have no verdict on coverage."""
+    assert judge_coverage("medium", covered(now), list(map(covered, before))) == {}
 
 
 def test_advice_to_retrain_gives_every_reason() -> None:

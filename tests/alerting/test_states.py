@@ -11,23 +11,14 @@ from sqlalchemy.exc import IntegrityError
 from app.alerting.evaluation import evaluate
 from app.store import alerts, reports
 from app.store.alerts import RECENT_S, Alert, Finding
-from app.store.engine import Connection, Database, open_database
+from app.store.engine import Connection, Database
 from app.store.leases import database_now
-from app.store.migrate import upgrade
 from app.store.tables import ALERTS
+from app.store.transitions import record
 from app.types import SECOND, Json, Micros, Report, Task
-from tests.alerting.reports import drift_body, performance_body
+from tests.alerting.reports import covered, drift_body, performance_body
 
 Check = Callable[..., Report]
-
-
-@pytest.fixture
-def database(store_url: str) -> Iterator[Database]:
-    """An empty, migrated store."""
-    opened = open_database(store_url)
-    upgrade(opened.writer)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
@@ -108,6 +99,38 @@ def test_too_little_data_changes_nothing(connection: Connection, check: Check, b
     assert shown(connection) == before
 
 
+def test_a_check_that_keeps_failing_is_an_alert(connection: Connection, check: Check) -> None:
+    """The third failure in a row fires, with its reason; success resolves it, and other alerts stay as they were."""
+    check(BAD)
+    failed: Json = {"status": "error", "errors": [{"feature": None, "reason": "no memory"}]}
+    states = []
+    for _ in range(3):
+        check(failed, status="error")
+        states.append([(alert.rule, alert.state) for alert in shown(connection)])
+    [message] = [alert.finding.message for alert in shown(connection) if alert.rule == "performance_check_failing"]
+    check(BAD)
+
+    pending = [("accuracy_drop", "firing"), ("performance_check_failing", "pending")]
+    assert states == [pending, pending, [("accuracy_drop", "firing"), ("performance_check_failing", "firing")]]
+    assert message == "the performance check fails: no memory"
+    assert [(alert.rule, alert.state) for alert in shown(connection)][1] == ("performance_check_failing", "resolved")
+
+
+def test_labels_that_stay_away_fire_with_the_third_report(connection: Connection, check: Check) -> None:
+    """Coverage is compared with the report of the day before; the third low one in a row fires."""
+    today = covered(0.1)
+    report = check({})
+    with connection.begin():
+        then = Micros(report.checked_at - (86_400 - 600) * SECOND)
+        reports.save(connection, replace(report, report_id="then", checked_at=then, body=covered(0.8)))
+    states = []
+    for _ in range(3):
+        check(today)
+        states += [alert.state for alert in shown(connection)]
+
+    assert states == ["pending", "pending", "firing"]
+
+
 @pytest.mark.parametrize("history", [[BAD], [BAD, GOOD], [BAD, GOOD, BAD]])
 def test_the_same_report_twice_changes_nothing(connection: Connection, check: Check, history: list[Json]) -> None:
     """Recording any report of the past again, the latest or an old one, leaves every alert as it was."""
@@ -164,8 +187,8 @@ def test_old_alerts_are_no_longer_shown(connection: Connection, check: Check) ->
     report = check({})
     old = replace(report, checked_at=Micros(report.checked_at - (RECENT_S + 60) * SECOND))
     with connection.begin():
-        alerts.record(connection, old, {"feature_drift": finding, "drift_many": finding})
-        alerts.record(connection, replace(old, checked_at=Micros(old.checked_at + 1)), {"drift_many": None})
+        record(connection, old, {"feature_drift": finding, "drift_many": finding}, {})
+        record(connection, replace(old, checked_at=Micros(old.checked_at + 1)), {"drift_many": None}, {})
 
     assert [alert.rule for alert in shown(connection)] == ["feature_drift"]
 

@@ -53,6 +53,21 @@ def tile(html: str, name: str) -> str:
     return found[1]
 
 
+@pytest.fixture(scope="module")
+def alarmed(service: Service) -> Service:
+    """The service after drifted rows, each with an outcome that contradicts its answer, and a check."""
+    rows = [dict.fromkeys(HOSTILE[:2], HOSTILE[0])] * ROWS
+    _, answer = service.call("POST", "/predict", {"instances": rows})
+    flip = {"yes": "no", "no": "yes"}
+    outcomes = [
+        {"prediction_id": given["prediction_id"], "outcome": flip[given["prediction"]]}
+        for given in answer["predictions"]
+    ]
+    service.call("POST", "/outcome", {"outcomes": outcomes})
+    service.call("POST", "/checks")
+    return service
+
+
 def test_before_the_first_check(service: Service, tmp_path: Path) -> None:
     """A fresh service shows that it serves, and says that nothing has been checked instead of showing empty charts."""
     html = show(service, tmp_path)
@@ -63,19 +78,9 @@ def test_before_the_first_check(service: Service, tmp_path: Path) -> None:
     assert "no check has run yet" in html
 
 
-def test_a_check_that_found_drift(service: Service, tmp_path: Path) -> None:
+def test_a_check_that_found_drift(alarmed: Service, tmp_path: Path) -> None:
     """After drifted, wrongly answered rows the page says so, and hostile names are text and nothing else."""
-    rows = [dict.fromkeys(HOSTILE[:2], HOSTILE[0])] * ROWS
-    _, answer = service.call("POST", "/predict", {"instances": rows})
-    flip = {"yes": "no", "no": "yes"}
-    outcomes = [
-        {"prediction_id": given["prediction_id"], "outcome": flip[given["prediction"]]}
-        for given in answer["predictions"]
-    ]
-    service.call("POST", "/outcome", {"outcomes": outcomes})
-    service.call("POST", "/checks")
-
-    html = show(service, tmp_path)
+    html = show(alarmed, tmp_path)
 
     assert re.search(r"<title>critical: accuracy dropped · Plumbline</title>", html)
     assert tile(html, "serving") == "Yes"
@@ -86,3 +91,21 @@ def test_a_check_that_found_drift(service: Service, tmp_path: Path) -> None:
     assert not re.search(r"<(img|b)[ >]", html)
     assert 'class="main-svg"' in html
     assert re.search(r'class="xtick"><text[^>]*>&lt;img', html)
+
+
+def test_who_is_on_an_alert_is_shown(alarmed: Service, tmp_path: Path) -> None:
+    """An acknowledged alert stays in the headline, a silenced one leaves it; both say what they are."""
+    _, answer = alarmed.call("GET", "/alerts")
+    first, *others = answer["alerts"]
+    assert others
+    alarmed.call("POST", f"/alerts/{first['alert_id']}/acknowledge")
+    for alert in others:
+        silence = {"matcher": {"rule": alert["rule"]}, "duration": "1h", "reason": "a test"}
+        alarmed.call("POST", "/alerts/silences", silence)
+
+    html = show(alarmed, tmp_path)
+
+    assert re.search(r"<title>critical: accuracy dropped · Plumbline</title>", html)
+    assert html.count(">acknowledged</p>") == 1
+    assert html.count('<span class="tag">silenced</span>') == len(others)
+    assert html.count(">silenced until ") == len(others)

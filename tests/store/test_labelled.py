@@ -83,7 +83,7 @@ def test_nothing_stored_is_an_empty_window(database: Database) -> None:
 
 
 def test_judged_answers_come_in_the_order_of_their_truth(database: Database) -> None:
-    """By the time at which each truth first came, with its latest revision; only this version's, and so many."""
+    """By the time at which each truth first came, with its latest revision; only this version's, of the latest ones."""
     with database.writer.begin() as connection:
         insert(connection, [prediction(name, at, answer=Answer(name)) for at, name in enumerate("abc")])
         insert(connection, [prediction("s", 9, role="shadow"), prediction("v", 9, model_version="2")])
@@ -92,7 +92,7 @@ def test_judged_answers_come_in_the_order_of_their_truth(database: Database) -> 
     write(database, [(Outcome("c", "revised", revise=True), 20)])
     with database.readers.connect() as connection:
         found = [tuple(each) for each in read_judged(connection, "m", "1", most=10)]
-        latest = read_judged(connection, "m", "1", most=1)
+        latest = read_judged(connection, "m", "1", most=3)
 
     assert found == [(5, "revised", "c"), (6, 0, "a"), (7, False, "b")]
     assert [each.prediction for each in latest] == ["b"]

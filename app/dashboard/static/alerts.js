@@ -6,14 +6,20 @@ import {element, note} from "./dom.js";
 const TITLES = {
   accuracy_drop: "accuracy dropped",
   mae_drop: "errors have grown",
+  estimated_drop: "performance probably dropped",
   metrics_drop: "other metrics dropped",
+  drift_check_failing: "nobody watches for drift",
+  performance_check_failing: "nobody watches performance",
   drift_many: "many features drifted",
   prediction_drift: "predictions drifted",
+  joint_drift: "features changed together",
   data_quality: "broken input",
+  label_coverage: "outcomes stay away",
   feature_drift: "a feature drifted",
 };
 const ACTIONS = {retrain: "Retrain", fix_input: "Mend the input first"};
 
+export const isActive = ({state}) => ["firing", "acknowledged"].includes(state);
 export const title = (rule) => TITLES[rule] ?? words(rule);
 
 export function showAlerts({alerts, recommendations}, now) {
@@ -22,21 +28,28 @@ export function showAlerts({alerts, recommendations}, now) {
   const advice = recommendations.map(({action, because}) =>
     element("p", {className: "advice"}, element("strong", {}, ACTIONS[action] ?? words(action)), ` – ${because}`));
   const items = alerts.map((alert) => item(alert, now, open.has(alert.alert_id)));
-  const quiet = alerts.some((alert) => alert.state === "firing") ? [] : [note("Nothing fires.")];
+  const quiet = alerts.some(isActive) ? [] : [note("Nothing fires.")];
   box.replaceChildren(...quiet, ...advice, ...items);
 }
 
 function item(alert, now, isOpen) {
-  const firing = alert.state === "firing";
-  const when = firing ? `since ${ago(alert.since, now)}` : `resolved ${ago(alert.resolved_at, now)}`;
+  const active = isActive(alert);
+  const when = alert.resolved_at === null ? `since ${ago(alert.since, now)}` : `resolved ${ago(alert.resolved_at, now)}`;
   const steps = element("details", {"data-alert": alert.alert_id}, element("summary", {}, "What to do"), element("pre", {}));
   steps.addEventListener("toggle", () => steps.open && showSection(steps.querySelector("pre"), alert.playbook));
   steps.open = isOpen;
-  return element("div", {className: "alert", "data-severity": firing ? alert.severity : "resolved"},
-    element("h3", {title: alert.rule}, title(alert.rule), element("span", {className: "tag"}, firing ? alert.severity : "resolved"), element("time", {}, when)),
+  return element("div", {className: "alert", "data-severity": active ? alert.severity : "resolved"},
+    element("h3", {title: alert.rule}, title(alert.rule), element("span", {className: "tag"}, active ? alert.severity : alert.state), element("time", {}, when)),
     element("p", {}, alert.message),
-    ...(alert.causes.length ? [element("p", {className: "causes"}, `look at: ${alert.causes.join(", ")}`)] : []),
+    ...about(alert).map((line) => element("p", {className: "causes"}, line)),
     steps);
+}
+
+function about({acknowledged_at, acknowledged_by, silenced_until, state, causes}) {
+  const lines = causes.length ? [`look at: ${causes.join(", ")}`] : [];
+  if (acknowledged_at !== null) lines.push(`acknowledged${acknowledged_by === null ? "" : ` by ${acknowledged_by}`}`);
+  if (state === "silenced") lines.push(`silenced until ${new Date(silenced_until).toLocaleString()}`);
+  return lines;
 }
 
 let playbook = null;

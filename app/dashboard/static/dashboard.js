@@ -1,7 +1,7 @@
 // The page's one loop: read everything, show it, and again ten seconds later.
 
 import {getJson, getText, hasKey, History, latencyBound, readTraffic, Refused, useKey} from "./api.js";
-import {showAlerts, title} from "./alerts.js";
+import {isActive, showAlerts, title} from "./alerts.js";
 import {drawDriftShare, drawPerformance, fitCharts} from "./charts.js";
 import {showFeatures} from "./features.js";
 import {clock} from "./format.js";
@@ -30,7 +30,7 @@ async function readTrafficNow(version, now) {
 }
 
 function verdict(ready, alerts, drift, performance) {
-  const firing = alerts.filter((alert) => alert.state === "firing");
+  const firing = alerts.filter(isActive);
   if (!ready.ready) return ["bad", "not serving"];
   if (firing.some((alert) => ["critical", "high"].includes(alert.severity))) return ["bad", `${firing[0].severity}: ${title(firing[0].rule)}`];
   if (firing.length) return ["warn", firing.length === 1 ? "one alert" : `${firing.length} alerts`];
