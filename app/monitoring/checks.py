@@ -31,14 +31,16 @@ def run_check(check: Check, connection: Connection, reference: Reference) -> Jso
 def _drift(check: Check, connection: Connection, reference: Reference) -> Json:
     settings = check.drift
     window = read_window(connection, *_version(check), rows=settings.window.rows, hours=settings.window.hours)
-    alpha = _alpha(check, settings.every) * DRIFT_SHARE
-    if check.before and _same_look(window, check.before.body):
-        alpha = check.before.body["limits"]["alpha_per_look"]
-    limits = Limits(alpha, settings.material_psi, settings.false_alarm_every.iso())
     start = window.predicted_at[0] if window.rows else None
     earlier = read_window(
         connection, *_version(check), rows=settings.window.rows, hours=settings.window.hours, before=start
     )
+    arrivals = read_arrivals(connection, *_version(check), check.now)
+    _let_go(connection)
+    alpha = _alpha(check, settings.every) * DRIFT_SHARE
+    if check.before and _same_look(window, check.before.body):
+        alpha = check.before.body["limits"]["alpha_per_look"]
+    limits = Limits(alpha, settings.material_psi, settings.false_alarm_every.iso())
     return drift_report(
         check.schema,
         reference,
@@ -46,7 +48,7 @@ def _drift(check: Check, connection: Connection, reference: Reference) -> Json:
         limits,
         check.before.body if check.before else None,
         earlier=earlier if window.rows else None,
-        arrivals=read_arrivals(connection, *_version(check), check.now),
+        arrivals=arrivals,
         segments=check.performance.segments,
     )
 
@@ -63,6 +65,9 @@ def _performance(check: Check, connection: Connection, reference: Reference) -> 
         before=end,
         segments=places(check.schema, settings.segments),
     )
+    stream = read_judged(connection, *_version(check), most=LONGEST)
+    latest, mature = _unlabelled(check, connection, end)
+    _let_go(connection)
     alpha = _alpha(check, settings.every) * PERFORMANCE_SHARE
     before = check.before.body if check.before else None
     if before and is_same_look(window, before):
@@ -74,22 +79,25 @@ def _performance(check: Check, connection: Connection, reference: Reference) -> 
         window,
         limits,
         now=check.now,
-        stream=read_judged(connection, *_version(check), most=LONGEST),
+        stream=stream,
         label_delay_s=delay,
         previous=before,
     )
-    return report | {"estimated": _estimated(check, connection, reference, limits, end)}
+    return report | {"estimated": estimated(check.schema, reference, latest, mature, limits, previous=before)}
 
 
-def _estimated(
-    check: Check, connection: Connection, reference: Reference, limits: Degradation, end: Micros | None
-) -> Json:
-    """Estimate the latest rows; those old enough to have outcomes, made before ``end``, prove the estimate."""
+def _unlabelled(check: Check, connection: Connection, end: Micros | None) -> tuple[Window, Window]:
+    """The latest rows, to be estimated; and those old enough to have outcomes, which prove the estimate."""
     hours, rows = check.performance.window.hours, min(check.performance.window.rows, MOST_ROWS)
     latest = read_window(connection, *_version(check), rows=rows, hours=hours)
-    mature = latest if end is None else read_window(connection, *_version(check), rows=rows, hours=hours, before=end)
-    before = check.before.body if check.before else None
-    return estimated(check.schema, reference, latest, mature, limits, previous=before)
+    if end is None:
+        return latest, latest
+    return latest, read_window(connection, *_version(check), rows=rows, hours=hours, before=end)
+
+
+def _let_go(connection: Connection) -> None:
+    """End the transaction before the computing: a snapshot that is held costs the writer, on either database."""
+    connection.rollback()
 
 
 def _label_delay(check: Check, connection: Connection) -> float:

@@ -108,7 +108,7 @@ def serve_checks(pipe: Pipe, store_url: str) -> None:
     os.nice(NICENESS)
     sys.meta_path.insert(0, _WithoutPandas())
     gc.disable()  # it would look through the rows of a large window again and again, in two fifths of the time to read
-    engine = open_readers(store_url)
+    engine = open_readers(store_url, snapshots=False)
     while True:
         try:
             check: Check = pipe.recv()

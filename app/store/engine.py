@@ -73,11 +73,16 @@ def open_database(url: str, *, setting: str = "store.url") -> Database:
     return Database(_postgres(parsed, 1, writer=True), _postgres(parsed, READERS), None, None)
 
 
-def open_readers(url: str) -> Engine:
-    """Connections that cannot write, for another process."""
+def open_readers(url: str, *, snapshots: bool = True) -> Engine:
+    """Connections that cannot write, for another process.
+
+    Args:
+        snapshots: False lets each statement on SQLite see the store as it is then. While a reader holds a snapshot, the
+            log grows, and the writer pays for it at its end.
+    """
     parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite":
-        return sqlite_engine(parsed, sqlite_module())
+        return sqlite_engine(parsed, sqlite_module(), snapshots=snapshots)
     return _postgres(parsed, 1)
 
 
@@ -105,7 +110,7 @@ def sqlite_module() -> ModuleType:
     return import_module("sqlite3")
 
 
-def sqlite_engine(url: URL, module: ModuleType, *, writer: bool = False) -> Engine:
+def sqlite_engine(url: URL, module: ModuleType, *, writer: bool = False, snapshots: bool = True) -> Engine:
     """An engine on a SQLite file: the one writer, which alone checkpoints, or a pool of connections that only read."""
     pool = {"pool_size": 1, "max_overflow": 0} if writer else {"pool_size": READERS, "max_overflow": 0}
     engine = create_engine(
@@ -128,7 +133,8 @@ def sqlite_engine(url: URL, module: ModuleType, *, writer: bool = False) -> Engi
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         # A deferred transaction that turns into a writing one fails at once when somebody wrote in between.
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
+        if snapshots:
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
 
     @event.listens_for(engine, "handle_error", retval=True)
     def _unusable(context: ExceptionContext) -> BaseException | None:
