@@ -182,6 +182,15 @@ def from_datetime(moment: datetime) -> Micros:
     return Micros((moment - _EPOCH) // timedelta(microseconds=1))
 
 
+def label_key(label: Label) -> str:
+    """A class label as a key of a JSON object: text as it is, others as JSON writes them.
+
+    >>> label_key(True), label_key(1), label_key("good")
+    ('true', '1', 'good')
+    """
+    return str(label).lower() if isinstance(label, bool) else str(label)
+
+
 def to_rfc3339(moment: Micros) -> str:
     """``2026-11-20T10:00:00.000000Z`` for a moment in Micros."""
     return (_EPOCH + timedelta(microseconds=moment)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -17,9 +17,8 @@ from starlette.staticfiles import StaticFiles
 
 from app.api.outcome_body import OutcomeBody, OutcomesBody
 from app.api.services import Services
-from app.serving.answers import label_key
 from app.serving.model import Model
-from app.types import Json
+from app.types import Json, label_key
 
 router = APIRouter(include_in_schema=False)
 ASSETS = "/docs/assets"

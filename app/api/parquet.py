@@ -7,8 +7,7 @@ from typing import Any
 
 from app.api.parquet_types import CASTS, HEAD, TAIL, columns
 from app.errors import PlumblineError
-from app.serving.answers import label_key
-from app.types import Json, ModelSchema
+from app.types import Json, ModelSchema, label_key
 
 MISSING = "Parquet needs pyarrow, which is not installed: pip install 'plumbline[parquet]'"
 GROUP_ROWS = 10_000

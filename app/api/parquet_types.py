@@ -8,8 +8,7 @@ from typing import Any
 
 import orjson
 
-from app.serving.answers import label_key
-from app.types import Feature, FeatureType, Label, ModelSchema
+from app.types import Feature, FeatureType, Label, ModelSchema, label_key
 
 HEAD = ("prediction_id", "model_name", "model_version", "predicted_at", "prediction")
 TAIL = ("outcome", "value", "observed_at")

@@ -18,8 +18,7 @@ from rich.progress import Progress as Bar
 from app.commands.loading import Loader, Progress, refusals
 from app.commands.outcome_files import read_outcomes, size_of
 from app.errors import PlumblineError
-from app.serving.answers import label_key
-from app.types import Label
+from app.types import Label, label_key
 
 
 def outcomes(

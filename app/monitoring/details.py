@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
@@ -14,16 +13,7 @@ from app.monitoring.grading import SHOWN_CONFIDENCE
 from app.monitoring.intervals import Mean, Share
 from app.monitoring.scored import Scored
 from app.store.labelled import Labelled
-from app.types import Json, Label, ModelSchema, Task
-
-
-def label_text(label: Label) -> str:
-    """A label as a key of a JSON object: text as it is, others as JSON writes them.
-
-    >>> label_text("web"), label_text(True), label_text(1)
-    ('web', 'true', '1')
-    """
-    return label if isinstance(label, str) else json.dumps(label)
+from app.types import Json, Label, ModelSchema, Task, label_key
 
 
 def by_class(rows: Scored) -> Json:
@@ -34,7 +24,7 @@ def by_class(rows: Scored) -> Json:
     from sklearn.metrics import confusion_matrix
 
     counts = confusion_matrix(rows.outcomes, rows.predictions, labels=np.arange(len(schema.classes)))
-    names = [label_text(label) for label in schema.classes]
+    names = [label_key(label) for label in schema.classes]
     classes = {name: _class(counts, place) for place, name in enumerate(names)}
     return {"confusion_matrix": {"labels": names, "counts": counts.tolist()}, "classes": classes}
 
@@ -46,9 +36,7 @@ def business(schema: ModelSchema, window: Labelled) -> Json:
         if value is not None and said in shares:
             shares[said].append(value)
     given = [value for value in window.values if value is not None]
-    return _amounts(given) | {
-        "by_prediction": {label_text(label): _amounts(values) for label, values in shares.items()}
-    }
+    return _amounts(given) | {"by_prediction": {label_key(label): _amounts(values) for label, values in shares.items()}}
 
 
 def _class(counts: NDArray[Any], place: int) -> Json:

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.monitoring.baseline import Baseline
-from app.monitoring.details import label_text
 from app.monitoring.scored import Measured
-from app.types import ModelSchema, Scalar
+from app.types import ModelSchema, Scalar, label_key
 
 MOST = 20
 """Values of one segment that are reported, the most frequent ones."""
@@ -41,5 +40,5 @@ def split(schema: ModelSchema, columns: Mapping[str, Sequence[Scalar]], baseline
         values = columns[name]
         for value, _ in Counter(each for each in values if each is not None).most_common(MOST):
             rows = np.array([each is not None and each == value for each in values], dtype=np.bool_)
-            found.append(Segment(name, label_text(value), rows, baseline.of(feature, value)))
+            found.append(Segment(name, label_key(value), rows, baseline.of(feature, value)))
     return found

@@ -5,16 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from app.types import Label
-
-
-def label_key(label: Label) -> str:
-    """A class label as a key of a JSON object: text as it is, others as JSON writes them.
-
-    >>> label_key(True), label_key(1), label_key("good")
-    ('true', '1', 'good')
-    """
-    return str(label).lower() if isinstance(label, bool) else str(label)
+from app.types import Label, label_key
 
 
 def label_keys(classes: Sequence[Label]) -> tuple[str, ...]:

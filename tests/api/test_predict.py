@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.bundling import build_bundle
-from app.serving.answers import label_key
+from app.types import label_key
 from tests.api.conftest import Start
 from tests.fitted import Fitted
 from tests.services import Client, client_of, make_config, samples
