@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, MetaData, SmallInteger, Table, Text
+from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, MetaData, SmallInteger, Table, Text, and_
 
 METADATA = MetaData(
     naming_convention={
@@ -120,6 +120,50 @@ SILENCES = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
     Index(None, "ends_at"),
+)
+
+OUTBOX = Table(
+    "outbox",
+    METADATA,
+    Column("outbox_id", Text, primary_key=True),
+    Column("channel", Text, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("alert_id", Text),
+    Column("body", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("next_try_at", BigInteger, nullable=False),
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("delivered_at", BigInteger),
+    Column("failed_at", BigInteger),
+    Column("error", Text),
+    Index(None, "created_at"),
+)
+_WAITING = and_(OUTBOX.c.delivered_at.is_(None), OUTBOX.c.failed_at.is_(None))
+Index("ix_outbox_waiting", OUTBOX.c.next_try_at, sqlite_where=_WAITING, postgresql_where=_WAITING)
+
+SHADOW_PREDICTIONS = Table(
+    "shadow_predictions",
+    METADATA,
+    Column("prediction_id", Text, primary_key=True),
+    Column("model_name", Text, nullable=False),
+    Column("model_version", Text, primary_key=True),
+    Column("prediction", Text, nullable=False),
+    Column("probabilities", Text),
+    Column("predicted_at", BigInteger, nullable=False),
+    Column("latency_us", Integer, nullable=False),
+    Column("level", SmallInteger, nullable=False),
+    Index(None, "predicted_at"),
+    Index("ix_shadow_predictions_sample", "model_name", "model_version", "level", "predicted_at"),
+)
+
+PULSES = Table(
+    "pulses",
+    METADATA,
+    Column("replica", Text, primary_key=True),
+    Column("model_name", Text, nullable=False),
+    Column("model_version", Text, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
 )
 
 LEASES = Table(
