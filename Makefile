@@ -35,7 +35,7 @@ lint: $(VENV)/dev.stamp ## check style, types, the Dockerfile and, where promtoo
 bench: $(VENV)/dev.stamp models/breast_cancer/1/bundle.yaml ## measure against the targets, 6 minutes; rewrites the tables in benchmarks/README.md
 	$(BIN)/python -m benchmarks.run
 
-bench-long: $(VENV)/dev.stamp models/breast_cancer/1/bundle.yaml ## measure beside checks, over a million predictions, and while old rows go; 15 minutes
+bench-long: $(VENV)/dev.stamp models/breast_cancer/1/bundle.yaml ## measure beside checks and a shadow, over a million predictions, and while old rows go; 20 minutes
 	$(BIN)/python -m benchmarks.long
 
 soak: $(VENV)/dev.stamp models/breast_cancer/1/bundle.yaml ## half capacity with scrapes and checks, MINUTES=15

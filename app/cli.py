@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from app.commands.alerts import alerts
 from app.commands.bundle import bundle
 from app.commands.check import check
 from app.commands.export import export
@@ -30,6 +31,7 @@ def build_cli() -> typer.Typer:
     )
     for command in (serve, bundle, check, simulate, export, outcomes, report, selftest, migrate, keys):
         cli.command()(command)
+    cli.add_typer(alerts(), name="alerts")
     return cli
 
 

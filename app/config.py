@@ -5,58 +5,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, SecretStr, model_validator
-from pydantic_core import CoreSchema, core_schema
+from pydantic import Field, SecretStr, model_validator
 
-UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-"""Seconds in each unit that a duration may be written in."""
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|w)")
+from app.configalerts import Alerts
+from app.configtypes import Duration, Section
+
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
-
-
-class Duration(float):
-    """Seconds, written with a unit: a duration without one is a guess.
-
-    >>> Duration.parse("90d"), str(Duration(7776000)), Duration(2592000).iso()
-    (Duration(7776000.0), '90d', 'P30D')
-    """
-
-    @classmethod
-    def parse(cls, text: object) -> Duration:
-        """Read ``"10s"``, ``"500ms"``, ``"1h"`` or ``"30d"``; raise ValueError for anything else."""
-        match = _DURATION.fullmatch(text) if isinstance(text, str) else None
-        if match is None:
-            raise ValueError("a duration is a number and a unit (ms, s, m, h, d, w), for example 10s or 30d")
-        seconds = cls(float(match[1]) * UNITS[match[2]])
-        if seconds <= 0:
-            raise ValueError("must be longer than 0")
-        return seconds
-
-    def iso(self) -> str:
-        """ISO 8601, in days where it is whole days, else in seconds."""
-        days, rest = divmod(float(self), 86400)
-        return f"PT{float(self):g}S" if rest else f"P{days:g}D"
-
-    def __str__(self) -> str:
-        unit = next((unit for unit in ("d", "h", "m", "s") if self >= UNITS[unit] and self % UNITS[unit] == 0), "ms")
-        return f"{self / UNITS[unit]:g}{unit}"
-
-    def __repr__(self) -> str:
-        return f"Duration({float(self)})"
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: type[Any], handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(cls.parse)
-
-
-class Section(BaseModel):
-    """A section refuses keys it does not know and cannot be changed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
 
 
 class Server(Section):
@@ -70,6 +27,20 @@ class Server(Section):
     drain_timeout: Duration = Field(
         Duration(20.0), description="Time that requests in flight have to finish after SIGTERM."
     )
+    public_url: str = Field(
+        "",
+        pattern=r"^(https?://[^\s]+)?$",
+        description="Address of the service in the links of messages, `https://…`; empty: its host and port.",
+    )
+
+    @property
+    def address(self) -> str:
+        """What links begin with."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.public_url.rstrip("/") or f"http://{host}:{self.port}"
+
+
+Version: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
 class Serving(Section):
@@ -88,8 +59,11 @@ class Serving(Section):
     trusted_types: tuple[str, ...] = Field(
         (), strict=False, description="Types that skops may load beyond the reviewed list."
     )
-    shadows: tuple[str, ...] = Field(
-        (), strict=False, max_length=0, description="Versions to run in the shadow; none yet."
+    shadows: tuple[Version, ...] = Field(
+        (),
+        strict=False,
+        max_length=4,
+        description="Versions of the served model that repeat its rows, each in a process of its own, to be compared.",
     )
     probation: Duration = Field(
         Duration(600.0), description="Time after an activation in which a failing version is rolled back."
@@ -184,18 +158,6 @@ class Performance(Section):
     segments: tuple[str, ...] = Field(
         (), strict=False, max_length=16, description="Features (for drift too) or keys of the context to report by."
     )
-
-
-class Alerts(Section):
-    """Who is told."""
-
-    notify: tuple[SecretStr, ...] = Field(
-        (),
-        strict=False,
-        max_length=0,
-        description="Channels to tell; none yet: alerts stand at `/alerts` and in the metrics.",
-    )
-    rules: Literal["default"] = Field("default", description="The rule set.")
 
 
 Scope: TypeAlias = Literal["predict", "outcome", "read", "metrics", "admin"]

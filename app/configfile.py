@@ -14,7 +14,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from app.config import Config, Duration
+from app.config import Config
+from app.configalerts import Rule
+from app.configtypes import Duration, WholeSecret
 from app.errors import ConfigError
 
 PREFIX = "PLUMBLINE__"
@@ -38,7 +40,7 @@ def load_config(file: Path | None, environ: Mapping[str, str]) -> Config:
     data, where = _read_file(file) if file else ({}, {})
     _override(data, where, environ)
     try:
-        return Config.model_validate(data)
+        return Config.model_validate(data, context={"environ": environ})
     except ValidationError as error:
         found: dict[str, list[str]] = {}
         items = error.errors()
@@ -58,14 +60,25 @@ def effective(config: Config) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     match value:
         case BaseModel():
-            return {name: _plain(item) for name, item in value}
+            return _plain_section(value)
+        case dict():
+            return {name: _plain(item) for name, item in value.items()}
         case SecretStr():
-            return _mask(value.get_secret_value())
+            return value.masked if isinstance(value, WholeSecret) else _mask(value.get_secret_value())
         case tuple():
             return [_plain(item) for item in value]
         case Path() | Duration():
             return str(value)
     return value
+
+
+def _plain_section(section: BaseModel) -> Any:
+    """A section's keys as the file spells them; of a rule, what it says."""
+    if isinstance(section, Rule) and section.model_fields_set == {"name"}:
+        return section.name
+    names = section.model_fields_set if isinstance(section, Rule) else set(type(section).model_fields)
+    fields = type(section).model_fields
+    return {field.alias or name: _plain(getattr(section, name)) for name, field in fields.items() if name in names}
 
 
 def _mask(url: str) -> str:

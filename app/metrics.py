@@ -37,6 +37,9 @@ A ``conflict`` alone was acknowledged: it was spooled, and its id was another re
 STATUSES = ("ok", "replayed", "refused", "failed")
 """What became of a row: answered, answered again, refused with a 4xx, failed with a 5xx."""
 
+SHADOW_STATES = ("stored", "dropped", "failed")
+"""What became of a row for a shadow: its answer is stored; it came faster than the shadow answers; it has no answer."""
+
 
 class JournalMetrics(Collector):
     """The ledger: accepted = stored + forwarded + failed + waiting + spooled, at any moment and so in every scrape."""
@@ -51,6 +54,11 @@ class JournalMetrics(Collector):
             "ml_journal_commit_seconds", "Time of one group commit", buckets=LATENCY_BUCKETS, registry=registry
         )
         registry.register(self)
+
+    @property
+    def store_failures(self) -> int:
+        """Rows that failed because the store was away."""
+        return self._failed["store"]
 
     def accept(self, rows: int) -> None:
         """The journal has taken rows."""
@@ -179,12 +187,19 @@ class ServingMetrics:
         )
         outcomes = Counter("ml_outcomes", "Outcomes reported", ["status"], registry=registry)
         self.outcomes = {status: outcomes.labels(status.value) for status in OutcomeStatus}
+        self.shadow_rows = Counter(
+            "ml_shadow_rows", "Rows for a shadow version by what became of them", [*model, "state"], registry=registry
+        )
         build = Info("ml_build", "The running version", registry=registry)
         self.build: Callable[[dict[str, str]], None] = build.info
 
     def for_model(self, schema: ModelSchema) -> ModelMetrics:
         """The series of one loaded version, made once so that the hot path looks nothing up."""
         return ModelMetrics(self, schema)
+
+    def for_shadow(self, schema: ModelSchema) -> dict[str, Counter]:
+        """The counters of one shadow version."""
+        return {state: self.shadow_rows.labels(schema.name, schema.version, state) for state in SHADOW_STATES}
 
 
 class ModelMetrics:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, NamedTuple, NewType, TypeAlias
+from typing import Any, Literal, NamedTuple, NewType, TypeAlias
 
 Scalar: TypeAlias = str | int | float | bool | None
 """One feature's value as JSON can carry it; a missing value is None."""
@@ -22,6 +22,10 @@ Micros = NewType("Micros", int)
 """Microseconds since the Unix epoch, UTC."""
 Json: TypeAlias = dict[str, Any]
 """A JSON object on its way in or out."""
+Role: TypeAlias = Literal["active", "shadow"]
+"""Whether a version's answers leave the service, or are only kept to be compared."""
+Severity: TypeAlias = Literal["critical", "high", "medium", "low"]
+"""How soon somebody must act on an alert."""
 
 SECOND = 1_000_000
 """Micros in a second."""

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import checks, memory, retention
+from benchmarks import checks, memory, retention, shadow
 from benchmarks.load import Loader
 from benchmarks.servers import LOAD_CORE, pin
 from benchmarks.setting import Setting
@@ -18,6 +18,7 @@ SCENARIOS: dict[str, Callable[[Setting], tuple[str, str]]] = {
     "checks": checks.measure,
     "memory": memory.measure,
     "retention": retention.measure,
+    "shadow": shadow.measure,
 }
 """Each gives how it was measured, and its tables."""
 

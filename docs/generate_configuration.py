@@ -14,7 +14,9 @@ from pydantic_core import PydanticUndefined
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from app.config import Config, Duration  # noqa: E402 - the checkout need not be installed
+from app.config import Config  # noqa: E402 - the checkout need not be installed
+from app.configalerts import Rule  # noqa: E402 - as above
+from app.configtypes import ChannelUrl, Duration, WholeSecret  # noqa: E402 - as above
 
 PAGE = ROOT / "docs" / "configuration.md"
 HEAD = """\
@@ -27,7 +29,18 @@ every error with its line; an unknown key is an error. A duration is a number an
 
 This page is generated from `app/config.py` by `docs/generate_configuration.py`.
 """
-NAMES = {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path", SecretStr: "text"}
+NAMES = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    Path: "path",
+    SecretStr: "text",
+    ChannelUrl: "URL",
+    WholeSecret: "text",
+    Duration: "duration",
+    type(None): "null",
+}
 BOUNDS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}"}
 
 
@@ -55,7 +68,7 @@ def _section(name: str, field: FieldInfo) -> list[str]:
 def _rows(model: type[BaseModel], path: str) -> list[str]:
     rows = []
     for name, field in model.model_fields.items():
-        key, kind = f"{path}.{name}", field.annotation
+        key, kind = f"{path}.{field.alias or name}", field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             rows += _rows(kind, key)
             continue
@@ -67,7 +80,8 @@ def _rows(model: type[BaseModel], path: str) -> list[str]:
         ]
         described = ", ".join([_kind(kind), *bounds])
         rows.append(f"| `{key}` | {described} | {_default(field.default)} | {field.description} |")
-        rows += [row for item in get_args(kind) if _is_model(item) for row in _rows(item, f"{key}[]")]
+        inside = f"{key}[]" if get_origin(kind) is tuple else key
+        rows += [row for item in get_args(kind) if _is_model(item) for row in _rows(item, inside)]
     return rows
 
 
@@ -85,7 +99,9 @@ def _kind(annotation: Any) -> str:
         return " or ".join(_kind(part) for part in arguments)
     if origin is tuple:
         return "list" if _is_model(arguments[0]) else f"list of {_kind(arguments[0])}"
-    return "duration" if annotation is Duration else NAMES[annotation]
+    if origin is dict:
+        return f"keys and {_kind(arguments[1])}"
+    return "section" if _is_model(annotation) else NAMES[annotation]
 
 
 def _default(value: Any) -> str:
@@ -94,7 +110,11 @@ def _default(value: Any) -> str:
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
     if isinstance(value, tuple):
-        value = f"[{', '.join(value)}]"
+        value = f"[{', '.join(item.name if isinstance(item, Rule) else item for item in value)}]"
+    if value is None:
+        value = "null"
+    if value == "":
+        return "empty"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 

@@ -13,8 +13,9 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from app.config import Config, Duration
+from app.config import Config
 from app.configfile import effective, load_config
+from app.configtypes import Duration
 from app.errors import ConfigError
 from docs.generate_configuration import page
 

@@ -1,12 +1,13 @@
-"""From a saved report to alerts and advice."""
+"""From a saved report to alerts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from app.alerting.performance_rules import judge_coverage, judge_performance
-from app.alerting.rules import CHECKS, Verdicts, judge_check, judge_drift, ranked_causes, severities
-from app.store import reports
+from app.alerting.rules import Verdicts, judge_check, judge_drift, ranked_causes, severities
+from app.alerting.ruleset import RuleSet
+from app.alerting.segment_rule import judge_segments
+from app.alerting.service_rules import judge_service
+from app.store import alerts, reports
 from app.store.engine import Connection
 from app.store.transitions import Change, record
 from app.types import SECOND, Json, Micros, Report, Task
@@ -15,21 +16,45 @@ HOUR = 3600 * SECOND
 DAY = 24 * HOUR
 
 
-def evaluate(connection: Connection, report: Report, *, task: Task, retrain_share: float) -> list[Change]:
+def evaluate(
+    connection: Connection, report: Report, *, task: Task, retrain_share: float, rules: RuleSet | None = None
+) -> list[Change]:
     """Bring the alerts up to date with a report, in the transaction that saves it.
 
     A check that failed says nothing but that, and one that had too little data says nothing about any rule over it.
+    A rule that is no longer among ``rules`` (by default those of the house) does not hold.
 
     Returns:
         what somebody must be told.
     """
+    rules = rules or RuleSet()
+    version = (report.model_name, report.model_version)
+    latest = report if report.kind == "drift" else reports.latest(connection, "drift", *version)
+    drift = latest.body if latest else {}
+    before = alerts.still_open(connection, *version)
+    known = {rule for rule, _ in rules.severities(task)}
+    verdicts: Verdicts = {alert.rule: None for alert in before if alert.rule not in known}
+    verdicts |= rules.change(_default(connection, report, task, drift, retrain_share))
+    verdicts |= rules.judge(report, before, ranked_causes(drift))
+    return record(connection, report, verdicts, rules.checks)
+
+
+def judge_beats(connection: Connection, report: Report, rules: RuleSet) -> Verdicts:
+    """Judge a service report that is not stored, and will not be if it says nothing new."""
+    before = alerts.still_open(connection, report.model_name, report.model_version)
+    return rules.change(judge_service(report.body)) | rules.judge(report, before, ())
+
+
+def _default(connection: Connection, report: Report, task: Task, drift: Json, retrain_share: float) -> Verdicts:
+    """Judge the rules of the house; ``drift`` is the body of the latest drift report."""
+    if report.kind == "service":
+        return judge_service(report.body)
     if report.kind == "performance":
-        drift = reports.latest(connection, "drift", report.model_name, report.model_version)
-        verdicts = judge_performance(task, report.body, drift.body if drift else None)
+        verdicts = judge_performance(task, report.body, drift) | judge_segments(task, report.body, drift)
         verdicts |= _coverage(connection, report, task)
     else:
         verdicts = judge_drift(task, report.body, retrain_share=retrain_share)
-    return record(connection, report, verdicts | judge_check(report), CHECKS)
+    return verdicts | judge_check(report)
 
 
 def _coverage(connection: Connection, report: Report, task: Task) -> Verdicts:
@@ -44,34 +69,3 @@ def _coverage(connection: Connection, report: Report, task: Task) -> Verdicts:
         )
     ]
     return judge_coverage(severities(task)["label_coverage"], report.body, earlier)
-
-
-def recommend(latest: Mapping[str, Report], *, retrain_share: float) -> list[Json]:
-    """What to do, out of the latest reports; mending the input comes first, since a model learns what is broken."""
-    drift = latest["drift"].body if "drift" in latest else {}
-    findings = drift.get("data_quality", {}).get("findings", [])
-    advice = []
-    if findings:
-        advice.append({"action": "fix_input", "because": f"the input is broken: {_kinds(findings)}"})
-    reasons = _reasons_to_retrain(drift, latest.get("performance"), retrain_share)
-    if reasons:
-        advice.append({"action": "retrain", "because": " and ".join(reasons)})
-    return advice
-
-
-def _reasons_to_retrain(drift: Json, performance: Report | None, retrain_share: float) -> list[str]:
-    reasons = []
-    if performance is not None and performance.status == "degraded":
-        metrics = performance.body["realised"]["metrics"]
-        worse = [name for name, metric in metrics.items() if metric["status"] == "degraded"]
-        more = f" and {len(worse) - 1} more of its metrics" if len(worse) > 1 else ""
-        reasons.append(f"the model's {worse[0]}{more} fell behind the baseline")
-    share = drift.get("drift_share")
-    if share is not None and share >= retrain_share:
-        names = ", ".join(ranked_causes(drift))
-        reasons.append(f"{share:.0%} of the features drifted (limit {retrain_share:.0%}), {names} most of all")
-    return reasons
-
-
-def _kinds(findings: list[Json]) -> str:
-    return ", ".join(dict.fromkeys(finding["kind"].replace("_", " ") for finding in findings))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from app.alerting.rules import MAIN_METRIC, Verdicts, ranked_causes, severities
-from app.store.alerts import Finding, Severity
-from app.types import Json, Task
+from app.store.alerts import Finding
+from app.types import Json, Severity, Task
 
 COVERAGE_SHARE = 0.5
 """Part of the earlier label coverage below which labels are missing."""
@@ -55,7 +55,7 @@ def _realised(task: Task, body: Json, causes: tuple[str, ...]) -> Verdicts:
     if degraded:
         rule, name = (drop, main) if main in degraded else (others, degraded[0])
         metric = metrics[name]
-        message = f"{_degradation(name, metric)}, over {body['realised']['labelled']} labelled rows"
+        message = f"{degradation(name, metric)}, over {body['realised']['labelled']} labelled rows"
         message += _also(other for other in degraded if other != name)
         verdicts[rule] = Finding(severities(task)[rule], metric["value"], metric["limit"], message, causes)
     return verdicts
@@ -70,7 +70,7 @@ def _estimated(task: Task, body: Json, causes: tuple[str, ...]) -> Verdicts:
         return {}
     if metric["status"] != "degraded" or known == "degraded":
         return {"estimated_drop": None}
-    message = f"estimated {_degradation(main, metric)}, over {body['estimated']['rows']} rows"
+    message = f"estimated {degradation(main, metric)}, over {body['estimated']['rows']} rows"
     severity = severities(task)["estimated_drop"]
     if known in ("ok", "improved"):
         severity = "medium"
@@ -83,7 +83,8 @@ def _metrics(body: Json, basis: str) -> Json:
     return found
 
 
-def _degradation(name: str, metric: Json) -> str:
+def degradation(name: str, metric: Json) -> str:
+    """Say in words how far a degraded metric of a report is from its limit."""
     side = "above" if name in _LOWER_IS_BETTER or metric["limit"] > metric["baseline"] else "below"
     interval = f"[{_bound(metric['low'])}, {_bound(metric['high'])}]"
     limits = f"its limit {metric['limit']:.3g}, baseline {metric['baseline']:.3g}"

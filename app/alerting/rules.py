@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from app.store.alerts import Finding, Severity
-from app.types import Json, Report, Task
+from app.store.alerts import Finding
+from app.types import Json, Report, Severity, Task
 
 MANY_FEATURES = 3
 """Drifted features from which the model's world, rather than one of its inputs, has changed."""
 MOST_CAUSES = 3
 MAIN_METRIC = {Task.BINARY: "accuracy", Task.MULTICLASS: "accuracy", Task.REGRESSION: "mae"}
+TRAFFIC = ("traffic", "freshness")
+"""Kinds of data quality findings that are about rows that do not come."""
 CHECKS: Mapping[str, int] = {
     "estimated_drop": 2,
+    "error_rate": 2,
+    "latency": 2,
     "label_coverage": 3,
     "drift_check_failing": 3,
     "performance_check_failing": 3,
@@ -29,16 +33,29 @@ def severities(task: Task) -> Mapping[str, Severity]:
     return {
         f"{MAIN_METRIC[task]}_drop": "critical",
         "estimated_drop": "critical",
+        "error_rate": "critical",
+        "store_unreachable": "critical",
+        "no_check": "critical",
         "drift_check_failing": "critical",
         "performance_check_failing": "critical",
         "metrics_drop": "high",
+        "segment_drop": "high",
+        "rolled_back": "high",
         "drift_many": "high",
         "prediction_drift": "medium",
         "joint_drift": "medium",
+        "latency": "medium",
+        "traffic_drop": "medium",
         "data_quality": "medium",
         "label_coverage": "medium",
         "feature_drift": "low",
     }
+
+
+def playbook_section(rule: str) -> str:
+    """The section of the playbook about a rule; those of one's own share one."""
+    default = any(rule in severities(task) for task in Task)
+    return rule.replace("_", "-") if default else "own-rules"
 
 
 def judge_check(report: Report) -> Verdicts:
@@ -63,14 +80,15 @@ def judge_drift(task: Task, body: Json, *, retrain_share: float) -> Verdicts:
         drifted = len(body["drifted_features"])
         verdicts |= {"drift_many": None, "feature_drift": None}
         if drifted:
-            message = f"{drifted} of {len(judged)} features drifted: {_listed(ranked(body))}"
+            message = f"{drifted} of {len(judged)} features drifted: {listed(ranked(body))}"
             rule, value, limit = ("drift_many", drifted, many) if drifted >= many else _largest(body)
             verdicts[rule] = Finding(levels[rule], value, limit, message, ranked_causes(body))
     verdicts |= _prediction_drift(levels["prediction_drift"], body)
     verdicts |= _joint_drift(levels["joint_drift"], body)
     quality = body.get("data_quality", {})
     if quality.get("status") in ("ok", "warning"):
-        verdicts["data_quality"] = _data_quality(levels["data_quality"], quality["findings"])
+        for rule, findings in _of_rows_and_traffic(quality["findings"]).items():
+            verdicts[rule] = _worst(levels[rule], findings)
     return verdicts
 
 
@@ -113,13 +131,19 @@ def _joint_drift(severity: Severity, body: Json) -> Verdicts:
     names = [entry["feature"] for entry in joint["features"]]
     message = (
         f"no feature drifted by itself, their combination did: a classifier tells the window from the reference with "
-        f"an AUC of {joint['auc']:.3g}, limit {joint['material_auc']:.3g}, most of all by {_listed(names)}"
+        f"an AUC of {joint['auc']:.3g}, limit {joint['material_auc']:.3g}, most of all by {listed(names)}"
     )
     causes = tuple(names[:MOST_CAUSES])
     return {"joint_drift": Finding(severity, joint["auc"], joint["material_auc"], message, causes)}
 
 
-def _data_quality(severity: Severity, findings: Sequence[Json]) -> Finding | None:
+def _of_rows_and_traffic(findings: Sequence[Json]) -> Mapping[str, Sequence[Json]]:
+    """The findings of data quality by rule: rows that are broken, and rows that do not come."""
+    missing = [finding for finding in findings if finding["kind"] in TRAFFIC]
+    return {"data_quality": [finding for finding in findings if finding not in missing], "traffic_drop": missing}
+
+
+def _worst(severity: Severity, findings: Sequence[Json]) -> Finding | None:
     if not findings:
         return None
     worst = sorted(findings, key=lambda found: (found["limit"] or 0.0) - (found["value"] or 1.0))
@@ -134,6 +158,7 @@ def _counted(more: int) -> str:
     return "one more finding" if more == 1 else f"{more} more findings"
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
     rest = len(names) - MOST_CAUSES
     return ", ".join(names[:MOST_CAUSES]) + (f" and {rest} more" if rest > 0 else "")

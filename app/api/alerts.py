@@ -9,12 +9,14 @@ from typing import Annotated, Any
 import structlog
 from fastapi import APIRouter, Depends
 
-from app.alerting.evaluation import recommend
+from app.alerting.advice import Advice, recommend
+from app.alerting.rules import playbook_section
+from app.alerting.webhook import NAME as RETRAIN
 from app.api.services import ModelDep, ServicesDep, require
 from app.api.silences import render_silence
 from app.errors import Conflict, NotFound
+from app.store import actions, reports
 from app.store import alerts as stored
-from app.store import reports
 from app.store.engine import Connection
 from app.store.leases import database_now
 from app.store.silences import Silence, planned
@@ -26,7 +28,7 @@ PLAYBOOK = "docs/playbook.md"
 
 @router.get("/alerts", dependencies=[Depends(require("read"))])
 async def alerts(services: ServicesDep, model: ModelDep) -> dict[str, Any]:
-    """Firing alerts, the worst first, pending ones, then those resolved in the last week; silences and advice.
+    """Firing alerts, the worst first, pending ones, then those resolved in the last week; silences, advice, requests.
 
     Each alert names its section of the playbook.
     """
@@ -34,12 +36,15 @@ async def alerts(services: ServicesDep, model: ModelDep) -> dict[str, Any]:
     shown: Sequence[stored.Alert] = await services.readers.run(stored.shown, *version)
     now, silences = await services.readers.run(_silences)
     latest = await services.readers.run(reports.latest_of_each, *version)
-    advice = recommend(latest, retrain_share=services.config.drift.retrain_share)
+    firing = [alert for alert in shown if alert.state == "firing"]
+    advice = recommend(model.schema.task, latest, firing, retrain_share=services.config.drift.retrain_share)
+    asked = await services.readers.run(actions.asked, RETRAIN)
     active = [silence for silence in silences if silence.starts_at <= now]
     return {
         "alerts": [_item(alert, active) for alert in shown],
         "silences": list(map(render_silence, silences)),
-        "recommendations": advice,
+        "recommendations": list(map(_advice, advice)),
+        "actions": list(map(_action, asked)),
     }
 
 
@@ -82,8 +87,26 @@ def _item(alert: stored.Alert, silences: Sequence[Silence]) -> Json:
         "silenced_until": _time(max((silence.ends_at for silence in silences if silence.covers(alert)), default=None)),
         "message": finding.message,
         "causes": list(finding.causes),
-        "playbook": f"{PLAYBOOK}#{alert.rule.replace('_', '-')}",
+        "playbook": f"{PLAYBOOK}#{playbook_section(alert.rule)}",
         "report_id": alert.report_id,
+    }
+
+
+def _advice(advice: Advice) -> Json:
+    return {"action": advice.action, "because": advice.because, "evidence": list(advice.evidence)}
+
+
+def _action(action: actions.Action) -> Json:
+    """What a pipeline was asked for, why, and whether the request has arrived."""
+    kept = ("model_version", "because", "evidence", "report_id")
+    return {
+        "action": RETRAIN,
+        **{key: action.body[key] for key in kept},
+        "asked_at": to_rfc3339(action.asked_at),
+        "state": action.state,
+        "delivered_at": _time(action.delivered_at),
+        "tries": action.tries,
+        "error": action.error,
     }
 
 

@@ -10,12 +10,11 @@ from fastapi import APIRouter, Depends, Query
 from starlette.responses import HTMLResponse
 
 from app.api.paging import Cursor, From, Limit, To, micros, page
-from app.api.services import ModelDep, Services, ServicesDep, require
+from app.api.services import SchemaDep, Services, ServicesDep, require
 from app.dashboard.report_page import CONTENT_SECURITY_POLICY, render_report
 from app.errors import NotFound
-from app.serving.model import Model
 from app.store import reports
-from app.types import Json, Micros, Report, to_rfc3339
+from app.types import Json, Micros, ModelSchema, Report, to_rfc3339
 
 router = APIRouter(tags=["monitoring"])
 READ = [Depends(require("read"))]
@@ -24,24 +23,29 @@ History = Callable[[str, Callable[[Report], Json]], Awaitable[Json]]
 
 
 @router.get("/drift", dependencies=READ)
-async def drift(services: ServicesDep, model: ModelDep) -> dict[str, Any]:
+async def drift(services: ServicesDep, schema: SchemaDep) -> dict[str, Any]:
     """The latest drift report."""
-    return await _latest(services, model, "drift")
+    return await _latest(services, schema, "drift")
 
 
 @router.get("/performance", dependencies=READ)
-async def performance(services: ServicesDep, model: ModelDep) -> dict[str, Any]:
+async def performance(services: ServicesDep, schema: SchemaDep) -> dict[str, Any]:
     """The latest performance report: realised and estimated, with intervals, baseline and coverage."""
-    return await _latest(services, model, "performance")
+    return await _latest(services, schema, "performance")
 
 
 async def history(
-    services: ServicesDep, model: ModelDep, start: From = None, end: To = None, limit: Limit = 100, cursor: Cursor = ""
+    services: ServicesDep,
+    schema: SchemaDep,
+    start: From = None,
+    end: To = None,
+    limit: Limit = 100,
+    cursor: Cursor = "",
 ) -> History:
     """A dependency: how to read the part of a version's reports that the query asks for."""
 
     async def read(kind: str, item: Callable[[Report], Json]) -> Json:
-        version, bounds = (model.schema.name, model.schema.version), (micros(start), micros(end))
+        version, bounds = (schema.name, schema.version), (micros(start), micros(end))
         found = await services.readers.run(
             reports.history, kind, *version, start=bounds[0], end=bounds[1], after=cursor, limit=limit + 1
         )
@@ -56,13 +60,13 @@ HistoryDep = Annotated[History, Depends(history)]
 @router.get("/drift/history", dependencies=READ)
 async def drift_history(
     read: HistoryDep,
-    model: ModelDep,
+    schema: SchemaDep,
     feature: Annotated[
         str | None, Query(max_length=1024, description="One feature's statistics; else the shares.")
     ] = None,
 ) -> dict[str, Any]:
     """Drift statistics over time: of one feature, or the share of drifted features."""
-    if feature is not None and feature not in model.schema.feature_names:
+    if feature is not None and feature not in schema.feature_names:
         raise NotFound("the model has no such feature")
     return await read("drift", lambda report: _drift_item(report, feature))
 
@@ -88,9 +92,9 @@ async def report(report_id: str, services: ServicesDep) -> dict[str, Any]:
 
 
 @router.post("/checks", dependencies=[Depends(require("admin"))])
-async def checks(services: ServicesDep, model: ModelDep) -> dict[str, Any]:
+async def checks(services: ServicesDep, schema: SchemaDep) -> dict[str, Any]:
     """Run every check now."""
-    saved = await services.check_now(model.schema.version)
+    saved = await services.check_now(schema.version)
     return {"reports": [{"report_id": report.report_id, "kind": report.kind} for report in saved]}
 
 
@@ -101,15 +105,15 @@ async def _find(services: Services, report_id: str) -> Report:
     return found
 
 
-async def _latest(services: Services, model: Model, kind: str) -> Json:
-    found = await services.readers.run(reports.latest, kind, model.schema.name, model.schema.version)
+async def _latest(services: Services, schema: ModelSchema, kind: str) -> Json:
+    found = await services.readers.run(reports.latest, kind, schema.name, schema.version)
     if found is None:
         missing = "no check has run yet: it starts when enough rows are stored, or with POST /checks"
         found = Report(
             "",
             kind,
-            model.schema.name,
-            model.schema.version,
+            schema.name,
+            schema.version,
             Micros(0),
             "insufficient_data",
             {"message": missing, "errors": []},

@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
 
+from app.alerting.ruleset import RuleSet
 from app.api.security import Keyring
 from app.api.wire import BodyLimits
 from app.config import Config, Scope
@@ -20,7 +21,7 @@ from app.serving.registry import Registry
 from app.store.journal import Journal
 from app.store.readers import Readers
 from app.store.spooler import Spooler
-from app.types import Report
+from app.types import ModelSchema, Report
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Services:
 
     Attributes:
         check_now: runs every check on a version and returns the saved reports.
+        rules: of which alerts there may be.
         refresh: brings the metrics that speak of stored reports up to date, before a scrape.
     """
 
@@ -42,6 +44,7 @@ class Services:
     metrics: ServingMetrics
     series: CollectorRegistry
     keyring: Keyring
+    rules: RuleSet
     check_now: Callable[[str], Awaitable[list[Report]]]
     refresh: Callable[[], Awaitable[None]]
     monitor_alive: Callable[[], bool]
@@ -67,6 +70,14 @@ def get_model(services: ServicesDep, model_version: str | None = None) -> Model:
 
 
 ModelDep = Annotated[Model, Depends(get_model)]
+
+
+def get_schema(services: ServicesDep, model_version: str | None = None) -> ModelSchema:
+    """The schema of the version that ``?model_version=`` names, loaded or a shadow; by default the active one."""
+    return services.registry.schema(model_version)
+
+
+SchemaDep = Annotated[ModelSchema, Depends(get_schema)]
 
 
 def require(scope: Scope) -> Callable[[Request, Services], str | None]:

@@ -10,30 +10,21 @@ import structlog
 from fastapi import APIRouter, Depends
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
-from app.alerting.rules import severities
 from app.api.services import ModelDep, ServicesDep, require
 from app.api.times import Moment
-from app.config import Duration
+from app.configtypes import Duration
 from app.errors import FieldError, Invalid, NotFound
 from app.ids import new_id
 from app.store import silences as stored
-from app.store.alerts import Severity
 from app.store.engine import Connection
 from app.store.leases import database_now
 from app.store.silences import Matcher, Silence
-from app.types import SECOND, Json, Micros, Task, from_datetime, to_rfc3339
+from app.types import SECOND, Json, Micros, Severity, from_datetime, to_rfc3339
 
 router = APIRouter(tags=["monitoring"])
 ByAdmin = Annotated[str | None, Depends(require("admin"))]
 LONGEST_S = 365 * 86_400
 """How long a silence may last, and how far ahead it may be planned."""
-
-
-def _known_rule(rule: str) -> str:
-    known = sorted({name for task in Task for name in severities(task)})
-    if rule not in known:
-        raise ValueError(f"expected one of {', '.join(known)}")
-    return rule
 
 
 def _bounded(duration: Duration) -> Duration:
@@ -47,7 +38,7 @@ class MatcherBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", title="Matcher")
 
-    rule: Annotated[str, AfterValidator(_known_rule)] | None = None
+    rule: str | None = None
     severity: Severity | None = None
     feature: str | None = Field(None, description="an alert that is about this feature alone")
 
@@ -69,6 +60,9 @@ class SilenceBody(BaseModel):
 async def silence(body: SilenceBody, services: ServicesDep, model: ModelDep, by: ByAdmin) -> dict[str, Any]:
     """Tell nobody of the alerts that fit, for a while."""
     matcher = Matcher(**body.matcher.model_dump())
+    known = sorted({name for name, _ in services.rules.severities(model.schema.task)})
+    if matcher.rule is not None and matcher.rule not in known:
+        raise Invalid([FieldError("matcher.rule", f"one of {', '.join(known)}", "no rule has this name")])
     if matcher.feature is not None and matcher.feature not in model.schema.feature_names:
         raise Invalid([FieldError("matcher.feature", "a feature of the model", "the model has no such feature")])
     made = await services.journal.run(partial(_make, body=body, matcher=matcher, by=by))

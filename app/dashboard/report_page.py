@@ -12,10 +12,11 @@ from app.dashboard.drift_view import drift_view
 from app.dashboard.histograms import bars
 from app.dashboard.performance_view import performance_view
 from app.dashboard.scales import scale
+from app.dashboard.service_view import service_view
 from app.types import Json
 
 CONTENT_SECURITY_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-_VIEWS = {"drift": drift_view, "performance": performance_view}
+_VIEWS = {"drift": drift_view, "performance": performance_view, "service": service_view}
 _FILTERS = (
     words.number,
     words.share,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.config import Drift, Performance
-from app.types import Micros, ModelSchema, Report
+from app.types import Micros, ModelSchema, Report, Role
 
 KINDS = ("drift", "performance")
 
@@ -19,6 +19,7 @@ class Check:
         folder: the version's bundle.
         now: the database's time of this look.
         before: the report of the look before.
+        role: in which the version answers.
     """
 
     kind: str
@@ -28,3 +29,4 @@ class Check:
     performance: Performance
     now: Micros
     before: Report | None
+    role: Role = "active"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from app.monitoring.champion import beside
 from app.monitoring.check import Check
 from app.monitoring.concept import LONGEST
 from app.monitoring.drift import drift_report
@@ -19,6 +20,7 @@ from app.store.engine import Connection
 from app.store.judged import read_judged
 from app.store.labelled import read_labelled
 from app.store.outcomes import label_delay
+from app.store.shadows import Pair, read_pairs
 from app.store.windows import Window, read_window
 from app.types import SECOND, Json, Micros, to_rfc3339
 
@@ -30,12 +32,11 @@ def run_check(check: Check, connection: Connection, reference: Reference) -> Jso
 
 def _drift(check: Check, connection: Connection, reference: Reference) -> Json:
     settings = check.drift
-    window = read_window(connection, *_version(check), rows=settings.window.rows, hours=settings.window.hours)
+    rows, hours = settings.window.rows, settings.window.hours
+    window = read_window(connection, *_version(check), rows=rows, hours=hours, role=check.role)
     start = window.predicted_at[0] if window.rows else None
-    earlier = read_window(
-        connection, *_version(check), rows=settings.window.rows, hours=settings.window.hours, before=start
-    )
-    arrivals = read_arrivals(connection, *_version(check), check.now)
+    earlier = read_window(connection, *_version(check), rows=rows, hours=hours, before=start, role=check.role)
+    arrivals = read_arrivals(connection, *_version(check), check.now, role=check.role)
     _let_go(connection)
     alpha = _alpha(check, settings.every) * DRIFT_SHARE
     if check.before and _same_look(window, check.before.body):
@@ -64,9 +65,11 @@ def _performance(check: Check, connection: Connection, reference: Reference) -> 
         hours=settings.window.hours,
         before=end,
         segments=places(check.schema, settings.segments),
+        role=check.role,
     )
-    stream = read_judged(connection, *_version(check), most=LONGEST)
+    stream = read_judged(connection, *_version(check), most=LONGEST, role=check.role)
     latest, mature = _unlabelled(check, connection, end)
+    pairs = _pairs(check, connection, end)
     _let_go(connection)
     alpha = _alpha(check, settings.every) * PERFORMANCE_SHARE
     before = check.before.body if check.before else None
@@ -83,16 +86,25 @@ def _performance(check: Check, connection: Connection, reference: Reference) -> 
         label_delay_s=delay,
         previous=before,
     )
-    return report | {"estimated": estimated(check.schema, reference, latest, mature, limits, previous=before)}
+    report["estimated"] = estimated(check.schema, reference, latest, mature, limits, previous=before)
+    return report | ({"beside": beside(check.schema, pairs)} if check.role == "shadow" else {})
+
+
+def _pairs(check: Check, connection: Connection, end: Micros | None) -> Mapping[str, Sequence[Pair]]:
+    """A shadow's answers with those that left the service."""
+    size = check.performance.window
+    if check.role != "shadow":
+        return {}
+    return read_pairs(connection, *_version(check), rows=size.rows, hours=size.hours, before=end)
 
 
 def _unlabelled(check: Check, connection: Connection, end: Micros | None) -> tuple[Window, Window]:
     """The latest rows, to be estimated; and those old enough to have outcomes, which prove the estimate."""
     hours, rows = check.performance.window.hours, min(check.performance.window.rows, MOST_ROWS)
-    latest = read_window(connection, *_version(check), rows=rows, hours=hours)
+    latest = read_window(connection, *_version(check), rows=rows, hours=hours, role=check.role)
     if end is None:
         return latest, latest
-    return latest, read_window(connection, *_version(check), rows=rows, hours=hours, before=end)
+    return latest, read_window(connection, *_version(check), rows=rows, hours=hours, before=end, role=check.role)
 
 
 def _let_go(connection: Connection) -> None:
@@ -105,7 +117,7 @@ def _label_delay(check: Check, connection: Connection) -> float:
     settings = check.performance
     if settings.label_delay != "auto":
         return settings.label_delay
-    observed = label_delay(connection, *_version(check), share=0.95)
+    observed = label_delay(connection, *_version(check), share=0.95, role=check.role)
     return observed if observed is not None and observed > settings.every else 0.0
 
 

@@ -25,7 +25,7 @@ from app.store.leases import database_now
 from app.store.outcomes import newer_outcomes
 from app.store.readers import Readers
 from app.store.windows import newer_rows
-from app.types import SECOND, Json, Micros, ModelSchema, Report
+from app.types import SECOND, Json, Micros, ModelSchema, Report, Role
 
 NEW_SHARE = 0.1
 """Part of a window that must be new before it is looked at again."""
@@ -39,10 +39,15 @@ class Watched:
 
     schema: ModelSchema
     folder: Path
+    role: Role = "active"
 
 
 class Monitor:
-    """Runs checks on the watched version and saves their reports."""
+    """Runs checks on the watched version and on its shadows and saves their reports.
+
+    Args:
+        after_report: for reports on the watched version alone: a shadow wakes nobody.
+    """
 
     def __init__(
         self,
@@ -53,6 +58,7 @@ class Monitor:
         worker: Worker,
         after_report: AfterReport,
         durations: Histogram,
+        shadows: Callable[[], Sequence[Watched]] = tuple,
     ) -> None:
         self._config = config
         self._watched = watched
@@ -61,19 +67,25 @@ class Monitor:
         self._worker = worker
         self._after_report = after_report
         self._durations = durations
+        self._shadows = shadows
         self._log = structlog.get_logger("monitor")
 
     async def run_due(self) -> list[Report]:
         """Run the checks whose time has come and which have enough new rows to look at."""
-        watched = self._watched()
-        due = [kind for kind in KINDS if await self._readers.run(self._is_due, kind, watched.schema)]
-        return await self.run(due, watched)
+        found = []
+        for watched in (self._watched(), *self._shadows()):
+            due = [
+                kind for kind in KINDS if await self._readers.run(self.is_due, kind, watched.schema, role=watched.role)
+            ]
+            found += await self.run(due, watched)
+        return found
 
     async def run(self, kinds: Sequence[str] = KINDS, watched: Watched | None = None) -> list[Report]:
         """Run checks now; one that fails is a report with its error, and the others go on."""
         return [await self._check(kind, watched or self._watched()) for kind in kinds]
 
-    def _is_due(self, connection: Connection, kind: str, schema: ModelSchema) -> bool:
+    def is_due(self, connection: Connection, kind: str, schema: ModelSchema, role: Role = "active") -> bool:
+        """Whether it is time for a check, and there is enough that is new to look at."""
         settings = self._config.drift if kind == "drift" else self._config.performance
         last = reports.latest(connection, kind, schema.name, schema.version)
         since = last.checked_at if last else Micros(0)
@@ -82,9 +94,14 @@ class Monitor:
         enough = max(1, round(settings.window.rows * NEW_SHARE))
         if kind == "performance" and newer_outcomes(connection, after=since, most=enough) == enough:
             return True
-        if newer_rows(connection, schema.name, schema.version, after=since, most=enough) == enough:
+        if newer_rows(connection, schema.name, schema.version, after=since, most=enough, role=role) == enough:
             return True
-        return kind == "drift" and last is not None and self._has_fallen_silent(connection, schema, last)
+        return (
+            kind == "drift"
+            and role == "active"
+            and last is not None
+            and self._has_fallen_silent(connection, schema, last)
+        )
 
     def _has_fallen_silent(self, connection: Connection, schema: ModelSchema, last: Report) -> bool:
         """Whether rows have stopped coming, which calls for one more look at those that are there, to say so."""
@@ -101,16 +118,26 @@ class Monitor:
         now, before = await self._readers.run(_now_and_before, kind, schema)
         try:
             body = await self._worker.run(
-                Check(kind, schema, watched.folder, self._config.drift, self._config.performance, now, before)
+                Check(
+                    kind,
+                    schema,
+                    watched.folder,
+                    self._config.drift,
+                    self._config.performance,
+                    now,
+                    before,
+                    watched.role,
+                )
             )
         except CheckFailed as error:
             self._log.exception("check_failed", kind=kind, exc_info=error)
             body = {"status": "error", "errors": [{"feature": None, "reason": str(error)}]}
-        report = _report(kind, schema, now, body)
+        report = _report(kind, schema, now, {"role": watched.role} | body)
 
         def save(connection: Connection) -> None:
             reports.save(connection, report)
-            self._after_report(connection, report)
+            if watched.role == "active":
+                self._after_report(connection, report)
 
         await self._journal.run(save)
         self._durations.labels(kind).observe(time.perf_counter() - started)

@@ -13,12 +13,12 @@ from typing import Literal
 from app.errors import BundleError
 from app.serving.golden import check_answers, golden_rows
 from app.serving.loading import choose, load_runtime
-from app.serving.manifest import MANIFEST, PROFILE, REFERENCE, find_versions, parse_manifest
+from app.serving.manifest import MANIFEST, PROFILE, REFERENCE, Manifest, find_versions, parse_manifest
 from app.serving.runtime import Runtime, RuntimeName
 from app.serving.trust import MAX_BYTES, one_line
 from app.types import Json, ModelSchema, Row
 
-__all__ = ["Bundle", "find_versions", "libraries", "read_bundle"]
+__all__ = ["Bundle", "find_versions", "libraries", "read_bundle", "read_manifest"]
 
 LIBRARIES = ("scikit-learn", "numpy", "scipy", "skops", "joblib", "pandas", "onnxruntime")
 """The libraries on whose versions a model's answers can depend."""
@@ -67,12 +67,7 @@ def read_bundle(
     Raises:
         BundleError: it is refused; one line says why, and what to do.
     """
-    text = _read(folder, MANIFEST)
-    manifest = parse_manifest(text, f"{folder / MANIFEST}")
-    if (manifest.name, manifest.version) != folder.absolute().parts[-2:]:
-        raise BundleError(
-            f"{folder}: is {manifest.name}/{manifest.version} by its bundle.yaml; move it into a folder of that name"
-        )
+    manifest, sha256 = read_manifest(folder)
     if manifest.format == "joblib" and not allow_pickle:
         raise BundleError(
             f"{folder / manifest.model_file}: loading a joblib file runs the code inside it; bundle the model as "
@@ -95,10 +90,25 @@ def read_bundle(
         in_sample=profile["in_sample"],
         format=manifest.format,
         input=manifest.input,
-        sha256=hashlib.sha256(text).hexdigest(),
+        sha256=sha256,
         created_at=manifest.created_at,
         libraries=manifest.libraries,
     )
+
+
+def read_manifest(folder: Path) -> tuple[Manifest, str]:
+    """What a bundle says of itself, and the SHA-256 of ``bundle.yaml``; nothing else of the bundle is looked at.
+
+    Raises:
+        BundleError: it is missing, or says what it may not.
+    """
+    text = _read(folder, MANIFEST)
+    manifest = parse_manifest(text, f"{folder / MANIFEST}")
+    if (manifest.name, manifest.version) != folder.absolute().parts[-2:]:
+        raise BundleError(
+            f"{folder}: is {manifest.name}/{manifest.version} by its bundle.yaml; move it into a folder of that name"
+        )
+    return manifest, hashlib.sha256(text).hexdigest()
 
 
 def libraries() -> dict[str, str]:

@@ -1,16 +1,28 @@
-"""A loaded version as ``GET /models`` tells of it."""
+"""A version as ``GET /models`` tells of it."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
-from app.serving.model import Model
-from app.types import Json
+from app.serving.bundle import Bundle
+from app.types import Json, ModelSchema
+
+VersionRole: TypeAlias = Literal["active", "shadow", "available"]
 
 
-def describe(model: Model, role: Literal["active", "available"]) -> Json:
-    """Schema, baseline, reference and origin of a version."""
-    bundle, schema = model.bundle, model.schema
+def describe(bundle: Bundle, role: VersionRole) -> Json:
+    """Schema, baseline, reference and origin of a loaded version."""
+    return describe_schema(bundle.schema, role, bundle.sha256) | {
+        "baseline": bundle.baseline,
+        "reference": {key: bundle.profile.get(key) for key in ("rows", "created_at", "in_sample")},
+        "format": bundle.format,
+        "runtime": bundle.runtime,
+        "libraries": dict(bundle.libraries),
+    }
+
+
+def describe_schema(schema: ModelSchema, role: VersionRole, sha256: str) -> Json:
+    """What a version takes and answers, as its ``bundle.yaml`` says."""
     return {
         "version": schema.version,
         "role": role,
@@ -29,10 +41,5 @@ def describe(model: Model, role: Literal["active", "available"]) -> Json:
         "classes": list(schema.classes),
         "positive_class": schema.positive,
         "threshold": schema.threshold,
-        "baseline": bundle.baseline,
-        "reference": {key: bundle.profile.get(key) for key in ("rows", "created_at", "in_sample")},
-        "sha256": bundle.sha256,
-        "format": bundle.format,
-        "runtime": bundle.runtime,
-        "libraries": dict(bundle.libraries),
+        "sha256": sha256,
     }

@@ -15,6 +15,7 @@ from app.store.engine import Connection
 from app.store.journal import Journal
 from app.store.readers import Readers
 from app.store.settings import Activation, read_activation, save_activation
+from app.types import Json
 
 FOLLOW_S = 2.0
 """How long a replica may answer with the version before."""
@@ -66,8 +67,12 @@ class Lifecycle:
             chosen = (seen or self._configured()).change(version, model.bundle.sha256)
             return await self._settle(model, chosen, seen, "activate", by)
 
-    async def rollback(self, *, by: str | None) -> Activation:
+    async def rollback(self, *, by: str | None, of: str | None = None, evidence: Json | None = None) -> Activation:
         """Go back to the version that answered before the active one was activated.
+
+        Args:
+            of: the version that must still be the active one.
+            evidence: why, where nobody but the service itself decided it.
 
         Raises:
             Conflict: there is none, or as with :meth:`activate`.
@@ -77,8 +82,10 @@ class Lifecycle:
             seen = await self._seen()
             if seen is None or not seen.earlier:
                 raise Conflict("no version was active before this one; name one to activate")
+            if of not in (None, seen.version):
+                raise Conflict("another version was activated meanwhile")
             model = await self._prepare(seen.earlier[-1])
-            return await self._settle(model, seen.back(model.bundle.sha256), seen, "rollback", by)
+            return await self._settle(model, seen.back(model.bundle.sha256), seen, "rollback", by, evidence)
 
     async def follow(self) -> None:
         """Take the stored choice, where another replica or an earlier run has made one.
@@ -118,12 +125,13 @@ class Lifecycle:
         seen: Activation | None,
         act: Literal["activate", "rollback"],
         by: str | None,
+        evidence: Json | None = None,
     ) -> Activation:
         """Store the choice first: a version that answers survives a restart."""
 
         def save(connection: Connection) -> None:
             self._note(connection, model)
-            save_activation(connection, model.schema.name, chosen, seen=seen, act=act, by=by)
+            save_activation(connection, model.schema.name, chosen, seen=seen, act=act, by=by, evidence=evidence)
 
         before = self._registry.active.schema.version
         await self._journal.run(save)

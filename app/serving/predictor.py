@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from app.errors import Conflict
 from app.ids import new_id
@@ -18,6 +18,8 @@ from app.types import Answer, Label, Micros, Prediction, Row
 
 Find = Callable[[Sequence[str]], Awaitable[dict[str, Stored]]]
 """Looks stored predictions up by their ids."""
+Offer: TypeAlias = Callable[[Model, Sequence[Prediction]], None]
+"""Takes stored predictions behind their answer: what shadows repeat."""
 UNCLAIMED = nullcontext()
 """Ids that we make are nobody else's."""
 
@@ -37,9 +39,10 @@ class Answered(NamedTuple):
 class Predictor:
     """Answers requests: batched by the model, stored by the journal, each id once."""
 
-    def __init__(self, journal: Journal, find: Find) -> None:
+    def __init__(self, journal: Journal, find: Find, offer: Offer | None = None) -> None:
         self._journal = journal
         self._find = find
+        self._offer = offer
         self._claims: dict[str, asyncio.Future[None]] = {}
 
     async def predict(
@@ -63,6 +66,8 @@ class Predictor:
                 except Taken:  # another replica stored one of the ids after we looked: look again, its row answers
                     continue
         model.values.observe(rows)
+        if self._offer is not None:
+            self._offer(model, rows)
         made = iter(rows)
         predictions = [known[id_].prediction if id_ in known else next(made) for id_ in request.ids]
         return Answered(predictions, {stored.prediction.prediction_id: stored.classes for stored in known.values()})

@@ -10,10 +10,11 @@ from app.config import Serving
 from app.errors import BundleError, NotFound
 from app.metrics import ServingMetrics
 from app.serving.bundle import Bundle, find_versions, read_bundle
-from app.serving.description import describe
+from app.serving.challengers import Challenger, read_challengers
+from app.serving.description import VersionRole, describe, describe_schema
 from app.serving.model import Model, warmed
 from app.serving.values import ServedValues
-from app.types import Json
+from app.types import Json, ModelSchema
 
 
 def find_configured(settings: Serving) -> Path:
@@ -59,14 +60,17 @@ class Registry:
         self._values = ServedValues(series)
         self._loaded: dict[str, Model] = {}
         self._active: str | None = None
+        self.challengers: tuple[Challenger, ...] = ()
 
     def load(self) -> Model:
-        """Load, verify and warm the configured version and make it the active one.
+        """Load, verify and warm the configured version and make it the active one; look at its shadows.
 
         Raises:
             BundleError: it is refused; the text says what to do.
         """
-        model = warmed(read_configured(self._settings), self._settings, self._metrics)
+        bundle = read_configured(self._settings)
+        self.challengers = read_challengers(self._settings, bundle.schema)
+        model = warmed(bundle, self._settings, self._metrics)
         self.activate(model)
         return model
 
@@ -133,6 +137,24 @@ class Registry:
             raise NotFound(f"no such version is loaded; loaded: {', '.join(sorted(self._loaded)) or 'none'}")
         return model
 
+    @property
+    def shadows(self) -> list[Challenger]:
+        """The challengers that stand beside the active version."""
+        return [challenger for challenger in self.challengers if challenger.schema.version != self._active]
+
+    def shadow(self, version: str | None) -> Challenger | None:
+        """The shadow of this version; None where it is none."""
+        return next((challenger for challenger in self.shadows if challenger.schema.version == version), None)
+
+    def schema(self, version: str | None) -> ModelSchema:
+        """What a loaded version or a shadow takes and answers; None asks for the active one.
+
+        Raises:
+            NotFound: it is neither.
+        """
+        shadow = self.shadow(version)
+        return shadow.schema if shadow else self.get(version).schema
+
     def describe(self, name: str) -> Json:
         """All versions of a model on disk, with what is known of each; loaded ones in full.
 
@@ -142,15 +164,17 @@ class Registry:
         if not self.ready or name != self.active.schema.name:
             raise NotFound("no model of this name is served")
         loaded, active = dict(self._loaded), self._active  # another version may be activated while files are read
-        return {
-            "name": name,
-            "versions": [
-                describe(loaded[version], "active" if version == active else "available")
-                if version in loaded
-                else {"version": version, "role": "available"}
-                for version in find_versions(self._settings.models, name)
-            ],
-        }
+        shadows = {shadow.schema.version: shadow for shadow in self.shadows}
+
+        def version_of(version: str) -> Json:
+            role: VersionRole = "active" if version == active else "shadow" if version in shadows else "available"
+            if version in loaded:
+                return describe(loaded[version].bundle, role)
+            if shadow := shadows.get(version):
+                return describe_schema(shadow.schema, role, shadow.sha256)
+            return {"version": version, "role": role}
+
+        return {"name": name, "versions": list(map(version_of, find_versions(self._settings.models, name)))}
 
     def close(self) -> None:
         """Let the models' threads end."""

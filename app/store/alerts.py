@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from sqlalchemy import Connection, RowMapping, case, select, update
+from sqlalchemy import Connection, RowMapping, and_, case, or_, select, update
 
 from app.store.encoding import from_text
 from app.store.leases import database_now
 from app.store.tables import ALERTS
-from app.types import SECOND, Micros
+from app.types import SECOND, Micros, Severity
 
-Severity: TypeAlias = Literal["critical", "high", "medium", "low"]
 SEVERITIES: tuple[Severity, ...] = ("critical", "high", "medium", "low")
 """The worst first."""
 State: TypeAlias = Literal["pending", "firing", "resolved", "passed"]
@@ -76,12 +75,34 @@ def shown(connection: Connection, name: str, version: str) -> Sequence[Alert]:
     since = database_now(connection) - RECENT_S * SECOND
     resolved = _of(name, version, "resolved").where(ALERTS.c.changed_at >= since)
     recent = connection.execute(resolved.order_by(ALERTS.c.changed_at.desc()).limit(MOST_RESOLVED)).mappings()
-    return [*firing(connection, name, version), *_open(connection, name, version, "pending"), *map(_alert, recent)]
+    return [*still_open(connection, name, version), *map(_alert, recent)]
+
+
+def still_open(connection: Connection, name: str, version: str) -> Sequence[Alert]:
+    """What fires, the worst and oldest first, then what is pending."""
+    return [*firing(connection, name, version), *_open(connection, name, version, "pending")]
 
 
 def firing(connection: Connection, name: str, version: str) -> Sequence[Alert]:
     """What fires, the worst and oldest first."""
     return _open(connection, name, version, "firing")
+
+
+def told(connection: Connection, *, since: Micros) -> Sequence[Alert]:
+    """Of any version, what fires and has been told, and what of it was resolved since a moment."""
+    lasting = or_(ALERTS.c.state == "firing", and_(ALERTS.c.state == "resolved", ALERTS.c.changed_at >= since))
+    found = select(ALERTS).where(ALERTS.c.told_at.is_not(None), lasting).order_by(ALERTS.c.since, ALERTS.c.alert_id)
+    return [_alert(row) for row in connection.execute(found).mappings()]
+
+
+def unwatched(connection: Connection, name: str, watched: Collection[str]) -> Sequence[Alert]:
+    """What fires or is pending on other models, or on other versions of this one than these."""
+    table = ALERTS.c
+    others = (
+        or_(table.model_name != name, table.model_version.not_in(watched)),
+        table.state.in_(("pending", "firing")),
+    )
+    return [_alert(row) for row in connection.execute(select(ALERTS).where(*others)).mappings()]
 
 
 def get(connection: Connection, alert_id: str) -> Alert | None:

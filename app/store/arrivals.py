@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, func, select
 
-from app.store.tables import PREDICTIONS
-from app.store.windows import VersionRows
-from app.types import SECOND, Micros
+from app.store.sampling import VersionRows
+from app.types import SECOND, Micros, Role
 
 _HOUR = 3600 * SECOND
 _EARLIER = {"an hour earlier": _HOUR, "a day earlier": 24 * _HOUR, "a week earlier": 168 * _HOUR}
@@ -45,9 +44,12 @@ class Arrivals:
     silence: Stretch
 
 
-def read_arrivals(connection: Connection, name: str, version: str, now: Micros) -> Arrivals | None:
+def read_arrivals(
+    connection: Connection, name: str, version: str, now: Micros, *, role: Role = "active"
+) -> Arrivals | None:
     """Count the rows of a version up to ``now``; None where it has none. Cost: some thousand steps in the index."""
-    bounds = _bounds(connection, VersionRows(name, version, Micros(now + 1)))
+    rows = VersionRows(name, version, Micros(now + 1), role)
+    bounds = _bounds(connection, rows)
     if bounds is None:
         return None
     oldest, newest = bounds
@@ -55,14 +57,14 @@ def read_arrivals(connection: Connection, name: str, version: str, now: Micros) 
     def stretch(start: Micros) -> Stretch:
         shifts = {label: by for label, by in _EARLIER.items() if now + 1 - start <= by and start - by >= oldest}
         ends = [(Micros(start - by), Micros(now + 1 - by)) for by in (0, *shifts.values())]
-        rows, *earlier = _counts(connection, name, version, ends)
-        return Stretch(rows, dict(zip(shifts, earlier, strict=True)))
+        came, *earlier = _counts(connection, rows, ends)
+        return Stretch(came, dict(zip(shifts, earlier, strict=True)))
 
     return Arrivals((now - newest) / SECOND, stretch(Micros(now + 1 - _HOUR)), stretch(Micros(newest + 1)))
 
 
 def _bounds(connection: Connection, rows: VersionRows) -> tuple[Micros, Micros] | None:
-    moment = PREDICTIONS.c.predicted_at
+    moment = rows.table.c.predicted_at
     ends = [
         select(end(moment)).where(*rows.at(level)).scalar_subquery()
         for end in (func.min, func.max)
@@ -73,16 +75,16 @@ def _bounds(connection: Connection, rows: VersionRows) -> tuple[Micros, Micros] 
     return (min(moments), max(moments)) if moments else None
 
 
-def _counts(connection: Connection, name: str, version: str, ends: Sequence[tuple[Micros, Micros]]) -> list[int]:
+def _counts(connection: Connection, rows: VersionRows, ends: Sequence[tuple[Micros, Micros]]) -> list[int]:
     """Count each stretch ``[start, end)`` on the rows of the lowest level at which no stretch has too many."""
-    found = [_levels(connection, VersionRows(name, version, end), start) for start, end in ends]
+    found = [_levels(connection, replace(rows, before=end), start) for start, end in ends]
     level = next(level for level in range(_LEVELS + 1) if all(sum(counts[level:]) <= _MOST for counts in found))
     return [sum(counts[level:]) for counts in found]
 
 
 def _levels(connection: Connection, rows: VersionRows, start: Micros) -> Sequence[int]:
     """Rows of each level from ``start`` on, counted up to one more than may be used."""
-    moment = PREDICTIONS.c.predicted_at
+    moment = rows.table.c.predicted_at
     parts = [
         select(moment).where(*rows.at(level), moment >= start).limit(_MOST + 1).subquery() for level in range(_LEVELS)
     ]

@@ -7,6 +7,7 @@ from functools import partial
 
 from sqlalchemy import Connection, delete, select
 
+from app.store import outbox, shadows
 from app.store.journal import Journal
 from app.store.outcomes import expire
 from app.store.predictions import chunks
@@ -14,6 +15,8 @@ from app.store.tables import OUTCOMES, PREDICTIONS
 from app.types import SECOND, Micros
 
 CHUNK = 500
+SENT_S = 30 * 86_400.0
+"""How long a message is kept, delivered or not: far longer than it may wait."""
 
 
 def purge(connection: Connection, *, before: Micros, limit: int) -> int:
@@ -37,7 +40,8 @@ async def clean(journal: Journal, *, retention_s: float, hold_s: float, now: Cal
     The number deleted.
     """
     deleted = 0
-    for delete_some, age_s in ((purge, retention_s), (expire, hold_s)):
+    acts = ((purge, retention_s), (shadows.purge, retention_s), (expire, hold_s), (outbox.purge, SENT_S))
+    for delete_some, age_s in acts:
         while True:
             before = Micros(now() - round(age_s * SECOND))
             gone = await journal.run(partial(delete_some, before=before, limit=CHUNK))

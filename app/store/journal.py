@@ -15,11 +15,12 @@ from time import perf_counter
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from app.errors import Unavailable
 from app.metrics import JournalMetrics
+from app.store.engine import Database
 from app.store.entry import Entry, Settled, reason_of
 from app.store.spooler import AWAY, Spooler
 from app.store.writer import Item, Result, Write, Writer
@@ -32,9 +33,9 @@ class Journal:
     """The group-committing writer. Start and close it in the event loop whose callers it serves."""
 
     def __init__(
-        self, engine: Engine, metrics: JournalMetrics, *, max_rows: int, spooler: Spooler | None = None
+        self, database: Database, metrics: JournalMetrics, *, max_rows: int, spooler: Spooler | None = None
     ) -> None:
-        self._writer = Writer(engine)
+        self._writer = Writer(database.writer, database.checkpoints)
         self._spooler = spooler
         self._metrics = metrics
         self._max_rows = max_rows
@@ -43,7 +44,7 @@ class Journal:
         self._queue: SimpleQueue[list[Entry] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="plumbline-journal", daemon=True)
         self._ended = False
-        self._outage = False
+        self._outage: str | None = None
         self._log = structlog.get_logger("journal")
 
     def start(self) -> None:
@@ -57,6 +58,11 @@ class Journal:
     def alive(self) -> bool:
         """False once the writing thread is gone: then nothing can be stored, and the process is not ready."""
         return self._thread.is_alive()
+
+    @property
+    def outage(self) -> str | None:
+        """Why the store cannot be reached, by the latest write; None while it can, and while nobody has tried."""
+        return self._spooler.outage if self._spooler else self._outage
 
     def new_future(self) -> asyncio.Future[Any]:
         """A future for :meth:`submit`; the loop is known here, and asyncio would ask the system for it."""
@@ -207,12 +213,12 @@ class Journal:
     def _note_outage(self, error: DBAPIError) -> None:
         """Say it once, loudly; how many rows an outage costs stands in the metrics."""
         if not self._outage:
-            self._outage = True
-            self._log.error("store_unreachable", error=str(error.orig))
+            self._outage = str(error.orig) or "no answer"
+            self._log.error("store_unreachable", error=self._outage)
 
     def _note_recovery(self) -> None:
         if self._outage:
-            self._outage = False
+            self._outage = None
             self._log.warning("store_reachable_again")
 
     def _count(self, settled: list[Settled]) -> None:

@@ -7,8 +7,9 @@ from typing import NamedTuple
 from sqlalchemy import Connection, and_, select
 
 from app.store.encoding import many_from_text
-from app.store.tables import OUTCOMES, PREDICTIONS
-from app.types import Label, Micros
+from app.store.sampling import VersionRows
+from app.store.tables import OUTCOMES
+from app.types import Label, Micros, Role
 
 
 class Judged(NamedTuple):
@@ -19,15 +20,15 @@ class Judged(NamedTuple):
     prediction: Label
 
 
-def read_judged(connection: Connection, name: str, version: str, *, most: int) -> list[Judged]:
+def read_judged(connection: Connection, name: str, version: str, *, most: int, role: Role = "active") -> list[Judged]:
     """A version's answers among the ``most`` outcomes that came last, in the order in which each first came."""
-    table, came = PREDICTIONS.c, OUTCOMES.c.recorded_at
+    within, came = VersionRows(name, version, None, role), OUTCOMES.c.recorded_at
     # The latest outcomes through their index, and an outer join: a planner would else begin with every prediction.
     newest = select(OUTCOMES).where(OUTCOMES.c.revision == 1).order_by(came.desc()).limit(most).subquery()
-    truth, same = newest.c, (table.model_name == name, table.model_version == version, table.role == "active")
+    truth, table = newest.c, within.table.c
     statement = (
         select(truth.recorded_at, truth.prediction_id, truth.outcome, table.prediction)
-        .outerjoin(PREDICTIONS, and_(*same, table.prediction_id == truth.prediction_id))
+        .outerjoin(within.table, and_(*within.own, table.prediction_id == truth.prediction_id))
         .order_by(truth.recorded_at.desc(), table.predicted_at.desc(), table.prediction_id.desc())
     )
     found = [row for row in connection.execute(statement) if row.prediction is not None][::-1]

@@ -8,12 +8,12 @@ from heapq import nlargest
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, select
+from sqlalchemy import Connection, Select, select
 
 from app.store.encoding import many_from_text
+from app.store.sampling import VersionRows
 from app.store.tables import OUTCOMES, PREDICTIONS
-from app.store.windows import VersionRows
-from app.types import Label, Micros, Scalar
+from app.types import Label, Micros, Role, Scalar
 
 _COLUMNS = (
     "predicted_at",
@@ -64,19 +64,20 @@ def read_labelled(
     hours: float,
     before: Micros | None = None,
     segments: Mapping[str, int | None] | None = None,
+    role: Role = "active",
 ) -> Labelled:
     """The window that :func:`app.store.windows.read_window` describes, as columns; 100,000 rows in half a second.
 
     Args:
         segments: names of segments with the position of the feature, or None for a key of the context.
     """
-    within, segments = VersionRows(name, version, before), segments or {}
+    within, segments = VersionRows(name, version, before, role), segments or {}
     lowest, start = within.sample(connection, rows, hours)
     levels = within.levels(connection, lowest)
-    first = _first_moment(connection, [within.at(level) for level in levels], rows, start)
+    first = _first_moment(connection, within, levels, rows, start)
     found: list[Any] = []
     for level in levels:
-        found += connection.execute(_statement(within.at(level), first, segments)).all()
+        found += connection.execute(_statement(within, level, first, segments)).all()
     found.sort(key=itemgetter(0, 1, 2))
     names = _WITH_SEGMENTS if segments else _COLUMNS
     columns = dict.fromkeys(names, ()) | dict(zip(names, zip(*found, strict=True), strict=False))
@@ -104,26 +105,23 @@ def read_labelled(
 
 
 def _first_moment(
-    connection: Connection, levels: Sequence[Sequence[ColumnElement[bool]]], rows: int, start: int | None
+    connection: Connection, within: VersionRows, levels: Sequence[int], rows: int, start: int | None
 ) -> int:
     """The time of the oldest of the latest ``rows`` rows, by the index alone."""
     moments: list[int] = []
-    for conditions in levels:
-        moment = PREDICTIONS.c.predicted_at
-        statement = select(moment).where(*conditions, moment >= (start or 0)).order_by(moment.desc()).limit(rows)
+    moment = within.table.c.predicted_at
+    for level in levels:
+        statement = select(moment).where(*within.at(level), moment >= (start or 0)).order_by(moment.desc()).limit(rows)
         moments += connection.execute(statement).scalars()
     return min(nlargest(rows, moments), default=0)
 
 
-def _statement(
-    conditions: Sequence[ColumnElement[bool]], start: int, segments: Mapping[str, int | None]
-) -> Select[Any]:
-    """Predictions from a moment on with every revision of their outcomes, a row for each; of none, a row of nulls."""
-    table, truth = PREDICTIONS.c, OUTCOMES.c
+def _statement(within: VersionRows, level: int, start: int, segments: Mapping[str, int | None]) -> Select[Any]:
+    """Answers from a moment on with every revision of their outcomes, a row for each; of none, a row of nulls."""
+    table, truth, rows = within.table.c, OUTCOMES.c, PREDICTIONS.c
     wanted = [table.predicted_at, table.prediction_id, truth.revision, table.prediction, table.probabilities]
-    wanted += [truth.outcome, truth.value, truth.recorded_at, *([table.features, table.context] if segments else [])]
-    return (
-        select(*wanted)
-        .outerjoin(OUTCOMES, truth.prediction_id == table.prediction_id)
-        .where(*conditions, table.predicted_at >= start)
-    )
+    wanted += [truth.outcome, truth.value, truth.recorded_at, *([rows.features, rows.context] if segments else [])]
+    answered = within.table.outerjoin(OUTCOMES, truth.prediction_id == table.prediction_id)
+    if segments and within.role == "shadow":
+        answered = answered.join(PREDICTIONS, rows.prediction_id == table.prediction_id)
+    return select(*wanted).select_from(answered).where(*within.at(level), table.predicted_at >= start)

@@ -14,8 +14,9 @@ from sqlalchemy import Connection, and_, delete, func, select
 from app.store.encoding import from_text, to_text
 from app.store.outcome_rows import Known, Revision, append, look_up
 from app.store.predictions import chunks
+from app.store.sampling import VersionRows
 from app.store.tables import OUTCOMES, PREDICTIONS
-from app.types import SECOND, Json, Label, Micros, Outcome, OutcomeResult, OutcomeStatus, Recorded
+from app.types import SECOND, Json, Label, Micros, Outcome, OutcomeResult, OutcomeStatus, Recorded, Role
 
 Normalise = Callable[[Json, Label], Label]
 """Brings a label to the type of its prediction's schema.
@@ -171,16 +172,18 @@ def newer_outcomes(connection: Connection, *, after: Micros, most: int) -> int:
     return connection.execute(select(func.count()).select_from(part.subquery())).scalar_one()
 
 
-def label_delay(connection: Connection, name: str, version: str, *, share: float, most: int = 1000) -> float | None:
+def label_delay(
+    connection: Connection, name: str, version: str, *, share: float, most: int = 1000, role: Role = "active"
+) -> float | None:
     """The time in seconds within which ``share`` of the latest outcomes came after their predictions.
 
     None where none of the ``most`` latest outcomes is of this version.
     """
     # The latest outcomes through their index, and an outer join: a planner would else begin with every prediction.
-    came, table = OUTCOMES.c.recorded_at, PREDICTIONS.c
+    came, within = OUTCOMES.c.recorded_at, VersionRows(name, version, None, role)
     newest = select(OUTCOMES.c.prediction_id, came).where(OUTCOMES.c.revision == 1).order_by(came.desc()).limit(most)
-    truth = newest.subquery().c
-    same = (table.prediction_id == truth.prediction_id, table.model_name == name, table.model_version == version)
-    statement = select(truth.recorded_at - table.predicted_at).outerjoin(PREDICTIONS, and_(*same))
+    truth, table = newest.subquery().c, within.table.c
+    same = (table.prediction_id == truth.prediction_id, *within.own)
+    statement = select(truth.recorded_at - table.predicted_at).outerjoin(within.table, and_(*same))
     delays = sorted(delay for delay in connection.execute(statement).scalars() if delay is not None)
     return max(0.0, delays[math.ceil(share * len(delays)) - 1] / SECOND) if delays else None

@@ -8,7 +8,7 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, or_, select
+from sqlalchemy import Connection, Select, Table, and_, or_, select
 from sqlalchemy import Row as SqlRow
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import Dialect
@@ -58,7 +58,7 @@ def put(connection: Connection, rows: Sequence[Prediction]) -> set[str]:
     """
     # Two replicas that store the same ids lock them in the same order: they wait for each other, and never for ever.
     ordered = sorted(rows, key=attrgetter("prediction_id"))
-    done = connection.exec_driver_sql(_insertion(connection.dialect), [_values(row) for row in ordered])
+    done = connection.exec_driver_sql(insertion(connection.dialect, PREDICTIONS), [_values(row) for row in ordered])
     if done.rowcount == len(rows):
         return set()
     columns = (PREDICTIONS.c.prediction_id, PREDICTIONS.c.predicted_at, PREDICTIONS.c.request_id)
@@ -73,8 +73,11 @@ def put(connection: Connection, rows: Sequence[Prediction]) -> set[str]:
 
 def find(connection: Connection, ids: Sequence[str]) -> dict[str, Stored]:
     """The stored predictions among these ids."""
-    found = (connection.execute(_with_schema().where(PREDICTIONS.c.prediction_id.in_(part))) for part in chunks(ids))
-    return {row.prediction_id: _stored(row) for rows in found for row in rows}
+    found: dict[str, Stored] = {}
+    for part in chunks(ids):
+        rows = connection.execute(_with_schema().where(PREDICTIONS.c.prediction_id.in_(part))).all()
+        found |= {row.prediction_id: _stored(row) for row in rows}  # after the statement: while it lasts, the log grows
+    return found
 
 
 def stream(
@@ -123,10 +126,10 @@ def _with_schema() -> Select[Any]:
 
 
 @lru_cache(maxsize=8)
-def _insertion(dialect: Dialect) -> str:
-    """The INSERT as text: what is compiled once need not be looked up for every group."""
+def insertion(dialect: Dialect, table: Table) -> str:
+    """The INSERT of rows whose keys are free, as text: what is compiled once need not be looked up for every group."""
     inserts = sqlite if dialect.name == "sqlite" else postgresql
-    statement = inserts.insert(PREDICTIONS).on_conflict_do_nothing(index_elements=["prediction_id"])
+    statement = inserts.insert(table).on_conflict_do_nothing(index_elements=list(table.primary_key))
     return str(statement.compile(dialect=dialect))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from itertools import takewhile
 from typing import Literal
 
 from sqlalchemy import Connection, Insert, Update, select
@@ -33,6 +34,12 @@ class Activation:
     earlier: tuple[str, ...] = ()
     history: tuple[Json, ...] = ()
 
+    @property
+    def began(self) -> Json | None:
+        """The entry of the history with which the version began to answer; to activate it again is no beginning."""
+        entries = list(takewhile(lambda entry: entry["version"] == self.version, reversed(self.history)))
+        return entries[-1] if entries else None
+
     def change(self, version: str, sha256: str) -> Activation:
         """Another version answers; to roll back leads here."""
         earlier = self.earlier if version == self.version else (*self.earlier, self.version)
@@ -60,18 +67,22 @@ def save_activation(
     seen: Activation | None,
     act: Literal["activate", "rollback"],
     by: str | None,
+    evidence: Json | None = None,
 ) -> None:
     """Store a choice, with an entry in its history.
 
     Args:
         seen: the choice on which this one stands.
         by: the name of the caller's key.
+        evidence: why, where nobody but the service itself decided it.
 
     Raises:
         Conflict: another choice was stored meanwhile.
     """
     now = database_now(connection)
-    entry = {"act": act, "version": chosen.version, "by": by, "at": to_rfc3339(now)}
+    entry: Json = {"act": act, "version": chosen.version, "by": by, "at": to_rfc3339(now)}
+    if evidence is not None:
+        entry["evidence"] = evidence
     row = {"value": _text(replace(chosen, history=(*chosen.history, entry)[-KEPT:])), "changed_at": now}
     statement: Insert | Update
     if seen is None:

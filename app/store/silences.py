@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import Connection, RowMapping, insert, or_, select, update
 
-from app.store.alerts import Alert, Severity
+from app.store.alerts import Alert
 from app.store.leases import database_now
 from app.store.tables import SILENCES
-from app.types import Micros
+from app.types import Micros, Severity
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,11 @@ Record = Callable[[Connection, Sequence[Submission]], list[OutcomeResult]]
 
 
 class Spooler:
-    """Decides whether rows are spooled, and empties the spool. While it is not empty, all rows go through it."""
+    """Decides whether rows are spooled, and empties the spool. While it is not empty, all rows go through it.
+
+    Attributes:
+        outage: why the store cannot be reached; None while it can.
+    """
 
     def __init__(self, spool: Spool, engine: Engine, record: Record, metrics: JournalMetrics) -> None:
         self._spool = spool
@@ -48,6 +52,7 @@ class Spooler:
         self._record = record
         self._metrics = metrics
         self._away = not spool.empty
+        self.outage: str | None = None
         self._stop = threading.Event()
         self._wake: Callable[[], None] = self._stop.clear
         self._log = structlog.get_logger("spool")
@@ -84,6 +89,7 @@ class Spooler:
     def begin(self, reason: str) -> None:
         """Spool from now on: the store was away before the start."""
         self._away = True
+        self.outage = reason or "no answer"
         self._log.error("store_unreachable", error=reason, spooled=self.rows)
 
     def lose(self, error: BaseException) -> None:
@@ -187,6 +193,7 @@ class Spooler:
                 continue
             self._log.warning("store_reachable_again", spooled=self.rows)
             self._away = False
+            self.outage = None
             self._wake()
             return
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, MetaData, SmallInteger, Table, Text, and_
+from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, MetaData, SmallInteger, Table, Text, text
 
 METADATA = MetaData(
     naming_convention={
@@ -138,7 +138,7 @@ OUTBOX = Table(
     Column("error", Text),
     Index(None, "created_at"),
 )
-_WAITING = and_(OUTBOX.c.delivered_at.is_(None), OUTBOX.c.failed_at.is_(None))
+_WAITING = text("delivered_at IS NULL AND failed_at IS NULL")
 Index("ix_outbox_waiting", OUTBOX.c.next_try_at, sqlite_where=_WAITING, postgresql_where=_WAITING)
 
 SHADOW_PREDICTIONS = Table(

@@ -14,12 +14,26 @@ from sqlalchemy import Column, Connection, Engine, RowMapping, Table, bindparam,
 from sqlalchemy.dialects import postgresql
 
 from app.errors import ConfigError
-from app.store.tables import ALERTS, MODELS, OUTCOMES, PREDICTIONS, REPORTS, SETTINGS, SILENCES
+from app.store.tables import (
+    ALERTS,
+    MODELS,
+    OUTBOX,
+    OUTCOMES,
+    PREDICTIONS,
+    REPORTS,
+    SETTINGS,
+    SHADOW_PREDICTIONS,
+    SILENCES,
+)
 
 CHUNK = 5_000
-LONG: dict[Table, Column[int]] = {PREDICTIONS: PREDICTIONS.c.predicted_at, OUTCOMES: OUTCOMES.c.recorded_at}
+LONG: dict[Table, Column[int]] = {
+    PREDICTIONS: PREDICTIONS.c.predicted_at,
+    OUTCOMES: OUTCOMES.c.recorded_at,
+    SHADOW_PREDICTIONS: SHADOW_PREDICTIONS.c.predicted_at,
+}
 """Tables that only grow, with the time by which they do: read in short transactions, from where a copy ended."""
-SHORT = (MODELS, REPORTS, ALERTS, SILENCES, SETTINGS)
+SHORT = (MODELS, REPORTS, ALERTS, SILENCES, OUTBOX, SETTINGS)
 """The other tables are read in one transaction, so that every alert finds its report."""
 
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from sqlalchemy import Connection, insert, update
 
 from app.ids import new_id
-from app.store.alerts import Alert, Finding, latest
+from app.store.alerts import SEVERITIES, Alert, Finding, latest, unwatched
 from app.store.encoding import to_text
 from app.store.silences import Silence, active
 from app.store.tables import ALERTS
-from app.types import Report
+from app.types import Micros, Report
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What somebody must be told: a rule has begun to fire, or it no longer holds."""
+    """What somebody must be told: a rule has begun to fire or grown worse, or it no longer holds."""
 
     event: Literal["firing", "resolved"]
     alert: Alert
@@ -35,7 +35,7 @@ def record(
     replicas that open one alert at once meet in a unique index: the second is refused, and refreshes when repeated.
 
     Returns:
-        what must be told, each once in the life of an alert.
+        what must be told: of an alert its begin and its end once, and between them whenever it has grown worse.
     """
     silences = active(connection, at=report.checked_at)
     changes: list[Change | None] = []
@@ -47,7 +47,25 @@ def record(
         if finding is not None:
             changes.append(_hold(connection, report, rule, finding, before, checks.get(rule, 1), silences))
         elif before is not None:
-            changes.append(_end(connection, report, before))
+            changes.append(_end(connection, report.checked_at, before))
+    return [change for change in changes if change is not None]
+
+
+def keep(connection: Connection, alert: Alert) -> None:
+    """Store a firing alert that was told of while it could not be stored; what another replica has stored stands."""
+    last = latest(connection, alert.model_name, alert.model_version, alert.rule)
+    if last is None or (not last.is_open and last.changed_at < alert.since):
+        connection.execute(insert(ALERTS).values(_row(alert)))
+
+
+def resolve_others(connection: Connection, name: str, watched: Collection[str], *, now: Micros) -> list[Change]:
+    """Resolve the open alerts of versions, and of models, that are watched no longer: no report will ever end them.
+
+    Returns:
+        what must be told.
+    """
+    others = unwatched(connection, name, watched)
+    changes = [_end(connection, Micros(max(now, alert.changed_at)), alert) for alert in others]
     return [change for change in changes if change is not None]
 
 
@@ -72,9 +90,10 @@ def _hold(
         held=held,
         report_id=report.report_id,
     )
-    tells = fires and now.told_at is None and not any(silence.covers(now) for silence in silences)
+    worse = SEVERITIES.index(finding.severity) < SEVERITIES.index(opened.finding.severity)
+    tells = fires and (now.told_at is None or worse) and not any(silence.covers(now) for silence in silences)
     if tells:
-        now = replace(now, told_at=report.checked_at)
+        now = replace(now, told_at=now.told_at or report.checked_at)
     if before is None:
         connection.execute(insert(ALERTS).values(_row(now)))
     else:
@@ -82,9 +101,9 @@ def _hold(
     return Change("firing", now) if tells else None
 
 
-def _end(connection: Connection, report: Report, before: Alert) -> Change | None:
+def _end(connection: Connection, at: Micros, before: Alert) -> Change | None:
     """Resolve the alert of a rule that no longer holds; one that never fired has passed."""
-    now = replace(before, state="resolved" if before.state == "firing" else "passed", changed_at=report.checked_at)
+    now = replace(before, state="resolved" if before.state == "firing" else "passed", changed_at=at)
     ended = {"state": now.state, "changed_at": now.changed_at}
     connection.execute(update(ALERTS).where(ALERTS.c.alert_id == now.alert_id).values(ended))
     return None if now.told_at is None else Change("resolved", now)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import Connection
 
 from app.store.outcomes import revisions_of
 from app.store.predictions import find
-from app.store.tables import PREDICTIONS
-from app.types import SECOND, Label, Micros, Row
+from app.store.sampling import VersionRows
+from app.store.shadows import answers_of
+from app.types import Label, Micros, Role, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,14 @@ class Window:
 
 
 def read_window(
-    connection: Connection, name: str, version: str, *, rows: int, hours: float, before: Micros | None = None
+    connection: Connection,
+    name: str,
+    version: str,
+    *,
+    rows: int,
+    hours: float,
+    before: Micros | None = None,
+    role: Role = "active",
 ) -> Window:
     """The latest ``rows`` predictions of a version; where these span less than ``hours``, an even sample of them.
 
@@ -52,94 +60,34 @@ def read_window(
     Args:
         hours: 0 takes the latest rows, whatever they span.
         before: look only at predictions made before this moment.
+        role: a shadow's answers lie beside the predictions that it repeated.
     """
-    within = VersionRows(name, version, before)
+    within = VersionRows(name, version, before, role)
     level, start = within.sample(connection, rows, hours)
     keys = within.latest(connection, level, rows, start)
-    return _load(connection, [prediction_id for _, prediction_id in keys], len(keys) << level, hours)
+    return _load(connection, within, [prediction_id for _, prediction_id in keys], len(keys) << level, hours)
 
 
-def newer_rows(connection: Connection, name: str, version: str, *, after: Micros, most: int) -> int:
+def newer_rows(
+    connection: Connection, name: str, version: str, *, after: Micros, most: int, role: Role = "active"
+) -> int:
     """How many predictions a version made after a moment, counted up to ``most``."""
-    within = VersionRows(name, version, None)
+    within = VersionRows(name, version, None, role)
     return min(most, sum(within.count(connection, level, after + 1, most) for level in within.levels(connection)))
 
 
-@dataclass(frozen=True, slots=True)
-class VersionRows:
-    """The predictions of one version, reached level by level through the index."""
-
-    name: str
-    version: str
-    before: Micros | None
-
-    def at(self, level: int) -> list[ColumnElement[bool]]:
-        """The conditions of a row of this level."""
-        table = PREDICTIONS.c
-        same = [
-            table.model_name == self.name,
-            table.model_version == self.version,
-            table.level == level,
-            table.role == "active",
-        ]
-        return [*same, *([] if self.before is None else [table.predicted_at < self.before])]
-
-    def levels(self, connection: Connection, lowest: int = 0) -> range:
-        """The levels from the lowest on that rows may have: one step in the index."""
-        table = PREDICTIONS.c
-        statement = select(func.max(table.level)).where(
-            table.model_name == self.name, table.model_version == self.version
-        )
-        highest = connection.execute(statement).scalar()
-        return range(lowest, 0 if highest is None else highest + 1)
-
-    def sample(self, connection: Connection, rows: int, hours: float) -> tuple[int, int | None]:
-        """The lowest level of a window's rows, and the moment from which they are taken; None: whatever they span."""
-        end = self.newest(connection) if hours else None
-        if end is None:
-            return 0, None
-        start, levels = end - round(hours * 3600 * SECOND), self.levels(connection)
-        counts = [self.count(connection, level, start, rows + 1) for level in levels]
-        level = next((level for level in levels if sum(counts[level:]) <= rows), levels[-1])
-        return level, start if level else None
-
-    def newest(self, connection: Connection) -> Micros | None:
-        """The time of the newest row."""
-        found = [
-            connection.execute(select(func.max(PREDICTIONS.c.predicted_at)).where(*self.at(level))).scalar()
-            for level in self.levels(connection)
-        ]
-        return max((moment for moment in found if moment is not None), default=None)
-
-    def count(self, connection: Connection, level: int, start: int, most: int) -> int:
-        """The number of rows of a level from a moment on, counted up to ``most``."""
-        part = (
-            select(PREDICTIONS.c.predicted_at).where(*self.at(level), PREDICTIONS.c.predicted_at >= start).limit(most)
-        )
-        return connection.execute(select(func.count()).select_from(part.subquery())).scalar_one()
-
-    def latest(self, connection: Connection, level: int, rows: int, start: int | None) -> list[tuple[Micros, str]]:
-        """(time, id) of the latest rows of ``level`` or more, oldest first."""
-        table = PREDICTIONS.c
-        found: list[tuple[Micros, str]] = []
-        for each in self.levels(connection, level):
-            statement = select(table.predicted_at, table.prediction_id).where(*self.at(each))
-            statement = statement if start is None else statement.where(table.predicted_at >= start)
-            statement = statement.order_by(table.predicted_at.desc(), table.prediction_id.desc()).limit(rows)
-            found += [(Micros(moment), prediction_id) for moment, prediction_id in connection.execute(statement)]
-        return sorted(found)[-rows:]
-
-
-def _load(connection: Connection, ids: list[str], sampled_from: int, hours: float) -> Window:
+def _load(connection: Connection, within: VersionRows, ids: list[str], sampled_from: int, hours: float) -> Window:
     stored = find(connection, ids)
     truth = {prediction_id: revisions[-1] for prediction_id, revisions in revisions_of(connection, ids).items()}
     there = [stored[prediction_id].prediction for prediction_id in ids if prediction_id in stored]
+    shadow = answers_of(connection, within.version, ids) if within.role == "shadow" else {}
+    answers = [shadow.get(row.prediction_id, row.answer) for row in there]
     labels = [truth.get(row.prediction_id) for row in there]
     return Window(
         ids=[row.prediction_id for row in there],
         features=[row.features for row in there],
-        predictions=[row.answer.prediction for row in there],
-        probabilities=[row.answer.probabilities for row in there],
+        predictions=[answer.prediction for answer in answers],
+        probabilities=[answer.probabilities for answer in answers],
         predicted_at=[row.predicted_at for row in there],
         sampled_from=sampled_from,
         hours=hours,

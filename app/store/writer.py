@@ -9,6 +9,8 @@ from typing import Any, TypeAlias, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from app.store.checkpoints import Checkpoints
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Write = Callable[[Connection, Sequence[Item]], list[Result]]
@@ -22,8 +24,9 @@ TRIES = 3
 class Writer:
     """Keeps the connection between groups."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, checkpoints: Checkpoints | None = None) -> None:
         self._engine = engine
+        self._checkpoints = checkpoints
         self._connection: Connection | None = None
 
     def commit(self, parts: Sequence[Part]) -> list[list[Any]]:
@@ -51,8 +54,13 @@ class Writer:
     def _transaction(self, parts: Sequence[Part]) -> list[list[Any]]:
         if self._connection is None:
             self._connection = self._engine.connect()
+            if self._checkpoints:
+                self._checkpoints.start(self._connection)
         with self._connection.begin():
-            return write_together(self._connection, parts)
+            results = write_together(self._connection, parts)
+        if self._checkpoints:
+            self._checkpoints.committed(self._connection, sum([len(items) for _, items in parts]))
+        return results
 
 
 def write_together(connection: Connection, parts: Sequence[Part]) -> list[list[Any]]:

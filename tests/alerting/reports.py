@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from app.types import Json
+from app.alerting.service_rules import describe
+from app.metrics import LATENCY_BUCKETS
+from app.store.pulses import Step
+from app.types import SECOND, Json, Micros
 
 
 def drift_body(drifted: Mapping[str, float], *, among: int = 10, **more: object) -> Json:
@@ -35,6 +38,26 @@ def estimated_body(**statuses: str) -> Json:
 def covered(coverage: float | None) -> Json:
     """A performance report over this share of labelled rows; None: labels are still to come."""
     return {"realised": {"coverage": coverage, "mature": coverage is not None}}
+
+
+def step(
+    seconds: float = 0, *, failed: int = 0, ok: int = 0, refused: int = 0, slow: float = 0.0, away: bool = False
+) -> Step:
+    """What a version did in two seconds: one request a row, all of this latency."""
+    place = sum(bound < slow for bound in LATENCY_BUCKETS)
+    latencies = tuple(ok * (bucket == place) for bucket in range(len(LATENCY_BUCKETS) + 1))
+    return Step(Micros(round(seconds * SECOND)), ok, refused, failed, away, latencies)
+
+
+def service_body(steps: Sequence[Step], **more: object) -> Json:
+    """A service report over these steps, in which all else is well."""
+    return {
+        "service": describe(steps, replicas=1),
+        "checks": {"drift": {"overdue_s": 0.0, "limit_s": 180.0}},
+        "rolled_back": None,
+        "outage": None,
+        **more,
+    }
 
 
 def _metrics(statuses: Mapping[str, str]) -> Json:

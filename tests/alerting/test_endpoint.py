@@ -12,6 +12,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.alerting.rules import severities
+from app.errors import ConfigError
+from app.main import create_app
 from app.types import Json, Task
 from tests.fitted import Fitted
 from tests.services import Client, client_of, make_config, samples
@@ -66,7 +68,7 @@ def firing(client: Client) -> dict[str, float]:
 
 def test_no_alert_before_the_first_check(client: Client) -> None:
     """Without a report nothing fires, and the metric has a zero for every rule."""
-    assert client.get("/alerts").json() == {"alerts": [], "silences": [], "recommendations": []}
+    assert client.get("/alerts").json() == {"alerts": [], "silences": [], "recommendations": [], "actions": []}
     assert firing(client) == dict.fromkeys(severities(Task.BINARY), 0.0)
 
 
@@ -85,10 +87,53 @@ def test_wrong_answers_and_drift_raise_alerts(client: Client, small_models: tupl
     assert drop["playbook"] == "docs/playbook.md#accuracy-drop"
     assert drop["report_id"] == reports["performance"]
     assert answer["alerts"][0] == drop
-    assert "retrain" in [advice["action"] for advice in answer["recommendations"]]
+    retrain = next(advice for advice in answer["recommendations"] if advice["action"] == "retrain")
+    assert {each["report_id"] for each in retrain["evidence"]} <= set(reports.values())
     assert {rule for rule, value in firing(client).items() if value} == {
         rule for rule, alert in found.items() if alert["state"] == "firing"
     }
+
+
+def test_rules_of_ones_own(tmp_path: Path, small_models: tuple[Path, dict[str, Fitted]]) -> None:
+    """They fire over real reports beside the default ones, can be silenced, and stand in the metric from the start."""
+    rules = [
+        "default",
+        {"name": "feature_drift", "enabled": False},
+        {"name": "drift_many", "enabled": False},
+        {"name": "a_moves", "metric": "drift.feature.a.psi", "warning": 0.5, "critical": 50},
+        {"name": "few_right", "metric": "performance.realised.f1", "comparison": "less", "critical": 0.5},
+        {"name": "few_labels", "metric": "performance.coverage", "comparison": "less", "warning": 0.5},
+    ]
+    with client_of(make_config(tmp_path, small_models[0], "text", alerts={"rules": rules})) as client:
+        before = samples(client.get("/metrics").text)
+        send(client, small_models[1]["text"], shift=1.5, wrong=True)
+        client.post("/checks")
+        found = {alert["rule"]: alert for alert in client.get("/alerts").json()["alerts"]}
+        silence = {"matcher": {"rule": "a_moves"}, "duration": "1h", "reason": "known"}
+        silenced = client.post("/alerts/silences", silence).status_code
+
+    known = {dict(labels)["rule"] for name, labels in before if name == "ml_alerts_firing"}
+    assert {"a_moves", "few_right", "few_labels", "accuracy_drop"} <= known
+    assert not {"feature_drift", "drift_many", "few_labels"} & found.keys()
+    assert "accuracy_drop" in found
+    assert [(found[rule]["severity"], found[rule]["playbook"]) for rule in ("a_moves", "few_right")] == [
+        ("medium", "docs/playbook.md#own-rules"),
+        ("critical", "docs/playbook.md#own-rules"),
+    ]
+    assert found["a_moves"]["causes"] == ["a"]
+    assert silenced == 200
+
+
+def test_a_rule_over_an_unknown_figure_fails_the_start(
+    tmp_path: Path, small_models: tuple[Path, dict[str, Fitted]]
+) -> None:
+    """A misspelt feature is said before anything is opened, with the nearest name."""
+    rules = [{"name": "mine", "metric": "drift.feature.aa.psi", "warning": 0.5}]
+
+    with pytest.raises(
+        ConfigError, match=r"the reports have no drift\.feature\.aa\.psi; did you mean drift\.feature\.a\.psi"
+    ):
+        create_app(make_config(tmp_path, small_models[0], "text", alerts={"rules": rules}))
 
 
 def test_somebody_acknowledges_and_silences(tmp_path: Path, small_models: tuple[Path, dict[str, Fitted]]) -> None:

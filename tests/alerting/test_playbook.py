@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from app.alerting.rules import severities
+from app.alerting.rules import playbook_section, severities
 from app.types import Task
 from tests.servers import ROOT
 
@@ -21,10 +21,10 @@ def sections() -> dict[str, str]:
     return {part.splitlines()[0].strip().lower().replace(" ", "-"): part for part in parts}
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [*RULES, "a_rule_of_my_own"])
 def test_every_rule_has_its_section(rule: str) -> None:
     """What an alert's ``playbook`` points at exists, and says all that its reader needs, in one order."""
-    section = sections()[rule.replace("_", "-")]
+    section = sections()[playbook_section(rule)]
 
     assert re.findall(r"^\*\*([\w ]+)\.\*\*", section, flags=re.MULTILINE) == PARTS
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from app.alerting.evaluation import recommend
 from app.alerting.performance_rules import judge_coverage, judge_performance
 from app.alerting.rules import judge_check, judge_drift, severities
+from app.alerting.segment_rule import judge_segments
+from app.alerting.service_rules import judge_service
 from app.store.alerts import SEVERITIES
 from app.types import Json, Micros, Report, Task
-from tests.alerting.reports import covered, drift_body, estimated_body, performance_body
+from tests.alerting.reports import covered, drift_body, estimated_body, performance_body, service_body
 
 
 def judged(body: Json, share: float = 0.3) -> dict[str, Any]:
@@ -104,7 +105,8 @@ def test_many_features_outrank_few(drifted: int, among: int, rule: str) -> None:
 
 def test_no_drift_is_a_verdict() -> None:
     """A stable report judges all its rules and finds nothing."""
-    assert judged(drift_body({})) == dict.fromkeys(("drift_many", "feature_drift", "prediction_drift", "data_quality"))
+    rules = ("drift_many", "feature_drift", "prediction_drift", "data_quality", "traffic_drop")
+    assert judged(drift_body({})) == dict.fromkeys(rules)
 
 
 def test_drift_of_the_probability_counts_as_prediction_drift() -> None:
@@ -137,6 +139,19 @@ def test_withheld_predictions_are_not_judged() -> None:
     assert "prediction_drift" not in judged(drift_body({}, prediction=withheld))
 
 
+def test_traffic_that_drops_is_not_broken_input() -> None:
+    """Rows that do not come have a rule of their own, beside the findings about those that do."""
+    findings = [
+        {"feature": "age", "kind": "constant", "value": 1.0, "limit": 0.1, "message": "stands still"},
+        {"feature": None, "kind": "traffic", "value": 0.7, "limit": 0.5, "message": "70 % fewer rows"},
+    ]
+
+    found = judged(drift_body({}, data_quality={"status": "warning", "findings": findings}))
+
+    assert (found["data_quality"].message, found["data_quality"].causes) == ("age: stands still", ("age",))
+    assert (found["traffic_drop"].message, found["traffic_drop"].value) == ("70 % fewer rows", 0.7)
+
+
 def test_data_quality_names_the_worst_finding() -> None:
     """The finding that exceeds its limit most speaks for the others, and the features in them are the causes."""
     findings = [
@@ -158,8 +173,11 @@ def test_every_rule_has_a_known_severity(task: Task) -> None:
     body = performance_body(accuracy="degraded", mae="degraded") | estimated_body(accuracy="ok", mae="ok")
     drift = drift_body({}, multivariate={"status": "stable"})
     found = judge_drift(task, drift, retrain_share=0.3) | judge_performance(task, body, None)
+    segments: Json = {"channel": {"web": {"status": "ok", "labelled": 80, "metrics": {}}}}
+    found |= judge_segments(task, {"segments": segments}, None)
     found |= judge_coverage("medium", covered(0.9), [covered(0.9)])
     found |= judge_check(report("drift", "drift", {})) | judge_check(report("performance", "ok", {}))
+    found |= judge_service(service_body([]))
 
     assert set(found) == set(known)
     assert set(known.values()) <= set(SEVERITIES)
@@ -206,31 +224,3 @@ def test_labels_that_stay_away_are_a_finding(coverage: float, *, holds: bool) ->
 def test_coverage_without_comparison_is_not_judged(now: float | None, before: list[float | None]) -> None:
     """Windows whose labels are still to come, and services without a past, have no verdict on coverage."""
     assert judge_coverage("medium", covered(now), list(map(covered, before))) == {}
-
-
-def test_advice_to_retrain_gives_every_reason() -> None:
-    """Degraded performance and a drift share at its limit each advise retraining; broken input is mended first."""
-    broken = {"feature": "a", "kind": "out_of_range", "value": 0.5, "limit": 0.1, "message": "outside"}
-    quality = {"status": "warning", "findings": [broken]}
-    drift = drift_body({"a": 0.1, "b": 0.2, "c": 0.3}, data_quality=quality)
-    latest = {
-        "drift": report("drift", "drift", drift),
-        "performance": report("performance", "degraded", performance_body(accuracy="degraded", f1="degraded")),
-    }
-
-    assert recommend(latest, retrain_share=0.3) == [
-        {"action": "fix_input", "because": "the input is broken: out of range"},
-        {
-            "action": "retrain",
-            "because": "the model's accuracy and 1 more of its metrics fell behind the baseline and "
-            "30% of the features drifted (limit 30%), c, b, a most of all",
-        },
-    ]
-
-
-def test_no_advice_without_reason() -> None:
-    """A sound model, or one that was never checked, gets no advice."""
-    sound = {"drift": report("drift", "drift", drift_body({"a": 0.1}))}
-
-    assert recommend(sound, retrain_share=0.3) == []
-    assert recommend({}, retrain_share=0.3) == []

@@ -116,6 +116,19 @@ def test_a_silence_planned_ahead_begins_at_its_time(story: Story) -> None:
     assert story.report(FINDING) == []
 
 
+def test_a_maintenance_window_keeps_its_times(story: Story) -> None:
+    """What was told before it is resolved aloud inside of it; what begins inside waits for its end, then is told."""
+    story.silence(Matcher(), 1.5, 4.5)
+    many = {"drift_many": FINDING}
+
+    told = [
+        [(change.event, change.alert.rule) for change in story.changes(verdicts)]
+        for verdicts in ({RULE: FINDING}, {RULE: None}, many, many, many, many)
+    ]
+
+    assert told == [[("firing", RULE)], [("resolved", RULE)], [], [], [("firing", "drift_many")], []]
+
+
 def test_a_silence_that_was_ended_covers_nothing(story: Story) -> None:
     """Ended early, a silence leaves nobody in the dark; ending it again changes nothing."""
     made = story.silence(Matcher(), 0, 60)

@@ -193,6 +193,20 @@ def test_old_alerts_are_no_longer_shown(connection: Connection, check: Check) ->
     assert [alert.rule for alert in shown(connection)] == ["feature_drift"]
 
 
+def test_an_alert_whose_rule_is_gone_is_resolved(connection: Connection, check: Check) -> None:
+    """What fires by a rule that the configuration no longer has ends with the next report."""
+    report = check(BAD)
+    with connection.begin():
+        old = replace(report, checked_at=Micros(report.checked_at - 1))
+        record(connection, old, {"mine": Finding("medium", 1.0, 0.5, "once upon a time")}, {})
+    check(BAD)
+
+    assert [(alert.rule, alert.state) for alert in shown(connection)] == [
+        ("accuracy_drop", "firing"),
+        ("mine", "resolved"),
+    ]
+
+
 def test_two_replicas_open_one_alert(connection: Connection, check: Check) -> None:
     """Of two replicas that open the same alert at once, the database refuses the second."""
     check(BAD)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,22 @@ def test_a_check_that_found_drift(alarmed: Service, tmp_path: Path) -> None:
     assert not re.search(r"<(img|b)[ >]", html)
     assert 'class="main-svg"' in html
     assert re.search(r'class="xtick"><text[^>]*>&lt;img', html)
+
+
+def test_silences_are_shown_before_and_while_they_last(alarmed: Service, tmp_path: Path) -> None:
+    """A planned maintenance window and a running silence say what they cover and why; their words are text."""
+    ends = []
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    for reason, starts in (("a <b>release</b>", tomorrow), ("a test", None)):
+        body = {"matcher": {"severity": "low"}, "duration": "1h", "reason": reason, "starts_at": starts}
+        ends.append(alarmed.call("POST", "/alerts/silences", body)[1]["silence_id"])
+
+    html = show(alarmed, tmp_path)
+    for silence_id in ends:
+        alarmed.call("DELETE", f"/alerts/silences/{silence_id}")
+
+    assert re.search(r"Silence planned</strong> . severity low from .* to .*: a &lt;b&gt;release&lt;/b&gt;<", html)
+    assert re.search(r"<strong>Silence</strong> . severity low until .*: a test<", html)
 
 
 def test_who_is_on_an_alert_is_shown(alarmed: Service, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ async def due(config: Config, folder: Path, row: Sequence[object], silence: int,
     with database.writer.begin() as connection:
         remember(connection, schema, "", now=Micros(0))
     fill(database, schema, row, silence)
-    journal = Journal(database.writer, JournalMetrics(series), max_rows=100)
+    journal = Journal(database, JournalMetrics(series), max_rows=100)
     readers, worker = Readers(database.readers), Worker(url)
     durations = check_durations(series)
     journal.start()

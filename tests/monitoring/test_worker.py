@@ -17,13 +17,13 @@ def test_closing_in_the_midst_of_a_check_is_clean(tmp_path: Path) -> None:
     async def scenario() -> tuple[object, Any]:
         worker, check = Worker(f"sqlite:///{tmp_path / 'store.db'}"), None
         asked = asyncio.ensure_future(worker.run(check))  # type: ignore[arg-type]  # it never gets as far as looking at it
-        while worker._process is None:  # noqa: ASYNC110 - what is awaited has no event
+        while worker.process is None:  # noqa: ASYNC110 - what is awaited has no event
             await asyncio.sleep(0)
-        process = worker._process
+        process = worker.process
         await worker.close()
         with pytest.raises(CheckFailed):
             await asked
-        return worker._process, process.exitcode
+        return worker.process, process.exitcode
 
     left, exit_code = asyncio.run(scenario())
 

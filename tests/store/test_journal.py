@@ -72,7 +72,7 @@ class Desk:
 async def open_desk(database: Database, *, max_rows: int = 10_000) -> AsyncIterator[Desk]:
     """A journal that is started, and closed at the end."""
     series = CollectorRegistry()
-    journal = Journal(database.writer, JournalMetrics(series), max_rows=max_rows)
+    journal = Journal(database, JournalMetrics(series), max_rows=max_rows)
     desk = Desk(journal, database, series)
     event.listen(database.writer, "commit", lambda _connection: desk.commits.append(None))
     journal.start()

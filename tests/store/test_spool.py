@@ -281,7 +281,7 @@ def test_a_file_cannot_be_spooled_for() -> None:
 @asynccontextmanager
 async def running(desk: Desk) -> AsyncIterator[Journal]:
     """A journal before the desk's spooler."""
-    journal = Journal(desk.database.writer, desk.metrics, max_rows=10_000, spooler=desk.spooler)
+    journal = Journal(desk.database, desk.metrics, max_rows=10_000, spooler=desk.spooler)
     journal.start()
     try:
         yield journal

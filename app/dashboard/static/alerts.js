@@ -2,12 +2,14 @@
 
 import {ago, words} from "./format.js";
 import {element, note} from "./dom.js";
+import {advice, request, silence} from "./notes.js";
 
 const TITLES = {
   accuracy_drop: "accuracy dropped",
   mae_drop: "errors have grown",
   estimated_drop: "performance probably dropped",
   metrics_drop: "other metrics dropped",
+  segment_drop: "a segment is answered badly",
   drift_check_failing: "nobody watches for drift",
   performance_check_failing: "nobody watches performance",
   drift_many: "many features drifted",
@@ -17,19 +19,18 @@ const TITLES = {
   label_coverage: "outcomes stay away",
   feature_drift: "a feature drifted",
 };
-const ACTIONS = {retrain: "Retrain", fix_input: "Mend the input first"};
 
 export const isActive = ({state}) => ["firing", "acknowledged"].includes(state);
 export const title = (rule) => TITLES[rule] ?? words(rule);
 
-export function showAlerts({alerts, recommendations}, now) {
+export function showAlerts({alerts, silences, recommendations, actions}, now) {
   const box = document.querySelector("#alerts .scroll");
   const open = new Set([...box.querySelectorAll("details[open]")].map((details) => details.dataset.alert));
-  const advice = recommendations.map(({action, because}) =>
-    element("p", {className: "advice"}, element("strong", {}, ACTIONS[action] ?? words(action)), ` – ${because}`));
+  const notes = [...recommendations.map(advice), ...actions.slice(0, 1).map((asked) => request(asked, now)),
+    ...silences.map((each) => silence(each, now))];
   const items = alerts.map((alert) => item(alert, now, open.has(alert.alert_id)));
   const quiet = alerts.some(isActive) ? [] : [note("Nothing fires.")];
-  box.replaceChildren(...quiet, ...advice, ...items);
+  box.replaceChildren(...quiet, ...notes, ...items);
 }
 
 function item(alert, now, isOpen) {

@@ -2,6 +2,7 @@
 
 import {getJson, getText, hasKey, History, latencyBound, readTraffic, Refused, useKey} from "./api.js";
 import {isActive, showAlerts, title} from "./alerts.js";
+import {readChallengers, showChallengers} from "./challengers.js";
 import {drawDriftShare, drawPerformance, fitCharts} from "./charts.js";
 import {showFeatures} from "./features.js";
 import {clock} from "./format.js";
@@ -64,6 +65,7 @@ async function refresh() {
   const metric = mainMetric(metrics) ?? "accuracy";
   drawPerformance(performanceItems, metric, metrics[metric]);
   drawDriftShare(driftItems);
+  showChallengers({performance, drift}, await readChallengers(model));
   showVerdict(verdict(ready, alerts.alerts, drift, performance));
   byId("refreshed").textContent = `as of ${clock(now)}`;
   document.body.classList.remove("stale");

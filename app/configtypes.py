@@ -1,0 +1,101 @@
+"""What settings are made of: sections, durations, and secrets that are filled from the environment."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, SecretStr, ValidationInfo
+from pydantic_core import CoreSchema, core_schema
+
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+"""Seconds in each unit that a duration may be written in."""
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|w)")
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+class Duration(float):
+    """Seconds, written with a unit: a duration without one is a guess.
+
+    >>> Duration.parse("90d"), str(Duration(7776000)), Duration(2592000).iso()
+    (Duration(7776000.0), '90d', 'P30D')
+    """
+
+    @classmethod
+    def parse(cls, text: object) -> Duration:
+        """Read ``"10s"``, ``"500ms"``, ``"1h"`` or ``"30d"``; raise ValueError for anything else."""
+        match = _DURATION.fullmatch(text) if isinstance(text, str) else None
+        if match is None:
+            raise ValueError("a duration is a number and a unit (ms, s, m, h, d, w), for example 10s or 30d")
+        seconds = cls(float(match[1]) * UNITS[match[2]])
+        if seconds <= 0:
+            raise ValueError("must be longer than 0")
+        return seconds
+
+    def iso(self) -> str:
+        """ISO 8601, in days where it is whole days, else in seconds."""
+        days, rest = divmod(float(self), 86400)
+        return f"PT{float(self):g}S" if rest else f"P{days:g}D"
+
+    def __str__(self) -> str:
+        unit = next((unit for unit in ("d", "h", "m", "s") if self >= UNITS[unit] and self % UNITS[unit] == 0), "ms")
+        return f"{self / UNITS[unit]:g}{unit}"
+
+    def __repr__(self) -> str:
+        return f"Duration({float(self)})"
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: type[Any], handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(cls.parse)
+
+
+class WholeSecret(SecretStr):
+    """A secret of which nothing is ever shown."""
+
+    @property
+    def masked(self) -> str:
+        """What is shown instead."""
+        return "***"
+
+
+class ChannelUrl(WholeSecret):
+    """A URL that is a secret as a whole: of a channel, nothing but its scheme is ever shown."""
+
+    @property
+    def scheme(self) -> str:
+        """What stands before ``://``."""
+        return self.get_secret_value().partition("://")[0]
+
+    @property
+    def masked(self) -> str:
+        """The URL as it may be shown."""
+        return f"{self.scheme}://***"
+
+
+def _from_environment(value: object, info: ValidationInfo) -> object:
+    """Put the variables of the environment, which is the context of validation, in for ``${NAME}``."""
+    environ = (info.context or {}).get("environ", {})
+
+    def fill(found: re.Match[str]) -> str:
+        if found[1] not in environ:
+            raise ValueError(f"the variable {found[1]} is not set")
+        return str(environ[found[1]])
+
+    return _VARIABLE.sub(fill, value) if isinstance(value, str) else value
+
+
+def _url(value: object) -> object:
+    if isinstance(value, str) and not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", value):
+        raise ValueError("a channel is a URL with its scheme, for example json://HOST/PATH")
+    return value
+
+
+FilledSecret: TypeAlias = Annotated[WholeSecret, BeforeValidator(_from_environment)]
+FilledUrl: TypeAlias = Annotated[ChannelUrl, BeforeValidator(_url), BeforeValidator(_from_environment)]
+"""Secrets stay in the environment: ``https://HOST/PATH?token=${NAME}``."""
+
+
+class Section(BaseModel):
+    """A section refuses keys it does not know and cannot be changed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)

@@ -1,0 +1,76 @@
+"""Pulses: what each replica did in its last minutes, by version, so that any of them can judge the whole service."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sqlalchemy import Connection, delete, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from app.store.encoding import from_text, to_text
+from app.store.leases import database_now
+from app.store.tables import PULSES
+from app.types import SECOND, Micros
+
+KEPT_S = 3600
+"""Age at which the pulse of a replica or version that has stopped is forgotten."""
+
+
+class Step(NamedTuple):
+    """What a version did in one replica for a few seconds.
+
+    Attributes:
+        began: by the clock of whoever holds the step; in the store, by the database's.
+        answered, refused, failed: rows, by what became of them.
+        away: the store could not be reached, so that failures say nothing about the version.
+        latencies: answered requests by latency, in each of the buckets of ``ml_prediction_latency_seconds``.
+    """
+
+    began: Micros
+    answered: int
+    refused: int
+    failed: int
+    away: bool
+    latencies: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """The latest steps of one version in one replica."""
+
+    replica: str
+    model_name: str
+    model_version: str
+    steps: Sequence[Step]
+
+
+def beat(connection: Connection, pulses: Sequence[Pulse], *, clock: Micros) -> None:
+    """Store each pulse in the place of the one before, and forget what is old.
+
+    Args:
+        clock: what the clock of the steps says now.
+    """
+    now = database_now(connection)
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    for pulse in pulses:
+        body = to_text([[step.began + now - clock, *step[1:]] for step in pulse.steps])
+        key = {"replica": pulse.replica, "model_name": pulse.model_name, "model_version": pulse.model_version}
+        putting = dialect.insert(PULSES).values(**key, at=now, body=body)
+        connection.execute(
+            putting.on_conflict_do_update(
+                index_elements=["replica", "model_version"],
+                set_={"model_name": pulse.model_name, "at": now, "body": body},
+            )
+        )
+    connection.execute(delete(PULSES).where(PULSES.c.at < now - KEPT_S * SECOND))
+
+
+def read_pulses(connection: Connection, name: str, version: str) -> Sequence[Pulse]:
+    """The pulses of a version, one of each replica that served it within the last hour."""
+    mine = select(PULSES).where(PULSES.c.model_name == name, PULSES.c.model_version == version)
+    return [
+        Pulse(row.replica, name, version, [Step._make([*step[:-1], tuple(step[-1])]) for step in from_text(row.body)])
+        for row in connection.execute(mine.order_by(PULSES.c.replica))
+    ]

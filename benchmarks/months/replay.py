@@ -1,0 +1,128 @@
+"""Days of a stream through the monitor: the real store, checks and rules, and a database whose clock is simulated."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from app.alerting.evaluation import evaluate
+from app.config import Config
+from app.metrics import JournalMetrics
+from app.monitoring.check import Check
+from app.monitoring.checks import run_check
+from app.monitoring.exported import check_durations
+from app.monitoring.monitor import Monitor, Watched
+from app.monitoring.reference import Reference, load_reference
+from app.monitoring.worker import Worker
+from app.serving.bundle import Bundle, read_bundle
+from app.store.engine import Connection, open_database, open_readers
+from app.store.journal import Journal
+from app.store.migrate import upgrade
+from app.store.models import remember
+from app.store.outcome_rows import append
+from app.store.predictions import insert
+from app.store.readers import Readers
+from app.store.transitions import Change
+from app.types import Json, Micros, Report
+from benchmarks.months.arrivals import arrivals_of
+from benchmarks.months.stream import BEGIN, DAY, NAME, Stream
+
+TICK_ROWS = 50
+"""Rows between two turns of the scheduler, on average: a check waits for twice as many."""
+_JULIAN_1970 = 2_440_587.5
+
+
+@dataclass
+class Clock:
+    """The simulated time, also of the database: SQLite's own function is replaced in its connections."""
+
+    now: Micros
+
+    def set_in(self, engine: Engine) -> None:
+        """Let connections that are opened from now on see this time."""
+
+        @event.listens_for(engine, "connect")
+        def _replace(connection: Any, _record: object) -> None:
+            connection.create_function("julianday", 1, lambda _: self.now / DAY + _JULIAN_1970)
+
+
+class _InProcess(Worker):
+    """Runs the checks in this process, which has nobody to answer meanwhile."""
+
+    def __init__(self, url: str, reference: Reference) -> None:
+        super().__init__(url)
+        self._engine = open_readers(url, snapshots=False)
+        self._reference = reference
+
+    async def run(self, check: Check) -> Json:
+        """The body of the report."""
+        with self._engine.connect() as connection:
+            return run_check(check, connection, self._reference)
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """A running monitor, and what it has told and looked at so far."""
+
+    bundle: Bundle
+    journal: Journal
+    monitor: Monitor
+    clock: Clock
+    told: list[Change]
+    reports: list[Report]
+
+    async def live(self, stream: Stream, day: int) -> None:
+        """Live through one day: rows and labels come, and whenever a check is due, it runs."""
+        turns = round(24 * stream.rows_per_hour / TICK_ROWS)
+        arrivals = [arrivals_of(stream, self.bundle, each) for each in range(max(day - 2, 0), day + 1)]
+        labels = [label for each in arrivals for label in each.labels]
+        for start, end in pairwise(BEGIN + day * DAY + DAY * turn // turns for turn in range(turns + 1)):
+            await self._store(insert, [row for row in arrivals[-1].rows if start <= row.predicted_at < end])
+            await self._store(append, [each for each in labels if start <= each.recorded_at < end])
+            self.clock.now = Micros(end)
+            self.reports.extend(await self.monitor.run_due())
+
+    async def _store(self, write: Callable[[Connection, Sequence[Any]], object], items: Sequence[Any]) -> None:
+        if items:
+            await self.journal.run(lambda connection: write(connection, items))
+
+
+@asynccontextmanager
+async def watching(folder: Path, day: int) -> AsyncIterator[Watch]:
+    """Watch the bundle and the store in a folder with the default settings, from the beginning of a day on."""
+    config = Config.model_validate({"store": {"url": f"sqlite:///{folder / 'store.db'}"}})
+    url, series, clock = config.store.url.get_secret_value(), CollectorRegistry(), Clock(Micros(BEGIN + day * DAY))
+    bundle = read_bundle(folder / NAME / "1")
+    database = open_database(url)
+    clock.set_in(database.writer)
+    clock.set_in(database.readers)
+    upgrade(database.writer)
+    with database.writer.begin() as connection:
+        remember(connection, bundle.schema, bundle.sha256, now=clock.now)
+    journal = Journal(database, JournalMetrics(series), max_rows=100_000)
+    readers = Readers(database.readers)
+    worker = _InProcess(url, load_reference(bundle.folder, bundle.schema))
+    told: list[Change] = []
+
+    def after_report(connection: Connection, report: Report) -> None:
+        told.extend(evaluate(connection, report, task=bundle.schema.task, retrain_share=config.drift.retrain_share))
+
+    watched = partial(Watched, bundle.schema, bundle.folder)
+    monitor = Monitor(config, watched, readers, journal, worker, after_report, check_durations(series))
+    journal.start()
+    try:
+        yield Watch(bundle, journal, monitor, clock, told, [])
+    finally:
+        await worker.close()
+        await journal.close()
+        readers.close()
+        database.close()

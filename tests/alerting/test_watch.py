@@ -1,0 +1,140 @@
+"""The watch over the service, turn by turn, on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from sqlalchemy import func, select
+
+from app.store.engine import Connection, Database, open_database
+from app.store.leases import database_now
+from app.store.migrate import upgrade
+from app.store.tables import REPORTS
+from tests.alerting.activations import activate, did, entry
+from tests.alerting.reports import step
+from tests.alerting.watched import SCHEMA, watching
+from tests.servers import Postgres
+
+
+def saved(connection: Connection) -> int:
+    """How many reports there are."""
+    return connection.execute(select(func.count()).select_from(REPORTS)).scalar_one()
+
+
+@contextmanager
+def connected(url: str) -> Iterator[Database]:
+    """A replica's own connections."""
+    database = open_database(url)
+    upgrade(database.writer)
+    yield database
+    database.close()
+
+
+def test_failing_rows_fire_once_and_resolve(database: Database) -> None:
+    """The second judgement fires, the next ones repeat nothing; it resolves once the failures are five minutes old."""
+
+    async def scenario() -> None:
+        async with watching(database) as replica:
+            states = []
+            for turn in range(5):
+                replica.version.rows["ok"].inc(60)
+                replica.version.rows["failed"].inc(20)
+                await replica.after(10)
+                states.append(await replica.alerts())
+                assert await replica.readers.run(saved) == max(0, min(turn, 2))
+            replica.version.rows["ok"].inc()
+            await replica.after(320)
+
+            fires = [("error_rate", "firing")]
+            assert states == [[], [("error_rate", "pending")], fires, fires, fires]
+            assert await replica.alerts() == [("error_rate", "resolved")]
+            assert [change.event for change in replica.told] == ["firing", "resolved"]
+
+    asyncio.run(scenario())
+
+
+def test_a_quiet_service_writes_no_reports(database: Database) -> None:
+    """While all is well, nothing but the pulse is stored."""
+
+    async def scenario() -> None:
+        async with watching(database) as replica:
+            for _ in range(3):
+                replica.version.rows["ok"].inc(100)
+                await replica.after(10)
+
+            assert await replica.readers.run(saved) == 0
+
+    asyncio.run(scenario())
+
+
+def test_one_replica_judges_for_all(postgres: Postgres) -> None:
+    """Failures of a replica that has no lease are judged by the one that has, and told once."""
+    url = postgres.create_database("watched_by_two")
+
+    async def scenario() -> None:
+        with connected(url) as one, connected(url) as other:
+            async with watching(one) as first, watching(other) as second:
+                for _ in range(4):
+                    second.version.rows["failed"].inc(100)
+                    await first.after(10)
+                    await second.after(10)
+
+                assert [change.alert.rule for change in first.told] == ["error_rate"]
+                assert second.told == []
+
+    asyncio.run(scenario())
+
+
+def test_a_check_that_never_ends_is_told(database: Database) -> None:
+    """What is overdue fires at the first judgement, and resolves with the first check that ends."""
+
+    async def scenario() -> None:
+        async with watching(database) as replica:
+            replica.overdue = {"drift": {"overdue_s": 200.0, "limit_s": 180.0}}
+            await replica.after(10)
+            assert await replica.alerts() == [("no_check", "firing")]
+            replica.overdue = {}
+            await replica.after(10)
+            assert await replica.alerts() == [("no_check", "resolved")]
+
+    asyncio.run(scenario())
+
+
+def activate_now(database: Database) -> None:
+    """Version 2 was activated a minute ago, and half of its rows fail."""
+    with database.writer.begin() as connection:
+        activate(connection, entry(database_now(connection), "2", 60))
+        did(connection, "2", [step(-at, ok=50, failed=50) for at in (4, 2)], replica="gone")
+
+
+def test_a_failing_version_is_rolled_back(database: Database) -> None:
+    """The evidence may come from a replica that is gone since: the one that judges rolls back, between two pulses."""
+    activate_now(database)
+
+    async def scenario() -> None:
+        async with watching(database, schema=lambda: replace(SCHEMA, version="2")) as replica:
+            await replica.after(2)
+
+            [(trial, evidence)] = replica.rolled_back
+            assert (trial.version, trial.before, evidence["value"]) == ("2", "1", 0.5)
+
+    asyncio.run(scenario())
+
+
+def test_a_rollback_that_is_refused_is_tried_again_later(database: Database) -> None:
+    """Somebody was quicker, or the version is gone: half a minute passes before the next try."""
+    activate_now(database)
+
+    async def scenario() -> None:
+        async with watching(database, schema=lambda: replace(SCHEMA, version="2"), refused=True) as replica:
+            tries = []
+            for _ in range(17):
+                await replica.after(2)
+                tries.append(len(replica.rolled_back))
+
+            assert tries == [1] * 15 + [2] * 2
+
+    asyncio.run(scenario())

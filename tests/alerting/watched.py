@@ -1,0 +1,106 @@
+"""A watch over real parts: a store, its journal and readers, and counters that a test turns."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+from prometheus_client import CollectorRegistry
+
+from app.alerting.evaluation import evaluate
+from app.alerting.meter import Meter
+from app.alerting.outage import Outage
+from app.alerting.probation import Trial
+from app.alerting.ruleset import RuleSet
+from app.alerting.watch import Watch
+from app.errors import Conflict
+from app.metrics import JournalMetrics, ModelMetrics, ServingMetrics
+from app.store import alerts
+from app.store.alerts import Alert
+from app.store.engine import Connection, Database
+from app.store.journal import Journal
+from app.store.readers import Readers
+from app.store.transitions import Change
+from app.types import SECOND, Json, Micros, ModelSchema, Report, Task
+
+SCHEMA = ModelSchema("m", "1", Task.BINARY, ())
+
+
+@dataclass
+class Watched:
+    """One replica, and what it did."""
+
+    watch: Watch
+    version: ModelMetrics
+    readers: Readers
+    told: list[Change]
+    rolled_back: list[tuple[Trial, Json]]
+    overdue: Json = field(default_factory=dict)
+    seconds: float = 0.0
+
+    async def after(self, seconds: float) -> None:
+        """A turn of the watch, so many seconds after the one before."""
+        self.seconds += seconds
+        clock = Micros(round(self.seconds * SECOND))
+        await self.watch.tick(clock, now=clock)
+
+    async def alerts(self, version: str = "1") -> list[tuple[str, str]]:
+        """Rule and state of each alert."""
+        found: list[Alert] = list(await self.readers.run(alerts.shown, "m", version))
+        return [(alert.rule, alert.state) for alert in found]
+
+
+@asynccontextmanager
+async def watching(
+    database: Database,
+    *,
+    schema: Callable[[], ModelSchema] = lambda: SCHEMA,
+    refused: bool = False,
+    rules: RuleSet | None = None,
+) -> AsyncIterator[Watched]:
+    """A watch that does nothing by itself.
+
+    Args:
+        schema: the active version.
+        refused: whether a rollback is refused.
+        rules: by default those of the house.
+    """
+    serving, ledger = ServingMetrics(CollectorRegistry()), JournalMetrics(CollectorRegistry())
+    journal, readers = Journal(database, ledger, max_rows=100), Readers(database.readers)
+    told: list[Change] = []
+    rolled_back: list[tuple[Trial, Json]] = []
+    judge = partial(evaluate, task=Task.BINARY, retrain_share=0.3, rules=rules)
+
+    def after(connection: Connection, report: Report) -> None:
+        told.extend(judge(connection, report))
+
+    async def roll_back(trial: Trial, evidence: Json) -> None:
+        rolled_back.append((trial, evidence))
+        if refused:
+            raise Conflict("somebody was quicker")
+
+    def overdue(_connection: Connection) -> Json:
+        return replica.overdue
+
+    watch = Watch(
+        meter=Meter(serving, ledger, journal),
+        outage=Outage(lambda: journal.outage, schema, lambda _alert: None),
+        journal=journal,
+        readers=readers,
+        schema=schema,
+        overdue=overdue,
+        after=after,
+        rollback=roll_back,
+        probation_s=600,
+        rules=rules,
+    )
+    replica = Watched(watch, serving.for_model(schema()), readers, told, rolled_back)
+    journal.start()
+    try:
+        yield replica
+    finally:
+        await watch.stop()
+        await journal.close()
+        readers.close()

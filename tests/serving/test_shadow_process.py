@@ -1,0 +1,62 @@
+"""The process of a shadow survives what its model does, and says why a row has no answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.child import ChildFailed
+from app.config import Serving
+from app.serving.shadow_process import ShadowProcess, ShadowRefused
+from tests.serving.moody import DIES, HANGS, RAISES, SKIPS, build_moody
+
+GOOD = (2.0, 1.0, 0.0)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the misbehaving model."""
+    models = tmp_path_factory.mktemp("moody")
+    build_moody(models, "moody", "1")
+    return models
+
+
+@pytest.fixture
+def process(models: Path) -> Iterator[ShadowProcess]:
+    """The process of the model, which is given half a second for a call."""
+    opened = ShadowProcess("1", models / "moody" / "1", Serving(allow_pickle=True), longest_call_s=0.5)
+    yield opened
+    opened.kill()
+    opened.close()
+
+
+@pytest.mark.parametrize("value", [RAISES, SKIPS])
+def test_only_the_guilty_row_has_no_answer(process: ShadowProcess, value: float) -> None:
+    """Where the model fails on a batch or answers too few rows, the rows are tried singly."""
+    first, second, third = process.predict([GOOD, (value, 1.0, 0.0), GOOD])
+
+    assert first == third
+    assert not isinstance(first, str)
+    assert first.prediction == "no"
+    assert isinstance(second, str)
+    assert "ValueError" in second
+
+
+@pytest.mark.parametrize(("value", "reason"), [(DIES, "died"), (HANGS, "longer than 0.5 s")])
+def test_after_the_end_of_a_process_comes_another(process: ShadowProcess, value: float, reason: str) -> None:
+    """A model that ends its process or hangs costs the call, and the next call is answered."""
+    with pytest.raises(ChildFailed, match=reason):
+        process.predict([(value, 1.0, 0.0)])
+
+    assert not isinstance(process.predict([GOOD])[0], str)
+
+
+def test_a_bundle_that_does_not_load_is_refused(models: Path) -> None:
+    """A joblib file without permission is not loaded; the reason reaches the parent."""
+    process = ShadowProcess("1", models / "moody" / "1", Serving())
+
+    with pytest.raises(ShadowRefused, match="allow_pickle"):
+        process.predict([GOOD])
+    process.close()
