@@ -52,7 +52,7 @@ class Rule(Section):
         limits = [limit for limit in (self.warning, self.critical) if limit is not None]
         if self.metric is None:
             if limits or self.hysteresis or self.segment or self.comparison != "greater":
-                raise ValueError("metric: is needed by a rule of your own; a default rule takes for, severity and enabled")
+                raise ValueError("metric: a rule of your own needs one; a default rule takes for, severity and enabled")
             if self.name == "default" and self.model_fields_set != {"name"}:
                 raise ValueError("name: default takes all rules as they are; change one by its own name")
             return self

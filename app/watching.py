@@ -128,6 +128,7 @@ def set_up_watching(
 
 def _watch(parts: Parts, monitor: Monitor, after: AfterReport, tell: Callable[[Alert], None], rules: RuleSet) -> Watch:
     """What watches the service itself, and rolls back a version on probation."""
+
     def schema() -> ModelSchema:
         return parts.registry.active.schema
 

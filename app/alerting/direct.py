@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -26,9 +26,10 @@ LASTS_S = 3600.0
 class DirectTelling:
     """Sends an alert to every channel that is told of its severity; what is not sent when the process ends is lost."""
 
-    def __init__(self, routes: Sequence[Route], pages: Pages) -> None:
+    def __init__(self, routes: Sequence[Route], pages: Pages, *, pause: Callable[[Message], float] = pause_s) -> None:
         self._routes = routes
         self._pages = pages
+        self._pause = pause
         self._sending: set[asyncio.Task[None]] = set()
         self._log = structlog.get_logger("delivery")
 
@@ -60,4 +61,5 @@ class DirectTelling:
                     return
             except ChannelFailed as failure:
                 log.warning("message_put_off", tries=tries, reason=str(failure))
-            await asyncio.sleep(pause_s(Message(body["key"], route.channel.name, "firing", {}, Micros(0), tries)))
+            message = Message(body["key"], route.channel.name, "firing", {}, Micros(0), tries)
+            await asyncio.sleep(self._pause(message))

@@ -30,14 +30,17 @@ class Pages:
         return f"{self.address}/docs/playbook.md#{playbook_section(rule)}"
 
 
-def compose(event: Literal["firing", "resolved"], alert: Alert, report: Report | None, pages: Pages) -> Json:
+def compose(
+    event: Literal["firing", "resolved"], alert: Alert, report: Report | None, pages: Pages, because: str = ""
+) -> Json:
     """The body of a message: ``title``, ``text``, ``kind``, and the ``key`` that both messages of an alert share.
 
     Args:
         report: the last one in which the rule held; None where alert and report could not be stored.
+        because: why the alert has ended.
     """
     tag = alert.finding.severity.upper() if event == "firing" else "RESOLVED"
-    lines = _firing(alert, report, pages) if event == "firing" else _resolved(alert, pages)
+    lines = _firing(alert, report, pages) if event == "firing" else _resolved(alert, pages, because)
     return {
         "title": f"[{tag}] {alert.model_name} {alert.model_version}: {alert.rule}",
         "text": "\n".join(lines),
@@ -80,9 +83,9 @@ def _firing(alert: Alert, report: Report | None, pages: Pages) -> list[str]:
     ]
 
 
-def _resolved(alert: Alert, pages: Pages) -> list[str]:
+def _resolved(alert: Alert, pages: Pages, because: str) -> list[str]:
     return [
-        f"The rule no longer holds. It said: {alert.finding.message}",
+        f"{because} The alert said: {alert.finding.message}",
         "",
         f"From {_time(alert.since)} to {_time(alert.changed_at)}",
         f"Last report in which it held: {pages.report(alert.report_id)}",

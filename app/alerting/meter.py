@@ -10,6 +10,7 @@ from app.ids import new_id
 from app.metrics import JournalMetrics, ServingMetrics
 from app.store.journal import Journal
 from app.store.pulses import Pulse, Step
+from app.store.readers import Readers
 from app.types import SECOND, Micros
 
 KEPT_S = 300
@@ -22,11 +23,12 @@ Counts: TypeAlias = tuple[int, ...]
 class Meter:
     """Keeps the steps of every version in this replica; nothing on the way of a request knows of it."""
 
-    def __init__(self, serving: ServingMetrics, ledger: JournalMetrics, journal: Journal) -> None:
+    def __init__(self, serving: ServingMetrics, ledger: JournalMetrics, journal: Journal, readers: Readers) -> None:
         self.replica = new_id()
         self._serving = serving
         self._ledger = ledger
         self._journal = journal
+        self._readers = readers
         self._read_at: Micros | None = None
         self._rows: Mapping[Version, Counts] = {}
         self._latencies: dict[Version, Counts] = {}
@@ -37,7 +39,7 @@ class Meter:
     def read(self, clock: Micros) -> None:
         """End a step: whatever was counted since the one before belongs to it."""
         began = clock if self._read_at is None else self._read_at
-        failures = self._ledger.store_failures
+        failures = self._ledger.store_failures + self._readers.failures
         away = self._journal.outage is not None or failures > self._store_failures
         rows = _rows(self._serving)
         for version, counts in rows.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import chain
 from typing import TypeAlias
 
@@ -42,6 +43,22 @@ def read_service(connection: Connection, schema: ModelSchema, overdue: Overdue) 
     }
     body["status"] = "warning" if any(judge_service(body).values()) else "ok"
     return Report(new_id(now * 1000), "service", schema.name, schema.version, now, body["status"], body)
+
+
+def end_of_earlier(connection: Connection, report: Report) -> Report | None:
+    """A report that ends the alert of a rollback before the latest one, so that each is an alert of its own."""
+    last = alerts.latest(connection, report.model_name, report.model_version, "rolled_back")
+    latest = began_at(read_activation(connection, report.model_name))
+    if last is None or not last.is_open or last.since >= latest:
+        return None
+    at = Micros(report.checked_at - 1)
+    return replace(
+        report,
+        report_id=new_id(at * 1000),
+        checked_at=at,
+        status="ok",
+        body={"status": "ok", "rolled_back": None, "errors": []},
+    )
 
 
 def says_more(connection: Connection, report: Report, verdicts: Verdicts) -> bool:

@@ -30,7 +30,7 @@ class Telling:
             channels = [route.channel.name for route in self._routes if _hears(connection, route, change)]
             if not channels:
                 continue
-            body = compose(change.event, alert, reports.get(connection, alert.report_id), self._pages)
+            body = compose(change.event, alert, reports.get(connection, alert.report_id), self._pages, change.because)
             severity = f"/{alert.finding.severity}" if change.event == "firing" else ""
             for channel in channels:
                 outbox.enqueue(

@@ -15,7 +15,7 @@ from app.alerting.meter import Meter
 from app.alerting.outage import AfterReport, Outage
 from app.alerting.probation import Trial, find_trial, judge_trial
 from app.alerting.ruleset import RuleSet
-from app.alerting.service_report import Overdue, read_service, says_more
+from app.alerting.service_report import Overdue, end_of_earlier, read_service, says_more
 from app.errors import RequestError, Unavailable
 from app.store import reports
 from app.store.engine import Connection
@@ -148,21 +148,24 @@ class Watch:
         await self._judge()
 
     async def _judge(self) -> None:
-        """Judge the service; the report is saved where an alert is to change by it."""
-        report = await self._readers.run(self._read)
-        if report is None:
+        """Judge the service; reports are saved where an alert is to change by them."""
+        found = await self._readers.run(self._read)
+        if not found:
             return
 
         def save(connection: Connection) -> None:
-            reports.save(connection, report)
-            self._after(connection, report)
+            for report in found:
+                reports.save(connection, report)
+                self._after(connection, report)
 
         await self._journal.run(save)
-        self._log.info("service_judged", status=report.status, report_id=report.report_id)
+        self._log.info("service_judged", status=found[-1].status, report_id=found[-1].report_id)
 
-    def _read(self, connection: Connection) -> Report | None:
+    def _read(self, connection: Connection) -> Sequence[Report]:
         report = read_service(connection, self._schema(), self._overdue)
-        return report if says_more(connection, report, judge_beats(connection, report, self._rules)) else None
+        if ended := end_of_earlier(connection, report):
+            return [ended, report]
+        return [report] if says_more(connection, report, judge_beats(connection, report, self._rules)) else []
 
     async def _run(self) -> None:
         while True:

@@ -14,7 +14,8 @@ from app.types import Answer, Row
 
 NICENESS = 10
 LONGEST_LOAD_S = 300.0
-LONGEST_CALL_S = 10.0
+LONGEST_CALL_S = 60.0
+"""On a busy machine a shadow waits for its turn."""
 REASON = 300
 """Characters of a reason that are kept."""
 Answered: TypeAlias = Answer | str

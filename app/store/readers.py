@@ -20,9 +20,14 @@ Result = TypeVar("Result")
 
 
 class Readers:
-    """A few threads, each with a connection that cannot write."""
+    """A few threads, each with a connection that cannot write.
+
+    Attributes:
+        failures: reads that found the store away.
+    """
 
     def __init__(self, engine: Engine) -> None:
+        self.failures = 0
         self._engine = engine
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="plumbline-reader")
         self._log = structlog.get_logger("readers")
@@ -46,6 +51,7 @@ class Readers:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, reading)
         except (DBAPIError, PoolTimeout) as error:
+            self.failures += 1
             self._log.warning("store_unreachable", error=str(error).splitlines()[0])
             raise Unavailable("the store cannot be reached") from None
 

@@ -18,10 +18,11 @@ from app.types import Micros, Report
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What somebody must be told: a rule has begun to fire or grown worse, or it no longer holds."""
+    """What somebody must be told: a rule has begun to fire or grown worse, or it has ended ``because`` of something."""
 
     event: Literal["firing", "resolved"]
     alert: Alert
+    because: str = "The rule no longer holds."
 
 
 def record(
@@ -66,7 +67,8 @@ def resolve_others(connection: Connection, name: str, watched: Collection[str], 
     """
     others = unwatched(connection, name, watched)
     changes = [_end(connection, Micros(max(now, alert.changed_at)), alert) for alert in others]
-    return [change for change in changes if change is not None]
+    because = "This version no longer answers."
+    return [replace(change, because=because) for change in changes if change is not None]
 
 
 def _hold(

@@ -52,12 +52,11 @@ def test_channels_are_told_without_a_store() -> None:
 
 
 def test_a_refusal_is_tried_again() -> None:
-    """A channel that refuses once hears it a few seconds later, once."""
+    """A channel that refuses once hears it after the pause, once."""
 
     async def scenario(receiver: Webhook) -> None:
-        direct = DirectTelling(
-            open_channels(Alerts.model_validate({"notify": [receiver.url]}).notify), Pages("", Playbook(""))
-        )
+        routes = open_channels(Alerts.model_validate({"notify": [receiver.url]}).notify)
+        direct = DirectTelling(routes, Pages("", Playbook("")), pause=lambda message: 0.01 * message.tries)
         direct(ALERT)
         await asyncio.to_thread(receiver.wait_for, 1)
         await direct.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,19 +10,22 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from app.alerting.meter import KEPT_S, Meter
+from app.errors import Unavailable
 from app.metrics import JournalMetrics, ModelMetrics, ServingMetrics
 from app.store.engine import open_database
 from app.store.journal import Journal
+from app.store.readers import Readers
 from app.types import SECOND, Micros, ModelSchema, Task
 
 
 class Counted:
     """A meter over counters of its own."""
 
-    def __init__(self, journal: Journal, ledger: JournalMetrics) -> None:
+    def __init__(self, journal: Journal, readers: Readers, ledger: JournalMetrics) -> None:
         serving = ServingMetrics(CollectorRegistry())
         self.ledger = ledger
-        self.meter = Meter(serving, ledger, journal)
+        self.readers = readers
+        self.meter = Meter(serving, ledger, journal, readers)
         self.versions: dict[str, ModelMetrics] = {
             version: serving.for_model(ModelSchema("m", version, Task.BINARY, ())) for version in ("1", "2")
         }
@@ -42,9 +46,11 @@ def counted(tmp_path: Path) -> Iterator[Counted]:
     """A meter that was read once."""
     database = open_database(f"sqlite:///{tmp_path / 'store.db'}")
     ledger = JournalMetrics(CollectorRegistry())
-    found = Counted(Journal(database, ledger, max_rows=10), ledger)
+    readers = Readers(database.readers)
+    found = Counted(Journal(database, ledger, max_rows=10), readers, ledger)
     found.meter.read(at(0))
     yield found
+    readers.close()
     database.close()
 
 
@@ -80,12 +86,20 @@ def test_only_what_is_new_is_told(counted: Counted) -> None:
 
 
 def test_failures_without_a_store_are_marked(counted: Counted) -> None:
-    """A step in which rows failed for want of the store says so; the one after it does not."""
-    for moment in (2, 4):
+    """A step in which rows could not be stored, or nothing could be read, says so; the one after it does not."""
+
+    def unstored() -> None:
+        counted.ledger.accept(1)
+        counted.ledger.settle(1, failure="store")
+
+    def unread() -> None:
+        with pytest.raises(Unavailable):
+            asyncio.run(counted.readers.run(lambda connection: connection.exec_driver_sql("SELECT 1 FROM nowhere")))
+
+    for moment, happens in enumerate((unstored, None, unread, None), start=1):
         counted.versions["1"].rows["failed"].inc()
-        if moment == 2:
-            counted.ledger.accept(1)
-            counted.ledger.settle(1, failure="store")
+        if happens is not None:
+            happens()
         counted.meter.read(at(moment))
 
-    assert counted.steps() == [(0, 0, 0, 1, True), (2, 0, 0, 1, False)]
+    assert counted.steps() == [(0, 0, 0, 1, True), (1, 0, 0, 1, False), (2, 0, 0, 1, True), (3, 0, 0, 1, False)]

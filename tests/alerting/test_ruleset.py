@@ -110,6 +110,7 @@ def test_absence() -> None:
     rule = {"name": "mine", "metric": "performance.coverage", "comparison": "absent", "severity": "high"}
 
     assert judged(rule, report("performance")).severity == "high"
+    assert rules(rule).judge(report("performance", "error"), [], ()) == {}
     assert judged(rule, report("performance", realised={"coverage": 0.0})) is None
 
 
@@ -122,7 +123,10 @@ def test_a_figure_that_is_not_there_is_not_judged(found: Report) -> None:
 def test_default_rules_are_changed_by_name() -> None:
     """One may be switched off, another get other checks and another severity; the rest stays as it is."""
     chosen = rules(
-        "default", {"name": "feature_drift", "enabled": False}, {"name": "drift_many", "severity": "low", "for": 3}, SHARE
+        "default",
+        {"name": "feature_drift", "enabled": False},
+        {"name": "drift_many", "severity": "low", "for": 3},
+        SHARE,
     )
     found = Finding("high", 3, 3, "many")
 

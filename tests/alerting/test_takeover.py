@@ -56,6 +56,7 @@ def test_alerts_of_versions_that_nobody_watches_end(connection: Connection) -> N
         ("resolved", "m", "1"),
         ("resolved", "another", "2"),
     ]
+    assert {change.because for change in changes} == {"This version no longer answers."}
     assert (again, open_ones) == ([], [0, 1, 1])
     assert (ended.resolved_at, ended.finding) == (at + LATER, FINDING)
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from sqlalchemy import func, select
 
+from app.alerting.probation import BY
 from app.store.engine import Connection, Database, open_database
 from app.store.leases import database_now
 from app.store.migrate import upgrade
@@ -136,5 +137,30 @@ def test_a_rollback_that_is_refused_is_tried_again_later(database: Database) -> 
                 tries.append(len(replica.rolled_back))
 
             assert tries == [1] * 15 + [2] * 2
+
+    asyncio.run(scenario())
+
+
+def test_each_rollback_is_told(database: Database) -> None:
+    """The second one soon after the first ends the first one's alert, and is one of its own."""
+    back = {"act": "rollback", "by": BY, "evidence": {"version": "2", "to": "1", "reason": "slow", "value": 1, "limit": 0.5}}
+
+    def roll_back(*versions: str) -> None:
+        with database.writer.begin() as connection:
+            now = database_now(connection)
+            entries = [entry(now, version, 0) | (back if version == "1" else {}) for version in versions]
+            activate(connection, *entries, earlier=())
+
+    async def scenario() -> None:
+        async with watching(database) as replica:
+            roll_back("2", "1")
+            await replica.after(10)
+            await replica.after(10)
+            roll_back("2", "1", "2", "1")
+            await replica.after(10)
+            await replica.after(10)
+
+            assert [change.event for change in replica.told] == ["firing", "resolved", "firing"]
+            assert await replica.alerts() == [("rolled_back", "firing"), ("rolled_back", "resolved")]
 
     asyncio.run(scenario())

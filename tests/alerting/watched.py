@@ -85,7 +85,7 @@ async def watching(
         return replica.overdue
 
     watch = Watch(
-        meter=Meter(serving, ledger, journal),
+        meter=Meter(serving, ledger, journal, readers),
         outage=Outage(lambda: journal.outage, schema, lambda _alert: None),
         journal=journal,
         readers=readers,

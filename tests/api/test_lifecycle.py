@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from app.config import Config
+from app.errors import Conflict
 from app.store.settings import read_activation
 from tests.api.test_http import KEYS, keys
 from tests.servers import Postgres
@@ -266,3 +267,19 @@ def test_activation_under_load_fails_nobody_and_mixes_nothing(configure: Configu
     for _, body in seen:
         said = {item["prediction"] for item in body["predictions"]}
         assert said == {ANSWERS[body["model_version"]]}
+
+
+def test_a_rollback_of_another_version_is_refused(configure: Configure) -> None:
+    """Who judged a version that no longer answers comes too late; who is in time leaves the evidence."""
+    with client_of(configure()) as client:
+        back = client.services.lifecycle.rollback
+        for version in ("2", "3"):
+            activate(client, version)
+        with pytest.raises(Conflict, match="meanwhile"):
+            client.wait_for(partial(back, by="probation", of="2"))
+        client.wait_for(partial(back, by="probation", of="3", evidence={"reason": "slow"}))
+        stored = client.read(partial(read_activation, name=NAME))
+
+        assert answering(client)[0] == "2"
+    assert stored is not None
+    assert (stored.history[-1]["by"], stored.history[-1]["evidence"]) == ("probation", {"reason": "slow"})

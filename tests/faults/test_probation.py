@@ -51,6 +51,7 @@ def test_a_failing_version_goes_within_seconds(tmp_path: Path, models: Path) -> 
         report = service.call("GET", f"/reports/{alert['report_id']}")[1]
         assert service.call("POST", ACTIVATE, {"version": "2"})[0] == 200
         again = ask(service, BACK_WITHIN_S, until="1")
+        states = rollbacks(service)
         service.end(signal.SIGTERM)
     with closing(sqlite3.connect(tmp_path / "plumbline.db")) as connection:
         [(value,)] = connection.execute("SELECT value FROM settings WHERE key = ?", [f"active/{NAME}"]).fetchall()
@@ -65,6 +66,7 @@ def test_a_failing_version_goes_within_seconds(tmp_path: Path, models: Path) -> 
     assert (alert["severity"], alert["state"]) == ("high", "firing")
     assert alert["message"].startswith("version 2 was rolled back to 1: ")
     assert report["rolled_back"]["version"] == "2"
+    assert states == ["firing", "resolved"]
     assert changes(value) == BY_ITSELF * 2
 
 
