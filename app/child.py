@@ -64,8 +64,9 @@ class Child:
     def kill(self) -> None:
         """End the process for good, also in the midst of a question; the pipe is left to the thread that reads it."""
         self._killed = True
-        if self._process is not None:
-            self._process.kill()
+        process = self._process  # the thread that asks may drop it meanwhile
+        if process is not None:
+            process.kill()
 
     def end(self) -> None:
         """End the process and the pipe; only where nobody asks."""

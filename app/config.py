@@ -82,7 +82,7 @@ class Store(Section):
     spool_path: Path = Field(Path("spool.db"), strict=False, description="File of the spool, one for each replica.")
     spool_max_bytes: int = Field(2**30, ge=2**20, description="Largest spool, in bytes; when it is full: 503.")
     retention: Duration = Field(
-        Duration(90 * 86400), description="Age at which predictions and outcomes may be deleted."
+        Duration(90 * 86400), description="Age at which predictions, outcomes and reports are deleted."
     )
 
     @model_validator(mode="after")

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, SecretStr, ValidationError
@@ -23,6 +23,8 @@ PREFIX = "PLUMBLINE__"
 _SECRET = re.compile(r"(://[^/@:]*:).+(?=@)|([?&](?:ssl)?password=)[^&]+")
 """The password of a URL, before its host or among its parameters."""
 _NAMED = re.compile(r"([a-z_]+(?:\.[a-z_]+)*): ")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,30}|\[key\]")
+"""A key that may be shown; another one may be a secret that was written in its place. The second is pydantic's."""
 Where = dict[tuple[str | int, ...], str]
 """Path of a key -> where it was written: ``config.yaml:12`` or the name of a variable."""
 
@@ -124,7 +126,7 @@ def _build(node: yaml.Node, path: tuple[str | int, ...], file: Path, where: Wher
                 continue
             key = str(key_node.value)
             if key in built:
-                problems.append(f"{place}: {'.'.join(map(str, (*path, key)))}: is written twice")
+                problems.append(f"{place}: {_dotted((*path, key))}: is written twice")
             built[key] = _build(value_node, (*path, key), file, where, problems)
             where[*path, key] = place
         return built
@@ -133,7 +135,7 @@ def _build(node: yaml.Node, path: tuple[str | int, ...], file: Path, where: Wher
     try:
         return _scalar(node)
     except yaml.constructor.ConstructorError as error:
-        problems.append(f"{where[path]}: {'.'.join(map(str, path))}: {error.problem}")
+        problems.append(f"{where[path]}: {_dotted(path)}: {error.problem}")
     return None
 
 
@@ -181,14 +183,20 @@ def _explain(loc: tuple[str | int, ...], kind: str, message: str, where: Where, 
     place = next(
         (where[loc[:end]] for end in range(len(loc), 0, -1) if loc[:end] in where), str(file or "configuration")
     )
-    key = ".".join(str(part) for part in loc if not str(part).startswith(("literal", "function-")))
+    key = _dotted([part for part in loc if not str(part).startswith(("literal", "function-"))])
     return (f"{place}: {key}" if key else place), text
+
+
+def _dotted(path: Sequence[str | int]) -> str:
+    """The path of a key as it is shown."""
+    return ".".join(str(part) if isinstance(part, int) or _NAME.fullmatch(part) else "***" for part in path)
 
 
 def _siblings(loc: tuple[str | int, ...]) -> Iterator[str]:
     model: Any = Config
-    for part in loc[:-1]:
-        field = model.model_fields.get(str(part)) if isinstance(model, type) and issubclass(model, BaseModel) else None
-        model = field.annotation if field else None
-    if isinstance(model, type) and issubclass(model, BaseModel):
-        yield from model.model_fields
+    for part in (name for name in loc[:-1] if isinstance(name, str)):  # the items of a list are all alike
+        field = model.model_fields.get(part) if model else None
+        kinds = (field.annotation, *get_args(field.annotation)) if field else ()
+        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+    if model:
+        yield from (field.alias or name for name, field in model.model_fields.items())

@@ -66,7 +66,7 @@ def create_app(config: Config) -> Application:
     series.register(alerts)
 
     cleaning = partial(clean, journal, retention_s=config.store.retention, hold_s=config.outcomes.hold_for, now=_now)
-    lifecycle = Lifecycle(registry, journal, readers, partial(_note, spooler))
+    lifecycle = Lifecycle(registry, journal, readers, partial(_note, spooler), serving.followed)
     parts = Parts(config, registry, lifecycle, journal, readers, Meter(serving, ledger, journal, readers), series)
     watching = set_up_watching(parts, routes, rules, retraining, cleaning)
     serving.build({"version": package_version()})

@@ -182,6 +182,10 @@ class ServingMetrics:
         in_progress = Gauge("ml_requests_in_progress", "Requests being answered", registry=registry)
         in_progress.set_function(lambda: float(self.in_progress.requests))
         self.loaded = Gauge("ml_model_loaded", "1 while the version is loaded", model, registry=registry)
+        self.followed = Gauge(
+            "ml_activation_followed", "0 while the activated version cannot be loaded here", registry=registry
+        )
+        self.followed.set(1)
         self.batch_rows = Histogram(
             "ml_batch_rows", "Rows in one call of the model", buckets=ROW_BUCKETS, registry=registry
         )

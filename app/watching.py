@@ -10,10 +10,12 @@ from prometheus_client import CollectorRegistry
 
 from app.alerting.actions import Retraining
 from app.alerting.direct import DirectTelling
+from app.alerting.guard import Guard
+from app.alerting.judging import Judging
 from app.alerting.message import Pages
 from app.alerting.meter import Meter
 from app.alerting.notify import Route
-from app.alerting.outage import Outage
+from app.alerting.outage import Outage, Tell
 from app.alerting.playbook import Playbook
 from app.alerting.polling import Delivery
 from app.alerting.probation import BY, Trial
@@ -31,7 +33,6 @@ from app.monitoring.scheduler import Job, Scheduler
 from app.monitoring.worker import Worker
 from app.serving.lifecycle import Lifecycle
 from app.serving.registry import Registry
-from app.store.alerts import Alert
 from app.store.engine import Connection
 from app.store.journal import Journal
 from app.store.readers import Readers
@@ -101,9 +102,9 @@ def set_up_watching(
             is_active = report.model_version == registry.active.schema.version
             react.on_report(connection, report, registry.schema(report.model_version).task, is_active=is_active)
 
-    async def end_others() -> None:
+    async def keep_up() -> None:
         def end(connection: Connection) -> None:
-            react.on_takeover(connection, registry.active.schema.name, _answering(registry, connection))
+            react.on_turn(connection, registry.active.schema.name, _answering(registry, connection))
 
         await journal.run(end)
 
@@ -120,14 +121,15 @@ def set_up_watching(
     )
     direct = DirectTelling(routes, pages)
     tick_s = min(max(min(config.drift.every, config.performance.every) / 6, 0.5), 10.0)
-    scheduler = Scheduler(journal, (monitor.run_due, end_others, delivery.wake, cleaning), tick_s=tick_s)
+    scheduler = Scheduler(journal, (monitor.run_due, keep_up, delivery.wake, cleaning), tick_s=tick_s)
     return Watching(
         registry, worker, monitor, scheduler, _watch(parts, monitor, after_report, direct, rules), delivery, direct
     )
 
 
-def _watch(parts: Parts, monitor: Monitor, after: AfterReport, tell: Callable[[Alert], None], rules: RuleSet) -> Watch:
+def _watch(parts: Parts, monitor: Monitor, after: AfterReport, tell: Tell, rules: RuleSet) -> Watch:
     """What watches the service itself, and rolls back a version on probation."""
+    journal, readers = parts.journal, parts.readers
 
     def schema() -> ModelSchema:
         return parts.registry.active.schema
@@ -135,17 +137,15 @@ def _watch(parts: Parts, monitor: Monitor, after: AfterReport, tell: Callable[[A
     async def roll_back(trial: Trial, evidence: Json) -> None:
         await parts.lifecycle.rollback(by=BY, of=trial.version, evidence=evidence)
 
+    overdue = Overdue(parts.config, monitor.is_due, schema)
     return Watch(
         meter=parts.meter,
-        outage=Outage(lambda: parts.journal.outage, schema, tell, rules),
-        journal=parts.journal,
-        readers=parts.readers,
-        schema=schema,
-        overdue=Overdue(parts.config, monitor.is_due, schema),
+        outage=Outage(lambda: journal.outage, schema, tell, rules),
+        judging=Judging(journal=journal, readers=readers, schema=schema, overdue=overdue, after=after, rules=rules),
+        guard=Guard(readers, schema, roll_back, probation_s=parts.config.serving.probation),
+        journal=journal,
+        readers=readers,
         after=after,
-        rollback=roll_back,
-        probation_s=parts.config.serving.probation,
-        rules=rules,
     )
 
 
@@ -158,10 +158,9 @@ def _watched(registry: Registry, version: str | None = None) -> Watched:
 
 
 def _answering(registry: Registry, connection: Connection) -> set[str]:
-    """The versions whose alerts concern somebody: the active one, one that is about to be, and shadows."""
+    """The versions whose alerts concern somebody: the active one, and one that is about to be; no shadow."""
     chosen = read_activation(connection, registry.active.schema.name)
-    versions = {registry.active.schema.version, *(shadow.schema.version for shadow in registry.shadows)}
-    return versions | ({chosen.version} if chosen else set())
+    return {registry.active.schema.version} | ({chosen.version} if chosen else set())
 
 
 def _shadows(registry: Registry) -> list[Watched]:

@@ -90,6 +90,49 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        (
+            "alerts: {rules: [{name: mine, metric: drift.share, wrning: 1}]}",
+            "alerts.rules.0.wrning: unknown key; did you mean warning?",
+        ),
+        ("alerts: {retrain: {url: 'https://host', boddy: x}}", "alerts.retrain.boddy: unknown key; did you mean body?"),
+        (
+            "alerts: {rules: [{name: mine, metric: drift.share}]}",
+            "alerts.rules.0.warning: this limit or critical is needed",
+        ),
+        ("alerts: {retrain: {url: 'ftp://host'}}", "alerts.retrain.url: a webhook is at https:// or http://"),
+        ("alerts: {retrain: {url: 'https://${NOT_THERE}'}}", "alerts.retrain.url: the variable NOT_THERE is not set"),
+    ],
+)
+def test_alert_settings_are_explained(tmp_path: Path, text: str, expected: str) -> None:
+    """In a list and in a section that may be null too, an error names its key, and for a misspelt one the nearest."""
+    assert errors(tmp_path, text) == [f"config.yaml:1: {expected}"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "alerts: {notify: [{'slack://s3cret/x': null}]}",
+        "alerts: {'slack://s3cret/x': null}",
+        "alerts: {retrain: {url: 'https://host', headers: {'Bearer s3cret': x}}}",
+        "alerts: {retrain: {url: 'https://host', headers: {'Bearer s3cret': [1]}}}",
+        "alerts: {retrain: {url: 'https://host', headers: {'Bearer s3cret': x, 'Bearer s3cret': y}}}",
+        "alerts: {retrain: {url: 'https://host', headers: {'Bearer s3cret': !odd x}}}",
+        f"alerts: {{retrain: {{url: 'https://host', s3cret{'0f' * 16}: x}}}}",
+        "store: {'postgresql://user:s3cret@host/store': null}",
+    ],
+)
+def test_a_secret_in_the_place_of_a_key_is_not_shown(tmp_path: Path, text: str) -> None:
+    """Only what looks like a name is named; the line tells where it is."""
+    found = errors(tmp_path, text)
+
+    assert all(line.startswith("config.yaml:1: ") for line in found)
+    assert "***" in str(found)
+    assert "s3cret" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
         ("- server", "config.yaml:1: expected sections"),
         ("server: [1]", "config.yaml:1: server: "),
         ("server: {port: 1", "config.yaml:1: is not YAML: "),

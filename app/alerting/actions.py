@@ -48,7 +48,7 @@ class Retraining:
         return [Webhook(self._settings)] if self._settings else []
 
     def __call__(self, connection: Connection, report: Report, task: Task) -> None:
-        """Ask for a new model if the latest reports press for it, the input is sound, and nobody asked lately."""
+        """Ask for a new model if the latest reports press for it, the input is sound, and none was asked for lately."""
         if self._settings is None:
             return
         version = (report.model_name, report.model_version)
@@ -61,10 +61,16 @@ class Retraining:
         broken = sorted({found["kind"] for found in drift.get("data_quality", {}).get("findings", [])} & BROKEN)
         if broken:
             self._log.info("retraining_withheld", reason=f"the input is broken: {', '.join(broken)}")
-        elif actions.take_turn(
-            connection, f"retrain/{report.model_name}", now=report.checked_at, pause_s=self._settings.cooldown
-        ):
+        elif self._take_turn(connection, report, self._settings.cooldown):
             self._ask(connection, report, pressing, ranked(drift))
+
+    def _take_turn(self, connection: Connection, report: Report, pause_s: float) -> bool:
+        """Whether it is time to ask again; a request that waits for its webhook is one that is still being made."""
+        asked = actions.asked(connection, NAME)
+        last = next((action for action in asked if action.body["model_name"] == report.model_name), None)
+        if last and (last.state == "waiting" or report.checked_at - (last.delivered_at or 0) < pause_s * SECOND):
+            return False
+        return actions.take_turn(connection, f"{NAME}/{report.model_name}", now=report.checked_at, pause_s=pause_s)
 
     def _ask(self, connection: Connection, report: Report, advice: Advice, drifted: Sequence[str]) -> None:
         key = f"{NAME}-{report.report_id}"

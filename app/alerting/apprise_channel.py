@@ -6,12 +6,15 @@ import logging
 import re
 from collections.abc import Iterable
 from types import ModuleType
+from urllib.parse import parse_qs, urlsplit
 
 from app.alerting.channels import ChannelFailed
 from app.types import Json
 
 RATE_LIMIT_PAUSE_S = 60.0
 """Pause after a 429; apprise does not pass on the ``Retry-After`` beside it."""
+MAP = "map"
+"""Of a pager: a failure opens an incident, a success closes it; by default some open another one."""
 _STATUS = re.compile(r"\berror=(\d{3})\b")
 
 
@@ -19,10 +22,11 @@ class AppriseChannel:
     """One URL of apprise's.
 
     The library sends in the calling thread, so that nothing of it outlives ours; a failure is a value, and the
-    texts it logs may hold parts of the URL: of these, only an HTTP status goes any further.
+    texts it logs may hold parts of the URL: of these, only an HTTP status goes any further. A URL is one target: of
+    several, those that took a message would get it again for as long as one of them fails.
 
     Raises:
-        ValueError: apprise does not take the URL.
+        ValueError: apprise does not take the URL, or it has several targets.
     """
 
     def __init__(self, name: str, url: str) -> None:
@@ -34,9 +38,13 @@ class AppriseChannel:
         self._service = apprise.Apprise.instantiate(url, asset=asset)
         if self._service is None:
             raise ValueError("apprise does not take this URL")
+        if len(self._service) > 1:
+            raise ValueError("names several targets; each is an item of its own")
         self._sender = apprise.Apprise(asset=asset)
         self._sender.add(self._service)
         self._takes_key = getattr(self._service, "dedup", "") is None  # PagerDuty and its like: one incident for a key
+        if self._takes_key and "action" not in parse_qs(urlsplit(url).query):
+            self._service.action = MAP
 
     def send(self, body: Json, *, timeout_s: float) -> None:  # noqa: ARG002 - apprise's own time-outs are shorter
         """Send ``title`` and ``text`` as a message of this ``kind``: failure, warning, info or success."""

@@ -111,9 +111,11 @@ class Deliverer(Polling):
         outbox.delivered(connection, message, now=self._clock(connection))
 
     def _put_off(self, message: Message, failure: ChannelFailed, connection: Connection) -> None:
-        pause = pause_s(message, failure.retry_after_s)
-        until = Micros(self._clock(connection) + round(pause * SECOND))
+        now, asked_s = self._clock(connection), failure.retry_after_s
+        until = Micros(now + round(pause_s(message, asked_s) * SECOND))
         outbox.put_off(connection, message, until=until, error=str(failure))
+        if asked_s is not None:
+            outbox.rest(connection, self._name, until=Micros(now + round(min(asked_s, EXPIRY_S) * SECOND)))
 
     async def _store(self, act: Callable[[Connection], Result]) -> Result:
         """Store what became of a message, also when the store comes back only later: it is known nowhere else."""

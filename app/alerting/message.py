@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from app.alerting.outage import RULE
 from app.alerting.playbook import Playbook
 from app.alerting.rules import playbook_section
 from app.store.alerts import Alert
@@ -45,8 +46,13 @@ def compose(
         "title": f"[{tag}] {alert.model_name} {alert.model_version}: {alert.rule}",
         "text": "\n".join(lines),
         "kind": KINDS[alert.finding.severity] if event == "firing" else "success",
-        "key": alert.alert_id,
+        "key": incident(alert),
     }
+
+
+def incident(alert: Alert) -> str:
+    """What receivers that know keys know an alert by: its id, but the rule where each replica tells for itself."""
+    return f"{alert.model_name}/{alert.model_version}/{alert.rule}" if alert.rule == RULE else alert.alert_id
 
 
 def describe(alert: Alert, report: Report | None, pages: Pages) -> list[str]:

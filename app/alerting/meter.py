@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Mapping
 from typing import TypeAlias
 
@@ -69,8 +69,8 @@ def _less(now: Counts, before: Counts | None) -> Counts:
 
 
 def _rows(serving: ServingMetrics) -> dict[Version, Counts]:
-    """Rows answered, refused and failed, by version, since the process began."""
-    found: defaultdict[Version, dict[str, int]] = defaultdict(dict)
+    """Rows answered, refused and failed, by version, since the process began; of one being loaded not all are there."""
+    found: defaultdict[Version, Counter[str]] = defaultdict(Counter)
     for family in serving.predictions.collect():
         for sample in family.samples:
             if not sample.name.endswith("_total"):

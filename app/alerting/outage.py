@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from app.alerting.ruleset import RuleSet
 from app.alerting.service_rules import judge_service
@@ -21,8 +23,16 @@ LIMIT_S = 10.0
 """How long a store may be away unnoticed: a restart or a failover is no reason to wake anybody."""
 AfterReport = Callable[[Connection, Report], None]
 """What else is written in a report's transaction: the state of its alerts, and whom it tells."""
-Tell = Callable[[Alert], None]
-"""Tells every channel of an alert that is in no table; returns at once."""
+
+
+class Tell(Protocol):
+    """Tells every channel of an alert that is in no table."""
+
+    def begin(self, alert: Alert) -> None:
+        """Begin to tell that it fires, and return at once."""
+
+    def end(self) -> None:
+        """Tell it no more: it would come behind the message of its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +41,11 @@ class Over:
 
     Attributes:
         alert: that of which was told.
+        ended: by the clock of whoever followed it.
     """
 
     alert: Alert
+    ended: Micros
     seconds: float
     reason: str
 
@@ -42,7 +54,7 @@ class Outage:
     """Follows whether the store is there, in memory alone.
 
     Attributes:
-        over: an outage that ended and is still to be written down.
+        over: outages that ended and are still to be written down, the oldest first.
         silences: those last known, since they cannot be read when they are needed.
     """
 
@@ -60,7 +72,7 @@ class Outage:
         self._began: Micros | None = None
         self._last_reason = ""
         self._alert: Alert | None = None
-        self.over: Over | None = None
+        self.over: deque[Over] = deque()
         self.silences: Sequence[Silence] = ()
 
     @property
@@ -73,7 +85,8 @@ class Outage:
         reason = self._reason()
         if reason is None:
             if self._began is not None and self._alert:
-                self.over = Over(self._alert, (clock - self._began) / SECOND, self._last_reason)
+                self._tell.end()
+                self.over.append(Over(self._alert, clock, (clock - self._began) / SECOND, self._last_reason))
             self._began = self._alert = None
             return
         self._last_reason = reason
@@ -83,20 +96,24 @@ class Outage:
         if self._alert is None and seconds >= LIMIT_S:
             self._alert = self._made(_body(seconds, reason), Micros(now - (clock - self._began)), now)
             if self._alert and self._alert.told_at is not None:
-                self._tell(self._alert)
+                self._tell.begin(self._alert)
 
-    def write(self, connection: Connection, after: AfterReport) -> None:
-        """Write down the outage that is over: that it fired, of which everybody has heard, and that it is resolved."""
-        over, now = self.over, database_now(connection)
-        if over is None:
+    def write(self, connection: Connection, over: Over, after: AfterReport, *, clock: Micros) -> None:
+        """Write down an outage that is over: that it fired, of which everybody has heard, and that it is resolved.
+
+        What is written already, and only the answer of the store was lost, stays as it is.
+        """
+        alert = over.alert
+        if reports.get(connection, alert.report_id):
             return
-        began = Micros(now - round(over.seconds * SECOND))
+        ended = Micros(database_now(connection) - (clock - over.ended))
+        began = Micros(ended - round(over.seconds * SECOND))
         body = _body(over.seconds, over.reason)
-        reports.save(connection, _report(over.alert, over.alert.report_id, began, body | {"status": "warning"}))
-        finding = self._rules.change(judge_service(body))[RULE] or over.alert.finding
-        keep(connection, replace(over.alert, finding=finding, since=began, changed_at=began))
+        reports.save(connection, _report(alert, alert.report_id, began, body | {"status": "warning"}))
+        finding = self._rules.change(judge_service(body))[RULE] or alert.finding
+        keep(connection, replace(alert, finding=finding, since=began, changed_at=began))
         resolved: Json = {"status": "ok", "outage": None, "errors": []}
-        report = _report(over.alert, new_id(now * 1000), now, resolved)
+        report = _report(alert, new_id(ended * 1000), ended, resolved)
         reports.save(connection, report)
         after(connection, report)
 

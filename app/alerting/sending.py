@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from threading import Thread
+
+import structlog
 
 from app.alerting.channels import Channel, ChannelFailed
 from app.types import Json
 
 TIMEOUT_S = 30.0
 """How long a channel may take for one message."""
+GIVEN_UP = 10.0
+"""Time-outs after which what still hangs no longer keeps the next message waiting."""
+MOST_HANGING = 10
+"""Threads that may hang for ever; with as many the channel stays busy."""
 
 
 class SendingThread:
     """Sends one message at a time, in a daemon thread: at the end of the process nobody waits for it."""
 
-    def __init__(self, channel: Channel, *, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self, channel: Channel, *, timeout_s: float = TIMEOUT_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._channel = channel
         self._timeout_s = timeout_s
-        self._thread: Thread | None = None
+        self._clock = clock
+        self._sending: list[tuple[Thread, float]] = []
 
     @property
     def busy(self) -> bool:
-        """Whether a message is being sent, or still hangs after its time-out."""
-        return self._thread is not None and self._thread.is_alive()
+        """Whether a message is being sent, or still hangs after its time-out and is not given up yet."""
+        latest = self._clock() - GIVEN_UP * self._timeout_s
+        hanging = [began for thread, began in self._sending if thread.is_alive()]
+        return len(hanging) >= MOST_HANGING or any(began > latest for began in hanging)
 
     async def send(self, body: Json) -> None:
         """Send a message; call it only while not :attr:`busy`.
@@ -48,12 +61,21 @@ class SendingThread:
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(settle, failure)
 
-        self._thread = Thread(target=run, name=f"plumbline-{self._channel.name}", daemon=True)
-        self._thread.start()
+        self._start(run)
         try:
             await asyncio.wait_for(sent, self._timeout_s)
         except TimeoutError:
             raise ChannelFailed(f"no answer within {self._timeout_s:g} s") from None
+
+    def _start(self, run: Callable[[], None]) -> None:
+        self._sending = [(thread, began) for thread, began in self._sending if thread.is_alive()]
+        if self._sending:
+            structlog.get_logger("delivery").error(
+                "channel_hangs", channel=self._channel.name, threads=len(self._sending)
+            )
+        thread = Thread(target=run, name=f"plumbline-{self._channel.name}", daemon=True)
+        self._sending.append((thread, self._clock()))
+        thread.start()
 
     def _send(self, body: Json) -> ChannelFailed | None:
         """Send here and now; the failure, and of an unexpected one only its kind: its text may hold the URL."""

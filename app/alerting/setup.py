@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry
 
-from app.alerting.alertmanager import AlertmanagerFeed
 from app.alerting.channels import Channel
 from app.alerting.delivery import Deliverer
 from app.alerting.exported import DeliveryMetrics
+from app.alerting.feed import AlertmanagerFeed
 from app.alerting.message import Pages
 from app.alerting.notify import Route, alertmanagers, told_once
 from app.alerting.polling import Delivery

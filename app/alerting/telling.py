@@ -7,16 +7,18 @@ from collections.abc import Sequence
 from app.alerting.message import Pages, compose
 from app.alerting.notify import Route, told_once
 from app.store import outbox, reports
+from app.store.alerts import SEVERITIES, Alert
 from app.store.engine import Connection
 from app.store.transitions import Change
-from app.types import Micros
+from app.types import Micros, Severity
 
 
 class Telling:
     """Stores a message of each change for each channel that is told of its severity.
 
-    Who was told that an alert fires is told of its end, whatever its severity is by then; of an alert that grows worse
-    it is told once more, at most once at each severity.
+    What a channel has heard of an alert stands in the outbox. So of one that grows worse it is told again, of one that
+    grows milder it is not, and one that was told of to others is told to a channel that is new. Who was told that an
+    alert fires is told of its end, whatever its severity is by then.
     """
 
     def __init__(self, routes: Sequence[Route], pages: Pages) -> None:
@@ -31,13 +33,13 @@ class Telling:
             if not channels:
                 continue
             body = compose(change.event, alert, reports.get(connection, alert.report_id), self._pages, change.because)
-            severity = f"/{alert.finding.severity}" if change.event == "firing" else ""
+            key = _key(alert, alert.finding.severity) if change.event == "firing" else alert.alert_id
             for channel in channels:
                 outbox.enqueue(
                     connection,
                     channel=channel,
                     event=change.event,
-                    key=f"{alert.alert_id}{severity}",
+                    key=key,
                     body=body,
                     alert_id=alert.alert_id,
                     now=now,
@@ -45,7 +47,20 @@ class Telling:
 
 
 def _hears(connection: Connection, route: Route, change: Change) -> bool:
-    if change.alert.finding.severity in route.severities:
-        return True
-    alert_id = change.alert.alert_id
-    return change.event == "resolved" and outbox.was_told(connection, channel=route.channel.name, alert_id=alert_id)
+    """Whether a change is for a channel, which has not heard of a beginning that was as bad."""
+    alert = change.alert
+    severity = alert.finding.severity
+    concerned = severity in route.severities
+    if change.event == "resolved":
+        return concerned or _has_heard(connection, route, alert, SEVERITIES)
+    return concerned and not _has_heard(connection, route, alert, SEVERITIES[: SEVERITIES.index(severity) + 1])
+
+
+def _has_heard(connection: Connection, route: Route, alert: Alert, severities: Sequence[Severity]) -> bool:
+    """Whether a channel was told that an alert fires with one of these severities."""
+    keys = [_key(alert, severity) for severity in severities]
+    return outbox.is_stored(connection, channel=route.channel.name, event="firing", keys=keys)
+
+
+def _key(alert: Alert, severity: Severity) -> str:
+    return f"{alert.alert_id}/{severity}"

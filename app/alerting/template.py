@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError
+from jinja2 import StrictUndefined, TemplateError, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup
 
@@ -43,7 +43,7 @@ def fill(template: str, values: Mapping[str, Any]) -> Json:
 
 
 def _as_json(value: object) -> object:
-    if isinstance(value, Markup):
+    if isinstance(value, (Markup, Undefined)):  # which says its name when it is written
         return value
     text = json.dumps(value, ensure_ascii=False)
     return text[1:-1] if isinstance(value, str) else text

@@ -4,68 +4,54 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 
 import structlog
 
-from app.alerting.evaluation import judge_beats
+from app.alerting.guard import Guard
+from app.alerting.judging import Judging
 from app.alerting.meter import Meter
 from app.alerting.outage import AfterReport, Outage
-from app.alerting.probation import Trial, find_trial, judge_trial
-from app.alerting.ruleset import RuleSet
-from app.alerting.service_report import Overdue, end_of_earlier, read_service, says_more
-from app.errors import RequestError, Unavailable
-from app.store import reports
+from app.errors import Unavailable
 from app.store.engine import Connection
 from app.store.journal import Journal
 from app.store.leases import acquire, database_now, release
 from app.store.pulses import beat
 from app.store.readers import Readers
 from app.store.silences import Silence, planned
-from app.types import SECOND, Json, Micros, ModelSchema, Report
+from app.types import SECOND, Micros
 
 LEASE = "watch"
 TICK_S = 2.0
 """Length of a step, and time between two looks at a version on probation."""
 BEAT_S = 10.0
 """Time between two pulses, and between two judgements."""
-RETRY_S = 30.0
-"""After a rollback that failed."""
-Rollback = Callable[[Trial, Json], Awaitable[object]]
-"""Rolls a version on probation back, with the evidence."""
 
 
 class Watch:
-    """Beats, judges where it holds the lease, and rolls back a version that does not stand its probation."""
+    """Beats, judges where it holds the lease, and lets the guard look at a version on probation."""
 
     def __init__(
         self,
         *,
         meter: Meter,
         outage: Outage,
+        judging: Judging,
+        guard: Guard,
         journal: Journal,
         readers: Readers,
-        schema: Callable[[], ModelSchema],
-        overdue: Overdue,
         after: AfterReport,
-        rollback: Rollback,
-        probation_s: float,
-        rules: RuleSet | None = None,
     ) -> None:
         self._meter = meter
         self._outage = outage
+        self._judging = judging
+        self._guard = guard
         self._journal = journal
         self._readers = readers
-        self._schema = schema
-        self._overdue = overdue
         self._after = after
-        self._rollback = rollback
-        self._probation_s = probation_s
-        self._rules = rules or RuleSet()
         self._beat_at = Micros(0)
-        self._rollback_at = Micros(0)
         self._task: asyncio.Task[None] | None = None
         self._log = structlog.get_logger("watch")
 
@@ -84,6 +70,7 @@ class Watch:
             return
         self._task.cancel()
         await asyncio.wait([self._task])
+        await self._guard.stop()
         with suppress(Unavailable):
             await self._journal.run(partial(release, name=LEASE, holder=self._meter.replica))
 
@@ -99,10 +86,8 @@ class Watch:
         """
         self._meter.read(clock)
         self._outage.look(clock, now=now)
-        if self._outage.over:
-            await self._journal.run(partial(self._outage.write, after=self._after))
-            self._outage.over = None
-        trial = None if self._outage.lasts else await self._find_trial()
+        await self._write_outages(clock)
+        trial = None if self._outage.lasts else await self._guard.find()
         beats = clock >= self._beat_at
         if not (beats or trial):
             return
@@ -110,14 +95,23 @@ class Watch:
             self._beat_at = Micros(clock + round(BEAT_S * SECOND))
         leading = await self._beat(clock)
         if trial:
-            await self._try(trial, clock)
+            await self._guard.judge(trial, clock)
         if beats:
             self._outage.silences = await self._readers.run(_silences)
         if leading and beats:
-            await self._judge()
+            await self._judging.judge()
 
-    async def _find_trial(self) -> Trial | None:
-        return await self._readers.run(find_trial, self._schema().name, seconds=self._probation_s)
+    async def _write_outages(self, clock: Micros) -> None:
+        """Write down the outages that are over; one that cannot be written must not end the pulse."""
+        while self._outage.over:
+            write = partial(self._outage.write, over=self._outage.over[0], after=self._after, clock=clock)
+            try:
+                await self._journal.run(write)
+            except Unavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 - logged; everybody has heard that it fired
+                self._log.exception("outage_not_written", exc_info=error)
+            self._outage.over.popleft()
 
     async def _beat(self, clock: Micros) -> bool:
         """Store what this replica did, and take or renew the lease; whether this replica is the one that judges."""
@@ -130,42 +124,6 @@ class Watch:
         leading = await self._journal.run(write)
         self._meter.noted()
         return leading
-
-    async def _try(self, trial: Trial, clock: Micros) -> None:
-        """Roll the version on probation back, if it must be; of several replicas that see it, one is the first."""
-        evidence = await self._readers.run(judge_trial, trial) if clock >= self._rollback_at else None
-        if evidence is None:
-            return
-        self._log.error("probation_failed", **evidence)
-        try:
-            await self._rollback(trial, evidence)
-        except Unavailable:
-            raise
-        except RequestError as error:  # it is not there, refused, or somebody was quicker
-            self._rollback_at = Micros(clock + round(RETRY_S * SECOND))
-            self._log.warning("not_rolled_back", version=trial.version, reason=str(error))
-            return
-        await self._judge()
-
-    async def _judge(self) -> None:
-        """Judge the service; reports are saved where an alert is to change by them."""
-        found = await self._readers.run(self._read)
-        if not found:
-            return
-
-        def save(connection: Connection) -> None:
-            for report in found:
-                reports.save(connection, report)
-                self._after(connection, report)
-
-        await self._journal.run(save)
-        self._log.info("service_judged", status=found[-1].status, report_id=found[-1].report_id)
-
-    def _read(self, connection: Connection) -> Sequence[Report]:
-        report = read_service(connection, self._schema(), self._overdue)
-        if ended := end_of_earlier(connection, report):
-            return [ended, report]
-        return [report] if says_more(connection, report, judge_beats(connection, report, self._rules)) else []
 
     async def _run(self) -> None:
         while True:

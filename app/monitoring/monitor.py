@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -25,6 +26,7 @@ from app.store.leases import database_now
 from app.store.outcomes import newer_outcomes
 from app.store.readers import Readers
 from app.store.windows import newer_rows
+from app.store.writer import attempt
 from app.types import SECOND, Json, Micros, ModelSchema, Report, Role
 
 NEW_SHARE = 0.1
@@ -113,33 +115,25 @@ class Monitor:
         return arrivals is not None and is_silent(arrivals, budget / quality_tests(len(schema.features)))
 
     async def _check(self, kind: str, watched: Watched) -> Report:
-        schema = watched.schema
+        schema, config = watched.schema, self._config
         started = time.perf_counter()
         now, before = await self._readers.run(_now_and_before, kind, schema)
         try:
             body = await self._worker.run(
-                Check(
-                    kind,
-                    schema,
-                    watched.folder,
-                    self._config.drift,
-                    self._config.performance,
-                    now,
-                    before,
-                    watched.role,
-                )
+                Check(kind, schema, watched.folder, config.drift, config.performance, now, before, watched.role)
             )
         except CheckFailed as error:
             self._log.exception("check_failed", kind=kind, exc_info=error)
             body = {"status": "error", "errors": [{"feature": None, "reason": str(error)}]}
         report = _report(kind, schema, now, {"role": watched.role} | body)
 
-        def save(connection: Connection) -> None:
+        def save(connection: Connection) -> Exception | None:
             reports.save(connection, report)
-            if watched.role == "active":
-                self._after_report(connection, report)
+            follow = partial(self._after_report, connection, report)
+            return attempt(connection, follow) if watched.role == "active" else None
 
-        await self._journal.run(save)
+        if failure := await self._journal.run(save):
+            self._log.exception("alerts_not_updated", kind=kind, report_id=report.report_id, exc_info=failure)
         self._durations.labels(kind).observe(time.perf_counter() - started)
         self._log.info("checked", kind=kind, status=report.status, report_id=report.report_id)
         return report

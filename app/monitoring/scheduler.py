@@ -52,16 +52,28 @@ class Scheduler:
             self._log.warning("lease_not_released", reason="the store cannot be reached; it ends by itself")
 
     async def tick(self) -> bool:
-        """One turn: take or renew the lease and run the jobs; False where another replica holds it."""
+        """One turn: take or renew the lease and run the jobs; False where another replica holds it.
+
+        Raises:
+            Unavailable: the store cannot be reached; a job that fails otherwise is logged, and the next one runs.
+        """
         if not await self._hold():
             return False
         keeping = asyncio.create_task(self._keep(), name="plumbline-lease")
         try:
             for job in self._jobs:
-                await job()
+                await self._try(job)
         finally:
             keeping.cancel()
         return True
+
+    async def _try(self, job: Job) -> None:
+        try:
+            await job()
+        except Unavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the jobs behind it are no part of it
+            self._log.exception("job_failed", exc_info=error)
 
     async def _hold(self) -> bool:
         """Take or renew the lease."""

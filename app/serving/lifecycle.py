@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, TypeAlias
 
 import structlog
+from prometheus_client import Gauge
 
 from app.errors import BundleError, Conflict, NotFound, Unavailable
+from app.serving.leaving import in_thread
 from app.serving.model import Model
 from app.serving.registry import Registry
 from app.store.engine import Connection
@@ -26,13 +29,18 @@ Note: TypeAlias = Callable[[Connection, Model], None]
 
 
 class Lifecycle:
-    """Changes the active version, one change at a time; whatever fails, the version that answered goes on."""
+    """Changes the active version, one change at a time; whatever fails, the version that answered goes on.
 
-    def __init__(self, registry: Registry, journal: Journal, readers: Readers, note: Note) -> None:
+    Args:
+        followed: says whether the stored choice is the version that answers here.
+    """
+
+    def __init__(self, registry: Registry, journal: Journal, readers: Readers, note: Note, followed: Gauge) -> None:
         self._registry = registry
         self._journal = journal
         self._readers = readers
         self._note = note
+        self._followed = followed
         self._changing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._log = structlog.get_logger("lifecycle")
@@ -96,9 +104,10 @@ class Lifecycle:
         """
         async with self._changing:
             chosen = await self._seen()
-            if chosen is None or chosen.version == self._registry.active.schema.version:
+            active = self._registry.active
+            if chosen is None or (chosen.version, chosen.sha256) == (active.schema.version, active.bundle.sha256):
                 return
-            model = await asyncio.to_thread(self._registry.prepare, chosen.version, chosen.sha256)
+            model = await in_thread(partial(self._registry.prepare, chosen.version, chosen.sha256))
             await self._journal.run(lambda connection: self._note(connection, model))
             self._registry.activate(model)
         self._log.info("activation_followed", version=chosen.version)
@@ -113,7 +122,7 @@ class Lifecycle:
 
     async def _prepare(self, version: str) -> Model:
         try:
-            return await asyncio.to_thread(self._registry.prepare, version)
+            return await in_thread(partial(self._registry.prepare, version))
         except BundleError as error:
             self._log.error("activation_refused", version=version, reason=str(error))
             raise Conflict(f"the bundle is refused, the active version stays: {error}") from error
@@ -152,8 +161,10 @@ class Lifecycle:
             return FOLLOW_S
         except (BundleError, NotFound) as error:
             self._log.error("activation_not_followed", reason=str(error))
-            return RETRY_S
         except Exception as error:  # noqa: BLE001 - the version that answers goes on, and the next turn comes
             self._log.exception("activation_not_followed", exc_info=error)
-            return RETRY_S
-        return FOLLOW_S
+        else:
+            self._followed.set(1)
+            return FOLLOW_S
+        self._followed.set(0)
+        return RETRY_S

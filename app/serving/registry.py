@@ -92,7 +92,10 @@ class Registry:
                 raise NotFound(f"{folder}: has no such version; it has {', '.join(on_disk) or 'none'}")
             model = warmed(_read(folder / version, self._settings), self._settings, self._metrics)
         if sha256 not in (None, model.bundle.sha256):
-            raise BundleError(f"{model.bundle.folder}: is not the bundle that was activated; copy that one here")
+            raise BundleError(
+                f"{model.bundle.folder}: is not the bundle that was activated; copy that one here and restart, "
+                "or activate this one"
+            )
         return model
 
     def activate(self, model: Model) -> None:

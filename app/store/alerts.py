@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from sqlalchemy import Connection, RowMapping, and_, case, or_, select, update
+from sqlalchemy import Connection, RowMapping, and_, case, delete, or_, select, update
 
 from app.store.encoding import from_text
 from app.store.leases import database_now
@@ -103,6 +103,13 @@ def unwatched(connection: Connection, name: str, watched: Collection[str]) -> Se
         table.state.in_(("pending", "firing")),
     )
     return [_alert(row) for row in connection.execute(select(ALERTS).where(*others)).mappings()]
+
+
+def purge(connection: Connection, *, before: Micros, limit: int) -> int:
+    """Delete up to ``limit`` alerts that ended before a moment; the number deleted."""
+    ended = (ALERTS.c.state.in_(("resolved", "passed")), ALERTS.c.changed_at < before)
+    old = select(ALERTS.c.alert_id).where(*ended).limit(limit)
+    return connection.execute(delete(ALERTS).where(ALERTS.c.alert_id.in_(old))).rowcount
 
 
 def get(connection: Connection, alert_id: str) -> Alert | None:

@@ -7,7 +7,7 @@ from functools import partial
 
 from sqlalchemy import Connection, delete, select
 
-from app.store import outbox, shadows
+from app.store import alerts, outbox, reports, shadows
 from app.store.journal import Journal
 from app.store.outcomes import expire
 from app.store.predictions import chunks
@@ -17,6 +17,8 @@ from app.types import SECOND, Micros
 CHUNK = 500
 SENT_S = 30 * 86_400.0
 """How long a message is kept, delivered or not: far longer than it may wait."""
+ENDED_S = 90 * 86_400.0
+"""How long an alert is kept that has ended; and with it the report that it came from."""
 
 
 def purge(connection: Connection, *, before: Micros, limit: int) -> int:
@@ -40,7 +42,8 @@ async def clean(journal: Journal, *, retention_s: float, hold_s: float, now: Cal
     The number deleted.
     """
     deleted = 0
-    acts = ((purge, retention_s), (shadows.purge, retention_s), (expire, hold_s), (outbox.purge, SENT_S))
+    by_setting = ((purge, retention_s), (shadows.purge, retention_s), (expire, hold_s))
+    acts = (*by_setting, (outbox.purge, SENT_S), (alerts.purge, ENDED_S), (reports.purge, retention_s))
     for delete_some, age_s in acts:
         while True:
             before = Micros(now() - round(age_s * SECOND))

@@ -22,8 +22,8 @@ from app.errors import Unavailable
 from app.metrics import JournalMetrics
 from app.store.engine import Database
 from app.store.entry import Entry, Settled, reason_of
-from app.store.spooler import AWAY, Spooler
-from app.store.writer import Item, Result, Write, Writer
+from app.store.spooler import Spooler
+from app.store.writer import AWAY, Item, Result, Write, Writer
 
 MOST_ROWS = 1024
 """Rows in one transaction; larger groups gain nothing more and let the first caller wait for the last."""

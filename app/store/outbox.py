@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, FromClause, and_, delete, exis
 from sqlalchemy.dialects import postgresql, sqlite
 
 from app.store.encoding import from_text, to_text
-from app.store.tables import OUTBOX
+from app.store.tables import ALERTS, OUTBOX
 from app.types import SECOND, Json, Micros
 
 SUPERSEDED = "superseded"
@@ -43,7 +43,7 @@ def enqueue(
     """Store a message to a channel; False: the same event of the same key is there already."""
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     adding = dialect.insert(OUTBOX).values(
-        outbox_id=f"{key}/{event}/{channel}",
+        outbox_id=_id(key, event, channel),
         channel=channel,
         event=event,
         alert_id=alert_id,
@@ -55,10 +55,11 @@ def enqueue(
     return connection.execute(adding.on_conflict_do_nothing().returning(OUTBOX.c.outbox_id)).first() is not None
 
 
-def was_told(connection: Connection, *, channel: str, alert_id: str) -> bool:
-    """Whether a message was stored to a channel that an alert fires."""
-    begun = (OUTBOX.c.alert_id == alert_id, OUTBOX.c.channel == channel, OUTBOX.c.event == "firing")
-    return connection.execute(select(OUTBOX.c.outbox_id).where(*begun).limit(1)).first() is not None
+def is_stored(connection: Connection, *, channel: str, event: str, keys: Sequence[str]) -> bool:
+    """Whether a message to a channel of this event was stored under one of these keys."""
+    ids = [_id(key, event, channel) for key in keys]
+    found = select(OUTBOX.c.outbox_id).where(OUTBOX.c.outbox_id.in_(ids)).limit(1)
+    return connection.execute(found).first() is not None
 
 
 def is_due(connection: Connection, channel: str, *, now: Micros) -> bool:
@@ -87,13 +88,12 @@ def claim(connection: Connection, channel: str, *, now: Micros, seconds: float) 
 
 
 def supersede(connection: Connection, channel: str, *, now: Micros) -> int:
-    """Drop due messages of alerts that have ended since, so that one message tells of both; the number dropped."""
+    """Drop due messages of alerts that have ended since: the message of the end tells of both; the number dropped."""
     end = OUTBOX.alias()
     ended = exists().where(
         end.c.channel == channel,
         end.c.alert_id == OUTBOX.c.alert_id,
         end.c.event == "resolved",
-        _waiting(end),
     )
     begun = (*_due(channel, now), OUTBOX.c.event == "firing", ended)
     return connection.execute(update(OUTBOX).where(*begun).values(failed_at=now, error=SUPERSEDED)).rowcount
@@ -110,6 +110,12 @@ def put_off(connection: Connection, message: Message, *, until: Micros, error: s
     _settle(connection, mine, {"next_try_at": until, "error": error})
 
 
+def rest(connection: Connection, channel: str, *, until: Micros) -> None:
+    """Put off all that waits for a channel which has asked to be left alone."""
+    early = (OUTBOX.c.channel == channel, OUTBOX.c.next_try_at < until)
+    _settle(connection, and_(*early), {"next_try_at": until})
+
+
 def expire(connection: Connection, channel: str, *, before: Micros, now: Micros) -> int:
     """Give the messages up that a channel has not taken since a moment; the number given up."""
     old = (OUTBOX.c.channel == channel, OUTBOX.c.created_at < before, OUTBOX.c.next_try_at <= now, _waiting(OUTBOX))
@@ -123,22 +129,31 @@ def count_waiting(connection: Connection, *, since: Micros) -> int:
 
 
 def purge(connection: Connection, *, before: Micros, limit: int) -> int:
-    """Delete up to ``limit`` messages that were stored before a moment; the number deleted."""
-    old = select(OUTBOX.c.outbox_id).where(OUTBOX.c.created_at < before).limit(limit)
+    """Delete up to ``limit`` messages that were stored before a moment; the number deleted.
+
+    Those of what still fires are kept: they say who has heard of it, and must hear of its end.
+    """
+    fires = exists().where(ALERTS.c.alert_id == OUTBOX.c.alert_id, ALERTS.c.state == "firing")
+    old = select(OUTBOX.c.outbox_id).where(OUTBOX.c.created_at < before, ~fires).limit(limit)
     return connection.execute(delete(OUTBOX).where(OUTBOX.c.outbox_id.in_(old))).rowcount
 
 
 def _due(channel: str, now: Micros) -> tuple[ColumnElement[bool], ...]:
-    """Waiting for its turn, and not behind an earlier message of the same alert."""
+    """Waiting for its turn, and not behind an earlier message of the same alert; its end comes last."""
     before = OUTBOX.alias()
     earlier = exists().where(
         before.c.channel == channel,
         before.c.alert_id == OUTBOX.c.alert_id,
-        before.c.created_at < OUTBOX.c.created_at,
+        before.c.event == "firing",
+        or_(before.c.created_at < OUTBOX.c.created_at, OUTBOX.c.event == "resolved"),
         _waiting(before),
     )
     mine = (OUTBOX.c.channel == channel, OUTBOX.c.next_try_at <= now, _waiting(OUTBOX))
     return (*mine, or_(OUTBOX.c.alert_id.is_(None), ~earlier))
+
+
+def _id(key: str, event: str, channel: str) -> str:
+    return f"{key}/{event}/{channel}"
 
 
 def _waiting(table: FromClause) -> ColumnElement[bool]:

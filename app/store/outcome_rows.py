@@ -10,11 +10,12 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import TEXT, Connection, TableValuedAlias, and_, bindparam, cast, func, insert, literal_column, select
+from sqlalchemy import TEXT, Connection, TableValuedAlias, and_, bindparam, cast, func, literal_column, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine.interfaces import Dialect
 
 from app.store.encoding import from_text
+from app.store.inserting import insert_rows
 from app.store.tables import MODELS, OUTCOMES, PREDICTIONS
 from app.types import Json, Label, Micros
 
@@ -60,7 +61,7 @@ def append(connection: Connection, rows: Sequence[Revision]) -> None:
 
     Two replicas that add revisions of the same ids lock them in the same order: they wait, and never for ever.
     """
-    connection.exec_driver_sql(_insertion(connection.dialect), sorted(rows))
+    insert_rows(connection, OUTCOMES, sorted(rows))
 
 
 @lru_cache(maxsize=8)
@@ -95,11 +96,6 @@ def _asked(dialect: Dialect) -> TableValuedAlias:
     if dialect.name == "sqlite":
         return func.json_each(ids).table_valued("value", name="asked")
     return func.unnest(cast(ids, postgresql.ARRAY(TEXT))).table_valued("value", name="asked").render_derived()
-
-
-@lru_cache(maxsize=8)
-def _insertion(dialect: Dialect) -> str:
-    return str(insert(OUTCOMES).compile(dialect=dialect))
 
 
 @lru_cache(maxsize=64)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, and_, or_, select
+from sqlalchemy import Connection, Select, and_, or_, select
 from sqlalchemy import Row as SqlRow
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine.interfaces import Dialect
 
 from app.store.encoding import from_text, to_text, to_text_or_none
+from app.store.inserting import insert_rows
 from app.store.tables import MODELS, OUTCOMES, PREDICTIONS, sampling_level
 from app.types import Answer, Label, Micros, Prediction
 
@@ -58,8 +56,7 @@ def put(connection: Connection, rows: Sequence[Prediction]) -> set[str]:
     """
     # Two replicas that store the same ids lock them in the same order: they wait for each other, and never for ever.
     ordered = sorted(rows, key=attrgetter("prediction_id"))
-    done = connection.exec_driver_sql(insertion(connection.dialect, PREDICTIONS), [_values(row) for row in ordered])
-    if done.rowcount == len(rows):
+    if insert_rows(connection, PREDICTIONS, [_values(row) for row in ordered], replay=True) == len(rows):
         return set()
     columns = (PREDICTIONS.c.prediction_id, PREDICTIONS.c.predicted_at, PREDICTIONS.c.request_id)
     ours = {(row.prediction_id, row.predicted_at, row.request_id) for row in rows}
@@ -123,14 +120,6 @@ def chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
 def _with_schema() -> Select[Any]:
     same = and_(MODELS.c.name == PREDICTIONS.c.model_name, MODELS.c.version == PREDICTIONS.c.model_version)
     return select(PREDICTIONS, MODELS.c.schema).outerjoin(MODELS, same)
-
-
-@lru_cache(maxsize=8)
-def insertion(dialect: Dialect, table: Table) -> str:
-    """The INSERT of rows whose keys are free, as text: what is compiled once need not be looked up for every group."""
-    inserts = sqlite if dialect.name == "sqlite" else postgresql
-    statement = inserts.insert(table).on_conflict_do_nothing(index_elements=list(table.primary_key))
-    return str(statement.compile(dialect=dialect))
 
 
 def _values(row: Prediction) -> tuple[Any, ...]:

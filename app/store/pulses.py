@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from app.metrics import LATENCY_BUCKETS
 from app.store.encoding import from_text, to_text
 from app.store.leases import database_now
 from app.store.tables import PULSES
@@ -68,9 +69,20 @@ def beat(connection: Connection, pulses: Sequence[Pulse], *, clock: Micros) -> N
 
 
 def read_pulses(connection: Connection, name: str, version: str) -> Sequence[Pulse]:
-    """The pulses of a version, one of each replica that served it within the last hour."""
+    """The pulses of a version, one of each replica that served it within the last hour.
+
+    Steps of another form are left out: beside this release, for as long as it is rolled out, another one beats.
+    """
     mine = select(PULSES).where(PULSES.c.model_name == name, PULSES.c.model_version == version)
     return [
-        Pulse(row.replica, name, version, [Step._make([*step[:-1], tuple(step[-1])]) for step in from_text(row.body)])
+        Pulse(row.replica, name, version, [_step(values) for values in from_text(row.body) if _is_step(values)])
         for row in connection.execute(mine.order_by(PULSES.c.replica))
     ]
+
+
+def _is_step(values: Sequence[Any]) -> bool:
+    return len(values) == len(Step._fields) and len(values[-1]) == len(LATENCY_BUCKETS) + 1
+
+
+def _step(values: Sequence[Any]) -> Step:
+    return Step._make([*values[:-1], tuple(values[-1])])

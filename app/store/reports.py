@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, delete, insert, select
 
+from app.ids import new_id
 from app.store.encoding import from_text, to_text
-from app.store.tables import REPORTS
+from app.store.tables import ALERTS, REPORTS
 from app.types import Micros, Report
+
+KINDS = ("drift", "performance", "service")
+MOST_PURGED = 20
+"""Reports deleted in one transaction: each is up to some hundred kilobytes."""
 
 
 def save(connection: Connection, report: Report) -> None:
@@ -28,9 +33,22 @@ def latest(connection: Connection, kind: str, name: str, version: str) -> Report
 
 def latest_of_each(connection: Connection, name: str, version: str) -> dict[str, Report]:
     """The newest report of every kind on a version."""
-    kinds = connection.execute(select(REPORTS.c.kind).distinct()).scalars().all()
-    found = {kind: latest(connection, kind, name, version) for kind in kinds}
+    found = {kind: latest(connection, kind, name, version) for kind in KINDS}
     return {kind: report for kind, report in found.items() if report}
+
+
+def purge(connection: Connection, *, before: Micros, limit: int) -> int:
+    """Delete some reports that were made before a moment and that no alert refers to; the number deleted.
+
+    By their ids, which sort by time: a look that finds nothing costs nothing.
+    """
+    of_alerts = select(ALERTS.c.report_id)
+    old = select(REPORTS.c.report_id).where(
+        REPORTS.c.report_id < new_id(before * 1000), REPORTS.c.report_id.not_in(of_alerts)
+    )
+    ids = list(connection.execute(old.order_by(REPORTS.c.report_id).limit(min(limit, MOST_PURGED))).scalars())
+    connection.execute(delete(REPORTS).where(REPORTS.c.report_id.in_(ids)))
+    return len(ids)
 
 
 def get(connection: Connection, report_id: str) -> Report | None:

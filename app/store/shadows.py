@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 from sqlalchemy import Connection, delete, select
-from sqlalchemy.engine.interfaces import Dialect
 
 from app.store.encoding import from_text, to_text, to_text_or_none
+from app.store.inserting import insert_rows
 from app.store.outcomes import revisions_of
-from app.store.predictions import chunks, insertion
+from app.store.predictions import chunks
 from app.store.sampling import VersionRows
 from app.store.tables import PREDICTIONS, SHADOW_PREDICTIONS, sampling_level
 from app.types import Answer, Label, Micros, Prediction
@@ -26,14 +25,9 @@ class ShadowAnswer(NamedTuple):
 
 
 def insert(connection: Connection, version: str, answers: Sequence[ShadowAnswer]) -> None:
-    """Store a shadow version's answers; each once.
-
-    In one statement: for each, SQLite's driver gives the interpreter lock up, and waits until the event loop does too.
-    """
-    values = [
-        value
-        for row, answer, latency_us in answers
-        for value in (
+    """Store a shadow version's answers; each once."""
+    rows = [
+        (
             row.prediction_id,
             row.model_name,
             version,
@@ -43,16 +37,9 @@ def insert(connection: Connection, version: str, answers: Sequence[ShadowAnswer]
             latency_us,
             sampling_level(row.prediction_id),
         )
+        for row, answer, latency_us in answers
     ]
-    connection.exec_driver_sql(_insertion(connection.dialect, len(answers)), tuple(values))
-
-
-@lru_cache(maxsize=256)
-def _insertion(dialect: Dialect, rows: int) -> str:
-    """The INSERT of so many rows."""
-    head, _, rest = insertion(dialect, SHADOW_PREDICTIONS).partition(" VALUES ")
-    values, _, tail = rest.partition(" ON CONFLICT ")
-    return f"{head} VALUES {', '.join([values] * rows)} ON CONFLICT {tail}"
+    insert_rows(connection, SHADOW_PREDICTIONS, rows, replay=True)
 
 
 def purge(connection: Connection, *, before: Micros, limit: int) -> int:

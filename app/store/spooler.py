@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import DataError, IntegrityError
 
 from app.errors import Unavailable
 from app.metrics import JournalMetrics
@@ -24,11 +24,9 @@ from app.store.outcomes import Submission, revisions_of
 from app.store.predictions import Stored, find, put
 from app.store.readers import Readers
 from app.store.spool import Item, Spool
-from app.store.writer import Part
+from app.store.writer import AWAY, Part
 from app.types import Micros, ModelSchema, OutcomeResult, OutcomeStatus, Prediction
 
-AWAY = (OperationalError, InterfaceError, InternalError)
-"""What the driver raises while the database is down, too slow, going away, or a standby that takes no writes."""
 AT_FAULT = (DataError, IntegrityError, ValueError, TypeError, OverflowError)
 """What a row raises that the database will never take."""
 LOOK_S = 0.5

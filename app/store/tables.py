@@ -94,6 +94,8 @@ ALERTS = Table(
     Column("acknowledged_at", BigInteger),
     Column("acknowledged_by", Text),
     Index(None, "model_name", "model_version", "state", "changed_at"),
+    Index(None, "model_name", "model_version", "rule", "changed_at"),
+    Index(None, "state", "changed_at"),
 )
 _FIRING = ALERTS.c.state == "firing"
 Index(
@@ -137,6 +139,7 @@ OUTBOX = Table(
     Column("failed_at", BigInteger),
     Column("error", Text),
     Index(None, "created_at"),
+    Index(None, "alert_id"),
 )
 _WAITING = text("delivered_at IS NULL AND failed_at IS NULL")
 Index("ix_outbox_waiting", OUTBOX.c.next_try_at, sqlite_where=_WAITING, postgresql_where=_WAITING)

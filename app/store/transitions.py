@@ -9,7 +9,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, insert, update
 
 from app.ids import new_id
-from app.store.alerts import SEVERITIES, Alert, Finding, latest, unwatched
+from app.store.alerts import Alert, Finding, firing, latest, unwatched
 from app.store.encoding import to_text
 from app.store.silences import Silence, active
 from app.store.tables import ALERTS
@@ -18,7 +18,7 @@ from app.types import Micros, Report
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What somebody must be told: a rule has begun to fire or grown worse, or it has ended ``because`` of something."""
+    """What somebody must be told: a rule fires, or it has ended ``because`` of something."""
 
     event: Literal["firing", "resolved"]
     alert: Alert
@@ -36,7 +36,7 @@ def record(
     replicas that open one alert at once meet in a unique index: the second is refused, and refreshes when repeated.
 
     Returns:
-        what must be told: of an alert its begin and its end once, and between them whenever it has grown worse.
+        what must be told: of an alert its begin and its end, each once.
     """
     silences = active(connection, at=report.checked_at)
     changes: list[Change | None] = []
@@ -57,6 +57,18 @@ def keep(connection: Connection, alert: Alert) -> None:
     last = latest(connection, alert.model_name, alert.model_version, alert.rule)
     if last is None or (not last.is_open and last.changed_at < alert.since):
         connection.execute(insert(ALERTS).values(_row(alert)))
+
+
+def aloud(connection: Connection, name: str, version: str, *, now: Micros) -> list[Change]:
+    """What fires on a version and is not silenced, new or not: who has not heard of it as it is must be told."""
+    silences = active(connection, at=now)
+    heard = [
+        alert for alert in firing(connection, name, version) if not any(silence.covers(alert) for silence in silences)
+    ]
+    for alert in heard:
+        if alert.told_at is None:
+            connection.execute(update(ALERTS).where(ALERTS.c.alert_id == alert.alert_id).values(told_at=now))
+    return [Change("firing", replace(alert, told_at=alert.told_at or now)) for alert in heard]
 
 
 def resolve_others(connection: Connection, name: str, watched: Collection[str], *, now: Micros) -> list[Change]:
@@ -92,10 +104,9 @@ def _hold(
         held=held,
         report_id=report.report_id,
     )
-    worse = SEVERITIES.index(finding.severity) < SEVERITIES.index(opened.finding.severity)
-    tells = fires and (now.told_at is None or worse) and not any(silence.covers(now) for silence in silences)
+    tells = fires and now.told_at is None and not any(silence.covers(now) for silence in silences)
     if tells:
-        now = replace(now, told_at=now.told_at or report.checked_at)
+        now = replace(now, told_at=report.checked_at)
     if before is None:
         connection.execute(insert(ALERTS).values(_row(now)))
     else:

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, InternalError, OperationalError
 
 from app.store.checkpoints import Checkpoints
 
@@ -17,6 +17,8 @@ Write = Callable[[Connection, Sequence[Item]], list[Result]]
 """Writes the items of several callers at once; one result an item, in order."""
 Part: TypeAlias = tuple[Write[Any, Any], Sequence[Any]]
 """One caller's items, and what writes them."""
+AWAY = (OperationalError, InterfaceError, InternalError)
+"""What the driver raises while the database is down, too slow, going away, or a standby that takes no writes."""
 TRIES = 3
 """Tries of one group when another replica got in between or the connection was lost."""
 
@@ -61,6 +63,22 @@ class Writer:
         if self._checkpoints:
             self._checkpoints.committed(self._connection, sum([len(items) for _, items in parts]))
         return results
+
+
+def attempt(connection: Connection, act: Callable[[], object]) -> Exception | None:
+    """Run an act in a savepoint, so that what the transaction wrote before it is kept where it fails; its failure.
+
+    Raises:
+        DBAPIError: what the writer tries again, or the store is away.
+    """
+    try:
+        with connection.begin_nested():
+            act()
+    except (IntegrityError, *AWAY):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the caller's to tell of
+        return error
+    return None
 
 
 def write_together(connection: Connection, parts: Sequence[Part]) -> list[list[Any]]:

@@ -151,6 +151,26 @@ def test_without_channels_nothing_heavy_is_loaded() -> None:
     assert done.stdout.strip() == "False"
 
 
+def test_a_url_is_one_target() -> None:
+    """A URL with two targets is refused with what to do: else one that fails makes the other hear all again."""
+    tokens = "T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ"
+    with pytest.raises(ConfigError) as refused:
+        opened(f"slack://{tokens}/#one/#two", f"slack://{tokens}/#one")
+
+    assert str(refused.value) == "alerts.notify.0: slack://***: names several targets; each is an item of its own"
+
+
+@pytest.mark.parametrize(
+    ("query", "action"),
+    [("", "map"), ("?region=eu", "map"), ("?action=trigger", "trigger"), ("?dedup=mine", "trigger")],
+)
+def test_a_pager_closes_what_it_opened(query: str, action: str) -> None:
+    """Where its URL says nothing else, an end closes the incident of the alert instead of opening another."""
+    url = f"pagerduty://0123456789abcdef0123456789abcdef@0123456789abcdef{query}"
+
+    assert opened(url)[0].channel._service.action == action
+
+
 def test_a_pager_gets_the_key_of_the_alert() -> None:
     """A pager that can tell incidents apart is told which one a message is about, unless its URL says so itself."""
     url = "pagerduty://0123456789abcdef0123456789abcdef@0123456789abcdef?action=map"

@@ -60,6 +60,27 @@ def test_a_channel_that_refuses_is_tried_again(url: str, status: int) -> None:
     assert results == {"delivered": 1, "retried": 3, "expired": 0}
 
 
+def test_a_channel_that_is_asked_too_often_is_left_alone(url: str) -> None:
+    """After a 429 no message is tried before the pause is over, and then one; when that is taken, so are the others."""
+
+    async def scenario(receiver: Webhook) -> list[int]:
+        tried = []
+        async with office(url, channel_to(receiver)) as posted:
+            receiver.answers = [429, 429]
+            for alert in "abcd":
+                await posted.put(alert)
+            for _ in range(5):
+                await posted.live(30)
+                tried.append(receiver.tried)
+            return tried
+
+    with webhook() as receiver:
+        tried = asyncio.run(scenario(receiver))
+
+    assert tried == [1, 1, 2, 2, 6]
+    assert sorted(receiver.titles) == [f"firing {alert}" for alert in "abcd"]
+
+
 def test_a_channel_down_for_an_hour(url: str) -> None:
     """What fires still arrives once, within the longest pause; what began and ended meanwhile is one message."""
     clock = Clock()
@@ -127,7 +148,7 @@ def test_a_hanging_channel_holds_nobody_up(url: str) -> None:
     channel = Hanging()
 
     async def scenario() -> tuple[float, int, float]:
-        async with office(url, channel, timeout_s=0.1) as posted:
+        async with office(url, channel, timeout_s=0.5) as posted:
             await posted.put("a")
             started = time.monotonic()
             await posted.deliverer.turn()

@@ -19,10 +19,10 @@ from app.types import SECOND, Micros, ModelSchema, Task
 
 
 class Counted:
-    """A meter over counters of its own."""
+    """A meter over counters of its own, which are in ``serving``."""
 
     def __init__(self, journal: Journal, readers: Readers, ledger: JournalMetrics) -> None:
-        serving = ServingMetrics(CollectorRegistry())
+        self.serving = serving = ServingMetrics(CollectorRegistry())
         self.ledger = ledger
         self.readers = readers
         self.meter = Meter(serving, ledger, journal, readers)
@@ -83,6 +83,14 @@ def test_only_what_is_new_is_told(counted: Counted) -> None:
     counted.versions["1"].rows["ok"].inc()
     counted.meter.read(at(KEPT_S + 3))
     assert counted.steps() == [(4, 1, 0, 0, False)]
+
+
+def test_a_version_that_is_being_loaded_may_be_read(counted: Counted) -> None:
+    """Its series are made one after the other in another thread; those that are not there yet count nothing."""
+    counted.serving.predictions.labels("m", "3", Task.BINARY.value, "ok").inc(2)
+    counted.meter.read(at(2))
+
+    assert counted.steps("3") == [(0, 2, 0, 0, False)]
 
 
 def test_failures_without_a_store_are_marked(counted: Counted) -> None:

@@ -18,7 +18,7 @@ from app.store.leases import database_now
 from app.store.silences import Matcher, Silence
 from app.store.transitions import Change
 from app.types import SECOND, Micros, Report, Task
-from tests.alerting.watched import SCHEMA
+from tests.alerting.watched import SCHEMA, Heard
 
 REASON = "connection refused\nIs the server running?"
 
@@ -28,28 +28,30 @@ class Followed:
 
     def __init__(self, rules: RuleSet | None = None, silences: Sequence[Silence] = ()) -> None:
         self.reason: str | None = None
-        self.told: list[Alert] = []
+        self.heard = Heard()
+        self.told = self.heard.alerts
         self.changes: list[Change] = []
-        self.outage = Outage(lambda: self.reason, lambda: SCHEMA, self.told.append, rules)
+        self.outage = Outage(lambda: self.reason, lambda: SCHEMA, self.heard, rules)
         self.outage.silences = silences
-        self._seconds = 0.0
+        self._clock = Micros(0)
 
     def away(self, *seconds: float) -> None:
         """The store is away at looks that are so many seconds apart, and there again at the one after them."""
         for reason, pause in [*((REASON, pause) for pause in seconds), (None, 1.0)]:
-            self._seconds += pause
+            self._clock = Micros(self._clock + round(pause * SECOND))
             self.reason = reason
-            clock = Micros(round(self._seconds * SECOND))
-            self.outage.look(clock, now=clock)
+            self.outage.look(self._clock, now=self._clock)
 
-    def write(self, connection: Connection) -> list[Alert]:
-        """Write down what is over; the alerts after that."""
+    def write(self, connection: Connection, *, times: int = 1) -> list[Alert]:
+        """Write down what is over, each outage so many times; the alerts after that."""
 
         def after(connection: Connection, report: Report) -> None:
             self.changes += evaluate(connection, report, task=Task.BINARY, retrain_share=0.3)
 
-        self.outage.write(connection, after)
-        self.outage.over = None
+        while self.outage.over:
+            over = self.outage.over.popleft()
+            for _ in range(times):
+                self.outage.write(connection, over, after, clock=self._clock)
         return list(alerts.shown(connection, "m", "1"))
 
 
@@ -78,6 +80,41 @@ def test_a_short_outage_is_not_told(database: Database) -> None:
         assert replica.write(connection) == []
 
     assert (replica.told, replica.outage.lasts) == ([], False)
+
+
+def test_its_end_stops_the_telling(database: Database) -> None:
+    """As soon as the store is back, nobody is told any more that it is away; of a short outage nobody was."""
+    replica = Followed()
+    replica.away(0, 6)
+    assert replica.heard.ends == 0
+    replica.away(0, 20)
+    assert (replica.heard.ends, len(replica.told)) == (1, 1)
+    with database.writer.begin() as connection:
+        assert [alert.state for alert in replica.write(connection)] == ["resolved"]
+
+
+def test_two_outages_wait_for_the_store(database: Database) -> None:
+    """The second may be over before the first is written down: both are, with their times."""
+    replica = Followed()
+    replica.away(0, 20)
+    replica.away(60, 0, 30)
+    with database.writer.begin() as connection:
+        later, earlier = replica.write(connection)
+
+    assert [earlier.alert_id, later.alert_id] == [alert.alert_id for alert in replica.told]
+    assert [change.event for change in replica.changes] == ["resolved"] * 2
+    between = (later.since - earlier.changed_at) / SECOND
+    assert 59 < between < 61
+
+
+def test_writing_again_changes_nothing(database: Database) -> None:
+    """Where the answer to the commit was lost, the same outage is written a second time."""
+    replica = Followed()
+    replica.away(0, 20)
+    with database.writer.begin() as connection:
+        [alert] = replica.write(connection, times=2)
+
+    assert (alert.state, len(replica.changes)) == ("resolved", 1)
 
 
 def test_two_replicas_write_one_alert(database: Database) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from app.alerting.webhook import NAME
 from app.config import Config
 from app.configfile import load_config
 from app.errors import ConfigError
-from app.store import actions, reports
+from app.store import actions, outbox, reports
 from app.store.actions import Action
 from app.store.engine import Connection, Database, open_database
 from app.store.migrate import upgrade
@@ -89,11 +90,44 @@ def test_drift_of_many_features_asks_once(ask: Ask) -> None:
     }
 
 
-def test_after_the_cool_down_it_asks_again(ask: Ask) -> None:
-    """A new process after a restart knows when somebody asked last: what counts is in the store."""
-    found = [len(ask(retraining(cooldown="2h"), drift_body(MANY), hours)) for hours in (0, 1.9, 2.1, 3.9, 4.2)]
+def arrive(connection: Connection, hours: float) -> None:
+    """Deliver what waits, some hours after the start."""
+    now = Micros(START + round(hours * HOUR * SECOND))
+    with connection.begin():
+        message = outbox.claim(connection, NAME, now=now, seconds=60)
+        assert message is not None
+        outbox.delivered(connection, message, now=now)
 
-    assert found == [1, 1, 2, 2, 3]
+
+def test_after_the_cool_down_it_asks_again(ask: Ask, connection: Connection) -> None:
+    """A new process after a restart knows when somebody asked last: what counts is in the store."""
+    act = partial(retraining, cooldown="2h")
+    first = ask(act(), drift_body(MANY), 0)
+    arrive(connection, 0.1)
+    found = [len(ask(act(), drift_body(MANY), hours)) for hours in (1.9, 2.2)]
+
+    assert (len(first), found) == (1, [1, 2])
+
+
+def test_a_webhook_that_was_away_is_asked_once(ask: Ask, connection: Connection) -> None:
+    """While a request waits there is no other, and the cool-down begins anew when it arrives."""
+    act = retraining(cooldown="2h")
+    waiting = [len(ask(act, drift_body(MANY), hours)) for hours in (0, 2.1, 4.2)]
+    arrive(connection, 5)
+    arrived = [len(ask(act, drift_body(MANY), hours)) for hours in (5.1, 6.9, 7.1)]
+
+    assert (waiting, arrived) == ([1, 1, 1], [1, 1, 2])
+
+
+def test_a_request_that_was_given_up_is_made_again(ask: Ask, connection: Connection) -> None:
+    """What never arrived holds nothing back."""
+    act = retraining(cooldown="2h")
+    ask(act, drift_body(MANY))
+    with connection.begin():
+        now = Micros(START + 24 * HOUR * SECOND)
+        assert outbox.expire(connection, NAME, before=now, now=now) == 1
+
+    assert [action.state for action in ask(act, drift_body(MANY), 24.1)] == ["waiting", "failed"]
 
 
 def test_a_degraded_main_metric_asks(ask: Ask) -> None:

@@ -75,11 +75,16 @@ def states(client: Client, version: str) -> set[str]:
     return {alert["state"] for alert in found}
 
 
-def test_another_version_ends_them(tmp_path: Path) -> None:
-    """After an activation the alerts of the version before are resolved, and a check of it raises none."""
+@pytest.mark.parametrize("shadows", [[], ["1"]])
+def test_another_version_ends_them(tmp_path: Path, shadows: list[str]) -> None:
+    """After an activation the alerts of the version before are resolved, and a check of it raises none.
+
+    So it is too where the version before is a shadow from then on.
+    """
     build_versions(tmp_path / "models")
     often = {"every": "3s", "window": {"rows": 5000}}
-    config = make_config(tmp_path, tmp_path / "models", f"{NAME}/1", drift=often, performance=often)
+    beside = {"shadows": shadows, "allow_pickle": True}
+    config = make_config(tmp_path, tmp_path / "models", f"{NAME}/1", serving=beside, drift=often, performance=often)
     with client_of(config) as client:
         wrong_answers(client)
         client.post("/checks", params={"model_version": "1"})

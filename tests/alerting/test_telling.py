@@ -113,3 +113,23 @@ def test_what_was_not_told_after_the_restart_is(tmp_path: Path, small_models: Sm
         client.post("/checks")
 
     assert receiver.titles == ["[CRITICAL] text 1: accuracy_drop"]
+
+
+def test_a_changed_channel_hears_of_what_fires(tmp_path: Path, small_models: Small) -> None:
+    """After a restart with another URL the new channel hears of what fires, once, without another check."""
+    window = {"every": "3s", "window": {"rows": 200, "hours": 0}}
+    titles = []
+    with webhook() as old, webhook() as new:
+        for receiver in (old, new):
+            alerts = {"notify": [{"url": receiver.url, "severities": ["critical"]}]}
+            config = make_config(
+                tmp_path, small_models[0], "text", performance=window, drift={"every": "3s"}, alerts=alerts
+            )
+            with client_of(config) as client:
+                if receiver is old:
+                    send(client, small_models[1]["text"], shift=0.0, wrong=True)
+                    client.post("/checks")
+                receiver.wait_for(1)
+            titles.append(receiver.titles)
+
+    assert titles == [["[CRITICAL] text 1: accuracy_drop"]] * 2

@@ -28,6 +28,12 @@ def test_no_text_breaks_out_of_its_quotes(source: str, text: str) -> None:
     assert json.loads(json.dumps(found)) == found
 
 
+def test_an_unknown_value_is_named() -> None:
+    """The error says which value the template asks for, and in vain."""
+    with pytest.raises(BadTemplate, match="'rows_url' is undefined"):
+        fill('{"rows": "{{ rows_url }}"}', {"x": 1})
+
+
 @pytest.mark.parametrize(
     "source",
     [

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 from sqlalchemy import func, select
 
+from app.alerting.outage import Outage
 from app.alerting.probation import BY
 from app.store.engine import Connection, Database, open_database
 from app.store.leases import database_now
 from app.store.migrate import upgrade
+from app.store.pulses import read_pulses
 from app.store.tables import REPORTS
 from tests.alerting.activations import activate, did, entry
 from tests.alerting.reports import step
-from tests.alerting.watched import SCHEMA, watching
+from tests.alerting.watched import SCHEMA, Heard, watching
 from tests.servers import Postgres
 
 
@@ -136,29 +138,73 @@ def test_a_rollback_that_is_refused_is_tried_again_later(database: Database) -> 
                 await replica.after(2)
                 tries.append(len(replica.rolled_back))
 
-            assert tries == [1] * 15 + [2] * 2
+            assert tries == [1] * 16 + [2]
+
+
+def test_a_rollback_keeps_nobody_waiting(database: Database) -> None:
+    """While it waits for an activation that is on its way, the pulse goes on, and no other rollback begins."""
+    activate_now(database)
+
+    async def scenario() -> None:
+        free = asyncio.Event()
+        async with watching(database, schema=lambda: replace(SCHEMA, version="2"), free=free) as replica:
+            for _ in range(3):
+                replica.version.rows["ok"].inc()
+                async with asyncio.timeout(5):
+                    await replica.after(20)
+            [pulse] = [pulse for pulse in await replica.readers.run(read_pulses, "m", "2") if pulse.replica != "gone"]
+            free.set()
+
+            assert (len(pulse.steps), len(replica.rolled_back)) == (3, 1)
+
+    asyncio.run(scenario())
+
+
+class Unwritable(Outage):
+    """An outage that cannot be written down."""
+
+    def write(self, *_: object, **__: object) -> None:
+        """Fail."""
+        raise ValueError("out of range")
+
+
+def test_an_outage_that_cannot_be_written_down_is_dropped(database: Database) -> None:
+    """The turn goes on to the pulse, and the next one does not try again."""
+    reasons = ["away", "away", None, None]
+    heard = Heard()
+    outage = Unwritable(lambda: reasons.pop(0), lambda: SCHEMA, heard)
+
+    async def scenario() -> None:
+        async with watching(database, outage=outage) as replica:
+            for _ in range(4):
+                replica.version.rows["ok"].inc()
+                await replica.after(10)
+            [pulse] = await replica.readers.run(read_pulses, "m", "1")
+
+            assert (len(pulse.steps), len(heard.alerts), len(outage.over)) == (4, 1, 0)
 
     asyncio.run(scenario())
 
 
 def test_each_rollback_is_told(database: Database) -> None:
     """The second one soon after the first ends the first one's alert, and is one of its own."""
-    back = {"act": "rollback", "by": BY, "evidence": {"version": "2", "to": "1", "reason": "slow", "value": 1, "limit": 0.5}}
+    evidence = {"version": "2", "to": "1", "reason": "slow", "value": 1.0, "limit": 0.5}
+    back = {"act": "rollback", "by": BY, "evidence": evidence}
 
-    def roll_back(*versions: str) -> None:
-        with database.writer.begin() as connection:
+    def rolled_back(*versions: str) -> Callable[[Connection], None]:
+        def store(connection: Connection) -> None:
             now = database_now(connection)
             entries = [entry(now, version, 0) | (back if version == "1" else {}) for version in versions]
             activate(connection, *entries, earlier=())
 
+        return store
+
     async def scenario() -> None:
         async with watching(database) as replica:
-            roll_back("2", "1")
-            await replica.after(10)
-            await replica.after(10)
-            roll_back("2", "1", "2", "1")
-            await replica.after(10)
-            await replica.after(10)
+            for versions in ("21", "2121"):
+                await replica.journal.run(rolled_back(*versions))
+                for _ in range(2):
+                    await replica.after(10)
 
             assert [change.event for change in replica.told] == ["firing", "resolved", "firing"]
             assert await replica.alerts() == [("rolled_back", "firing"), ("rolled_back", "resolved")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from functools import partial
 from prometheus_client import CollectorRegistry
 
 from app.alerting.evaluation import evaluate
+from app.alerting.guard import Guard
+from app.alerting.judging import Judging
 from app.alerting.meter import Meter
 from app.alerting.outage import Outage
 from app.alerting.probation import Trial
@@ -29,11 +32,28 @@ SCHEMA = ModelSchema("m", "1", Task.BINARY, ())
 
 
 @dataclass
+class Heard:
+    """Who is told of an outage: keeps what was begun, and counts the ends."""
+
+    alerts: list[Alert] = field(default_factory=list)
+    ends: int = 0
+
+    def begin(self, alert: Alert) -> None:
+        """Keep it."""
+        self.alerts.append(alert)
+
+    def end(self) -> None:
+        """Count it."""
+        self.ends += 1
+
+
+@dataclass
 class Watched:
     """One replica, and what it did."""
 
     watch: Watch
     version: ModelMetrics
+    journal: Journal
     readers: Readers
     told: list[Change]
     rolled_back: list[tuple[Trial, Json]]
@@ -45,6 +65,7 @@ class Watched:
         self.seconds += seconds
         clock = Micros(round(self.seconds * SECOND))
         await self.watch.tick(clock, now=clock)
+        await asyncio.sleep(0)
 
     async def alerts(self, version: str = "1") -> list[tuple[str, str]]:
         """Rule and state of each alert."""
@@ -57,14 +78,18 @@ async def watching(
     database: Database,
     *,
     schema: Callable[[], ModelSchema] = lambda: SCHEMA,
+    outage: Outage | None = None,
     refused: bool = False,
+    free: asyncio.Event | None = None,
     rules: RuleSet | None = None,
 ) -> AsyncIterator[Watched]:
     """A watch that does nothing by itself.
 
     Args:
         schema: the active version.
+        outage: by default that of the journal.
         refused: whether a rollback is refused.
+        free: what a rollback waits for.
         rules: by default those of the house.
     """
     serving, ledger = ServingMetrics(CollectorRegistry()), JournalMetrics(CollectorRegistry())
@@ -78,6 +103,8 @@ async def watching(
 
     async def roll_back(trial: Trial, evidence: Json) -> None:
         rolled_back.append((trial, evidence))
+        if free:
+            await free.wait()
         if refused:
             raise Conflict("somebody was quicker")
 
@@ -86,17 +113,14 @@ async def watching(
 
     watch = Watch(
         meter=Meter(serving, ledger, journal, readers),
-        outage=Outage(lambda: journal.outage, schema, lambda _alert: None),
+        outage=outage or Outage(lambda: journal.outage, schema, Heard()),
+        judging=Judging(journal=journal, readers=readers, schema=schema, overdue=overdue, after=after, rules=rules),
+        guard=Guard(readers, schema, roll_back, probation_s=600),
         journal=journal,
         readers=readers,
-        schema=schema,
-        overdue=overdue,
         after=after,
-        rollback=roll_back,
-        probation_s=600,
-        rules=rules,
     )
-    replica = Watched(watch, serving.for_model(schema()), readers, told, rolled_back)
+    replica = Watched(watch, serving.for_model(schema()), journal, readers, told, rolled_back)
     journal.start()
     try:
         yield replica

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any, TypeAlias
 from uuid import uuid4
 
@@ -19,6 +20,7 @@ import pytest
 
 from app.config import Config
 from app.errors import Conflict
+from app.serving import leaving
 from app.store.settings import read_activation
 from tests.api.test_http import KEYS, keys
 from tests.servers import Postgres
@@ -283,3 +285,56 @@ def test_a_rollback_of_another_version_is_refused(configure: Configure) -> None:
         assert answering(client)[0] == "2"
     assert stored is not None
     assert (stored.history[-1]["by"], stored.history[-1]["evidence"]) == ("probation", {"reason": "slow"})
+
+
+def followed(client: Client) -> float:
+    """What the replica says of the stored choice."""
+    return samples(client.get("/metrics").text)["ml_activation_followed", ()]
+
+
+def test_another_bundle_of_the_same_number_is_not_the_choice(
+    configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A replica whose active version is on its disk as another bundle serves it, and says so until it is activated."""
+    config = configure()
+    with client_of(config) as client:
+        before = followed(client)
+        activate(client, "1")
+    manifest = config.serving.models / NAME / "1" / "bundle.yaml"
+    manifest.write_bytes(manifest.read_bytes() + b"# another\n")
+
+    with client_of(config) as client:
+        other = followed(client)
+        activate(client, "1")
+    with client_of(config) as client:
+        again = followed(client)
+
+    assert (before, other, again) == (1, 0, 1)
+    assert capsys.readouterr().out.count("activation_not_followed") == 1
+
+
+def test_a_load_that_hangs_does_not_keep_the_process(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bundle on a disk that does not answer: the service ends all the same."""
+    monkeypatch.setattr(leaving, "LEAVE_S", 0.1)
+    begun, answers = Event(), Event()
+
+    def hang(*_: object) -> None:
+        begun.set()
+        answers.wait()
+
+    async def scenario() -> asyncio.Task[Any]:
+        async with running(configure()) as (app, _):
+            monkeypatch.setattr(services_of(app).registry, "prepare", hang)
+            activating = asyncio.create_task(services_of(app).lifecycle.activate("2", by=None))
+            await asyncio.to_thread(begun.wait)
+        return activating
+
+    ended = []
+    service = Thread(target=lambda: ended.append(asyncio.run(scenario())), daemon=True)
+    service.start()
+    service.join(15)
+    alive = service.is_alive()
+    answers.set()
+
+    assert not alive
+    assert [activating.cancelled() for activating in ended] == [True]

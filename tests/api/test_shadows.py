@@ -12,6 +12,7 @@ import pytest
 from app.config import Config
 from app.errors import BundleError
 from app.main import create_app
+from app.store.alerts import firing
 from app.store.engine import open_database
 from app.store.shadows import answers_of
 from app.store.windows import read_window
@@ -22,6 +23,8 @@ from tests.serving.versions import NAME, ROW, build_versions
 
 Configure: TypeAlias = Callable[..., Config]
 ROWS = 300
+MANY = 6_000
+"""More than a shadow deals with before the end reaches it."""
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +74,9 @@ def wait_for(client: Client, version: str, rows: int) -> dict[str, float]:
     return rows_of(client, version)
 
 
-def ask(client: Client, first: float = 2.0) -> dict[str, str]:
-    """The ids and labels of one request with :data:`ROWS` rows, of which the first may be special."""
-    rows = [ROW | {"a": first}, *[ROW | {"a": 2.0 + number / ROWS} for number in range(1, ROWS)]]
+def ask(client: Client, first: float = 2.0, number: int = ROWS) -> dict[str, str]:
+    """The ids and labels of one request with so many rows, of which the first may be special."""
+    rows = [ROW | {"a": first}, *[ROW | {"a": 2.0 + place / number} for place in range(1, number)]]
     answer = client.post("/predict", {"instances": rows})
     assert answer.status_code == 200
     return {given["prediction_id"]: given["prediction"] for given in answer.json()["predictions"]}
@@ -129,6 +132,7 @@ def test_a_shadow_wakes_nobody(configure: Configure) -> None:
 
         assert client.get("/performance", params={"model_version": "2"}).json()["status"] == "degraded"
         assert client.get("/alerts").json()["alerts"] == []
+        assert list(client.read(lambda connection: firing(connection, NAME, "2"))) == []
 
 
 def test_what_a_shadow_does_touches_no_answer(configure: Configure) -> None:
@@ -147,12 +151,12 @@ def test_what_waits_at_the_end_is_stored(configure: Configure, tmp_path: Path) -
         for _ in range(2):
             client.post("/predict", {"features": ROW, "prediction_id": "again"})
         wait_for(client, "2", 1)  # so that its load is no part of what follows
-        answers = ask(client)
+        answers = ask(client, number=MANY)
 
     database = open_database(f"sqlite:///{tmp_path / 'plumbline.db'}")
     with database.readers.connect() as connection:
         assert set(answers_of(connection, "2", ["again", *answers])) == {"again", *answers}
-        assert read_window(connection, NAME, "2", rows=2 * ROWS, hours=0, role="shadow").rows == ROWS + 1
+        assert read_window(connection, NAME, "2", rows=2 * MANY, hours=0, role="shadow").rows == MANY + 1
     database.close()
 
 

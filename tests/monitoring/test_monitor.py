@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from app.config import Config
 from app.metrics import JournalMetrics
 from app.monitoring.exported import check_durations
-from app.monitoring.monitor import Monitor, Watched
+from app.monitoring.monitor import AfterReport, Monitor, Watched
 from app.monitoring.worker import Worker
 from app.serving.bundle import read_bundle
 from app.store import reports
-from app.store.engine import Database, open_database
+from app.store.engine import Connection, Database, open_database
 from app.store.journal import Journal
 from app.store.leases import database_now
 from app.store.migrate import upgrade
@@ -44,7 +46,13 @@ def fill(database: Database, schema: ModelSchema, row: Sequence[object], silence
         reports.save(connection, Report("other", "performance", schema.name, schema.version, now, "ok", {}))
 
 
-async def due(config: Config, folder: Path, row: Sequence[object], silence: int, times: int) -> list[list[Report]]:
+def nothing(_connection: Connection, _report: Report) -> None:
+    """No alerts."""
+
+
+async def due(
+    config: Config, folder: Path, row: Sequence[object], silence: int, times: int, after: AfterReport = nothing
+) -> list[list[Report]]:
     """What a monitor finds when it is asked some times in a row."""
     schema = read_bundle(folder).schema
     url, series = config.store.url.get_secret_value(), CollectorRegistry()
@@ -59,7 +67,7 @@ async def due(config: Config, folder: Path, row: Sequence[object], silence: int,
     journal.start()
     try:
         watched = Watched(schema, folder)
-        monitor = Monitor(config, lambda: watched, readers, journal, worker, lambda *_: None, durations)
+        monitor = Monitor(config, lambda: watched, readers, journal, worker, after, durations)
         return [await monitor.run_due() for _ in range(times)]
     finally:
         await worker.close()
@@ -88,3 +96,27 @@ def test_a_short_pause_does_not(tmp_path: Path, small_models: tuple[Path, dict[s
     row = list(fitted["mixed"].rows[0].values())
 
     assert asyncio.run(due(config, models / "mixed" / "1", row, 3 * MINUTE, 1)) == [[]]
+
+
+def test_alerts_that_fail_lose_no_report(
+    tmp_path: Path, small_models: tuple[Path, dict[str, Fitted]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A report is saved, without what was half written after it, and the log says why there is no alert."""
+    models, fitted = small_models
+    config = make_config(tmp_path, models, "mixed", drift={"every": "1m"}, performance={"every": "1d"})
+    row = list(fitted["mixed"].rows[0].values())
+
+    def fail(connection: Connection, report: Report) -> None:
+        reports.save(connection, replace(report, report_id="half"))
+        raise ValueError("no such rule")
+
+    [[made]] = asyncio.run(due(config, models / "mixed" / "1", row, 10 * MINUTE, 1, fail))
+
+    database = open_database(config.store.url.get_secret_value())
+    with database.readers.connect() as connection:
+        assert reports.get(connection, made.report_id) == made
+        assert reports.get(connection, "half") is None
+    database.close()
+    said = capsys.readouterr().out
+    assert "alerts_not_updated" in said
+    assert "no such rule" in said

@@ -104,6 +104,41 @@ def test_an_end_stands_for_both(connection: Connection) -> None:
     assert [claim(connection, 4) for _ in range(3)] == ["b/firing/x", "a/resolved/x", None]
 
 
+def test_the_end_comes_last(connection: Connection) -> None:
+    """A beginning that was stored behind the end, by a replica that did not know of it yet, is not sent after it."""
+    put(connection, "a", "resolved", seconds=1)
+    put(connection, "a", seconds=2)
+    begin_first = claim(connection, 3)
+    dropped = outbox.supersede(connection, "x", now=at(3))
+    end = claim(connection, 4)
+    put(connection, "b", "resolved", seconds=5)
+    message = outbox.claim(connection, "x", now=at(6), seconds=60)
+    assert message is not None
+    outbox.delivered(connection, message, now=at(6))
+    put(connection, "b", seconds=7)
+
+    assert (begin_first, dropped, end) == ("a/firing/x", 0, None)
+    assert outbox.supersede(connection, "x", now=at(8)) == 1
+
+
+def test_a_rest_is_for_all_that_waits(connection: Connection) -> None:
+    """A channel that wants to be left alone is; what waits for longer anyway still does, and other channels go on."""
+    for alert in ("a", "b"):
+        put(connection, alert)
+    put(connection, "c", channel="y")
+    message = outbox.claim(connection, "x", now=at(1), seconds=60)
+    assert message is not None
+    outbox.put_off(connection, message, until=at(500), error="answered 429")
+    outbox.rest(connection, "x", until=at(100))
+
+    assert [claim(connection, 99), claim(connection, 99, "y")] == [None, "c/firing/y"]
+    assert [claim(connection, 101), claim(connection, 499), claim(connection, 501)] == [
+        "b/firing/x",
+        "b/firing/x",
+        "a/firing/x",
+    ]
+
+
 def test_nothing_is_settled_twice(connection: Connection) -> None:
     """A sender whose claim ran out does not put off what another one tries meanwhile; what arrived stays arrived."""
     put(connection, "a")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from app.store.encoding import to_text
 from app.store.engine import Database
 from app.store.leases import database_now
 from app.store.pulses import KEPT_S, Pulse, Step, beat, read_pulses
@@ -11,7 +12,7 @@ from app.store.tables import PULSES
 from app.types import SECOND, Micros
 
 CLOCK = Micros(1000 * SECOND)
-STEP = Step(Micros(990 * SECOND), 5, 1, 2, False, (4, 1, 0))
+STEP = Step(Micros(990 * SECOND), 5, 1, 2, False, (4, 1, *[0] * 14))
 MINE = Pulse("a", "m", "1", (STEP,))
 
 
@@ -29,6 +30,19 @@ def test_pulses_are_read_by_version(database: Database) -> None:
     assert first._replace(began=STEP.began) == STEP
     assert second.away
     assert abs(now - 10 * SECOND - first.began) < 5 * SECOND
+
+
+def test_steps_of_another_release_are_left_out(database: Database) -> None:
+    """While a release is rolled out that counts otherwise, what it stored keeps nobody from judging the rest."""
+    with database.writer.begin() as connection:
+        fewer = STEP._replace(latencies=STEP.latencies[:-1])
+        beat(connection, [replace(MINE, steps=(fewer, STEP))], clock=CLOCK)
+        beat(connection, [replace(MINE, replica="b")], clock=CLOCK)
+        longer = to_text([[*STEP, [1, 2]]])
+        connection.execute(PULSES.update().where(PULSES.c.replica == "b").values(body=longer))
+        found = read_pulses(connection, "m", "1")
+
+    assert [[step.latencies for step in pulse.steps] for pulse in found] == [[STEP.latencies], []]
 
 
 def test_who_stopped_long_ago_is_forgotten(database: Database) -> None:

@@ -1,4 +1,4 @@
-"""What must be delivered, what shadow versions answer, and how the replicas fare.
+"""What must be delivered, what shadow versions answer, how the replicas fare; and alerts are found by their rule.
 
 Revision ID: 0003
 """
@@ -10,11 +10,14 @@ from alembic import op
 
 revision = "0003"
 down_revision = "0002"
+_ALERT_INDEXES = (["model_name", "model_version", "rule", "changed_at"], ["state", "changed_at"])
 _WAITING = sa.text("delivered_at IS NULL AND failed_at IS NULL")
 
 
 def upgrade() -> None:
-    """Make the three tables."""
+    """Make the three tables, and two indexes."""
+    for columns in _ALERT_INDEXES:
+        op.create_index(op.f(f"ix_alerts_{'_'.join(columns)}"), "alerts", columns, unique=False)
     op.create_table(
         "outbox",
         sa.Column("outbox_id", sa.Text(), nullable=False),
@@ -31,6 +34,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("outbox_id", name=op.f("pk_outbox")),
     )
     op.create_index(op.f("ix_outbox_created_at"), "outbox", ["created_at"], unique=False)
+    op.create_index(op.f("ix_outbox_alert_id"), "outbox", ["alert_id"], unique=False)
     op.create_index(
         "ix_outbox_waiting", "outbox", ["next_try_at"], unique=False, sqlite_where=_WAITING, postgresql_where=_WAITING
     )
@@ -68,3 +72,5 @@ def downgrade() -> None:
     """Drop them."""
     for table in ("pulses", "shadow_predictions", "outbox"):
         op.drop_table(table)
+    for columns in _ALERT_INDEXES:
+        op.drop_index(op.f(f"ix_alerts_{'_'.join(columns)}"), "alerts")

@@ -1,0 +1,51 @@
+"""The scheduler's turns."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from app.errors import Unavailable
+from app.metrics import JournalMetrics
+from app.monitoring.scheduler import Scheduler
+from app.store.engine import open_database
+from app.store.journal import Journal
+from app.store.migrate import upgrade
+
+
+async def turn(folder: Path, failure: Exception) -> list[str]:
+    """The jobs that ran in one turn, of which the first one fails."""
+    database = open_database(f"sqlite:///{folder / 'store.db'}")
+    upgrade(database.writer)
+    journal = Journal(database, JournalMetrics(CollectorRegistry()), max_rows=1)
+    journal.start()
+    ran = []
+
+    async def first() -> None:
+        ran.append("first")
+        raise failure
+
+    async def second() -> None:
+        ran.append("second")
+
+    try:
+        assert await Scheduler(journal, (first, second), tick_s=60).tick()
+    finally:
+        await journal.close()
+        database.close()
+    return ran
+
+
+def test_a_job_that_fails_starves_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The jobs behind it run, and the log has its reason."""
+    assert asyncio.run(turn(tmp_path, ValueError("a bug"))) == ["first", "second"]
+    assert "a bug" in capsys.readouterr().out
+
+
+def test_without_the_store_the_turn_is_over(tmp_path: Path) -> None:
+    """No job can do anything then."""
+    with pytest.raises(Unavailable):
+        asyncio.run(turn(tmp_path, Unavailable("away")))
