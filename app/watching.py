@@ -138,11 +138,12 @@ def _watch(parts: Parts, monitor: Monitor, after: AfterReport, tell: Tell, rules
         await parts.lifecycle.rollback(by=BY, of=trial.version, evidence=evidence)
 
     overdue = Overdue(parts.config, monitor.is_due, schema)
+    judging = Judging(journal=journal, readers=readers, schema=schema, overdue=overdue, after=after, rules=rules)
     return Watch(
         meter=parts.meter,
         outage=Outage(lambda: journal.outage, schema, tell, rules),
-        judging=Judging(journal=journal, readers=readers, schema=schema, overdue=overdue, after=after, rules=rules),
-        guard=Guard(readers, schema, roll_back, probation_s=parts.config.serving.probation),
+        judging=judging,
+        guard=Guard(readers, schema, roll_back, judging.judge, probation_s=parts.config.serving.probation),
         journal=journal,
         readers=readers,
         after=after,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeAlias
 
 import structlog
 
 from app.alerting.probation import Trial, find_trial, judge_trial
-from app.errors import RequestError
+from app.errors import RequestError, Unavailable
 from app.store.readers import Readers
 from app.types import SECOND, Json, Micros, ModelSchema
 
@@ -20,22 +21,28 @@ Rollback: TypeAlias = Callable[[Trial, Json], Awaitable[object]]
 
 
 class Guard:
-    """Judges the version on probation; a rollback is a task, so that nobody waits where an activation is on its way."""
+    """Judges the version on probation; a rollback is a task, so that nobody waits where an activation is on its way.
+
+    Args:
+        judge: judges the service after a rollback, so that it is told at once.
+    """
 
     def __init__(
         self,
         readers: Readers,
         schema: Callable[[], ModelSchema],
         rollback: Rollback,
+        judge: Callable[[], Awaitable[None]],
         *,
         probation_s: float,
     ) -> None:
         self._readers = readers
         self._schema = schema
         self._rollback = rollback
+        self._judge = judge
         self._probation_s = probation_s
         self._again_at = Micros(0)
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[bool] | None = None
         self._log = structlog.get_logger("watch")
 
     async def find(self) -> Trial | None:
@@ -53,7 +60,9 @@ class Guard:
             Unavailable: the store cannot be reached.
         """
         if self._task and self._task.done():
-            self._task, self._again_at = None, Micros(clock + round(RETRY_S * SECOND))
+            ended, self._task = self._task, None
+            if not ended.result():
+                self._again_at = Micros(clock + round(RETRY_S * SECOND))
         if self._task or clock < self._again_at:
             return
         evidence = await self._readers.run(judge_trial, trial)
@@ -67,10 +76,16 @@ class Guard:
             self._task.cancel()
             await asyncio.wait([self._task])
 
-    async def _roll_back(self, trial: Trial, evidence: Json) -> None:
+    async def _roll_back(self, trial: Trial, evidence: Json) -> bool:
+        """Roll back here and now; whether it was done."""
         try:
             await self._rollback(trial, evidence)
         except RequestError as error:  # it is not there, refused, or somebody was quicker
             self._log.warning("not_rolled_back", version=trial.version, reason=str(error))
+            return False
         except Exception as error:  # noqa: BLE001 - logged, and tried again
             self._log.exception("rollback_failed", version=trial.version, exc_info=error)
+            return False
+        with suppress(Unavailable):  # the next judgement tells of it
+            await self._judge()
+        return True

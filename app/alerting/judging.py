@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import structlog
 
@@ -36,6 +38,7 @@ class Judging:
         self._overdue = overdue
         self._after = after
         self._rules = rules or RuleSet()
+        self._turn = asyncio.Lock()  # two at once would save the same report twice
         self._log = structlog.get_logger("watch")
 
     async def judge(self) -> None:
@@ -44,17 +47,16 @@ class Judging:
         Raises:
             Unavailable: the store cannot be reached.
         """
-        found = await self._readers.run(self._read)
-        if not found:
-            return
+        async with self._turn:
+            found = await self._readers.run(self._read)
+            if found:
+                await self._journal.run(partial(self._save, found))
+                self._log.info("service_judged", status=found[-1].status, report_id=found[-1].report_id)
 
-        def save(connection: Connection) -> None:
-            for report in found:
-                reports.save(connection, report)
-                self._after(connection, report)
-
-        await self._journal.run(save)
-        self._log.info("service_judged", status=found[-1].status, report_id=found[-1].report_id)
+    def _save(self, found: Sequence[Report], connection: Connection) -> None:
+        for report in found:
+            reports.save(connection, report)
+            self._after(connection, report)
 
     def _read(self, connection: Connection) -> Sequence[Report]:
         report = read_service(connection, self._schema(), self._overdue)

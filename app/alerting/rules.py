@@ -87,8 +87,10 @@ def judge_drift(task: Task, body: Json, *, retrain_share: float) -> Verdicts:
     verdicts |= _joint_drift(levels["joint_drift"], body)
     quality = body.get("data_quality", {})
     if quality.get("status") in ("ok", "warning"):
-        for rule, findings in _of_rows_and_traffic(quality["findings"]).items():
-            verdicts[rule] = _worst(levels[rule], findings)
+        told = {"class_imbalance"} if verdicts.get("prediction_drift") else set()  # the same thing by another name
+        findings = [finding for finding in quality["findings"] if finding["kind"] not in told]
+        for rule, those in _of_rows_and_traffic(findings).items():
+            verdicts[rule] = _worst(levels[rule], those)
     return verdicts
 
 

@@ -30,13 +30,13 @@ class SendingThread:
         self._channel = channel
         self._timeout_s = timeout_s
         self._clock = clock
-        self._sending: list[tuple[Thread, float]] = []
+        self._began: dict[object, float] = {}
 
     @property
     def busy(self) -> bool:
         """Whether a message is being sent, or still hangs after its time-out and is not given up yet."""
         latest = self._clock() - GIVEN_UP * self._timeout_s
-        hanging = [began for thread, began in self._sending if thread.is_alive()]
+        hanging = list(self._began.values())
         return len(hanging) >= MOST_HANGING or any(began > latest for began in hanging)
 
     async def send(self, body: Json) -> None:
@@ -56,26 +56,24 @@ class SendingThread:
             else:
                 sent.set_exception(failure)
 
+        this = object()
+
         def run() -> None:
             failure = self._send(body)
+            del self._began[this]
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(settle, failure)
 
-        self._start(run)
+        if self._began:
+            hanging = len(self._began)
+            structlog.get_logger("delivery").error("channel_hangs", channel=self._channel.name, threads=hanging)
+        self._began[this] = self._clock()
+        Thread(target=run, name=f"plumbline-{self._channel.name}", daemon=True).start()
         try:
-            await asyncio.wait_for(sent, self._timeout_s)
+            async with asyncio.timeout(self._timeout_s):  # wait_for may lose a cancellation that meets the answer
+                await sent
         except TimeoutError:
             raise ChannelFailed(f"no answer within {self._timeout_s:g} s") from None
-
-    def _start(self, run: Callable[[], None]) -> None:
-        self._sending = [(thread, began) for thread, began in self._sending if thread.is_alive()]
-        if self._sending:
-            structlog.get_logger("delivery").error(
-                "channel_hangs", channel=self._channel.name, threads=len(self._sending)
-            )
-        thread = Thread(target=run, name=f"plumbline-{self._channel.name}", daemon=True)
-        self._sending.append((thread, self._clock()))
-        thread.start()
 
     def _send(self, body: Json) -> ChannelFailed | None:
         """Send here and now; the failure, and of an unexpected one only its kind: its text may hold the URL."""

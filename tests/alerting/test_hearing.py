@@ -59,7 +59,7 @@ def test_who_hears_of_an_alert_that_grows_worse(desk: Desk) -> None:
 def test_a_report_tells_of_an_alert_that_grew_worse(desk: Desk) -> None:
     """Who is told of critical alerts hears with the report that says so; no turn of the scheduler need come first."""
     pager = route("pager", "critical")
-    rules = RuleSet((Rule(name="mine", metric="drift.share", warning=0.2, critical=0.4),))
+    rules = RuleSet.of([Rule(name="mine", metric="drift.share", warning=0.2, critical=0.4)])
     react = Reaction(rules, Telling([pager], PAGES), Retraining(None, "", 0.3), 0.3)
     for share in (0.3, 0.5):
         body = drift_body({}) | {"drift_share": share}

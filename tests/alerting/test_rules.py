@@ -152,6 +152,18 @@ def test_traffic_that_drops_is_not_broken_input() -> None:
     assert (found["traffic_drop"].message, found["traffic_drop"].value) == ("70 % fewer rows", 0.7)
 
 
+def test_one_cause_is_one_alert() -> None:
+    """An imbalance of the answers is no second alert beside the drift of the same answers; alone it is one."""
+    imbalance = {"feature": None, "kind": "class_imbalance", "value": 0.9, "limit": 0.7, "message": "90 % are good"}
+    quality = {"status": "warning", "findings": [imbalance]}
+    drifted = {"status": "drift", "impact": 0.4, "probability": None}
+
+    assert judge_drift(Task.BINARY, drift_body({}, data_quality=quality), retrain_share=0.3)["data_quality"]
+    beside = judge_drift(Task.BINARY, drift_body({}, data_quality=quality, prediction=drifted), retrain_share=0.3)
+    assert beside["prediction_drift"]
+    assert beside["data_quality"] is None
+
+
 def test_data_quality_names_the_worst_finding() -> None:
     """The finding that exceeds its limit most speaks for the others, and the features in them are the causes."""
     findings = [

@@ -160,6 +160,22 @@ def test_a_rollback_keeps_nobody_waiting(database: Database) -> None:
     asyncio.run(scenario())
 
 
+def test_a_version_that_comes_back_is_rolled_back_again(database: Database) -> None:
+    """After a rollback that was done nobody waits for the next one."""
+    activate_now(database)
+
+    async def scenario() -> None:
+        async with watching(database, schema=lambda: replace(SCHEMA, version="2")) as replica:
+            tries = []
+            for _ in range(3):
+                await replica.after(10)
+                tries.append(len(replica.rolled_back))
+
+            assert tries == [1, 2, 3]
+
+    asyncio.run(scenario())
+
+
 class Unwritable(Outage):
     """An outage that cannot be written down."""
 

@@ -111,11 +111,12 @@ async def watching(
     def overdue(_connection: Connection) -> Json:
         return replica.overdue
 
+    judging = Judging(journal=journal, readers=readers, schema=schema, overdue=overdue, after=after, rules=rules)
     watch = Watch(
         meter=Meter(serving, ledger, journal, readers),
         outage=outage or Outage(lambda: journal.outage, schema, Heard()),
-        judging=Judging(journal=journal, readers=readers, schema=schema, overdue=overdue, after=after, rules=rules),
-        guard=Guard(readers, schema, roll_back, probation_s=600),
+        judging=judging,
+        guard=Guard(readers, schema, roll_back, judging.judge, probation_s=600),
         journal=journal,
         readers=readers,
         after=after,
