@@ -42,14 +42,14 @@ NAMES = (
 
 
 def of(measured: Measured) -> Capacity:
-    """The figures of a run of the quick scenarios."""
+    """The figures of a run of the quick scenarios, in whole numbers: the page works on with what it shows."""
     rate = {key: median(figures.rate for figures in runs) for key, runs in measured.loads.items()}
     return Capacity(
-        sqlite=rate["plumbline", MANY],
-        postgresql=rate["postgresql", MANY],
-        bulk=rate["bulk", BULK_CONNECTIONS] * BULK_ROWS,
-        sqlite_bytes=median(measured.row_bytes["sqlite"]),
-        postgresql_bytes=median(measured.row_bytes["postgresql"]),
+        sqlite=round(rate["plumbline", MANY]),
+        postgresql=round(rate["postgresql", MANY]),
+        bulk=round(rate["bulk", BULK_CONNECTIONS] * BULK_ROWS),
+        sqlite_bytes=round(median(measured.row_bytes["sqlite"])),
+        postgresql_bytes=round(median(measured.row_bytes["postgresql"])),
     )
 
 
