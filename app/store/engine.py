@@ -17,7 +17,6 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from app.errors import ConfigError, StoreLocked
-from app.store.checkpoints import Checkpoints
 
 __all__ = ["Connection", "Database", "Engine", "check_reachable", "open_database", "open_readers", "parse_url"]
 
@@ -27,34 +26,27 @@ STATEMENT_TIMEOUT_S = 10
 """How long PostgreSQL may take for one statement."""
 SAFE_SQLITE = (3, 51, 3)
 """The first SQLite without the WAL-reset bug (sqlite.org/wal.html#walresetbug)."""
-WAL_BYTES = 64 * 2**20
+WAL_BYTES = 16 * 2**20
 """Size to which SQLite's log shrinks again after a long read has kept it from being reused."""
 READERS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """The writer's engine (one connection), the readers' engine, and the lock against other writing processes.
-
-    Attributes:
-        checkpoints: of a SQLite file, beside the writer; None where the database or the writer itself sees to it.
-    """
+    """The writer's engine (one connection), the readers' engine, and the lock against other writing processes."""
 
     writer: Engine
     readers: Engine
     lock: TextIO | None
     sqlite_version: tuple[int, ...] | None
-    checkpoints: Checkpoints | None
 
     @property
     def corruptible(self) -> bool:
-        """True on a SQLite with the WAL-reset bug; there the writer itself checkpoints, which keeps clear of it."""
+        """True on a SQLite with the WAL-reset bug; one writer that also checkpoints keeps clear of it."""
         return self.sqlite_version is not None and self.sqlite_version < SAFE_SQLITE
 
     def close(self) -> None:
         """Close the readers first: whoever closes last checkpoints the log, and that must be the writer."""
-        if self.checkpoints:
-            self.checkpoints.close()
         self.readers.dispose()
         self.writer.dispose()
         if self.lock:
@@ -75,11 +67,9 @@ def open_database(url: str, *, setting: str = "store.url") -> Database:
             raise ConfigError(f"{setting}: the folder {path.parent} does not exist")
         lock = _lock(path, setting)
         module = sqlite_module()
-        version = module.sqlite_version_info
-        checkpoints = Checkpoints(sqlite_engine(parsed, module)) if version >= SAFE_SQLITE else None
         writer, readers = sqlite_engine(parsed, module, writer=True), sqlite_engine(parsed, module)
-        return Database(writer, readers, lock, version, checkpoints)
-    return Database(_postgres(parsed, 1, writer=True), _postgres(parsed, READERS), None, None, None)
+        return Database(writer, readers, lock, module.sqlite_version_info)
+    return Database(_postgres(parsed, 1, writer=True), _postgres(parsed, READERS), None, None)
 
 
 def open_readers(url: str, *, snapshots: bool = True) -> Engine:
@@ -120,7 +110,7 @@ def sqlite_module() -> ModuleType:
 
 
 def sqlite_engine(url: URL, module: ModuleType, *, writer: bool = False, snapshots: bool = True) -> Engine:
-    """An engine on a SQLite file: the one writer, or a pool of connections that read and checkpoint only when asked."""
+    """An engine on a SQLite file: the one writer, which alone checkpoints, or a pool of connections that only read."""
     pool = {"pool_size": 1, "max_overflow": 0} if writer else {"pool_size": READERS, "max_overflow": 0}
     engine = create_engine(
         url,

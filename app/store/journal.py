@@ -35,7 +35,7 @@ class Journal:
     def __init__(
         self, database: Database, metrics: JournalMetrics, *, max_rows: int, spooler: Spooler | None = None
     ) -> None:
-        self._writer = Writer(database.writer, database.checkpoints)
+        self._writer = Writer(database.writer)
         self._spooler = spooler
         self._metrics = metrics
         self._max_rows = max_rows

@@ -9,8 +9,6 @@ from typing import Any, TypeAlias, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, InternalError, OperationalError
 
-from app.store.checkpoints import Checkpoints
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Write = Callable[[Connection, Sequence[Item]], list[Result]]
@@ -26,9 +24,8 @@ TRIES = 3
 class Writer:
     """Keeps the connection between groups."""
 
-    def __init__(self, engine: Engine, checkpoints: Checkpoints | None = None) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._checkpoints = checkpoints
         self._connection: Connection | None = None
 
     def commit(self, parts: Sequence[Part]) -> list[list[Any]]:
@@ -56,13 +53,8 @@ class Writer:
     def _transaction(self, parts: Sequence[Part]) -> list[list[Any]]:
         if self._connection is None:
             self._connection = self._engine.connect()
-            if self._checkpoints:
-                self._checkpoints.start(self._connection)
         with self._connection.begin():
-            results = write_together(self._connection, parts)
-        if self._checkpoints:
-            self._checkpoints.committed(self._connection, sum([len(items) for _, items in parts]))
-        return results
+            return write_together(self._connection, parts)
 
 
 def attempt(connection: Connection, act: Callable[[], object]) -> Exception | None:
