@@ -3,65 +3,100 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 from starlette.types import Message
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.api.access import request_id_of
-from app.api.hot import HotEndpoint
-from app.api.wire import Call
+from app.api.together import Together
+from app.api.wire import Call, Reply
 
 
 class Exchange:
-    """A request that a hot endpoint answers; uvicorn's protocol finds in it what it asks of a cycle of its own."""
+    """A request for a hot endpoint; uvicorn's protocol finds in it what it asks of a cycle of its own."""
 
     __slots__ = (
-        "_endpoint",
-        "_headers",
         "_protocol",
-        "_task",
+        "call",
         "disconnected",
+        "endpoint",
+        "headers",
         "keep_alive",
         "message_event",
         "response_complete",
     )
+    call: Call
 
     def __init__(
         self,
         protocol: HttpToolsProtocol,
-        endpoint: HotEndpoint,
-        headers: dict[bytes, bytes],
+        endpoint: Together,
+        headers: Mapping[bytes, bytes],
         message_event: asyncio.Event,
     ) -> None:
         self._protocol = protocol
-        self._endpoint = endpoint
-        self._headers = headers
+        self.endpoint = endpoint
+        self.headers = headers
         self.message_event = message_event
         self.keep_alive = True
         self.disconnected = False
         self.response_complete = False
 
-    def start(self, body: bytes) -> None:
-        """Answer the request, now that it is whole; what the protocol knows of it is gone with the next request."""
-        protocol, headers = self._protocol, self._headers
-        path = protocol.url.decode("ascii")
-        call = Call("POST", path, b"", headers, _nothing_more, request_id_of(headers), body)
-        self._task = protocol.loop.create_task(self._answer(call))
-        protocol.tasks.add(self._task)
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop of its connection."""
+        return self._protocol.loop
 
-    async def _answer(self, call: Call) -> None:
+    @property
+    def tasks(self) -> set[asyncio.Task[Any]]:
+        """What the server waits for when it ends."""
+        return self._protocol.tasks
+
+    def start(self, body: bytes) -> None:
+        """Have the request answered, now that it is whole."""
+        headers, endpoint = self.headers, self.endpoint
+        self.call = Call("POST", endpoint.path, b"", headers, _nothing_more, request_id_of(headers), body)
+        endpoint.take(self)
+
+    def reply(self, reply: Reply) -> None:
+        """Answer the request; a caller that does not read its answers is waited for by a task."""
+        if self._protocol.flow.write_paused:
+            self._begin(self._reply_when_read(reply))
+        else:
+            self._reply(reply)
+
+    def go_alone(self) -> None:
+        """Leave the request to a task of its own."""
+        self._begin(self._answer())
+
+    def _begin(self, work: Any) -> None:
+        task = self._protocol.loop.create_task(work)
+        self._protocol.tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._protocol.tasks.discard(task)
+        if not self.response_complete:
+            self._protocol.transport.close()
+
+    async def _answer(self) -> None:
+        reply = await self.endpoint.endpoint.answer(self.call)
+        await self._reply_when_read(reply)
+
+    async def _reply_when_read(self, reply: Reply) -> None:
+        if self._protocol.flow.write_paused:
+            await self._protocol.flow.drain()
+        self._reply(reply)
+
+    def _reply(self, reply: Reply) -> None:
         protocol = self._protocol
-        try:
-            reply = await self._endpoint.answer(call)
-            if protocol.flow.write_paused:
-                await protocol.flow.drain()
-            if not protocol.transport.is_closing():  # uvicorn tells only the latest request that its caller has left
-                protocol.transport.write(reply.render(call.request_id, keep_alive=self.keep_alive))
-            self.response_complete = True
-        finally:
-            protocol.tasks.discard(self._task)
-            if not (self.response_complete and self.keep_alive):
-                protocol.transport.close()
+        if not protocol.transport.is_closing():  # uvicorn tells only the latest request that its caller has left
+            protocol.transport.write(reply.render(self.call.request_id, keep_alive=self.keep_alive))
+        self.response_complete = True
+        if not self.keep_alive:
+            protocol.transport.close()
         protocol.on_response_complete()
 
 

@@ -14,8 +14,9 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from app.api.hot import Lane
+from app.api.together import Lane
 from app.exchange import Exchange
+from app.heads import Head, Heads
 
 KEEP_ALIVE_S = 75.0
 """How long a connection may be idle between two requests."""
@@ -30,10 +31,13 @@ class PatientProtocol(HttpToolsProtocol):
     idle_since = math.inf
     _head_bytes = -math.inf
 
-    def __init__(self, *, lane: Lane, most_bytes: int, **uvicorns: Any) -> None:
+    def __init__(self, *, lane: Lane, heads: Heads, most_bytes: int, **uvicorns: Any) -> None:
         super().__init__(**uvicorns)
         self._nobody_waits = asyncio.Event()
         self._lane = lane
+        self._heads = heads
+        self._whole = True
+        self._arrived = b""
         self._most_bytes = most_bytes
         self._exchange: Exchange | None = None
         self._body: list[bytes] = []
@@ -52,11 +56,19 @@ class PatientProtocol(HttpToolsProtocol):
         self.receiving_since = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
-        """Expect the rest of a request from its first byte on."""
+        """Start a request whose head was read before; else expect the rest of one from its first byte on."""
+        if self._whole and not self._is_answering:
+            head = self._heads.find(data)
+            if head is not None:
+                self._start_known(head, data)
+                return
+            self._arrived = data
+        self._whole = False
         if self.receiving_since == math.inf:
             self.receiving_since = self.loop.time()
         self._head_bytes += len(data)
         super().data_received(data)
+        self._arrived = b""
         if self._head_bytes > MOST_HEAD_BYTES and not self.transport.is_closing():
             self.send_400_response("The head of the request is too large.")
 
@@ -64,6 +76,7 @@ class PatientProtocol(HttpToolsProtocol):
         """Expect the rest of a request that came together with the end of the one before."""
         self.receiving_since = min(self.receiving_since, self.loop.time())
         self.idle_since = math.inf
+        self._whole = False
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
@@ -94,9 +107,12 @@ class PatientProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Take note that the request is here."""
         self.receiving_since = math.inf
+        self._whole = True
         if self._exchange:
             parts, self._body = self._body, []
-            self._exchange.start(b"".join(parts))
+            body = b"".join(parts)
+            self._heads.keep(self._arrived, self._exchange.endpoint, self._exchange.headers, len(body))
+            self._exchange.start(body)
         else:
             super().on_message_complete()
 
@@ -105,13 +121,21 @@ class PatientProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         if self.receiving_since < math.inf:
             self.receiving_since = self.loop.time()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         else:
             self.idle_since = self.loop.time()
+
+    def _start_known(self, head: Head, data: bytes) -> None:
+        """Start a whole request without the parser, which had nothing before it and will have nothing of it."""
+        self.receiving_since = self.idle_since = math.inf
+        exchange = Exchange(self, head.endpoint, head.headers, self._nobody_waits)
+        self.cycle = cast("RequestResponseCycle", exchange)
+        exchange.start(data[head.size :])
 
     @property
     def _is_answering(self) -> bool:

@@ -14,6 +14,7 @@ import uvicorn
 
 from app.api.application import Application
 from app.config import Server as ServerSettings
+from app.heads import Heads
 from app.protocol import PatientProtocol
 
 BACKLOG = 4096
@@ -65,12 +66,13 @@ class PlumblineServer(uvicorn.Server):
 
 def serve(app: Application, settings: ServerSettings) -> None:
     """Serve until a signal asks to stop; requests in flight are answered first."""
+    protocol = partial(PatientProtocol, lane=app.lane, heads=Heads(), most_bytes=settings.max_body_bytes)
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http=partial(PatientProtocol, lane=app.lane, most_bytes=settings.max_body_bytes),  # type: ignore[arg-type]
+        http=protocol,  # type: ignore[arg-type]  # whatever makes a protocol will do
         lifespan="on",
         ws="none",
         access_log=False,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from time import perf_counter
+from typing import Any, TypeAlias
 
 import orjson
 
-from app.api.wire import SECURITY_HEADERS
+from app.api.wire import SECURITY_HEADERS, Call, Reply
 from app.ids import new_id
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
@@ -30,6 +31,9 @@ def common_headers(request_id: str) -> tuple[tuple[bytes, bytes], ...]:
     return ((b"x-request-id", request_id.encode()), *SECURITY_HEADERS)
 
 
+_Line: TypeAlias = tuple[str, str, str, int, float, Any]
+
+
 class AccessLog:
     """JSON lines on standard output, written once a turn of the event loop.
 
@@ -38,13 +42,26 @@ class AccessLog:
 
     def __init__(self, write: Callable[[bytes], object] | None = None) -> None:
         self._write = write or _to_standard_output
-        self._noted: list[tuple[str, str, str, int, float, Any]] = []
+        self._noted: list[_Line] = []
 
     def note(self, request_id: str, method: str, route: str, status: int, seconds: float, notes: Any = None) -> None:
         """Note a line; it is written when the loop has no more requests at hand."""
+        self._add([(request_id, method, route, status, seconds, notes)])
+
+    def note_all(self, calls: Sequence[Call], replies: Sequence[Reply]) -> None:
+        """Note a line for each of the calls, which are answered now."""
+        now = perf_counter()
+        self._add(
+            [
+                (call.request_id, call.method, call.path, reply.status, now - call.started, call.notes)
+                for call, reply in zip(calls, replies, strict=True)
+            ]
+        )
+
+    def _add(self, lines: Sequence[_Line]) -> None:
         if not self._noted:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._noted.append((request_id, method, route, status, seconds, notes))
+        self._noted += lines
 
     def _flush(self) -> None:
         noted, self._noted = self._noted, []
@@ -57,7 +74,7 @@ def _rest(request_id: str, method: str, route: str, status: int, seconds: float,
     more = f",{orjson.dumps(notes).decode()[1:-1]}" if notes else ""
     return (
         f',"request_id":"{request_id}","method":"{method}","route":"{route}",'
-        f'"status":{status},"duration_ms":{round(seconds * 1000, 3)}{more}}}\n'
+        f'"status":{status},"duration_ms":{seconds * 1000:.3f}{more}}}\n'
     )
 
 

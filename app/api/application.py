@@ -18,10 +18,11 @@ from app.api.access import AccessLog
 from app.api.dashboard import dashboard_router
 from app.api.deadlines import Deadlines
 from app.api.gateway import Gateway
-from app.api.hot import HotEndpoint, Lane
-from app.api.outcome import outcome_handler
-from app.api.predict import predict_handler
+from app.api.hot import HotEndpoint
+from app.api.outcome import OutcomeBatch, outcome_handler
+from app.api.predict import PredictBatch, predict_handler
 from app.api.services import Services
+from app.api.together import Batch, Lane, Together
 from app.api.wire import Reply, internal_error, render_error
 from app.errors import FieldError, Invalid, PlumblineError, RequestError
 
@@ -44,7 +45,12 @@ class Application(FastAPI):
     @property
     def lane(self) -> Lane:
         """The hot endpoints by method and target, for a server that can do without ASGI."""
-        return {(method.encode(), path.encode()): endpoint for (method, path), endpoint in self._hot.items()}
+        services = self.state.services
+        batches: dict[str, Batch[Any]] = {"/predict": PredictBatch(services), "/outcome": OutcomeBatch(services)}
+        return {
+            (method.encode(), path.encode()): Together(path, endpoint, batches[path])
+            for (method, path), endpoint in self._hot.items()
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the hot routes at once, and everything else through the framework."""

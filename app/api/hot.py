@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -47,7 +46,6 @@ class HotEndpoint:
 
     async def answer(self, call: Call) -> Reply:
         """The answer to one call, whatever happens."""
-        started = time.perf_counter()
         watch = self.deadlines.enter()
         self.in_progress.requests += 1
         status = 0
@@ -56,16 +54,21 @@ class HotEndpoint:
             reply = await self.handler(call)
             status = reply.status
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever happens, the caller is answered
-            reply = self._refuse(error, call, watch)
+            reply = self.refuse(error, call, watch)
             status = reply.status
         finally:
             self.in_progress.requests -= 1
             self.deadlines.leave(watch)
-            seconds = time.perf_counter() - started
-            self.access_log.note(call.request_id, call.method, call.path, status, seconds, call.notes)
+            self.note(call, status)
         return reply
 
-    def _refuse(self, error: Exception | asyncio.CancelledError, call: Call, watch: Watch) -> Reply:
+    def note(self, call: Call, status: int) -> None:
+        """Enter an answered call into the access log."""
+        seconds = time.perf_counter() - call.started
+        self.access_log.note(call.request_id, call.method, call.path, status, seconds, call.notes)
+
+    def refuse(self, error: Exception | asyncio.CancelledError, call: Call, watch: Watch) -> Reply:
+        """The answer to a call that failed."""
         if isinstance(error, PlumblineError):
             return render_error(error, call.request_id)
         if isinstance(error, asyncio.CancelledError):
@@ -74,7 +77,3 @@ class HotEndpoint:
         log = structlog.get_logger("api")
         log.error("unexpected_error", error_id=call.request_id, exc_info=error)
         return internal_error(call.request_id)
-
-
-Lane = Mapping[tuple[bytes, bytes], HotEndpoint]
-"""Hot endpoints by method and target."""

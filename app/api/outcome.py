@@ -10,9 +10,9 @@ import orjson
 
 from app.api.outcome_body import parse_outcomes
 from app.api.services import Services
-from app.api.wire import Call, Handler, Reply, read_json_body
+from app.api.wire import Call, Handler, Reply, read_json_body, render_error
 from app.config import Config
-from app.errors import Conflict, FieldError, Invalid, NotFound, TooLarge
+from app.errors import Conflict, FieldError, Invalid, NotFound, RequestError, TooLarge
 from app.serving.answers import normalise_label
 from app.store.engine import Connection
 from app.store.outcomes import Rules, Submission, writer
@@ -45,7 +45,7 @@ def outcome_handler(services: Services) -> Handler:
         result = (await journal.append(write, [Submission(parsed, now, call.key_name)], spool=hold))[0]
         counted[result.status].inc()
         _raise_refusal(result)
-        return Reply(200, orjson.dumps({"prediction_id": result.prediction_id, "status": result.status}))
+        return _taken(result)
 
     async def _record(items: Sequence[Outcome | OutcomeResult], now: Micros, call: Call) -> list[OutcomeResult]:
         """Each item is judged by itself: the invalid ones stay where they are in the list."""
@@ -59,6 +59,46 @@ def outcome_handler(services: Services) -> Handler:
         return [next(rest) if isinstance(item, Outcome) else item for item in items]
 
     return outcome
+
+
+class OutcomeBatch:
+    """Single outcomes, recorded together."""
+
+    most = 256
+
+    def __init__(self, services: Services) -> None:
+        self._journal = services.journal
+        self._counted = services.metrics.outcomes
+        self._write = recorder(services.config)
+
+    def read(self, calls: Sequence[Call]) -> list[Submission | None]:
+        """The outcome in each request that is valid and has one."""
+        now = Micros(time.time_ns() // 1000)
+        return [self._submission(call, now) for call in calls]
+
+    async def answer(self, calls: Sequence[Call], items: Sequence[Submission]) -> list[Reply]:
+        """What became of each."""
+        results = await self._journal.append(self._write, items, spool=hold)
+        return [self._reply(call, result) for call, result in zip(calls, results, strict=True)]
+
+    def _submission(self, call: Call, now: Micros) -> Submission | None:
+        try:
+            parsed = parse_outcomes(call.body or b"", now)
+        except Invalid:
+            return None
+        return None if isinstance(parsed, list) else Submission(parsed, now, call.key_name)
+
+    def _reply(self, call: Call, result: OutcomeResult) -> Reply:
+        self._counted[result.status].inc()
+        try:
+            _raise_refusal(result)
+        except RequestError as error:
+            return render_error(error, call.request_id)
+        return _taken(result)
+
+
+def _taken(result: OutcomeResult) -> Reply:
+    return Reply(200, orjson.dumps({"prediction_id": result.prediction_id, "status": result.status}))
 
 
 def _raise_refusal(result: OutcomeResult) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Sequence
 from http import HTTPStatus
 
 import orjson
 
 from app.api.services import Services
 from app.api.wire import Call, Handler, Reply, read_json_body
-from app.errors import RequestError
+from app.errors import RequestError, Unavailable
+from app.ids import new_id
 from app.serving.answers import label_keys
 from app.serving.model import Model
-from app.serving.predictor import Answered
-from app.types import Json, Prediction
+from app.serving.predictor import Answered, Called
+from app.types import Json, Prediction, Row
 
 
 def predict_handler(services: Services) -> Handler:
@@ -36,10 +39,50 @@ def predict_handler(services: Services) -> Handler:
             model.metrics.rows["failed"].inc(rows)
             raise
         _count(model, answered, time.perf_counter() - started)
-        call.notes["rows"] = rows
-        return Reply(200, orjson.dumps(_many(model, answered) if request.many else _one(model, answered)))
+        call.notes = {"rows": rows}
+        if request.many:
+            return Reply(200, orjson.dumps(_many(model, answered)))
+        row = answered.predictions[0]
+        return Reply(200, orjson.dumps(_one(row, _keys(model, answered, row))))
 
     return predict
+
+
+class PredictBatch:
+    """Requests for one row each, answered together by the active version."""
+
+    def __init__(self, services: Services) -> None:
+        self._registry = services.registry
+        self._predictor = services.predictor
+
+    @property
+    def most(self) -> int:
+        """Most requests that the model answers at once."""
+        return self._registry.get(None).batcher.most_at_once
+
+    def read(self, calls: Sequence[Call]) -> list[Row | None]:
+        """The row of each request that has no id or context of its own."""
+        quick = self._registry.get(None).validator.quick
+        return [quick.row(call.body) if quick and call.body is not None else None for call in calls]
+
+    async def answer(self, calls: Sequence[Call], items: Sequence[Row]) -> list[Reply]:
+        """One answer each; an id that the caller did not choose is the request's, where that is ours too."""
+        model = self._registry.get(None)
+        called = [
+            Called(new_id() if b"x-request-id" in call.headers else call.request_id, call.request_id, call.started)
+            for call in calls
+        ]
+        try:
+            rows = await self._predictor.predict_together(model, items, called)
+        except (Unavailable, asyncio.CancelledError):
+            model.metrics.rows["failed"].inc(len(calls))
+            raise
+        ended, notes = time.perf_counter(), {"rows": 1}
+        model.metrics.rows["ok"].inc(len(rows))
+        for call in calls:
+            model.metrics.latency.observe(ended - call.started)
+            call.notes = notes
+        return [Reply(200, orjson.dumps(_one(row, model.label_keys))) for row in rows]
 
 
 def _count(model: Model, answered: Answered, seconds: float) -> None:
@@ -49,13 +92,12 @@ def _count(model: Model, answered: Answered, seconds: float) -> None:
         model.metrics.rows["replayed"].inc(len(answered.replayed))
 
 
-def _one(model: Model, answered: Answered) -> Json:
-    row = answered.predictions[0]
+def _one(row: Prediction, keys: Sequence[str]) -> Json:
     return {
         "prediction_id": row.prediction_id,
         "model_name": row.model_name,
         "model_version": row.model_version,
-        **_answer(model, answered, row),
+        **_answer(row, keys),
     }
 
 
@@ -66,17 +108,21 @@ def _many(model: Model, answered: Answered) -> Json:
         {
             "prediction_id": row.prediction_id,
             **({"model_version": row.model_version} if row.model_version != schema.version else {}),
-            **_answer(model, answered, row),
+            **_answer(row, _keys(model, answered, row)),
         }
         for row in answered.predictions
     ]
     return {"model_name": schema.name, "model_version": schema.version, "predictions": predictions}
 
 
-def _answer(model: Model, answered: Answered, row: Prediction) -> Json:
+def _keys(model: Model, answered: Answered, row: Prediction) -> Sequence[str]:
+    """The names of the classes of the version that answered the row."""
+    replayed = answered.replayed.get(row.prediction_id)
+    return model.label_keys if replayed is None else label_keys(replayed)
+
+
+def _answer(row: Prediction, keys: Sequence[str]) -> Json:
     prediction, probabilities = row.answer
     if probabilities is None:
         return {"prediction": prediction}
-    replayed = answered.replayed.get(row.prediction_id)
-    keys = model.label_keys if replayed is None else label_keys(replayed)
     return {"prediction": prediction, "probabilities": dict(zip(keys, probabilities, strict=True))}

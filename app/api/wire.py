@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from http import HTTPStatus
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import orjson
@@ -68,6 +69,7 @@ class Call:
     """One request on the hot path.
 
     Attributes:
+        started: when it was here, by ``time.perf_counter``.
         body: the whole body where the server has it already; None: :attr:`receive` brings it.
         notes: what else goes into its log line.
     """
@@ -80,7 +82,13 @@ class Call:
     request_id: str
     body: bytes | None = None
     key_name: str | None = None
-    notes: dict[str, Any] = field(default_factory=dict)
+    notes: Mapping[str, Any] | None = None
+    started: float = field(default_factory=perf_counter)
+
+    @property
+    def is_plain_json(self) -> bool:
+        """Whether its body is JSON as most clients send it, not compressed."""
+        return self.headers.get(b"content-type") == b"application/json" and b"content-encoding" not in self.headers
 
     def query(self, name: str) -> str | None:
         """The last value of a query parameter."""

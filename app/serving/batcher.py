@@ -37,6 +37,10 @@ class Cost:
         """The expected time of a call with so many rows."""
         return self.call + rows * self.row
 
+    def most_rows(self, seconds: float) -> int:
+        """The largest call that fits into so many seconds."""
+        return max(0, int((seconds - self.call) / max(self.row, 1e-9)))
+
 
 Deliver: TypeAlias = Callable[[list[Answer]], None]
 """Takes the model's answers, in the event loop."""
@@ -68,6 +72,7 @@ class Batcher:
         self._cost = cost
         self._batch_rows = batch_rows
         self._max_batch_rows = max_batch_rows
+        self._most_at_once = min(cost.most_rows(INLINE_SECONDS), max_batch_rows, max_queue_rows)
         self._max_queue_rows = max_queue_rows
         self._waiting: deque[Waiting] = deque()
         self._rows = 0
@@ -101,6 +106,23 @@ class Batcher:
             self._busy = True
             loop = future.get_loop()
             loop.call_soon(self._gather, loop, self._rows)
+
+    @property
+    def most_at_once(self) -> int:
+        """Most rows that :meth:`answer_at_once` may take now: as many as keep the event loop for a moment only."""
+        return 0 if self._busy else self._most_at_once
+
+    def answer_at_once(self, rows: Sequence[Row]) -> list[Answer]:
+        """The model's answers, in order.
+
+        Raises:
+            ModelFailed: the model raises on one of the rows.
+        """
+        self._batch_rows.observe(len(rows))
+        try:
+            return self._call(rows)
+        except BaseException as error:
+            raise ModelFailed("the model failed on some of the rows") from error
 
     def close(self) -> None:
         """Let the model's thread end after its call."""

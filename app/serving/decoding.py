@@ -15,11 +15,12 @@ from msgspec.structs import astuple
 
 from app.ids import PREDICTION_ID
 from app.serving.request import PredictRequest
-from app.types import Feature, FeatureType, ModelSchema
+from app.types import Feature, FeatureType, ModelSchema, Row
 
 Text = Annotated[str, Meta(max_length=1024)]
 Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 PredictionId = Annotated[str, Meta(pattern=rf"\A{PREDICTION_ID.pattern}\Z")]
+_REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _STRICT: dict[str, Any] = {"forbid_unknown_fields": True, "gc": False}
 
 
@@ -34,6 +35,7 @@ class QuickReader:
         values = {f"f{position}": _value(feature) for position, feature in enumerate(schema.features)}
         names = dict(zip(values, schema.feature_names, strict=True))
         self._columns = len(names)
+        self._takes_text = any(feature.type is FeatureType.CATEGORICAL for feature in schema.features)
         self._named = named = msgspec.defstruct("Features", list(values.items()), rename=names, **_STRICT)
         row: Any = named | tuple[tuple(values.values())]  # type: ignore[misc]  # as many as features
         one_id, ids = PredictionId | None | UnsetType, list[PredictionId | None] | None | UnsetType
@@ -46,20 +48,28 @@ class QuickReader:
     def read(self, body: bytes) -> PredictRequest | None:
         """The request, or None where validation must have a look."""
         try:
-            return self._many(body) if b'"instances"' in body else self._one(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            if b'"instances"' in body:
+                return self._many(body)
+            found: Any = self._decode_one(body)
+        except _REFUSED:
             return None
+        given = found.prediction_id is not UNSET
+        row = self._row(found.features, body, 1 + given)
+        chosen = found.prediction_id if given else None
+        return None if row is None else PredictRequest((row,), (chosen,), (None,), many=False)
 
-    def _one(self, body: bytes) -> PredictRequest | None:
-        found: Any = self._decode_one(body)
-        features, prediction_id, keys = found.features, found.prediction_id, 1
+    def row(self, body: bytes) -> Row | None:
+        """The row of a request for one answer, where nothing else is in it; None for every other."""
+        try:
+            found: Any = self._decode_one(body)
+        except _REFUSED:
+            return None
+        return self._row(found.features, body, 1) if found.prediction_id is UNSET else None
+
+    def _row(self, features: Any, body: bytes, keys: int) -> Row | None:
         if type(features) is self._named:
-            features, keys = astuple(features), 1 + self._columns
-        if prediction_id is UNSET:
-            prediction_id = None
-        else:
-            keys += 1
-        return PredictRequest((features,), (prediction_id,), (None,), many=False) if _plain(body, keys) else None
+            features, keys = astuple(features), keys + self._columns
+        return features if self._is_plain(body, keys) else None
 
     def _many(self, body: bytes) -> PredictRequest | None:
         found: Any = self._decode_many(body)
@@ -73,19 +83,18 @@ class QuickReader:
             keys += 1
         if ids is UNSET or ids is None:
             ids = [None] * len(rows)
-        if len(ids) != len(rows) or _repeated(ids) or not _plain(body, keys):
+        if len(ids) != len(rows) or _repeated(ids) or not self._is_plain(body, keys):
             return None
         return PredictRequest(rows, ids, [None] * len(rows), many=True)
+
+    def _is_plain(self, body: bytes, keys: int) -> bool:
+        """Whether no key is repeated (each brings a colon), and no text holds the character that no database takes."""
+        return body.count(b":") == keys and not (self._takes_text and b"\\u0000" in body)
 
 
 def _repeated(ids: Sequence[str | None]) -> bool:
     chosen = [prediction_id for prediction_id in ids if prediction_id is not None]
     return len(set(chosen)) != len(chosen)
-
-
-def _plain(body: bytes, keys: int) -> bool:
-    """Whether no key is repeated (each brings a colon), and no text holds the character that no database takes."""
-    return body.count(b":") == keys and b"\\u0000" not in body
 
 
 def _value(feature: Feature) -> Any:

@@ -36,6 +36,14 @@ class Answered(NamedTuple):
     replayed: Mapping[str, Sequence[Label]]
 
 
+class Called(NamedTuple):
+    """What is known of a request beside its row; ``started`` by ``time.perf_counter``."""
+
+    prediction_id: str
+    request_id: str
+    started: float
+
+
 class Predictor:
     """Answers requests: batched by the model, stored by the journal, each id once."""
 
@@ -71,6 +79,28 @@ class Predictor:
         made = iter(rows)
         predictions = [known[id_].prediction if id_ in known else next(made) for id_ in request.ids]
         return Answered(predictions, {stored.prediction.prediction_id: stored.classes for stored in known.values()})
+
+    async def predict_together(
+        self, model: Model, rows: Sequence[Row], calls: Sequence[Called], *, source: str = "predict"
+    ) -> list[Prediction]:
+        """Answer one row of each of many requests, all or none, as :meth:`predict` does; the model is asked at once.
+
+        Raises:
+            ModelFailed: on one of the rows; nothing is stored.
+            Unavailable: see the journal.
+        """
+        answers = model.batcher.answer_at_once(rows)
+        now, moment = Micros(time.time_ns() // 1000), time.perf_counter()
+        name, version = model.schema.name, model.schema.version
+        made = [
+            Prediction(id_, name, version, row, answer, now, int((moment - started) * 1e6), request_id, source)
+            for row, answer, (id_, request_id, started) in zip(rows, answers, calls, strict=True)
+        ]
+        await self._journal.append(insert, made, ledger=True, spool=insert)
+        model.values.observe(made)
+        if self._offer is not None:
+            self._offer(model, made)
+        return made
 
     async def _make(
         self, model: Model, request: PredictRequest, fresh: Sequence[int], request_id: str, source: str, started_ns: int

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from prometheus_client.utils import floatToGoString
 
 from app.serving.matrix import matrix_of
-from app.types import ModelSchema, Prediction, Row
+from app.types import Answer, ModelSchema, Prediction, Row
 
 FOLD_ROWS = 512
 SHARE_BUCKETS = tuple(step / 20 for step in range(1, 20))
@@ -60,7 +60,7 @@ class ValueHistograms:
     ) -> None:
         names = schema.feature_names
         watched = [position for position, name in enumerate(names) if name in edges]
-        self._pick = _picker(watched)
+        self._pick = _picker(watched, len(names))
         self._features = [Buckets(edges[names[position]]) for position in watched]
         self._schema = schema
         labelled = zip([names[position] for position in watched], self._features, strict=True)
@@ -93,27 +93,31 @@ class ValueHistograms:
             rows, self._kept = self._kept, []
             if not rows:
                 return
-            watched = [self._pick(row.features) for row in rows]
+            watched = (
+                [row.features for row in rows] if self._pick is None else [self._pick(row.features) for row in rows]
+            )
             for buckets, values in zip(self._features, matrix_of(watched, len(self._features)).T, strict=True):
                 buckets.add(values)
-            self._series["ml_prediction_value", ""].add([self._score(row) for row in rows])
-            if self._schema.classes:
-                self._series["ml_prediction_confidence", ""].add(
-                    [max(row.answer.probabilities) if row.answer.probabilities else None for row in rows]
-                )
+            self._add_answers([row.answer for row in rows])
 
-    def _score(self, row: Prediction) -> Any:
-        """The number that stands for an answer: the value, or the probability of the positive (else the last) class."""
-        if not self._schema.classes:
-            return row.answer.prediction
-        if row.answer.probabilities is None:
-            return self._schema.classes.index(row.answer.prediction)
-        positive = self._schema.positive
-        return row.answer.probabilities[-1 if positive is None else self._schema.classes.index(positive)]
+    def _add_answers(self, answers: Sequence[Answer]) -> None:
+        """Count what stands for an answer: the value, or the probability of the positive (else the last) class."""
+        classes, value = self._schema.classes, self._series["ml_prediction_value", ""]
+        if not classes:
+            value.add([answer.prediction for answer in answers])
+        elif answers[0].probabilities is None:  # a version gives them with each answer, or with none
+            value.add([classes.index(answer.prediction) for answer in answers])
+        else:
+            positive = -1 if self._schema.positive is None else classes.index(self._schema.positive)
+            shares = np.array([answer.probabilities for answer in answers])
+            value.add(shares[:, positive])
+            self._series["ml_prediction_confidence", ""].add(shares.max(axis=1))
 
 
-def _picker(positions: Sequence[int]) -> Callable[[Row], Row]:
-    """What takes the values at these positions out of a row."""
+def _picker(positions: Sequence[int], columns: int) -> Callable[[Row], Row] | None:
+    """What takes the values at these positions out of a row; None where that is the row itself."""
+    if len(positions) == columns:
+        return None
     if len(positions) > 1:
         return itemgetter(*positions)
     return lambda row: [row[position] for position in positions]
@@ -130,7 +134,7 @@ class Buckets:
         self._counts: NDArray[np.int64] = np.zeros(len(self._edges) + 1, dtype=np.int64)
         self.total = 0.0
 
-    def add(self, values: Sequence[Any]) -> None:
+    def add(self, values: Sequence[Any] | NDArray[np.float64]) -> None:
         """Count values; None is a missing one."""
         numbers = np.array(values, dtype=np.float64)  # None becomes NaN
         numbers = numbers[np.isfinite(numbers)]

@@ -1,0 +1,133 @@
+"""Requests that arrive together are answered together: one task, one call of the model, one entry in the journal.
+
+A task for each request, with its wake-ups, costs as much as its work. Whoever needs something special goes alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+from app.api.hot import HotEndpoint
+from app.api.wire import Call, Reply
+from app.errors import PlumblineError, Unavailable
+
+Item = TypeVar("Item")
+
+
+class Batch(Protocol[Item]):
+    """What an endpoint does with many requests at once."""
+
+    @property
+    def most(self) -> int:
+        """Most requests that it takes at this moment."""
+
+    def read(self, calls: Sequence[Call]) -> list[Item | None]:
+        """What is in each request; None for one that has to go alone."""
+
+    async def answer(self, calls: Sequence[Call], items: Sequence[Item]) -> list[Reply]:
+        """The replies, in order, begun before anything else happens in the event loop.
+
+        Raises:
+            Unavailable: nothing of it was done, and all are told so.
+            Exception: nothing of it was done; each goes alone, so that only the guilty fails.
+        """
+
+
+class Caller(Protocol):
+    """One whole request on its connection."""
+
+    call: Call
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop of its connection."""
+
+    @property
+    def tasks(self) -> set[asyncio.Task[Any]]:
+        """What the server waits for when it ends."""
+
+    def reply(self, reply: Reply) -> None:
+        """Answer it."""
+
+    def go_alone(self) -> None:
+        """Leave it to a task of its own."""
+
+
+class Together:
+    """Gathers the requests for one endpoint."""
+
+    def __init__(self, path: str, endpoint: HotEndpoint, batch: Batch[Any]) -> None:
+        self.path = path
+        self.endpoint = endpoint
+        self._batch = batch
+        self._waiting: list[Caller] = []
+
+    def take(self, caller: Caller) -> None:
+        """Answer a request as soon as a turn of the event loop brings no other."""
+        if not self._waiting:
+            caller.loop.call_soon(self._gather, caller, 1)
+        self._waiting.append(caller)
+
+    def _gather(self, first: Caller, seen: int) -> None:
+        if seen < len(self._waiting) < self._batch.most:
+            first.loop.call_soon(self._gather, first, len(self._waiting))
+            return
+        callers, self._waiting = self._waiting, []
+        task = first.loop.create_task(self._answer(callers))
+        first.tasks.add(task)
+        task.add_done_callback(first.tasks.discard)
+
+    async def _answer(self, callers: Sequence[Caller]) -> None:
+        """Every one of them is answered, or goes alone."""
+        together, items = self._sort_out(callers)
+        if not together:
+            return
+        endpoint, calls = self.endpoint, [caller.call for caller in together]
+        watch = endpoint.deadlines.enter()
+        endpoint.in_progress.requests += len(calls)
+        replies: list[Reply] = []
+        try:
+            replies = await self._batch.answer(calls, items)
+        except (Unavailable, asyncio.CancelledError) as error:
+            replies = [endpoint.refuse(error, call, watch) for call in calls]
+        except Exception:  # noqa: BLE001 - whatever it is, it is found again by the one whose fault it is
+            for caller in together:
+                caller.go_alone()
+        finally:
+            endpoint.in_progress.requests -= len(calls)
+            endpoint.deadlines.leave(watch)
+        if replies:
+            endpoint.access_log.note_all(calls, replies)
+            for caller, reply in zip(together, replies, strict=True):
+                caller.reply(reply)
+
+    def _sort_out(self, callers: Sequence[Caller]) -> tuple[list[Caller], list[Any]]:
+        """Those who can be answered together, with what they sent; the others go alone."""
+        room = self._batch.most
+        eligible = [caller for caller in callers[:room] if self._may_join(caller.call)]
+        found = self._batch.read([caller.call for caller in eligible])
+        together, items = [], []
+        for caller, item in zip(eligible, found, strict=True):
+            if item is not None:
+                together.append(caller)
+                items.append(item)
+        if len(together) < len(callers):
+            joined = set(together)
+            for caller in callers:
+                if caller not in joined:
+                    caller.go_alone()
+        return together, items
+
+    def _may_join(self, call: Call) -> bool:
+        """Whether a request is plain JSON, from somebody who may send it."""
+        try:
+            call.key_name = self.endpoint.keyring.authorise(call.headers, self.endpoint.key_scope)
+        except PlumblineError:
+            return False
+        return call.is_plain_json
+
+
+Lane = Mapping[tuple[bytes, bytes], Together]
+"""Hot endpoints by method and target."""
