@@ -50,6 +50,11 @@ class Exchange:
         return self._protocol.loop
 
     @property
+    def neighbours(self) -> int:
+        """How many connections there are; each has one request under way at most."""
+        return len(self._protocol.connections)
+
+    @property
     def tasks(self) -> set[asyncio.Task[Any]]:
         """What the server waits for when it ends."""
         return self._protocol.tasks

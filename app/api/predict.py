@@ -11,7 +11,7 @@ import orjson
 
 from app.api.services import Services
 from app.api.wire import Call, Handler, Reply, read_json_body
-from app.errors import RequestError, Unavailable
+from app.errors import NotFound, RequestError, Unavailable
 from app.ids import new_id
 from app.serving.answers import label_keys
 from app.serving.model import Model
@@ -57,8 +57,11 @@ class PredictBatch:
 
     @property
     def most(self) -> int:
-        """Most requests that the model answers at once."""
-        return self._registry.get(None).batcher.most_at_once
+        """Most requests that the model answers at once; none while there is no model."""
+        try:
+            return self._registry.get(None).batcher.most_at_once
+        except NotFound:
+            return 0
 
     def read(self, calls: Sequence[Call]) -> list[Row | None]:
         """The row of each request that has no id or context of its own."""

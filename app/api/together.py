@@ -14,6 +14,8 @@ from app.api.wire import Call, Reply
 from app.errors import PlumblineError, Unavailable
 
 Item = TypeVar("Item")
+PACE_S = 0.002
+"""Least time between two beginnings under load: each beginning, with its commit, costs as much as some ten requests."""
 
 
 class Batch(Protocol[Item]):
@@ -45,6 +47,10 @@ class Caller(Protocol):
         """The loop of its connection."""
 
     @property
+    def neighbours(self) -> int:
+        """How many connections there are; each has one request under way at most."""
+
+    @property
     def tasks(self) -> set[asyncio.Task[Any]]:
         """What the server waits for when it ends."""
 
@@ -56,25 +62,39 @@ class Caller(Protocol):
 
 
 class Together:
-    """Gathers the requests for one endpoint."""
+    """Gathers the requests for one endpoint.
+
+    It begins as soon as everybody who is connected has asked, or a turn of the event loop brings nobody; but not sooner
+    after the last beginning than load allows. A lone caller waits for nobody.
+    """
 
     def __init__(self, path: str, endpoint: HotEndpoint, batch: Batch[Any]) -> None:
         self.path = path
         self.endpoint = endpoint
         self._batch = batch
         self._waiting: list[Caller] = []
+        self._next_at = 0.0
+        self._turn: asyncio.Handle | None = None
 
     def take(self, caller: Caller) -> None:
-        """Answer a request as soon as a turn of the event loop brings no other."""
-        if not self._waiting:
-            caller.loop.call_soon(self._gather, caller, 1)
+        """Answer a request, together with those that come now."""
         self._waiting.append(caller)
+        if len(self._waiting) == caller.neighbours:
+            self._begin(caller)
+        elif len(self._waiting) == 1:
+            rest = max(0.0, self._next_at - caller.loop.time())
+            self._turn = caller.loop.call_later(rest, self._gather, caller, 0)
 
     def _gather(self, first: Caller, seen: int) -> None:
         if seen < len(self._waiting) < self._batch.most:
-            first.loop.call_soon(self._gather, first, len(self._waiting))
-            return
-        callers, self._waiting = self._waiting, []
+            self._turn = first.loop.call_soon(self._gather, first, len(self._waiting))
+        else:
+            self._begin(first)
+
+    def _begin(self, first: Caller) -> None:
+        if self._turn:
+            self._turn.cancel()
+        callers, self._waiting, self._turn = self._waiting, [], None
         task = first.loop.create_task(self._answer(callers))
         first.tasks.add(task)
         task.add_done_callback(first.tasks.discard)
@@ -84,6 +104,8 @@ class Together:
         together, items = self._sort_out(callers)
         if not together:
             return
+        if len(together) > 1:
+            self._next_at = together[0].loop.time() + PACE_S
         endpoint, calls = self.endpoint, [caller.call for caller in together]
         watch = endpoint.deadlines.enter()
         endpoint.in_progress.requests += len(calls)
@@ -107,18 +129,13 @@ class Together:
         """Those who can be answered together, with what they sent; the others go alone."""
         room = self._batch.most
         eligible = [caller for caller in callers[:room] if self._may_join(caller.call)]
-        found = self._batch.read([caller.call for caller in eligible])
-        together, items = [], []
-        for caller, item in zip(eligible, found, strict=True):
-            if item is not None:
-                together.append(caller)
-                items.append(item)
-        if len(together) < len(callers):
-            joined = set(together)
+        found = self._batch.read([caller.call for caller in eligible]) if eligible else []
+        joined = {caller: item for caller, item in zip(eligible, found, strict=True) if item is not None}
+        if len(joined) < len(callers):
             for caller in callers:
                 if caller not in joined:
                     caller.go_alone()
-        return together, items
+        return list(joined), list(joined.values())
 
     def _may_join(self, call: Call) -> bool:
         """Whether a request is plain JSON, from somebody who may send it."""
