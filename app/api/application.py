@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api import alerts, docs, health, metrics, models, predictions, reports, silences
 from app.api.access import AccessLog
+from app.api.batch import Batch
 from app.api.dashboard import dashboard_router
 from app.api.deadlines import Deadlines
 from app.api.gateway import Gateway
@@ -22,7 +23,7 @@ from app.api.hot import HotEndpoint
 from app.api.outcome import OutcomeBatch, outcome_handler
 from app.api.predict import PredictBatch, predict_handler
 from app.api.services import Services
-from app.api.together import Batch, Lane, Together
+from app.api.together import Lane, Together
 from app.api.wire import Reply, internal_error, render_error
 from app.errors import FieldError, Invalid, PlumblineError, RequestError
 
@@ -46,7 +47,7 @@ class Application(FastAPI):
     def lane(self) -> Lane:
         """The hot endpoints by method and target, for a server that can do without ASGI."""
         services = self.state.services
-        batches: dict[str, Batch[Any]] = {"/predict": PredictBatch(services), "/outcome": OutcomeBatch(services)}
+        batches: dict[str, Batch[Any, Any]] = {"/predict": PredictBatch(services), "/outcome": OutcomeBatch(services)}
         return {
             (method.encode(), path.encode()): Together(path, endpoint, batches[path])
             for (method, path), endpoint in self._hot.items()

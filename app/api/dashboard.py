@@ -36,7 +36,7 @@ def dashboard_router() -> APIRouter:
             raise NotFound("the dashboard has no such file: load the page again")
         headers = {"cache-control": "public, max-age=31536000, immutable", "vary": "accept-encoding"}
         if "gzip" not in request.headers.get("accept-encoding", ""):
-            return Response(found.body, media_type=found.media_type, headers=headers)
+            return Response(await asyncio.to_thread(lambda: found.body), media_type=found.media_type, headers=headers)
         body = await asyncio.to_thread(lambda: found.gzipped)  # the first time, 5 MB take a third of a second
         return Response(body, media_type=found.media_type, headers=headers | {"content-encoding": "gzip"})
 

@@ -19,6 +19,8 @@ from app.store.outcomes import Rules, Submission, writer
 from app.store.spool import hold
 from app.types import Micros, Outcome, OutcomeResult, OutcomeStatus
 
+MOST_TOGETHER = 256
+
 
 def recorder(config: Config) -> Callable[[Connection, Sequence[Submission]], list[OutcomeResult]]:
     """What writes outcomes into the store, by the configured rules."""
@@ -64,9 +66,8 @@ def outcome_handler(services: Services) -> Handler:
 class OutcomeBatch:
     """Single outcomes, recorded together."""
 
-    most = 256
-
     def __init__(self, services: Services) -> None:
+        self.most = min(MOST_TOGETHER, services.config.serving.max_queue_rows)
         self._journal = services.journal
         self._counted = services.metrics.outcomes
         self._write = recorder(services.config)
@@ -76,10 +77,13 @@ class OutcomeBatch:
         now = Micros(time.time_ns() // 1000)
         return [self._submission(call, now) for call in calls]
 
-    async def answer(self, calls: Sequence[Call], items: Sequence[Submission]) -> list[Reply]:
+    async def settle(self, _calls: Sequence[Call], items: Sequence[Submission]) -> list[OutcomeResult]:
+        """Record them in one transaction."""
+        return await self._journal.append(self._write, items, spool=hold)
+
+    def replies(self, calls: Sequence[Call], done: Sequence[OutcomeResult]) -> list[Reply]:
         """What became of each."""
-        results = await self._journal.append(self._write, items, spool=hold)
-        return [self._reply(call, result) for call, result in zip(calls, results, strict=True)]
+        return [self._reply(call, result) for call, result in zip(calls, done, strict=True)]
 
     def _submission(self, call: Call, now: Micros) -> Submission | None:
         try:

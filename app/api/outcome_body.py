@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
+from app.api.outcome_quick import read_outcome
 from app.api.times import Moment
 from app.errors import FieldError, Invalid
 from app.ids import PREDICTION_ID
@@ -63,6 +64,8 @@ def parse_outcomes(body: bytes, now: Micros) -> Outcome | list[Outcome | Outcome
     Raises:
         Invalid: naming every wrong field of the single form, or what makes the list form no list.
     """
+    if (quick := read_outcome(body)) is not None:
+        return quick
     if b'"outcomes"' in body and (many := _many(body, now)) is not None:
         return many
     try:

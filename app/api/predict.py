@@ -68,24 +68,34 @@ class PredictBatch:
         quick = self._registry.get(None).validator.quick
         return [quick.row(call.body) if quick and call.body is not None else None for call in calls]
 
-    async def answer(self, calls: Sequence[Call], items: Sequence[Row]) -> list[Reply]:
-        """One answer each; an id that the caller did not choose is the request's, where that is ours too."""
+    async def settle(self, calls: Sequence[Call], items: Sequence[Row]) -> tuple[Model, list[Prediction]]:
+        """Answer and store; an id that the caller did not choose is the request's, where that is ours too."""
         model = self._registry.get(None)
         called = [
             Called(new_id() if b"x-request-id" in call.headers else call.request_id, call.request_id, call.started)
             for call in calls
         ]
         try:
-            rows = await self._predictor.predict_together(model, items, called)
+            return model, await self._predictor.predict_together(model, items, called)
         except (Unavailable, asyncio.CancelledError):
             model.metrics.rows["failed"].inc(len(calls))
+            raise
+
+    def replies(self, calls: Sequence[Call], done: tuple[Model, list[Prediction]]) -> list[Reply]:
+        """One answer each."""
+        model, rows = done
+        try:
+            self._predictor.follow(model, rows)
+            replies = [Reply(200, orjson.dumps(_one(row, model.label_keys))) for row in rows]
+        except BaseException:
+            model.metrics.rows["failed"].inc(len(rows))
             raise
         ended, notes = time.perf_counter(), {"rows": 1}
         model.metrics.rows["ok"].inc(len(rows))
         for call in calls:
             model.metrics.latency.observe(ended - call.started)
             call.notes = notes
-        return [Reply(200, orjson.dumps(_one(row, model.label_keys))) for row in rows]
+        return replies
 
 
 def _count(model: Model, answered: Answered, seconds: float) -> None:

@@ -7,58 +7,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
+from app.api.batch import Batch, Caller
+from app.api.deadlines import Watch
 from app.api.hot import HotEndpoint
 from app.api.wire import Call, Reply
 from app.errors import PlumblineError, Unavailable
 
-Item = TypeVar("Item")
 PACE_S = 0.002
 """Least time between two beginnings under load: each beginning, with its commit, costs as much as some ten requests."""
-
-
-class Batch(Protocol[Item]):
-    """What an endpoint does with many requests at once."""
-
-    @property
-    def most(self) -> int:
-        """Most requests that it takes at this moment."""
-
-    def read(self, calls: Sequence[Call]) -> list[Item | None]:
-        """What is in each request; None for one that has to go alone."""
-
-    async def answer(self, calls: Sequence[Call], items: Sequence[Item]) -> list[Reply]:
-        """The replies, in order, begun before anything else happens in the event loop.
-
-        Raises:
-            Unavailable: nothing of it was done, and all are told so.
-            Exception: nothing of it was done; each goes alone, so that only the guilty fails.
-        """
-
-
-class Caller(Protocol):
-    """One whole request on its connection."""
-
-    call: Call
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The loop of its connection."""
-
-    @property
-    def neighbours(self) -> int:
-        """How many connections there are; each has one request under way at most."""
-
-    @property
-    def tasks(self) -> set[asyncio.Task[Any]]:
-        """What the server waits for when it ends."""
-
-    def reply(self, reply: Reply) -> None:
-        """Answer it."""
-
-    def go_alone(self) -> None:
-        """Leave it to a task of its own."""
 
 
 class Together:
@@ -68,7 +26,7 @@ class Together:
     after the last beginning than load allows. A lone caller waits for nobody.
     """
 
-    def __init__(self, path: str, endpoint: HotEndpoint, batch: Batch[Any]) -> None:
+    def __init__(self, path: str, endpoint: HotEndpoint, batch: Batch[Any, Any]) -> None:
         self.path = path
         self.endpoint = endpoint
         self._batch = batch
@@ -111,12 +69,14 @@ class Together:
         endpoint.in_progress.requests += len(calls)
         replies: list[Reply] = []
         try:
-            replies = await self._batch.answer(calls, items)
+            done = await self._batch.settle(calls, items)
         except (Unavailable, asyncio.CancelledError) as error:
             replies = [endpoint.refuse(error, call, watch) for call in calls]
         except Exception:  # noqa: BLE001 - whatever it is, it is found again by the one whose fault it is
             for caller in together:
                 caller.go_alone()
+        else:
+            replies = self._replies(calls, done, watch)
         finally:
             endpoint.in_progress.requests -= len(calls)
             endpoint.deadlines.leave(watch)
@@ -125,17 +85,29 @@ class Together:
             for caller, reply in zip(together, replies, strict=True):
                 caller.reply(reply)
 
+    def _replies(self, calls: Sequence[Call], done: Any, watch: Watch) -> list[Reply]:
+        try:
+            return self._batch.replies(calls, done)
+        except Exception as error:  # noqa: BLE001 - whatever happens, the callers are answered
+            return [self.endpoint.refuse(error, call, watch) for call in calls]
+
     def _sort_out(self, callers: Sequence[Caller]) -> tuple[list[Caller], list[Any]]:
         """Those who can be answered together, with what they sent; the others go alone."""
         room = self._batch.most
         eligible = [caller for caller in callers[:room] if self._may_join(caller.call)]
-        found = self._batch.read([caller.call for caller in eligible]) if eligible else []
+        found = self._read([caller.call for caller in eligible]) if eligible else []
         joined = {caller: item for caller, item in zip(eligible, found, strict=True) if item is not None}
         if len(joined) < len(callers):
             for caller in callers:
                 if caller not in joined:
                     caller.go_alone()
         return list(joined), list(joined.values())
+
+    def _read(self, calls: Sequence[Call]) -> Sequence[Any]:
+        try:
+            return self._batch.read(calls)
+        except Exception:  # noqa: BLE001 - as above
+            return [None] * len(calls)
 
     def _may_join(self, call: Call) -> bool:
         """Whether a request is plain JSON, from somebody who may send it."""

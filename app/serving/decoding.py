@@ -20,7 +20,8 @@ from app.types import Feature, FeatureType, ModelSchema, Row
 Text = Annotated[str, Meta(max_length=1024)]
 Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 PredictionId = Annotated[str, Meta(pattern=rf"\A{PREDICTION_ID.pattern}\Z")]
-_REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What the decoder raises on a body that it does not take."""
 _STRICT: dict[str, Any] = {"forbid_unknown_fields": True, "gc": False}
 
 
@@ -51,7 +52,7 @@ class QuickReader:
             if b'"instances"' in body:
                 return self._many(body)
             found: Any = self._decode_one(body)
-        except _REFUSED:
+        except REFUSED:
             return None
         given = found.prediction_id is not UNSET
         row = self._row(found.features, body, 1 + given)
@@ -62,7 +63,7 @@ class QuickReader:
         """The row of a request for one answer, where nothing else is in it; None for every other."""
         try:
             found: Any = self._decode_one(body)
-        except _REFUSED:
+        except REFUSED:
             return None
         return self._row(found.features, body, 1) if found.prediction_id is UNSET else None
 

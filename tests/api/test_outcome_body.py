@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from app.api.outcome_body import parse_outcomes
+from app.api.outcome_quick import read_outcome
 from app.errors import Invalid
 from app.types import Micros, Outcome, OutcomeResult, OutcomeStatus
 
@@ -78,3 +79,30 @@ def test_marks_inside_text_are_no_keys(label: str) -> None:
     parsed = [parse_outcomes(orjson.dumps(item), NOW), *parse_many(item)]
 
     assert [isinstance(read, Outcome) and read.outcome for read in parsed] == [label, label]
+
+
+NUMBERS_AS_TEXT = [
+    "1e400",
+    "-0",
+    "1.0",
+    "18446744073709551616",
+    "9223372036854775807",
+    "-9223372036854775809",
+    "NaN",
+    "01",
+]
+TEXTS = ['"\\u0000"', '"\\ud800"', '"a:b"', '"é"', f'"{"x" * 1024}"', f'"{"x" * 1025}"']
+ODD = some.sampled_from([*NUMBERS_AS_TEXT, *TEXTS, "true", "truE", "null", "[1]", "{}"])
+IDS = some.sampled_from(['"p"', '"p:1"', '"p\\n"', '""', '"p q"', "null", f'"{"p" * 128}"', f'"{"p" * 129}"', '"é"'])
+
+
+@given(IDS, ODD, some.none() | ODD, some.none() | ODD, some.sampled_from(["", ', "outcome": 1', ', "x": 1', " "]))
+def test_what_is_read_quickly_is_read_alike_with_care(
+    id_: str, outcome: str, value: str | None, revise: str | None, rest: str
+) -> None:
+    """Whatever the quick way takes, the careful way takes too, and finds the same in it."""
+    more = "".join(f', "{name}": {text}' for name, text in (("value", value), ("revise", revise)) if text is not None)
+    body = f'{{"prediction_id": {id_}, "outcome": {outcome}{more}{rest}}}'.encode()
+    quick = read_outcome(body)
+    if quick is not None:
+        assert repr(parse_outcomes(b'{"outcomes": [' + body + b"]}", NOW)) == repr([quick])
