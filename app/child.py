@@ -5,8 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection as Pipe
+from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -38,6 +40,15 @@ class Child:
         """The process; None while there is none."""
         return self._process
 
+    def fork(self) -> None:
+        """Start the process now, as a copy that shares this one's memory until one of the two writes.
+
+        Only while no other thread runs and no file is open that the copy may not hold. On Linux alone: elsewhere the
+        system's own libraries do not bear it, and the first question starts the process.
+        """
+        if sys.platform == "linux":
+            self._start(multiprocessing.get_context("fork"))
+
     def ask(self, question: object, seconds: float) -> Any:
         """The answer.
 
@@ -45,7 +56,8 @@ class Child:
             ChildFailed: there is none; the next question gets a new process.
         """
         if self._process is None or self._pipe is None or not self._process.is_alive():
-            self._start()
+            process = self._start(multiprocessing.get_context("spawn"))
+            self._log.info("process_started", process=self._name, pid=process.pid)
         assert self._pipe is not None  # noqa: S101 - _start has just made it
         try:
             if self._killed:
@@ -77,14 +89,22 @@ class Child:
             self._pipe.close()
         self._process = self._pipe = None
 
-    def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
+    def _start(self, context: BaseContext) -> BaseProcess:
         self._pipe, theirs = context.Pipe()
-        process = context.Process(target=self._target, args=(theirs, *self._arguments), name=self._name, daemon=True)
+        ours = self._pipe if context.get_start_method() == "fork" else None
+        process: BaseProcess = context.Process(  # type: ignore[attr-defined]  # every concrete context has one
+            target=_run, args=(ours, self._target, theirs, *self._arguments), name=self._name, daemon=True
+        )
         process.start()
         self._process = process
         theirs.close()  # so that the child reads the end of the pipe when this process dies, however it dies
-        self._log.info("process_started", process=self._name, pid=process.pid)
+        return process
+
+
+def _run(inherited: Pipe | None, target: Callable[..., None], *arguments: object) -> None:
+    if inherited:
+        inherited.close()  # a copy that held the parent's end too would never read the end of the pipe
+    target(*arguments)
 
 
 def stand_back(niceness: int) -> None:

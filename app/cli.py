@@ -6,22 +6,16 @@ import sys
 
 import typer
 
-from app.commands.alerts import alerts
-from app.commands.bundle import bundle
-from app.commands.check import check
-from app.commands.export import export
-from app.commands.keys import keys
-from app.commands.migrate import migrate
-from app.commands.outcomes import outcomes
-from app.commands.report import report
-from app.commands.selftest import selftest
-from app.commands.serve import serve
-from app.commands.simulate import simulate
 from app.errors import PlumblineError
+from app.unneeded import hidden
 
 
-def build_cli() -> typer.Typer:
-    """The commands, put together."""
+def build_cli(*, only_serve: bool = False) -> typer.Typer:
+    """The commands, put together.
+
+    Args:
+        only_serve: leave out the others, whose libraries a service would hold in memory and never use.
+    """
     cli = typer.Typer(
         name="plumbline",
         help="Serve a model, and know when it stops being true.",
@@ -29,16 +23,41 @@ def build_cli() -> typer.Typer:
         pretty_exceptions_enable=False,
         add_completion=False,
     )
-    for command in (serve, bundle, check, simulate, export, outcomes, report, selftest, migrate, keys):
+    with hidden("rich"):  # structlog would load it, and Pygments too, for tracebacks in colour
+        from app.commands.serve import serve
+    cli.command()(serve)
+    if only_serve:
+        cli.callback()(_one_of_many)
+    else:
+        _add_others(cli)
+    return cli
+
+
+def _one_of_many() -> None:
+    """Typer takes a command for the whole program where it is the only one, unless there is something above it."""
+
+
+def _add_others(cli: typer.Typer) -> None:
+    from app.commands.alerts import alerts
+    from app.commands.bundle import bundle
+    from app.commands.check import check
+    from app.commands.export import export
+    from app.commands.keys import keys
+    from app.commands.migrate import migrate
+    from app.commands.outcomes import outcomes
+    from app.commands.report import report
+    from app.commands.selftest import selftest
+    from app.commands.simulate import simulate
+
+    for command in (bundle, check, simulate, export, outcomes, report, selftest, migrate, keys):
         cli.command()(command)
     cli.add_typer(alerts(), name="alerts")
-    return cli
 
 
 def main() -> None:
     """Run one command; an expected failure is its lines on standard error and its exit code."""
     try:
-        build_cli()()
+        build_cli(only_serve=sys.argv[1:2] == ["serve"])()
     except PlumblineError as error:
         sys.stderr.write("".join(f"error: {line}\n" for line in str(error).splitlines()))
         sys.exit(error.exit_code)

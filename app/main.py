@@ -25,6 +25,7 @@ from app.config import Config
 from app.errors import ConfigError
 from app.metrics import JournalMetrics, ServingMetrics, new_registry
 from app.monitoring.exported import LatestReports
+from app.monitoring.worker import Worker
 from app.serving.lifecycle import Lifecycle
 from app.serving.model import Model
 from app.serving.predictor import Predictor
@@ -43,8 +44,11 @@ from app.types import Micros
 from app.watching import Parts, set_up_watching
 
 
-def create_app(config: Config) -> Application:
+def create_app(config: Config, worker: Worker | None = None) -> Application:
     """The application, its model loaded and its store open; serving starts with its lifespan.
+
+    Args:
+        worker: what runs the checks, where it has already started.
 
     Raises:
         BundleError, ConfigError, StoreLocked: what it needs is refused; the text says what to do.
@@ -68,7 +72,8 @@ def create_app(config: Config) -> Application:
     cleaning = partial(clean, journal, retention_s=config.store.retention, hold_s=config.outcomes.hold_for, now=_now)
     lifecycle = Lifecycle(registry, journal, readers, partial(_note, spooler), serving.followed)
     parts = Parts(config, registry, lifecycle, journal, readers, Meter(serving, ledger, journal, readers), series)
-    watching = set_up_watching(parts, routes, rules, retraining, cleaning)
+    worker = worker or Worker(config.store.url.get_secret_value())
+    watching = set_up_watching(parts, routes, rules, retraining, cleaning, worker)
     serving.build({"version": package_version()})
     shadows = Shadows(registry, config.serving, journal, serving)
     services = Services(

@@ -124,8 +124,7 @@ class Prediction(NamedTuple):
     context: Mapping[str, Scalar] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """The truth about one prediction, as a caller reports it."""
 
     prediction_id: str

@@ -89,7 +89,7 @@ class Watching:
 
 
 def set_up_watching(
-    parts: Parts, routes: Sequence[Route], rules: RuleSet, retraining: Retraining, cleaning: Job
+    parts: Parts, routes: Sequence[Route], rules: RuleSet, retraining: Retraining, cleaning: Job, worker: Worker
 ) -> Watching:
     """Every part of the second journey, not yet running; ``cleaning`` runs beside the checks."""
     config, registry, journal, readers = parts.config, parts.registry, parts.journal, parts.readers
@@ -108,7 +108,6 @@ def set_up_watching(
 
         await journal.run(end)
 
-    worker = Worker(config.store.url.get_secret_value())
     monitor = Monitor(
         config,
         partial(_watched, registry),

@@ -83,7 +83,9 @@ class OutcomeBatch:
 
     def replies(self, calls: Sequence[Call], done: Sequence[OutcomeResult]) -> list[Reply]:
         """What became of each."""
-        return [self._reply(call, result) for call, result in zip(calls, done, strict=True)]
+        for status, number in Counter([result.status for result in done]).items():
+            self._counted[status].inc(number)
+        return [_reply(call, result) for call, result in zip(calls, done, strict=True)]
 
     def _submission(self, call: Call, now: Micros) -> Submission | None:
         try:
@@ -92,13 +94,13 @@ class OutcomeBatch:
             return None
         return None if isinstance(parsed, list) else Submission(parsed, now, call.key_name)
 
-    def _reply(self, call: Call, result: OutcomeResult) -> Reply:
-        self._counted[result.status].inc()
-        try:
-            _raise_refusal(result)
-        except RequestError as error:
-            return render_error(error, call.request_id)
-        return _taken(result)
+
+def _reply(call: Call, result: OutcomeResult) -> Reply:
+    try:
+        _raise_refusal(result)
+    except RequestError as error:
+        return render_error(error, call.request_id)
+    return _taken(result)
 
 
 def _taken(result: OutcomeResult) -> Reply:
@@ -107,7 +109,9 @@ def _taken(result: OutcomeResult) -> Reply:
 
 def _raise_refusal(result: OutcomeResult) -> None:
     """A single outcome that was not taken is an error; in a list it is a line of the answer."""
-    detail = result.detail or ""
+    if result.detail is None:
+        return
+    detail = result.detail
     match result.status:
         case OutcomeStatus.UNKNOWN:
             raise NotFound(detail)

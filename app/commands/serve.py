@@ -11,6 +11,7 @@ import typer
 
 from app.configfile import load_config
 from app.logging import configure_logging
+from app.unneeded import hidden
 
 ConfigFile = Annotated[
     Path, typer.Option("--config", help="The YAML file; PLUMBLINE__SECTION__KEY in the environment beats it.")
@@ -24,11 +25,22 @@ def serve(config: ConfigFile = Path("config.yaml")) -> None:
     """Serve the configured model."""
     settings = load_config(config, os.environ)
     configure_logging()
-    from app.main import create_app
-    from app.server import serve as serve_app
-
-    app = create_app(settings)
-    gc.collect()
     gc.set_threshold(*GC_THRESHOLDS)
-    gc.freeze()  # what start-up made lives for ever: the collector need not look at it again while requests wait
+    from app.monitoring.worker import Worker
+
+    worker = Worker(settings.store.url.get_secret_value())
+    _settle()
+    worker.fork()  # what both need is loaded, and no thread runs yet
+    with hidden("pygments"):  # Alembic's templates would load it, to show errors in colour
+        from app.main import create_app
+        from app.server import serve as serve_app
+
+    app = create_app(settings, worker)
+    _settle()
     serve_app(app, settings.server)
+
+
+def _settle() -> None:
+    """Keep the collector from what start-up made, which lives for ever: it would write to each page of it."""
+    gc.collect()
+    gc.freeze()

@@ -17,7 +17,7 @@ MEDIA_TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; chars
 
 @dataclass(frozen=True)
 class Asset:
-    """One file, compressed when it is first asked for, and then kept."""
+    """One file; its compressed bytes, which browsers ask for, are made the first time and then kept."""
 
     file: Path
 
@@ -26,9 +26,9 @@ class Asset:
         """The ``Content-Type``."""
         return MEDIA_TYPES[self.file.suffix]
 
-    @cached_property
+    @property
     def body(self) -> bytes:
-        """The file's bytes."""
+        """The file's bytes, up to 5 MB that are not worth keeping."""
         return self.file.read_bytes()
 
     @cached_property
@@ -41,13 +41,14 @@ class Dashboard:
     """The page and its assets, whose URLs carry ``version``, a hash of all of them: browsers may keep them for ever."""
 
     def __init__(self) -> None:
-        # Found through the package's list of files: importing it would cost time and memory for nothing.
-        plotly = next(file for file in distribution("plotly").files or () if file.name == "plotly.min.js")
-        files = [*sorted((HERE / "static").iterdir()), Path(str(plotly.locate()))]
+        # Importing the package, or reading its list of 3,000 files, would cost time and memory for nothing.
+        plotly = Path(str(distribution("plotly").locate_file("plotly/package_data/plotly.min.js")))
+        files = [*sorted((HERE / "static").iterdir()), plotly]
         self.assets = {file.name: Asset(file) for file in files if file.suffix in MEDIA_TYPES}
         digest = hashlib.sha256()
         for asset in self.assets.values():
-            digest.update(asset.body)
+            with asset.file.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
         self.version = digest.hexdigest()[:16]
         templates = Environment(loader=FileSystemLoader(HERE), autoescape=True)
         self.page = templates.get_template("page.html").render(assets=f"/dashboard/assets/{self.version}")

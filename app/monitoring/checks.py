@@ -33,9 +33,11 @@ def run_check(check: Check, connection: Connection, reference: Reference) -> Jso
 def _drift(check: Check, connection: Connection, reference: Reference) -> Json:
     settings = check.drift
     rows, hours = settings.window.rows, settings.window.hours
-    window = read_window(connection, *_version(check), rows=rows, hours=hours, role=check.role)
+    window = read_window(connection, *_version(check), rows=rows, hours=hours, role=check.role, truth=False)
     start = window.predicted_at[0] if window.rows else None
-    earlier = read_window(connection, *_version(check), rows=rows, hours=hours, before=start, role=check.role)
+    earlier = read_window(
+        connection, *_version(check), rows=rows, hours=hours, before=start, role=check.role, truth=False
+    )
     arrivals = read_arrivals(connection, *_version(check), check.now, role=check.role)
     _let_go(connection)
     alpha = _alpha(check, settings.every) * DRIFT_SHARE

@@ -7,7 +7,7 @@ import gc
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from importlib.abc import MetaPathFinder
+from itertools import count
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -16,14 +16,21 @@ from typing import TYPE_CHECKING
 from app.child import Child, ChildFailed, stand_back
 from app.monitoring.check import Check
 from app.store.engine import Engine, open_readers
+from app.store.pacing import Pacing
 from app.types import Json, ModelSchema
+from app.unneeded import Hidden
 
 if TYPE_CHECKING:
     from app.monitoring.reference import Reference
 
 LONGEST_CHECK_S = 300.0
+_WHOLE_COLLECTION = 100
+"""Checks from one collection of all garbage to the next; between them, that of the latest check is collected."""
 NICENESS = 19
 """Whoever waits for an answer comes first; a check waits for nobody."""
+
+UNNEEDED = ("pandas", "psutil", "charset_normalizer", "rich")
+"""What scikit-learn, joblib and NumPy load where it is installed: 60 MiB and some for no use in a check."""
 
 
 class CheckFailed(Exception):
@@ -31,7 +38,10 @@ class CheckFailed(Exception):
 
 
 class Worker:
-    """The parent's side: one check at a time, off the event loop. The process starts with the first check."""
+    """The parent's side: one check at a time, off the event loop.
+
+    The process starts with the first check, unless :meth:`fork` has started it before.
+    """
 
     def __init__(self, store_url: str) -> None:
         self._child = Child("plumbline-checks", serve_checks, store_url)
@@ -41,6 +51,10 @@ class Worker:
     def process(self) -> BaseProcess | None:
         """The process that checks run in; None while there is none."""
         return self._child.process
+
+    def fork(self) -> None:
+        """Start the process now, so that it shares what this one has imported; see :meth:`Child.fork`."""
+        self._child.fork()
 
     async def run(self, check: Check) -> Json:
         """The body of the report.
@@ -70,29 +84,23 @@ class Worker:
 def serve_checks(pipe: Pipe, store_url: str) -> None:
     """The child's side: answer checks until the pipe ends."""
     stand_back(NICENESS)
-    sys.meta_path.insert(0, _WithoutPandas())
+    sys.meta_path.insert(0, Hidden(*UNNEEDED))
     gc.disable()  # it would look through the rows of a large window again and again, in two fifths of the time to read
     engine = open_readers(store_url, snapshots=False)
-    while True:
+    pacing = Pacing(engine)
+    for number in count(1):
         try:
             check: Check = pipe.recv()
         except EOFError:
             return
         try:
-            pipe.send(_answer(check, engine))
+            with pacing.check():
+                answer = _answer(check, engine)
+            pipe.send(answer)
         except Exception as error:  # noqa: BLE001 - whatever a check raises becomes the report's error, and the process lives
             pipe.send(f"{type(error).__name__}: {error}")
-        gc.collect()
-
-
-class _WithoutPandas(MetaPathFinder):
-    """Hides pandas from scikit-learn, which would load it where it is installed: 60 MiB for no use in a check."""
-
-    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
-        """Refuse pandas; leave every other module to the finders behind."""
-        del path, target
-        if fullname == "pandas":
-            raise ModuleNotFoundError(name=fullname)
+        # What earlier checks have left alive is looked at again now and then only: that takes a tenth of a second.
+        gc.collect(2 if number % _WHOLE_COLLECTION == 0 else 0)
 
 
 def _answer(check: Check, engine: Engine) -> Json:

@@ -73,9 +73,7 @@ class Predictor:
                     break
                 except Taken:  # another replica stored one of the ids after we looked: look again, its row answers
                     continue
-        model.values.observe(rows)
-        if self._offer is not None:
-            self._offer(model, rows)
+        self.follow(model, rows)
         made = iter(rows)
         predictions = [known[id_].prediction if id_ in known else next(made) for id_ in request.ids]
         return Answered(predictions, {stored.prediction.prediction_id: stored.classes for stored in known.values()})
@@ -83,7 +81,9 @@ class Predictor:
     async def predict_together(
         self, model: Model, rows: Sequence[Row], calls: Sequence[Called], *, source: str = "predict"
     ) -> list[Prediction]:
-        """Answer one row of each of many requests, all or none, as :meth:`predict` does; the model is asked at once.
+        """Answer one row of each of many requests, all or none; the model is asked at once.
+
+        What comes behind the commit is the caller's, with :meth:`follow`: where this raises, nothing is stored.
 
         Raises:
             ModelFailed: on one of the rows; nothing is stored.
@@ -97,10 +97,13 @@ class Predictor:
             for row, answer, (id_, request_id, started) in zip(rows, answers, calls, strict=True)
         ]
         await self._journal.append(insert, made, ledger=True, spool=insert)
-        model.values.observe(made)
-        if self._offer is not None:
-            self._offer(model, made)
         return made
+
+    def follow(self, model: Model, rows: Sequence[Prediction]) -> None:
+        """Do what comes behind the commit: count the values, and let shadows repeat the rows."""
+        model.values.observe(rows)
+        if self._offer is not None:
+            self._offer(model, rows)
 
     async def _make(
         self, model: Model, request: PredictRequest, fresh: Sequence[int], request_id: str, source: str, started_ns: int

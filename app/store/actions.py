@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects import postgresql, sqlite
 
+from app.store.dialects import insert_into
 from app.store.encoding import from_text
 from app.store.tables import OUTBOX, SETTINGS
 from app.types import SECOND, Json, Micros
@@ -36,8 +36,7 @@ class Action:
 
 def take_turn(connection: Connection, key: str, *, now: Micros, pause_s: float) -> bool:
     """Take the one turn that there is in ``pause_s`` seconds, over all replicas; False: it was taken before."""
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    taking = dialect.insert(SETTINGS).values(key=key, value="null", changed_at=now)
+    taking = insert_into(connection.dialect, SETTINGS).values(key=key, value="null", changed_at=now)
     over = SETTINGS.c.changed_at <= now - round(pause_s * SECOND)
     taking = taking.on_conflict_do_update(index_elements=["key"], set_={"changed_at": now}, where=over)
     return connection.execute(taking.returning(SETTINGS.c.key)).first() is not None

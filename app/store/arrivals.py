@@ -77,16 +77,15 @@ def _bounds(connection: Connection, rows: VersionRows) -> tuple[Micros, Micros] 
 
 def _counts(connection: Connection, rows: VersionRows, ends: Sequence[tuple[Micros, Micros]]) -> list[int]:
     """Count each stretch ``[start, end)`` on the rows of the lowest level at which no stretch has too many."""
-    found = [_levels(connection, replace(rows, before=end), start) for start, end in ends]
-    level = next(level for level in range(_LEVELS + 1) if all(sum(counts[level:]) <= _MOST for counts in found))
-    return [sum(counts[level:]) for counts in found]
+    found = [_sums(connection, replace(rows, before=end), start) for start, end in ends]
+    level = next(level for level in range(_LEVELS + 1) if all(sums[level] <= _MOST for sums in found))
+    return [sums[level] for sums in found]
 
 
-def _levels(connection: Connection, rows: VersionRows, start: Micros) -> Sequence[int]:
-    """Rows of each level from ``start`` on, counted up to one more than may be used."""
-    moment = rows.table.c.predicted_at
-    parts = [
-        select(moment).where(*rows.at(level), moment >= start).limit(_MOST + 1).subquery() for level in range(_LEVELS)
-    ]
-    counts = [select(func.count()).select_from(part).scalar_subquery() for part in parts]
-    return tuple(connection.execute(select(*counts)).one())
+def _sums(connection: Connection, rows: VersionRows, start: Micros) -> list[int]:
+    """Rows of each level or more from ``start`` on; below a level that has too many, none are added."""
+    sums = [0] * (_LEVELS + 1)
+    for level in reversed(range(_LEVELS)):
+        more = rows.count(connection, level, start, _MOST + 1) if sums[level + 1] <= _MOST else 0
+        sums[level] = sums[level + 1] + more
+    return sums

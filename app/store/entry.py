@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 from app.errors import Unavailable
 from app.store.predictions import Taken
@@ -30,12 +30,8 @@ class Entry:
     spool: Write[Any, Any] | None = None
 
 
-class Settled(NamedTuple):
-    """What became of one caller's items."""
-
-    entry: Entry
-    result: list[Any] | BaseException
-    spooled: bool = False
+Settled: TypeAlias = tuple[Entry, list[Any] | BaseException, bool]
+"""What became of one caller's items, and whether they were spooled: a plain tuple, made for every call."""
 
 
 def reason_of(error: BaseException) -> str:

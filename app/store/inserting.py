@@ -8,38 +8,42 @@ from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection, Table
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import Dialect
+
+from app.store.dialects import insert_into
 
 MOST_ROWS = 256
 """Rows in one statement on SQLite, which bounds the parameters of a statement."""
+ANY_NUMBER = 64
+"""Up to so many rows are one statement, whatever their number."""
 
 
 def insert_rows(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]], *, replay: bool = False) -> int:
     """Insert rows, each in the order of the table's columns; the number inserted.
 
     SQLite's driver gives the interpreter lock up at every statement, and waits for it while the event loop is busy: so
-    it gets blocks of rows, of a few sizes, that each is compiled once. PostgreSQL's driver sends them all at once.
+    it gets blocks of rows, each of a size that is compiled once. PostgreSQL's driver sends them all at once.
 
     Args:
         replay: leave out the rows whose key is taken; else they are an IntegrityError.
     """
     dialect = connection.dialect
     if rows and dialect.name != "sqlite":
-        return connection.exec_driver_sql(_statement(dialect, table, 1, replay), rows).rowcount
+        return connection.exec_driver_sql(insert_statement(dialect, table, 1, replay=replay), rows).rowcount
     inserted = start = 0
     while start < len(rows):
-        size = min(1 << ((len(rows) - start).bit_length() - 1), MOST_ROWS)
+        left = len(rows) - start
+        size = left if left <= ANY_NUMBER else min(1 << (left.bit_length() - 1), MOST_ROWS)
         values = tuple(chain.from_iterable(rows[start : start + size]))
-        inserted += connection.exec_driver_sql(_statement(dialect, table, size, replay), values).rowcount
+        inserted += connection.exec_driver_sql(insert_statement(dialect, table, size, replay=replay), values).rowcount
         start += size
     return inserted
 
 
-@lru_cache(maxsize=64)
-def _statement(dialect: Dialect, table: Table, rows: int, replay: bool) -> str:
+@lru_cache(maxsize=256)
+def insert_statement(dialect: Dialect, table: Table, rows: int, *, replay: bool) -> str:
     """The INSERT of so many rows as text: what is compiled once need not be looked up for every group."""
-    statement = (sqlite if dialect.name == "sqlite" else postgresql).insert(table)
+    statement = insert_into(dialect, table)
     if replay:
         statement = statement.on_conflict_do_nothing(index_elements=list(table.primary_key))
     head, _, rest = str(statement.compile(dialect=dialect)).partition(" VALUES ")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import repeat
 from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import Any
@@ -189,26 +189,26 @@ class Journal:
             return self._settle_away(group)
         except BaseException as error:  # noqa: BLE001 - a caller's failure, whatever it is, goes to that caller and never ends the thread
             if len(group) == 1:
-                return [Settled(group[0], error)]
+                return [(group[0], error, False)]
         else:
             self._note_recovery()
-            return list(map(Settled, group, written))
+            return list(zip(group, written, repeat(False)))
         return [settled for entry in group for settled in self._settle([entry])]
 
     def _settle_away(self, group: list[Entry]) -> list[Settled]:
         """Spool what can be spooled, again singly where one caller's items make the others fail; refuse the rest."""
         refusal = Unavailable("the store cannot be reached; repeat the request with the same prediction_id")
         if self._spooler is None:
-            return [Settled(entry, refusal) for entry in group]
-        refused = [Settled(entry, refusal) for entry in group if not entry.spool]
+            return [(entry, refusal, False) for entry in group]
+        refused: list[Settled] = [(entry, refusal, False) for entry in group if not entry.spool]
         taken = [entry for entry in group if entry.spool]
         try:
             written = self._spooler.write([(entry.spool, entry.items) for entry in group if entry.spool])
         except BaseException as error:  # noqa: BLE001 - as above
             if isinstance(error, Unavailable) or len(taken) == 1:
-                return [*refused, *(Settled(entry, error) for entry in taken)]
+                return [*refused, *((entry, error, False) for entry in taken)]
             return [*refused, *(settled for entry in taken for settled in self._settle_away([entry]))]
-        return [*refused, *(Settled(entry, result, spooled=True) for entry, result in zip(taken, written, strict=True))]
+        return [*refused, *zip(taken, written, repeat(True))]
 
     def _note_outage(self, error: DBAPIError) -> None:
         """Say it once, loudly; how many rows an outage costs stands in the metrics."""
@@ -223,10 +223,11 @@ class Journal:
 
     def _count(self, settled: list[Settled]) -> None:
         """Enter a group into the ledger: before anything of it can be forwarded, and so leave the spool."""
-        rows: Counter[tuple[str | None, bool]] = Counter()
+        rows: dict[tuple[str | None, bool], int] = {}
         for entry, result, spooled in settled:
             if entry.ledger:
-                rows[reason_of(result) if isinstance(result, BaseException) else None, spooled] += entry.rows
+                kind = (None if isinstance(result, list) else reason_of(result), spooled)
+                rows[kind] = rows.get(kind, 0) + entry.rows
         for (failure, spooled), count in rows.items():
             self._metrics.settle(count, failure=failure, spooled=spooled)
 
@@ -236,7 +237,7 @@ class Journal:
             self._waiting_rows -= entry.rows
             if entry.future.done():
                 continue
-            if isinstance(result, BaseException):
-                entry.future.set_exception(result)
-            else:
+            if isinstance(result, list):
                 entry.future.set_result(result)
+            else:
+                entry.future.set_exception(result)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, case, cast, func, literal_column, or_, select
-from sqlalchemy.dialects import postgresql, sqlite
 
+from app.store.dialects import insert_into
 from app.store.tables import LEASES
 from app.types import SECOND, Micros
 
@@ -16,9 +16,8 @@ def acquire(connection: Connection, name: str, holder: str, *, seconds: float) -
         the fencing token, which grows with every change of holder; None while another holds the lease.
     """
     now = _now(connection)
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     until = now + round(seconds * SECOND)
-    taking = dialect.insert(LEASES).values(name=name, holder=holder, until=until, token=1)
+    taking = insert_into(connection.dialect, LEASES).values(name=name, holder=holder, until=until, token=1)
     mine = LEASES.c.holder == holder
     taking = taking.on_conflict_do_update(
         index_elements=["name"],

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects import postgresql, sqlite
 
+from app.store.dialects import insert_into
 from app.store.encoding import to_text
 from app.store.tables import MODELS
 from app.types import Micros, ModelSchema
@@ -31,8 +31,7 @@ def remember(connection: Connection, schema: ModelSchema, sha256: str, *, now: M
 
 def note(connection: Connection, row: dict[str, Any]) -> None:
     """Note a version by its row; one that is known stands."""
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    connection.execute(dialect.insert(MODELS).values(row).on_conflict_do_nothing())
+    connection.execute(insert_into(connection.dialect, MODELS).values(row).on_conflict_do_nothing())
 
 
 def known(connection: Connection) -> list[dict[str, Any]]:

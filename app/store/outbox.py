@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, FromClause, and_, delete, exists, func, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
+from app.store.dialects import insert_into
 from app.store.encoding import from_text, to_text
 from app.store.tables import ALERTS, OUTBOX
 from app.types import SECOND, Json, Micros
@@ -41,8 +41,7 @@ def enqueue(
     now: Micros,
 ) -> bool:
     """Store a message to a channel; False: the same event of the same key is there already."""
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    adding = dialect.insert(OUTBOX).values(
+    adding = insert_into(connection.dialect, OUTBOX).values(
         outbox_id=_id(key, event, channel),
         channel=channel,
         event=event,

@@ -11,8 +11,18 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import TEXT, ColumnElement, Connection, TableValuedAlias, bindparam, cast, func, literal_column, select
-from sqlalchemy.dialects import postgresql
+from sqlalchemy import (
+    ARRAY,
+    TEXT,
+    ColumnElement,
+    Connection,
+    TableValuedAlias,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    select,
+)
 from sqlalchemy.engine.interfaces import Dialect
 
 from app.store.encoding import from_text
@@ -118,28 +128,23 @@ def _asked(dialect: Dialect) -> TableValuedAlias:
     ids: Any = bindparam("ids")
     if dialect.name == "sqlite":
         return func.json_each(ids).table_valued("value", name="asked")
-    return func.unnest(cast(ids, postgresql.ARRAY(TEXT))).table_valued("value", name="asked").render_derived()
+    return func.unnest(cast(ids, ARRAY(TEXT))).table_valued("value", name="asked").render_derived()
 
 
 def _schemas(connection: Connection, versions: AbstractSet[str]) -> dict[str, Json]:
-    """The stored schemas of these versions, by name/version; a version that was never noted has none."""
-    found = {}
-    for key in versions:
-        name, _, version = key.partition(SLASH)
-        text = connection.exec_driver_sql(_schema_of(connection.dialect), (name, version)).scalar()
+    """The stored schemas of these versions, by name/version; a version that was never noted has none.
+
+    What is once noted stands, and so is kept with the connection.
+    """
+    kept: dict[str, Json] = connection.info.setdefault("schemas", {})
+    for key in versions - kept.keys():
+        text = connection.exec_driver_sql(_schema_of(connection.dialect), tuple(key.split(SLASH, 1))).scalar()
         if text is not None:
-            found[key] = _schema(text)
-    return found
+            kept[key] = from_text(text)
+    return kept
 
 
 @lru_cache(maxsize=8)
 def _schema_of(dialect: Dialect) -> str:
     wanted = select(MODELS.c.schema).where(MODELS.c.name == bindparam("name"), MODELS.c.version == bindparam("version"))
     return str(wanted.compile(dialect=dialect))
-
-
-@lru_cache(maxsize=64)
-def _schema(text: str) -> Json:
-    """A stored schema, parsed once."""
-    schema: Json = from_text(text)
-    return schema

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, Select, and_, or_, select
@@ -54,9 +54,7 @@ def put(connection: Connection, rows: Sequence[Prediction]) -> set[str]:
     A row that an earlier try of the same call has stored counts as stored: after a lost connection nobody knows whether
     the commit went through, and trying again must be safe.
     """
-    # Two replicas that store the same ids lock them in the same order: they wait for each other, and never for ever.
-    ordered = sorted(rows, key=attrgetter("prediction_id"))
-    if insert_rows(connection, PREDICTIONS, [_values(row) for row in ordered], replay=True) == len(rows):
+    if insert_rows(connection, PREDICTIONS, in_order(rows), replay=True) == len(rows):
         return set()
     columns = (PREDICTIONS.c.prediction_id, PREDICTIONS.c.predicted_at, PREDICTIONS.c.request_id)
     ours = {(row.prediction_id, row.predicted_at, row.request_id) for row in rows}
@@ -66,6 +64,14 @@ def put(connection: Connection, rows: Sequence[Prediction]) -> set[str]:
         for row in connection.execute(select(*columns).where(columns[0].in_(ids)))
     }
     return {id_ for id_, _, _ in there - ours}
+
+
+def in_order(rows: Sequence[Prediction]) -> list[tuple[Any, ...]]:
+    """The rows as the table has them, by id.
+
+    Two replicas that store the same ids lock them in the same order: they wait for each other, and never for ever.
+    """
+    return sorted(map(_values, rows), key=itemgetter(0))
 
 
 def find(connection: Connection, ids: Sequence[str]) -> dict[str, Stored]:
@@ -124,21 +130,21 @@ def _with_schema() -> Select[Any]:
 
 def _values(row: Prediction) -> tuple[Any, ...]:
     """A row in the order of the table's columns."""
-    answer = row.answer
+    id_, name, version, features, answer, predicted_at, latency_us, request_id, source, role, context = row
     return (
-        row.prediction_id,
-        row.model_name,
-        row.model_version,
-        to_text(row.features),
+        id_,
+        name,
+        version,
+        to_text(features),
         to_text(answer.prediction),
         to_text_or_none(answer.probabilities),
-        to_text_or_none(row.context),
-        row.predicted_at,
-        row.latency_us,
-        row.source,
-        row.role,
-        row.request_id,
-        sampling_level(row.prediction_id),
+        to_text_or_none(context),
+        predicted_at,
+        latency_us,
+        source,
+        role,
+        request_id,
+        sampling_level(id_),
     )
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from app.metrics import LATENCY_BUCKETS
+from app.store.dialects import insert_into
 from app.store.encoding import from_text, to_text
 from app.store.leases import database_now
 from app.store.tables import PULSES
@@ -54,11 +54,10 @@ def beat(connection: Connection, pulses: Sequence[Pulse], *, clock: Micros) -> N
         clock: what the clock of the steps says now.
     """
     now = database_now(connection)
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     for pulse in pulses:
         body = to_text([[step.began + now - clock, *step[1:]] for step in pulse.steps])
         key = {"replica": pulse.replica, "model_name": pulse.model_name, "model_version": pulse.model_version}
-        putting = dialect.insert(PULSES).values(**key, at=now, body=body)
+        putting = insert_into(connection.dialect, PULSES).values(**key, at=now, body=body)
         connection.execute(
             putting.on_conflict_do_update(
                 index_elements=["replica", "model_version"],

@@ -77,5 +77,5 @@ class VersionRows:
             statement = select(table.predicted_at, table.prediction_id).where(*self.at(each))
             statement = statement if start is None else statement.where(table.predicted_at >= start)
             statement = statement.order_by(table.predicted_at.desc(), table.prediction_id.desc()).limit(rows)
-            found += [(Micros(moment), prediction_id) for moment, prediction_id in connection.execute(statement)]
+            found += [(Micros(moment), prediction_id) for moment, prediction_id in connection.execute(statement).all()]
         return sorted(found)[-rows:]

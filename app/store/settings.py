@@ -7,9 +7,9 @@ from itertools import takewhile
 from typing import Literal
 
 from sqlalchemy import Connection, Insert, Update, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from app.errors import Conflict
+from app.store.dialects import insert_into
 from app.store.encoding import from_text, to_text
 from app.store.leases import database_now
 from app.store.tables import SETTINGS
@@ -86,8 +86,7 @@ def save_activation(
     row = {"value": _text(replace(chosen, history=(*chosen.history, entry)[-KEPT:])), "changed_at": now}
     statement: Insert | Update
     if seen is None:
-        dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-        statement = dialect.insert(SETTINGS).values(key=_key(name), **row).on_conflict_do_nothing()
+        statement = insert_into(connection.dialect, SETTINGS).values(key=_key(name), **row).on_conflict_do_nothing()
     else:
         unchanged = (SETTINGS.c.key == _key(name), SETTINGS.c.value == _text(seen))
         statement = SETTINGS.update().where(*unchanged).values(row)

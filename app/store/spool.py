@@ -42,7 +42,7 @@ KEPT = Table(
 
 def hold(connection: Connection, submissions: Sequence[Submission]) -> list[OutcomeResult]:
     """Put outcomes into the spool; what they mean is decided when they reach the store."""
-    connection.execute(insert(SUBMISSIONS), [{"body": to_text(submission)} for submission in submissions])
+    connection.execute(insert(SUBMISSIONS), [{"body": to_text(_as_json(submission))} for submission in submissions])
     return [OutcomeResult(submission.outcome.prediction_id, OutcomeStatus.PENDING) for submission in submissions]
 
 
@@ -146,8 +146,15 @@ def _submission(body: dict[str, Any]) -> Submission:
     return Submission(Outcome(**body["outcome"]), body["now"], body["recorded_by"])
 
 
+def _as_json(submission: Submission) -> dict[str, Any]:
+    return {**submission._asdict(), "outcome": submission.outcome._asdict()}
+
+
 def _kept(item: Item, reason: str) -> dict[str, Any]:
     if isinstance(item, Submission):
-        return {"kind": "outcome", "prediction_id": item.outcome.prediction_id, "reason": reason, "body": to_text(item)}
-    body = {**item._asdict(), "answer": item.answer._asdict()}
-    return {"kind": "prediction", "prediction_id": item.prediction_id, "reason": reason, "body": to_text(body)}
+        kind, prediction_id = "outcome", item.outcome.prediction_id
+        body = _as_json(item)
+    else:
+        kind, prediction_id = "prediction", item.prediction_id
+        body = {**item._asdict(), "answer": item.answer._asdict()}
+    return {"kind": kind, "prediction_id": prediction_id, "reason": reason, "body": to_text(body)}

@@ -193,5 +193,6 @@ def sampling_level(prediction_id: str) -> int:
     >>> sum(sampling_level(str(number)) >= 3 for number in range(8000)) / 1000  # about one in eight
     1.022
     """
-    number = int.from_bytes(blake2b(prediction_id.encode(), digest_size=8).digest(), "big")
+    digest = blake2b(prediction_id.encode(), digest_size=8).digest()
+    number = digest[-1] or int.from_bytes(digest, "big")  # the last byte decides, but for one id in 256
     return (number & -number).bit_length() - 1 if number else 64

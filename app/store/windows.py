@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from heapq import merge
+from itertools import islice
+from operator import itemgetter
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import BindParameter, Connection, bindparam, or_, select
 
+from app.store.encoding import many_from_text
 from app.store.outcomes import revisions_of
-from app.store.predictions import find
 from app.store.sampling import VersionRows
-from app.store.shadows import answers_of
+from app.store.tables import PREDICTIONS
 from app.types import Label, Micros, Role, Row
+
+_FEWEST, _TOGETHER = 20, 50
+"""Rows in one statement: it ends soon, since the log of SQLite grows while it lasts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +29,8 @@ class Window:
         probabilities: in the order of the schema's classes; None where the model gave none.
         sampled_from: the estimated number of rows from which the window was drawn.
         hours: the time that the window was asked to span.
-        outcomes, values, recorded_at: aligned with ``ids``; None where no outcome came (0, False and "" are outcomes).
+        outcomes, values, recorded_at: aligned with ``ids``; None where no outcome came (0, False and "" are outcomes),
+            and in all rows where they were not asked for.
     """
 
     ids: list[str]
@@ -50,6 +59,7 @@ def read_window(
     hours: float,
     before: Micros | None = None,
     role: Role = "active",
+    truth: bool = True,
 ) -> Window:
     """The latest ``rows`` predictions of a version; where these span less than ``hours``, an even sample of them.
 
@@ -61,11 +71,16 @@ def read_window(
         hours: 0 takes the latest rows, whatever they span.
         before: look only at predictions made before this moment.
         role: a shadow's answers lie beside the predictions that it repeated.
+        truth: whether the outcomes are read as well.
     """
     within = VersionRows(name, version, before, role)
     level, start = within.sample(connection, rows, hours)
-    keys = within.latest(connection, level, rows, start)
-    return _load(connection, within, [prediction_id for _, prediction_id in keys], len(keys) << level, hours)
+    each = [
+        _rows(connection, within, one, start or 0, min(_TOGETHER, max(_FEWEST, rows >> one - level + 1)))
+        for one in within.levels(connection, level)
+    ]
+    latest = list(islice(merge(*each, key=itemgetter(0, 1), reverse=True), rows))
+    return _window(connection, latest[::-1], level, hours, truth=truth)
 
 
 def newer_rows(
@@ -76,20 +91,37 @@ def newer_rows(
     return min(most, sum(within.count(connection, level, after + 1, most) for level in within.levels(connection)))
 
 
-def _load(connection: Connection, within: VersionRows, ids: list[str], sampled_from: int, hours: float) -> Window:
-    stored = find(connection, ids)
-    truth = {prediction_id: revisions[-1] for prediction_id, revisions in revisions_of(connection, ids).items()}
-    there = [stored[prediction_id].prediction for prediction_id in ids if prediction_id in stored]
-    shadow = answers_of(connection, within.version, ids) if within.role == "shadow" else {}
-    answers = [shadow.get(row.prediction_id, row.answer) for row in there]
-    labels = [truth.get(row.prediction_id) for row in there]
+def _rows(
+    connection: Connection, within: VersionRows, level: int, start: int, together: int
+) -> Iterator[tuple[Any, ...]]:
+    """(time, id, features, prediction, probabilities) of a level's rows back to a moment, the latest first."""
+    table, rows = within.table.c, PREDICTIONS.c
+    moment, name = table.predicted_at, table.prediction_id
+    at: BindParameter[int] = bindparam("at", 2**62)
+    after: BindParameter[str] = bindparam("after", "")
+    statement = select(moment, name, rows.features, table.prediction, table.probabilities).where(*within.at(level))
+    if within.role == "shadow":
+        statement = statement.join(PREDICTIONS, rows.prediction_id == name)
+    statement = statement.where(moment >= start, moment <= at, or_(moment < at, name < after))
+    statement = statement.order_by(moment.desc(), name.desc()).limit(together)
+    behind: dict[str, Any] = {}
+    while found := connection.execute(statement, behind).all():
+        moments, names, *texts = zip(*found, strict=True)
+        yield from zip(moments, names, *map(many_from_text, texts), strict=True)
+        behind = {"at": moments[-1], "after": names[-1]}
+
+
+def _window(connection: Connection, found: list[tuple[Any, ...]], level: int, hours: float, *, truth: bool) -> Window:
+    moments, ids, features, predictions, probabilities = map(list, zip(*found, strict=True)) if found else ([],) * 5
+    revisions = revisions_of(connection, ids) if truth else {}
+    labels = [revisions[each][-1] if each in revisions else None for each in ids]
     return Window(
-        ids=[row.prediction_id for row in there],
-        features=[row.features for row in there],
-        predictions=[answer.prediction for answer in answers],
-        probabilities=[answer.probabilities for answer in answers],
-        predicted_at=[row.predicted_at for row in there],
-        sampled_from=sampled_from,
+        ids=ids,
+        features=features,
+        predictions=predictions,
+        probabilities=[None if each is None else tuple(each) for each in probabilities],
+        predicted_at=moments,
+        sampled_from=len(ids) << level,
         hours=hours,
         outcomes=[None if label is None else label.outcome for label in labels],
         values=[None if label is None else label.value for label in labels],

@@ -9,6 +9,9 @@ from typing import Any, TypeAlias, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, InternalError, OperationalError
 
+from app.store.alone import insert_alone
+from app.store.predictions import insert
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Write = Callable[[Connection, Sequence[Item]], list[Result]]
@@ -34,6 +37,8 @@ class Writer:
         Raises:
             Exception: what the database or a caller's items raised in the last try.
         """
+        if self._commit_alone(parts):
+            return [[None] * len(rows) for _, rows in parts]
         for attempt in range(1, TRIES + 1):
             try:
                 return self._transaction(parts)
@@ -50,11 +55,20 @@ class Writer:
             self._connection.close()
             self._connection = None
 
+    def _commit_alone(self, parts: Sequence[Part]) -> bool:
+        if {write for write, _ in parts} != {insert}:
+            return False
+        return insert_alone(self._connected(), [row for _, rows in parts for row in rows])
+
     def _transaction(self, parts: Sequence[Part]) -> list[list[Any]]:
+        connection = self._connected()
+        with connection.begin():
+            return write_together(connection, parts)
+
+    def _connected(self) -> Connection:
         if self._connection is None:
             self._connection = self._engine.connect()
-        with self._connection.begin():
-            return write_together(self._connection, parts)
+        return self._connection
 
 
 def attempt(connection: Connection, act: Callable[[], object]) -> Exception | None:
@@ -75,12 +89,8 @@ def attempt(connection: Connection, act: Callable[[], object]) -> Exception | No
 
 def write_together(connection: Connection, parts: Sequence[Part]) -> list[list[Any]]:
     """Call each writing function once, for all its callers; each caller's results."""
-    by_write: dict[Write[Any, Any], list[int]] = {}
-    for place, (write, _) in enumerate(parts):
-        by_write.setdefault(write, []).append(place)
-    results: list[list[Any]] = [[]] * len(parts)
-    for write, places in by_write.items():
-        written = iter(write(connection, [item for place in places for item in parts[place][1]]))
-        for place in places:
-            results[place] = list(islice(written, len(parts[place][1])))
-    return results
+    by_write: dict[Write[Any, Any], list[Any]] = {}
+    for write, items in parts:
+        by_write.setdefault(write, []).extend(items)
+    written = {write: iter(write(connection, items)) for write, items in by_write.items()}
+    return [list(islice(written[write], len(items))) for write, items in parts]

@@ -1,0 +1,102 @@
+"""A group that is a transaction by itself: whole or not at all, and left to the transaction where it is not simple."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from app.store.alone import insert_alone
+from app.store.engine import Connection, Database, sqlite_module
+from app.store.inserting import ANY_NUMBER
+from app.store.predictions import Taken, find, insert
+from app.store.writer import Writer
+from app.types import Prediction
+from tests.store.rows import prediction
+
+KIND = pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+
+
+def rows(number: int) -> list[Prediction]:
+    """So many rows, each with an id of its own."""
+    return [prediction(f"p{index:03}") for index in range(number)]
+
+
+def stored(database: Database, wanted: Sequence[Prediction]) -> list[Prediction]:
+    """Those of the rows that another connection finds, in their order."""
+    with database.readers.connect() as connection:
+        found = find(connection, [row.prediction_id for row in wanted])
+    return [found[row.prediction_id].prediction for row in wanted if row.prediction_id in found]
+
+
+def refuses(connection: Connection, wanted: Sequence[Prediction]) -> bool:
+    """Whether the rows were left to the transaction, with the connection as it was."""
+    return not insert_alone(connection, wanted) and not connection.in_transaction()
+
+
+@KIND
+@pytest.mark.parametrize("number", [1, 13, ANY_NUMBER])
+def test_the_rows_are_committed_by_one_statement(database: Database, number: int) -> None:
+    """Any number of rows is one statement of the driver, after which another connection sees them."""
+    statements: list[str] = []
+    with database.writer.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        driver.set_trace_callback(statements.append)
+        assert insert_alone(connection, rows(number))
+        driver.set_trace_callback(None)
+
+        assert [statement.split()[0] for statement in statements] == ["INSERT"]
+        assert len(stored(database, rows(number))) == number
+
+
+@KIND
+@pytest.mark.parametrize("number", [0, ANY_NUMBER + 1])
+def test_another_number_is_left_to_the_transaction(database: Database, number: int) -> None:
+    """No rows, and more than one statement takes, are stored by the transaction."""
+    with database.writer.connect() as connection:
+        assert refuses(connection, rows(number))
+    assert stored(database, rows(number)) == []
+
+
+@pytest.mark.parametrize("bad", [prediction("p000", request_id="other"), prediction("bad", latency_us=None)])
+@KIND
+def test_a_row_that_is_refused_takes_all_with_it(database: Database, bad: Prediction) -> None:
+    """With an id that is taken, or a row that the database refuses, nothing is stored."""
+    group = [prediction("first"), bad, prediction("last")]
+    with database.writer.connect() as connection:
+        assert insert_alone(connection, rows(1))
+        assert refuses(connection, group)
+    assert stored(database, [group[0], group[2]]) == []
+
+
+def test_the_writer_says_whose_id_is_taken(database: Database) -> None:
+    """What one statement cannot store goes through the transaction, which knows a row of its own from another's."""
+    writer = Writer(database.writer)
+    first, second = prediction("first"), prediction("second")
+    assert writer.commit([(insert, [first])]) == [[None]]
+    assert writer.commit([(insert, [first]), (insert, [second])]) == [[None], [None]]  # as after a lost connection
+    with pytest.raises(Taken, match="first"):
+        writer.commit([(insert, [prediction("third")]), (insert, [prediction("first", request_id="other")])])
+    writer.drop()
+
+    assert stored(database, [first, second, prediction("third")]) == [first, second]
+
+
+@KIND
+def test_a_store_out_of_reach_is_an_outage(database: Database, store_url: str) -> None:
+    """While another process holds the file, the rows are not refused but the store is away; then it takes them."""
+    path = Path(store_url.removeprefix("sqlite:///"))
+    with database.writer.connect() as connection, closing(sqlite_module().connect(path)) as other:
+        connection.exec_driver_sql("PRAGMA busy_timeout=1")
+        connection.rollback()
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(OperationalError):
+            insert_alone(connection, rows(1))
+        other.rollback()
+
+        assert insert_alone(connection, rows(1))
+    assert len(stored(database, rows(1))) == 1
