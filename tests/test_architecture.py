@@ -13,11 +13,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = (
     ("types", "errors", "ids"),
-    ("config", "configalerts", "configtypes", "configfile", "logging", "metrics", "child"),
+    ("config", "configalerts", "configtypes", "configfile", "logging", "metrics", "child", "unneeded"),
     ("store",),
     ("serving", "monitoring", "alerting", "dashboard"),
     ("api",),
-    ("main", "watching", "cli", "__main__", "commands", "bundling", "server", "protocol", "exchange"),
+    ("main", "watching", "cli", "__main__", "commands", "bundling", "server", "protocol", "exchange", "heads"),
 )
 """Rooms from the lowest floor up; a room imports from its own floor or below."""
 NEIGHBOURS = ("serving", "monitoring", "alerting", "dashboard")
@@ -25,7 +25,7 @@ NEIGHBOURS = ("serving", "monitoring", "alerting", "dashboard")
 SQL = {"sqlalchemy", "alembic", "psycopg", "sqlite3", "pysqlite3"}
 DECLARATIONS = """
     frozenset tuple range Path timedelta datetime re.compile NewType TypeVar ParamSpec MappingProxyType nullcontext
-    MetaData Table Column Index ForeignKey UniqueConstraint CheckConstraint TypeAdapter BeforeValidator Field Meta
+    MetaData Table Column Index ForeignKey UniqueConstraint CheckConstraint TypeAdapter BeforeValidator Field Meta Decoder
     text sa.text
     APIRouter Depends Query Security require typer.Option typer.Argument
 """

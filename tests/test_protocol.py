@@ -7,6 +7,7 @@ import json
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,43 @@ def test_requests_in_one_packet_are_answered_in_turn(service: Service, order: st
         found = replies(connection, len(order))
         assert [int(reply.headers["x-request-id"]) for reply in found] == list(range(len(order)))
         assert [b"live" in reply.body for reply in found] == [kind == "c" for kind in order]
+
+
+def test_a_repeated_head_is_read_as_the_first_time(service: Service) -> None:
+    """With other bodies of its length, an empty line in the body, another method, in parts, behind another request."""
+    bodies = [
+        b'{"features": [0.1, 0.2, 0.3]}  ',
+        b'{"features":\r\n\r\n[0.1, 0.2, 0.3]}',
+        b'{"features": [0.1, 0.2, 0.3] ]',
+    ]
+    good, spaced, bad = (post(body.ljust(40)) for body in bodies)
+    with connect(service) as connection:
+        for request, status in [(good, 200), (good, 200), (spaced, 200), (bad, 422), (b"GET" + good[4:], 405)]:
+            connection.sendall(request)
+            assert [reply.status for reply in replies(connection, 1)] == [status]
+        for cut in (1, 4, 40, good.index(b"{"), good.index(b"{") - 2, len(good) - 1):
+            connection.sendall(spaced + good[:cut])
+            assert [reply.status for reply in replies(connection, 1)] == [200]
+            connection.sendall(good[cut:])
+            assert [reply.status for reply in replies(connection, 1)] == [200]
+        connection.sendall(good + bad + good)
+        assert [reply.status for reply in replies(connection, 3)] == [200, 422, 200]
+
+
+def test_a_crowd_gets_its_own_answers(service: Service) -> None:
+    """Hundreds of connections at once, three times: to each what was said to its own row."""
+    rows = [[step / 100, 0.2, -0.3] for step in range(300)]
+    status, expected = service.call("POST", "/predict", {"instances": rows})
+    assert status == 200
+    with ExitStack() as stack:
+        crowd = [stack.enter_context(connect(service)) for _ in rows]
+        for _ in range(3):
+            for connection, row in zip(crowd, rows, strict=True):
+                connection.sendall(post(json.dumps({"features": row}).encode()))
+            found = [json.loads(replies(connection, 1)[0].body) for connection in crowd]
+            told = [answer["probabilities"] for answer in found]
+            assert told == [pytest.approx(answer["probabilities"], abs=1e-6) for answer in expected["predictions"]]
+            assert len({answer["prediction_id"] for answer in found}) == len(rows)
 
 
 def test_the_log_names_the_path_of_its_own_request(service: Service) -> None:

@@ -6,8 +6,8 @@ again with care and can say what is wrong. It must therefore never take what tha
 
 from __future__ import annotations
 
-import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.json import Decoder
 
 from app.serving.decoding import REFUSED, Integer, PredictionId, Text
 from app.types import Outcome
@@ -16,14 +16,14 @@ NUL = b"\\u0000"
 """The character that no database takes, as JSON writes it."""
 
 
-class _Body(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+class _Body(Struct, forbid_unknown_fields=True, gc=False):
     prediction_id: PredictionId
     outcome: bool | Integer | float | Text
     value: float | UnsetType | None = UNSET
     revise: bool | UnsetType = UNSET
 
 
-_DECODE = msgspec.json.Decoder(_Body).decode
+_DECODER = Decoder(_Body)
 
 
 def read_outcome(body: bytes) -> Outcome | None:
@@ -35,7 +35,7 @@ def read_outcome(body: bytes) -> Outcome | None:
     Outcome(prediction_id='p', outcome=1.0, observed_at=None, value=None, revise=False)
     """
     try:
-        found = _DECODE(body)
+        found = _DECODER.decode(body)
     except REFUSED:
         return None
     given = {name: value for name in ("value", "revise") if (value := getattr(found, name)) is not UNSET}

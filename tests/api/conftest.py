@@ -11,8 +11,12 @@ import pytest
 
 from tests.fitted import Fitted
 from tests.services import Client, client_of, make_config
+from tests.serving.moody import build_moody
+from tests.serving.versions import NAME, build_versions
+from tests.wires import Scene, scene_of
 
 Start: TypeAlias = Callable[..., Client]
+Run: TypeAlias = Callable[..., Scene]
 
 
 @pytest.fixture
@@ -36,3 +40,21 @@ def mixed(tmp_path_factory: pytest.TempPathFactory, small_models: tuple[Path, di
     config: Any = make_config(tmp_path_factory.mktemp("mixed"), small_models[0], "mixed")
     with client_of(config) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def switch_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``switch/1`` to ``switch/3``, and ``moody/1``, which raises on some rows."""
+    folder = tmp_path_factory.mktemp("switch")
+    build_versions(folder)
+    build_moody(folder, "moody", "1")
+    return folder
+
+
+@pytest.fixture
+def gather(tmp_path: Path, switch_models: Path) -> Iterator[Run]:
+    """Starts an application for callers that come together; it stops with the test."""
+    with ExitStack() as stack:
+        yield lambda name=f"{NAME}/1", **sections: stack.enter_context(
+            scene_of(make_config(tmp_path, switch_models, name, **sections))
+        )

@@ -81,16 +81,7 @@ def test_marks_inside_text_are_no_keys(label: str) -> None:
     assert [isinstance(read, Outcome) and read.outcome for read in parsed] == [label, label]
 
 
-NUMBERS_AS_TEXT = [
-    "1e400",
-    "-0",
-    "1.0",
-    "18446744073709551616",
-    "9223372036854775807",
-    "-9223372036854775809",
-    "NaN",
-    "01",
-]
+NUMBERS_AS_TEXT = ["1e400", "-0", "1.0", str(2**64), str(2**63 - 1), str(-(2**63) - 1), "NaN", "01"]
 TEXTS = ['"\\u0000"', '"\\ud800"', '"a:b"', '"é"', f'"{"x" * 1024}"', f'"{"x" * 1025}"']
 ODD = some.sampled_from([*NUMBERS_AS_TEXT, *TEXTS, "true", "truE", "null", "[1]", "{}"])
 IDS = some.sampled_from(['"p"', '"p:1"', '"p\\n"', '""', '"p q"', "null", f'"{"p" * 128}"', f'"{"p" * 129}"', '"é"'])

@@ -95,17 +95,13 @@ class Scene:
 @pytest.mark.parametrize("kind", ["sklearn", "onnx"])
 def test_batched_is_single(small_models: tuple[Path, dict[str, Fitted]], kind: Any, name: str) -> None:
     """Whoever stays gets, row by row, what the model says to the row alone; the poisoned fail, and nobody else does."""
-    models, fitted = small_models
-    bundle = read_bundle(models / name / "1", runtime=kind)
-    order = [feature.name for feature in bundle.schema.features]
-    rows: list[Row] = [[row[column] for column in order] for row in fitted[name].rows[:ROWS]]
-    alone = [bundle.estimator.predict([row])[0] for row in rows]
+    estimator, rows, alone = _answered_singly(small_models, kind, name)
 
     @settings(max_examples=40, deadline=None)
     @given(CALLERS, some.booleans(), some.integers(1, 16))
     def holds(callers: list[Caller], slow: bool, most: int) -> None:
         with structlog.testing.capture_logs():
-            results = asyncio.run(Scene(bundle.estimator, rows, slow=slow, most=most).play(callers))
+            results = asyncio.run(Scene(estimator, rows, slow=slow, most=most).play(callers))
         for caller, result in zip(callers, results, strict=True):
             match caller.fate:
                 case "stays":
@@ -140,6 +136,17 @@ def test_a_crowd_without_end_is_answered() -> None:
     assert batches == [1, 8, 8, 8, 5]
 
 
+def _answered_singly(
+    small_models: tuple[Path, dict[str, Fitted]], kind: Any, name: str
+) -> tuple[Runtime, list[Row], list[Answer]]:
+    """A model, rows for it, and what it says to each of them alone."""
+    models, fitted = small_models
+    bundle = read_bundle(models / name / "1", runtime=kind)
+    order = [feature.name for feature in bundle.schema.features]
+    rows: list[Row] = [[row[column] for column in order] for row in fitted[name].rows[:ROWS]]
+    return bundle.estimator, rows, [bundle.estimator.predict([row])[0] for row in rows]
+
+
 def assert_same(batched: Sequence[Answer], alone: Sequence[Answer], tolerance: float) -> None:
     """The same labels, and probabilities within the tolerance; a regression's numbers too."""
     for one, other in zip(batched, alone, strict=True):
@@ -149,3 +156,45 @@ def assert_same(batched: Sequence[Answer], alone: Sequence[Answer], tolerance: f
             assert one.probabilities == pytest.approx(other.probabilities, rel=0, abs=tolerance)
         else:
             assert one.prediction == pytest.approx(other.prediction, rel=tolerance)
+
+
+@pytest.mark.parametrize("name", ["mixed", "three", "price"])
+@pytest.mark.parametrize("kind", ["sklearn", "onnx"])
+def test_at_once_is_single(small_models: tuple[Path, dict[str, Fitted]], kind: Any, name: str) -> None:
+    """Rows that are answered at once get, each, what the model says to it alone; with a poisoned one nobody does."""
+    estimator, rows, alone = _answered_singly(small_models, kind, name)
+    histogram = Histogram("rows", "rows", registry=None)
+    batcher = Batcher(estimator.predict, Cost(0.0, 0.0), histogram, max_batch_rows=16, max_queue_rows=100)
+
+    assert_same(batcher.answer_at_once(rows), alone, TOLERANCE[kind])
+    with pytest.raises(ModelFailed):
+        batcher.answer_at_once([*rows, ["poison"] * len(rows[0])])
+    batcher.close()
+
+
+@pytest.mark.parametrize(
+    ("cost", "most"),
+    [(Cost(0.0, 0.0), 8), (Cost(0.0, 0.0005), 4), (Cost(0.0021, 0.0), 0), (Cost(0.0, 0.003), 0)],
+    ids=["quick", "so-so", "slow call", "slow row"],
+)
+def test_at_once_takes_what_is_over_in_a_moment(cost: Cost, most: int) -> None:
+    """As many rows as fit into two milliseconds and a batch, none of a slow model, and none while the model is busy."""
+
+    async def meet() -> list[int]:
+        batcher = Batcher(
+            lambda rows: [Answer(1.0, None)] * len(rows),
+            cost,
+            Histogram("rows", "rows", registry=None),
+            max_batch_rows=8,
+            max_queue_rows=100,
+        )
+        found = [batcher.most_at_once]
+        task = asyncio.create_task(batcher.predict([[1.0]] * 20))
+        await asyncio.sleep(0)
+        found.append(batcher.most_at_once)
+        await task
+        await asyncio.sleep(0)
+        batcher.close()
+        return [*found, batcher.most_at_once]
+
+    assert asyncio.run(meet()) == [most, 0, most]

@@ -18,7 +18,8 @@ from app.store.writer import Writer
 from app.types import Prediction
 from tests.store.rows import prediction
 
-KIND = pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+POSTGRESQL = pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)
+SQLITE = pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
 
 
 def rows(number: int) -> list[Prediction]:
@@ -38,7 +39,7 @@ def refuses(connection: Connection, wanted: Sequence[Prediction]) -> bool:
     return not insert_alone(connection, wanted) and not connection.in_transaction()
 
 
-@KIND
+@SQLITE
 @pytest.mark.parametrize("number", [1, 13, ANY_NUMBER])
 def test_the_rows_are_committed_by_one_statement(database: Database, number: int) -> None:
     """Any number of rows is one statement of the driver, after which another connection sees them."""
@@ -53,7 +54,44 @@ def test_the_rows_are_committed_by_one_statement(database: Database, number: int
         assert len(stored(database, rows(number))) == number
 
 
-@KIND
+@POSTGRESQL
+def test_any_number_is_copied_and_committed(database: Database) -> None:
+    """Rows by the thousand are one COPY, after which another connection sees them as they were."""
+    odd = prediction("odd", features=["\\N", 'a\t"b"\n', None, 0.1], context={"a": "\r\\."})
+    with database.writer.connect() as connection:
+        assert insert_alone(connection, [*rows(3000), odd])
+        assert stored(database, [*rows(3000), odd]) == [*rows(3000), odd]
+        assert refuses(connection, [])
+
+
+@POSTGRESQL
+def test_a_lost_connection_is_left_to_the_transaction(database: Database) -> None:
+    """A connection that the database has ended is no outage yet: the writer finds another, and stores the rows once."""
+    writer = Writer(database.writer)
+    assert writer.commit([(insert, rows(1))]) == [[None]]
+    with database.readers.connect() as other:
+        others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> "
+        other.exec_driver_sql(f"{others} pg_backend_pid()")
+    assert writer.commit([(insert, rows(2))]) == [[None, None]]
+    writer.drop()
+    assert len(stored(database, rows(2))) == 2
+
+
+@POSTGRESQL
+def test_a_store_that_takes_too_long_is_an_outage(database: Database) -> None:
+    """Rows that wait for another's lock for longer than a statement may take are not tried again at once."""
+    with database.writer.connect() as connection, database.readers.connect() as other:
+        connection.exec_driver_sql("SET statement_timeout = '50ms'")
+        connection.commit()
+        other.exec_driver_sql("SET TRANSACTION READ WRITE")
+        other.exec_driver_sql("LOCK TABLE predictions IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(OperationalError):
+            insert_alone(connection, rows(1))
+        other.rollback()
+        assert insert_alone(connection, rows(1))
+
+
+@SQLITE
 @pytest.mark.parametrize("number", [0, ANY_NUMBER + 1])
 def test_another_number_is_left_to_the_transaction(database: Database, number: int) -> None:
     """No rows, and more than one statement takes, are stored by the transaction."""
@@ -63,7 +101,6 @@ def test_another_number_is_left_to_the_transaction(database: Database, number: i
 
 
 @pytest.mark.parametrize("bad", [prediction("p000", request_id="other"), prediction("bad", latency_us=None)])
-@KIND
 def test_a_row_that_is_refused_takes_all_with_it(database: Database, bad: Prediction) -> None:
     """With an id that is taken, or a row that the database refuses, nothing is stored."""
     group = [prediction("first"), bad, prediction("last")]
@@ -86,7 +123,7 @@ def test_the_writer_says_whose_id_is_taken(database: Database) -> None:
     assert stored(database, [first, second, prediction("third")]) == [first, second]
 
 
-@KIND
+@SQLITE
 def test_a_store_out_of_reach_is_an_outage(database: Database, store_url: str) -> None:
     """While another process holds the file, the rows are not refused but the store is away; then it takes them."""
     path = Path(store_url.removeprefix("sqlite:///"))
