@@ -25,8 +25,8 @@ NEIGHBOURS = ("serving", "monitoring", "alerting", "dashboard")
 SQL = {"sqlalchemy", "alembic", "psycopg", "sqlite3", "pysqlite3"}
 DECLARATIONS = """
     frozenset tuple range Path timedelta datetime re.compile NewType TypeVar ParamSpec MappingProxyType nullcontext
-    MetaData Table Column Index ForeignKey UniqueConstraint CheckConstraint TypeAdapter BeforeValidator Field Meta Decoder
-    text sa.text
+    MetaData Table Column Index ForeignKey UniqueConstraint CheckConstraint TypeAdapter BeforeValidator Field Meta
+    text sa.text Decoder
     APIRouter Depends Query Security require typer.Option typer.Argument
 """
 """Calls that may run at import: they make constants, types, and tables of columns or routes, and touch nothing."""
