@@ -29,7 +29,7 @@ class Pacing:
 
     def __init__(self, engine: Engine) -> None:
         self.rested_s = 0.0
-        self._held = True
+        self._held, self._resting = True, False
         self._used = self._began = 0.0
         event.listen(engine, "begin", self._hold)
         event.listen(engine, "before_cursor_execute", self._between_statements)
@@ -50,15 +50,18 @@ class Pacing:
             self._held = True
 
     def _rest(self) -> None:
-        used = time.process_time() - self._used
-        if used < _BURST_S:
+        if self._resting:  # the signal may come amid a rest that a statement has brought
             return
-        waited = time.monotonic() - self._began - used
-        pause = min(waited * _RESTS_PER_WAIT, _LONGEST_S, _MOST_S - self.rested_s)
-        if pause > _SHORTEST_S:
-            time.sleep(pause)
-            self.rested_s += pause
-        self._start_burst()
+        self._resting = True
+        used = time.process_time() - self._used
+        if used >= _BURST_S:
+            waited = time.monotonic() - self._began - used
+            pause = min(waited * _RESTS_PER_WAIT, _LONGEST_S, _MOST_S - self.rested_s)
+            if pause > _SHORTEST_S:
+                time.sleep(pause)
+                self.rested_s += pause
+            self._start_burst()
+        self._resting = False
 
     def _start_burst(self) -> None:
         self._used, self._began = time.process_time(), time.monotonic()
