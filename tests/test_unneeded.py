@@ -27,11 +27,23 @@ except SystemExit:
 """
 CHECK = """
 import sys
-from app.monitoring.worker import UNNEEDED
-from app.unneeded import Hidden
+from app.unneeded import Hidden, hidden
+with hidden("rich"):  # as the command line does
+    from app.monitoring.worker import UNNEEDED
 sys.meta_path.insert(0, Hidden(*UNNEEDED))
 import app.monitoring.checks, sklearn.ensemble, sklearn.metrics
 print("loaded:", *sorted(sys.modules))
+"""
+STORE = """
+import os, sys
+import app.monitoring.worker
+from app.store.engine import open_database
+from app.store.migrate import create_apart, upgrade
+create_apart(os.environ["PLUMBLINE__STORE__URL"])
+database = open_database(os.environ["PLUMBLINE__STORE__URL"])
+before, after = upgrade(database.writer)
+database.close()
+print("loaded:", *sorted(sys.modules), "tables" if before == after else "")
 """
 
 
@@ -66,4 +78,13 @@ def test_serve_loads_nothing_that_it_never_uses(tmp_path: Path) -> None:
 
 def test_a_check_loads_nothing_that_it_never_uses() -> None:
     """What scikit-learn and its kin would load because it is installed stays out of the checks' process."""
-    assert loaded(CHECK) & set(UNNEEDED) == set()
+    assert loaded(CHECK) & {*UNNEEDED, "pandas", "rich"} == set()
+
+
+def test_a_service_on_a_new_store_has_not_loaded_alembic(tmp_path: Path) -> None:
+    """The tables are there, and what made them was loaded in another process."""
+    store = tmp_path / "store.db"
+    modules = loaded(STORE, STORE__URL=f"sqlite:///{store}")
+
+    assert ("tables" in modules) == sys.platform.startswith("linux")
+    assert not any(name.split(".")[0] == "alembic" for name in modules)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,6 @@ import typer
 
 from app.configfile import load_config
 from app.logging import configure_logging
-from app.unneeded import hidden
 
 ConfigFile = Annotated[
     Path, typer.Option("--config", help="The YAML file; PLUMBLINE__SECTION__KEY in the environment beats it.")
@@ -26,14 +26,19 @@ def serve(config: ConfigFile = Path("config.yaml")) -> None:
     settings = load_config(config, os.environ)
     configure_logging()
     gc.set_threshold(*GC_THRESHOLDS)
-    from app.monitoring.worker import Worker
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a model has one thread here, and none may stand beside a fork
+    from app.monitoring.worker import SHARED, Worker
+    from app.store.migrate import create_apart
 
-    worker = Worker(settings.store.url.get_secret_value())
+    store = settings.store.url.get_secret_value()
+    worker = Worker(store)
+    for module in SHARED:
+        import_module(module)
     _settle()
+    create_apart(store)
     worker.fork()  # what both need is loaded, and no thread runs yet
-    with hidden("pygments"):  # Alembic's templates would load it, to show errors in colour
-        from app.main import create_app
-        from app.server import serve as serve_app
+    from app.main import create_app
+    from app.server import serve as serve_app
 
     app = create_app(settings, worker)
     _settle()

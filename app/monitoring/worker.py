@@ -32,6 +32,9 @@ NICENESS = 19
 UNNEEDED = ("pandas", "psutil", "charset_normalizer", "rich")
 """What scikit-learn, joblib and NumPy load where it is installed: 60 MiB and some for no use in a check."""
 
+SHARED = ("numpy", "sqlalchemy.dialects.sqlite", "app.store.arrivals", "app.store.shadows")
+"""What the service and its checks both load, and share where it is loaded before :meth:`Worker.fork`."""
+
 
 class CheckFailed(Exception):
     """A check raised, or its process died; the text is for the report's error entry."""

@@ -130,7 +130,7 @@ class Buckets:
     """
 
     def __init__(self, edges: Sequence[float]) -> None:
-        self._edges = np.unique(np.asarray(edges, dtype=np.float64))
+        self._edges = np.array(sorted(set(edges)), dtype=np.float64)  # np.unique would load all masked arrays
         self._counts: NDArray[np.int64] = np.zeros(len(self._edges) + 1, dtype=np.int64)
         self.total = 0.0
 

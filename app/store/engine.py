@@ -29,6 +29,8 @@ SAFE_SQLITE = (3, 51, 3)
 WAL_BYTES = 16 * 2**20
 """Size to which SQLite's log shrinks again after a long read has kept it from being reused."""
 READERS = 4
+READER_CACHE_KIB = 256
+"""What a reader of SQLite keeps of the file: any commit of the writer empties it, and the system keeps the file too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ def sqlite_engine(url: URL, module: ModuleType, *, writer: bool = False, snapsho
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver's own transactions would not BEGIN before a SELECT
-        pragmas = ["query_only=ON", "wal_autocheckpoint=0"]
+        pragmas = ["query_only=ON", "wal_autocheckpoint=0", f"cache_size=-{READER_CACHE_KIB}"]
         if writer:
             pragmas = ["journal_mode=WAL", "synchronous=FULL", f"journal_size_limit={WAL_BYTES}"]
         for pragma in (*pragmas, f"busy_timeout={BUSY_TIMEOUT_S * 1000}", "foreign_keys=ON"):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, text
 
 from app.errors import ConfigError
+from app.store.engine import open_database, parse_url
+from app.unneeded import hidden
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATION_LOCK = 0x706C756D
@@ -33,6 +38,26 @@ def upgrade(engine: Engine) -> tuple[str | None, str]:
     return before, revisions[-1]
 
 
+def create_apart(url: str) -> None:
+    """Make a SQLite file that is not there yet in a copy of this process, with which Alembic's memory goes too.
+
+    Whatever is wrong with the place, the process that opens it will see for itself and say. Only while no other thread
+    runs; an old store, another database, and one on another system than Linux, is migrated where it is opened.
+    """
+    parsed = parse_url(url)
+    if sys.platform == "linux" and parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").exists():
+        process = multiprocessing.get_context("fork").Process(target=_create, args=(url,))
+        process.start()
+        process.join()
+
+
+def _create(url: str) -> None:
+    with suppress(Exception):
+        database = open_database(url)
+        upgrade(database.writer)
+        database.close()
+
+
 def _revision(connection: Connection) -> str | None:
     """Where the database stands; None where nobody has migrated it."""
     if not inspect(connection).has_table("alembic_version"):
@@ -42,8 +67,9 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _migrate(connection: Connection) -> None:
-    from alembic import command  # 6 MiB that a service on a database of today need not hold
-    from alembic.config import Config as AlembicConfig
+    with hidden("pygments"):  # Mako would load it, to show errors in colour
+        from alembic import command  # 8 MiB that a service on a database of today need not hold
+        from alembic.config import Config as AlembicConfig
 
     settings = AlembicConfig()
     settings.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
