@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +16,7 @@ MIB = 2**20
 class Usage:
     """What a process holds; ``checks_mib`` is the memory of its children, in which checks run.
 
-    Resident pages that both use, such as code, count in both; in ``once_mib`` they count once.
+    Resident pages that both use, such as code, count in both; in ``once_mib`` they count once, whoever else uses them.
     """
 
     rss_mib: float
@@ -30,7 +32,7 @@ def usage(pid: int) -> Usage:
     return Usage(
         rss_mib=_rss_mib(pid),
         checks_mib=sum(map(_rss_mib, _children(pid))),
-        once_mib=sum(map(_proportional_mib, (pid, *_children(pid)))),
+        once_mib=_once_mib((pid, *_children(pid))),
         files=len(list((place / "fd").iterdir())),
         threads=len(list((place / "task").iterdir())),
     )
@@ -56,7 +58,25 @@ def _rss_mib(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / MIB
 
 
-def _proportional_mib(pid: int) -> float:
-    """Resident memory, each page divided by the number of processes that use it."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return int(text.partition("\nPss:")[2].split()[0]) * 1024 / MIB
+def _once_mib(pids: Sequence[int]) -> float:
+    """Resident memory of processes that share pages with each other.
+
+    The kernel divides a page by the number of its users, and so would let this process, which has the same libraries,
+    bear a part. Of a file's pages each process has its own choice, of which the largest stands for all.
+    """
+    anonymous, files = 0, Counter[str]()
+    for pid in pids:
+        anonymous += _kib(Path(f"/proc/{pid}/smaps_rollup").read_text(), "Pss_Anon")
+        own = Counter[str]()
+        for mapping in re.split(
+            r"^(?=[0-9a-f]+-[0-9a-f]+ )", Path(f"/proc/{pid}/smaps").read_text(), flags=re.MULTILINE
+        ):
+            if mapping:
+                name = mapping.partition("\n")[0].rpartition(" ")[2]
+                own[name] += _kib(mapping, "Rss") - _kib(mapping, "Anonymous")
+        files |= own
+    return (anonymous + files.total()) * 1024 / MIB
+
+
+def _kib(text: str, field: str) -> int:
+    return int(text.partition(f"\n{field}:")[2].split()[0])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
+from time import perf_counter
 
 from sqlalchemy import Connection, delete, select
 
@@ -14,7 +16,9 @@ from app.store.predictions import chunks
 from app.store.tables import OUTCOMES, PREDICTIONS
 from app.types import SECOND, Micros
 
-CHUNK = 500
+CHUNK = 200
+RESTS = 2.0
+"""Rest behind a chunk, in times of what it took with its wait for its turn: callers have the journal meanwhile."""
 SENT_S = 30 * 86_400.0
 """How long a message is kept, delivered or not: far longer than it may wait."""
 ENDED_S = 90 * 86_400.0
@@ -46,9 +50,10 @@ async def clean(journal: Journal, *, retention_s: float, hold_s: float, now: Cal
     acts = (*by_setting, (outbox.purge, SENT_S), (alerts.purge, ENDED_S), (reports.purge, retention_s))
     for delete_some, age_s in acts:
         while True:
-            before = Micros(now() - round(age_s * SECOND))
+            before, started = Micros(now() - round(age_s * SECOND)), perf_counter()
             gone = await journal.run(partial(delete_some, before=before, limit=CHUNK))
             deleted += gone
             if gone < CHUNK:
                 break
+            await asyncio.sleep(RESTS * (perf_counter() - started))
     return deleted
