@@ -23,6 +23,7 @@ class Webhook:
     Attributes:
         answers: statuses to answer with, one after the other; then 200.
         hangs: while it is set, nothing is answered.
+        asked: set once somebody has tried, answered or not.
     """
 
     def __init__(self, port: int) -> None:
@@ -34,6 +35,7 @@ class Webhook:
         self.hangs = threading.Event()
         self.released = threading.Event()
         self.arrived = threading.Event()
+        self.asked = threading.Event()
 
     @property
     def titles(self) -> list[str]:
@@ -64,6 +66,7 @@ def webhook(port: int = 0) -> Iterator[Webhook]:
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             receiver.tried += 1
+            receiver.asked.set()
             if receiver.hangs.is_set():
                 receiver.released.wait()
             status = receiver.answers.pop(0) if receiver.answers else 200

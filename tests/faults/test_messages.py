@@ -189,7 +189,7 @@ def test_a_hanging_channel_delays_nothing(tmp_path: Path, small_models: Small) -
         ) as service:
             check(service, fitted, wrong=True)
             receiver.wait_for(1, seconds=30)
-            assert stuck.tried == 1
+            assert stuck.asked.wait(30)  # each channel has a thread of its own, and nobody says which comes first
             slowest = max(map(timed, [service] * 50))
             check(service, fitted, wrong=True)
             started = time.monotonic()
