@@ -59,13 +59,9 @@ class HotEndpoint:
         finally:
             self.in_progress.requests -= 1
             self.deadlines.leave(watch)
-            self.note(call, status)
+            seconds = time.perf_counter() - call.started
+            self.access_log.note(call.request_id, call.method, call.path, status, seconds, call.notes)
         return reply
-
-    def note(self, call: Call, status: int) -> None:
-        """Enter an answered call into the access log."""
-        seconds = time.perf_counter() - call.started
-        self.access_log.note(call.request_id, call.method, call.path, status, seconds, call.notes)
 
     def refuse(self, error: Exception | asyncio.CancelledError, call: Call, watch: Watch) -> Reply:
         """The answer to a call that failed."""

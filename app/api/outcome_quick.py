@@ -9,11 +9,8 @@ from __future__ import annotations
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.json import Decoder
 
-from app.serving.decoding import REFUSED, Integer, PredictionId, Text
+from app.serving.decoding import NUL, REFUSED, Integer, PredictionId, Text
 from app.types import Outcome
-
-NUL = b"\\u0000"
-"""The character that no database takes, as JSON writes it."""
 
 
 class _Body(Struct, forbid_unknown_fields=True, gc=False):

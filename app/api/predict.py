@@ -24,7 +24,6 @@ def predict_handler(services: Services) -> Handler:
     limits = services.body_limits
 
     async def predict(call: Call) -> Reply:
-        started = time.perf_counter()
         model = services.registry.get(call.query("model_version"))
         rows = 1
         try:
@@ -38,7 +37,7 @@ def predict_handler(services: Services) -> Handler:
         except BaseException:
             model.metrics.rows["failed"].inc(rows)
             raise
-        _count(model, answered, time.perf_counter() - started)
+        _count(model, answered, time.perf_counter() - call.started)
         call.notes = {"rows": rows}
         if request.many:
             return Reply(200, orjson.dumps(_many(model, answered)))

@@ -33,10 +33,6 @@ class Cost:
     call: float
     row: float
 
-    def seconds(self, rows: int) -> float:
-        """The expected time of a call with so many rows."""
-        return self.call + rows * self.row
-
     def most_rows(self, seconds: float) -> int:
         """The largest call that fits into so many seconds."""
         return max(0, int((seconds - self.call) / max(self.row, 1e-9)))
@@ -69,10 +65,9 @@ class Batcher:
         self, predict: PredictRows, cost: Cost, batch_rows: Histogram, *, max_batch_rows: int, max_queue_rows: int
     ) -> None:
         self._predict = predict
-        self._cost = cost
         self._batch_rows = batch_rows
         self._max_batch_rows = max_batch_rows
-        self._most_at_once = min(cost.most_rows(INLINE_SECONDS), max_batch_rows, max_queue_rows)
+        self._most_inline = cost.most_rows(INLINE_SECONDS)
         self._max_queue_rows = max_queue_rows
         self._waiting: deque[Waiting] = deque()
         self._rows = 0
@@ -110,7 +105,7 @@ class Batcher:
     @property
     def most_at_once(self) -> int:
         """Most rows that :meth:`answer_at_once` may take now: as many as keep the event loop for a moment only."""
-        return 0 if self._busy else self._most_at_once
+        return 0 if self._busy else min(self._most_inline, self._max_batch_rows, self._max_queue_rows)
 
     def answer_at_once(self, rows: Sequence[Row]) -> list[Answer]:
         """The model's answers, in order.
@@ -142,7 +137,7 @@ class Batcher:
             return
         rows = sum(len(waiting.rows) for waiting in batch)
         self._batch_rows.observe(rows)
-        if self._cost.seconds(rows) <= INLINE_SECONDS:
+        if rows <= self._most_inline:
             self._deliver(self._run(batch))
             loop.call_soon(self._gather, loop, 0)
             return

@@ -22,6 +22,8 @@ Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 PredictionId = Annotated[str, Meta(pattern=rf"\A{PREDICTION_ID.pattern}\Z")]
 REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What the decoder raises on a body that it does not take."""
+NUL = b"\\u0000"
+"""The character that no database takes, as JSON writes it."""
 _STRICT: dict[str, Any] = {"forbid_unknown_fields": True, "gc": False}
 
 
@@ -90,7 +92,7 @@ class QuickReader:
 
     def _is_plain(self, body: bytes, keys: int) -> bool:
         """Whether no key is repeated (each brings a colon), and no text holds the character that no database takes."""
-        return body.count(b":") == keys and not (self._takes_text and b"\\u0000" in body)
+        return body.count(b":") == keys and not (self._takes_text and NUL in body)
 
 
 def _repeated(ids: Sequence[str | None]) -> bool:

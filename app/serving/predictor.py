@@ -78,9 +78,7 @@ class Predictor:
         predictions = [known[id_].prediction if id_ in known else next(made) for id_ in request.ids]
         return Answered(predictions, {stored.prediction.prediction_id: stored.classes for stored in known.values()})
 
-    async def predict_together(
-        self, model: Model, rows: Sequence[Row], calls: Sequence[Called], *, source: str = "predict"
-    ) -> list[Prediction]:
+    async def predict_together(self, model: Model, rows: Sequence[Row], calls: Sequence[Called]) -> list[Prediction]:
         """Answer one row of each of many requests, all or none; the model is asked at once.
 
         What comes behind the commit is the caller's, with :meth:`follow`: where this raises, nothing is stored.
@@ -93,7 +91,7 @@ class Predictor:
         now, moment = Micros(time.time_ns() // 1000), time.perf_counter()
         name, version = model.schema.name, model.schema.version
         made = [
-            Prediction(id_, name, version, row, answer, now, int((moment - started) * 1e6), request_id, source)
+            Prediction(id_, name, version, row, answer, now, int((moment - started) * 1e6), request_id)
             for row, answer, (id_, request_id, started) in zip(rows, answers, calls, strict=True)
         ]
         await self._journal.append(insert, made, ledger=True, spool=insert)

@@ -55,20 +55,6 @@ def purge(connection: Connection, *, before: Micros, limit: int) -> int:
     return len(ids)
 
 
-def answers_of(connection: Connection, version: str, ids: Sequence[str]) -> dict[str, Answer]:
-    """A shadow version's answers to the rows with these ids."""
-    table = SHADOW_PREDICTIONS.c
-    found = {}
-    for part in chunks(ids):
-        statement = select(table.prediction_id, table.prediction, table.probabilities)
-        for row in connection.execute(statement.where(table.prediction_id.in_(part), table.model_version == version)):
-            probabilities = from_text(row.probabilities)
-            found[row.prediction_id] = Answer(
-                from_text(row.prediction), None if probabilities is None else tuple(probabilities)
-            )
-    return found
-
-
 class Pair(NamedTuple):
     """Two answers to one row: a shadow's, and the one that left the service; and the truth, None where none came."""
 

@@ -14,12 +14,12 @@ from app.errors import BundleError
 from app.main import create_app
 from app.store.alerts import firing
 from app.store.engine import open_database
-from app.store.shadows import answers_of
 from app.store.windows import read_window
 from tests.bundles import rewrite
 from tests.services import Client, client_of, make_config, samples, watch_elsewhere
 from tests.serving.moody import RAISES, build_moody
 from tests.serving.versions import NAME, ROW, build_versions
+from tests.store.rows import answers_of
 
 Configure: TypeAlias = Callable[..., Config]
 ROWS = 300

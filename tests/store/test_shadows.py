@@ -16,11 +16,11 @@ from app.store.judged import read_judged
 from app.store.labelled import read_labelled
 from app.store.outcomes import Rules, Submission, label_delay, record
 from app.store.predictions import find, insert
-from app.store.shadows import Pair, ShadowAnswer, answers_of, read_pairs
+from app.store.shadows import Pair, ShadowAnswer, read_pairs
 from app.store.shadows import insert as insert_shadows
 from app.store.windows import newer_rows, read_window
 from app.types import SECOND, Answer, Micros, Outcome
-from tests.store.rows import prediction
+from tests.store.rows import answers_of, prediction
 
 ROWS = 700
 BAD = Answer("bad", (0.75, 0.25))
