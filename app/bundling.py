@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import BundleError
-from app.monitoring.encoding import encode_labels
-from app.monitoring.profiles import record_reference
-from app.serving.bundle import libraries, read_bundle
-from app.serving.fitted import Format
-from app.serving.infer import infer_features, widen
-from app.serving.manifest import MANIFEST, check_name, make_manifest
-from app.serving.onnx.brought import OnnxFile
-from app.serving.sources import FittedModel, Source
+from app.monitoring.reference.encoding import encode_labels
+from app.monitoring.reference_profile import record_reference
+from app.serving.bundle.manifest import MANIFEST, check_name, make_manifest
+from app.serving.bundle.reader import libraries, read_bundle
+from app.serving.bundle.schema_inference import infer_features, widen
+from app.serving.bundle.sources import FittedModel, OnnxFile, Proved, Source
+from app.serving.runtimes.base import Format
 from app.types import Feature, Label, Micros, ModelSchema, Task, from_datetime, to_rfc3339
 
 if TYPE_CHECKING:
@@ -52,60 +51,75 @@ def build_bundle(
     """Write ``models/<name>/<version>/``, whole or not at all, and give its path.
 
     Args:
-        name, version: what the bundle is called, under the folder ``models``.
         model: a fitted scikit-learn classifier or regressor, which is not changed; or the bytes of an ONNX file.
-        data: what it was fitted on: its feature columns, and the column ``target`` with the truth.
-        holdout: rows it was not fitted on, the reference that drift and performance are judged against. Without them
-            the reference is ``data``, marked in-sample, and verdicts are withheld.
+        data: the rows it was fitted on: its feature columns, and the column ``target`` with the truth.
+        holdout: rows it was not fitted on: the reference. Without them the reference is ``data``, marked in-sample.
         positive: the class that counts as positive; by default the second of two.
         threshold: probability of ``positive`` from which it is predicted, instead of the model's own rule.
         time: the column with the rows' times, dates or seconds since 1970; the reference is put in its order.
         features: the schema, instead of the one inferred from ``data``.
-        format: how scikit-learn's model is stored; ``joblib``, for models that skops cannot store, is served only with
-            ``serving.allow_pickle``.
+        format: how scikit-learn's model is stored; ``joblib`` is served only with ``serving.allow_pickle``.
         trusted_types: types in the model that skops may build beyond the reviewed list.
         attachments: further files for the bundle, by name.
-        replace: whether a version of this name may be replaced.
-        now: the time to note; by default the present.
 
     Raises:
         BundleError: the model, the data or the names are refused; one line says why.
     """
-    folder = models / check_name(name, "model name") / check_name(version, "version")
-    if folder.exists() and not replace:
-        raise BundleError(f"{folder}: is there already; choose another version, or replace it")
+    folder = _new_folder(models, name, version, replace=replace)
     source = _source(model, format, trusted_types)
     names, sample = _chosen(source, data, holdout, target, time)
     listed = _ordered(features, names) if features else widen(infer_features(data[names]), sample)
     schema = source.schema(name, version, listed, target=data[target], positive=positive, threshold=threshold)
     proved = source.prove(schema, sample[names], data[names])
-    moment = now or from_datetime(datetime.now(UTC))
+    outcomes, times = _outcomes(proved.schema, sample[target]), _times(sample, time)
     with _staged(folder) as staged:
         for file, content in {**proved.files, **(attachments or {})}.items():
             (staged / file).write_bytes(content)
-        record_reference(
-            staged,
-            proved.schema,
-            proved.rows,
-            proved.runtime.predict,
-            outcomes=_outcomes(proved.schema, sample[target]),
-            times=_times(sample, time),
-            in_sample=holdout is None,
-            now=moment,
-        )
-        manifest = make_manifest(
-            proved.schema,
-            staged,
-            file=source.format,
-            layout=proved.layout,
-            dtypes=proved.dtypes,
-            onnx=proved.onnx,
-            libraries=libraries(),
-            created_at=to_rfc3339(moment),
-        )
-        (staged / MANIFEST).write_text(manifest.to_yaml(), encoding="utf-8")
+        moment = now or from_datetime(datetime.now(UTC))
+        _write(staged, proved, source.format, outcomes=outcomes, times=times, in_sample=holdout is None, now=moment)
         read_bundle(staged, allow_pickle=source.format == "joblib", trusted_types=trusted_types)
     return folder
+
+
+def _new_folder(models: Path, name: str, version: str, *, replace: bool) -> Path:
+    folder = models / check_name(name, "model name") / check_name(version, "version")
+    if folder.exists() and not replace:
+        raise BundleError(f"{folder}: is there already; choose another version, or replace it")
+    return folder
+
+
+def _write(
+    folder: Path,
+    proved: Proved,
+    file_format: str,
+    *,
+    outcomes: NDArray[Any],
+    times: NDArray[np.int64] | None,
+    in_sample: bool,
+    now: Micros,
+) -> None:
+    """Write the reference with its profile, and the manifest that pins every file."""
+    record_reference(
+        folder,
+        proved.schema,
+        proved.rows,
+        proved.runtime.predict,
+        outcomes=outcomes,
+        times=times,
+        in_sample=in_sample,
+        now=now,
+    )
+    manifest = make_manifest(
+        proved.schema,
+        folder,
+        file=file_format,
+        layout=proved.layout,
+        dtypes=proved.dtypes,
+        onnx=proved.onnx,
+        libraries=libraries(),
+        created_at=to_rfc3339(now),
+    )
+    (folder / MANIFEST).write_text(manifest.to_yaml(), encoding="utf-8")
 
 
 def infer_schema(

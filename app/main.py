@@ -1,47 +1,182 @@
-"""Build the application: parts bottom-up from a configuration, started in that order and stopped in reverse."""
+"""Build the application: its parts from a configuration, started in order and stopped in reverse."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 import structlog
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 
-from app.alerting.actions import Retraining
-from app.alerting.exported import FiringAlerts
-from app.alerting.meter import Meter
-from app.alerting.notify import open_channels
-from app.alerting.ruleset_check import rule_set
-from app.api.application import Application, build_api
-from app.api.outcome import recorder
-from app.api.refreshing import Refresh
-from app.api.security import Keyring
-from app.api.services import Services
-from app.config import Config
+from app.alerting.channels.routes import Route, open_channels
+from app.alerting.delivery import DirectTelling, FiringAlerts, set_up_delivery
+from app.alerting.evaluation import Notifier, Reaction
+from app.alerting.messages import Pages, Playbook
+from app.alerting.retraining import Retraining
+from app.alerting.rules.configured import RuleSet, rule_set
+from app.alerting.service.heartbeat import Watch
+from app.alerting.service.outage import Outage, Tell
+from app.alerting.service.report import Judging
+from app.alerting.service.rollback import BY, Guard, Trial
+from app.alerting.service.usage import Meter
+from app.api.app import Application, build_api
+from app.api.dependencies import Keyring, Services
+from app.api.endpoints.metrics import Refresh
+from app.api.endpoints.outcome import recorder
+from app.background import Delivery
+from app.config.settings import Config
+from app.dashboard.assets import read_playbook
 from app.errors import ConfigError
 from app.metrics import JournalMetrics, ServingMetrics, new_registry
-from app.monitoring.exported import LatestReports
+from app.monitoring.metrics import LatestReports, check_durations
+from app.monitoring.monitor import AfterReport, Monitor, Overdue, Watched
+from app.monitoring.scheduler import Scheduler
 from app.monitoring.worker import Worker
-from app.serving.lifecycle import Lifecycle
+from app.serving.activation import Lifecycle
 from app.serving.model import Model
 from app.serving.predictor import Predictor
 from app.serving.registry import Registry
-from app.serving.shadows import Shadows
-from app.store.engine import Connection, Database, check_reachable, open_database
-from app.store.housekeeping import clean
-from app.store.journal import Journal
+from app.serving.shadow import Shadows
+from app.store.database import Connection, Database, Readers, check_reachable, open_database
+from app.store.journal.journal import Journal
+from app.store.journal.spool import Spooler, open_spool
 from app.store.migrate import upgrade
-from app.store.models import remember
-from app.store.predictions import Stored, find
-from app.store.readers import Readers
-from app.store.spool import open_spool
-from app.store.spooler import Spooler
-from app.types import Micros
-from app.watching import Parts, set_up_watching
+from app.store.queries.predictions import Stored, find
+from app.store.queries.versions import read_activation, remember
+from app.store.retention import clean
+from app.types import Json, Micros, ModelSchema, Report
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the second journey stands on."""
+
+    config: Config
+    registry: Registry
+    lifecycle: Lifecycle
+    journal: Journal
+    readers: Readers
+    meter: Meter
+    series: CollectorRegistry
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """The running parts."""
+
+    registry: Registry
+    worker: Worker
+    monitor: Monitor
+    scheduler: Scheduler
+    watch: Watch
+    delivery: Delivery
+    direct: DirectTelling
+
+    @property
+    def alive(self) -> bool:
+        """False once a task has ended."""
+        return self.scheduler.alive and self.watch.alive and self.delivery.alive
+
+    @property
+    def stops(self) -> Sequence[Callable[[], Awaitable[None]]]:
+        """What ends each part; the last one first."""
+        return (self.worker.close, self.scheduler.stop, self.watch.stop, self.delivery.stop, self.direct.stop)
+
+    def start(self) -> None:
+        """Start every task, in the event loop."""
+        self.scheduler.start()
+        self.watch.start()
+        self.delivery.start()
+
+    async def check_now(self, model_version: str) -> list[Report]:
+        """Run every check on a version."""
+        reports = await self.monitor.run(watched=_watched(self.registry, model_version))
+        await self.delivery.wake()
+        return reports
+
+
+def set_up_watching(parts: Parts, routes: Sequence[Route], rules: RuleSet, worker: Worker) -> Watching:
+    """Every part of the second journey, not yet running."""
+    config, registry, journal, readers = parts.config, parts.registry, parts.journal, parts.readers
+    retraining = Retraining(config.alerts.retrain, config.server.address, config.drift.retrain_share)
+    cleaning = partial(clean, journal, retention_s=config.store.retention, hold_s=config.outcomes.hold_for, now=_now)
+    pages = Pages(config.server.address, Playbook(read_playbook() or ""))
+    react = Reaction(rules, Notifier(routes, pages), retraining, config.drift.retrain_share)
+    delivery = set_up_delivery(routes, pages, journal, readers, parts.series, more=retraining.channels)
+
+    def after_report(connection: Connection, report: Report) -> None:
+        if report.model_version in _answering(registry, connection):
+            is_active = report.model_version == registry.active.schema.version
+            react.on_report(connection, report, registry.schema(report.model_version).task, is_active=is_active)
+
+    async def keep_up() -> None:
+        def end(connection: Connection) -> None:
+            react.on_turn(connection, registry.active.schema.name, _answering(registry, connection))
+
+        await journal.run(end)
+
+    monitor = Monitor(
+        config,
+        partial(_watched, registry),
+        readers,
+        journal,
+        worker,
+        after_report,
+        check_durations(parts.series),
+        partial(_shadows, registry),
+    )
+    direct = DirectTelling(routes, pages)
+    tick_s = min(max(min(config.drift.every, config.performance.every) / 6, 0.5), 10.0)
+    scheduler = Scheduler(journal, (monitor.run_due, keep_up, delivery.wake, cleaning), tick_s=tick_s)
+    return Watching(
+        registry, worker, monitor, scheduler, _watch(parts, monitor, after_report, direct, rules), delivery, direct
+    )
+
+
+def _watch(parts: Parts, monitor: Monitor, after: AfterReport, tell: Tell, rules: RuleSet) -> Watch:
+    """What watches the service itself, and rolls back a version on probation."""
+    journal, readers = parts.journal, parts.readers
+
+    def schema() -> ModelSchema:
+        return parts.registry.active.schema
+
+    async def roll_back(trial: Trial, evidence: Json) -> None:
+        await parts.lifecycle.rollback(by=BY, of=trial.version, evidence=evidence)
+
+    overdue = Overdue(parts.config, monitor.is_due, schema)
+    judging = Judging(journal=journal, readers=readers, schema=schema, overdue=overdue, after=after, rules=rules)
+    return Watch(
+        meter=parts.meter,
+        outage=Outage(lambda: journal.outage, schema, tell, rules),
+        judging=judging,
+        guard=Guard(readers, schema, roll_back, judging.judge, probation_s=parts.config.serving.probation),
+        journal=journal,
+        readers=readers,
+        after=after,
+    )
+
+
+def _watched(registry: Registry, version: str | None = None) -> Watched:
+    """What checks look at for a version; None asks for the active one."""
+    if shadow := registry.shadow(version):
+        return Watched(shadow.schema, shadow.folder, "shadow")
+    model = registry.get(version)
+    return Watched(model.schema, model.bundle.folder)
+
+
+def _answering(registry: Registry, connection: Connection) -> set[str]:
+    """The versions whose alerts concern somebody: the active one, and one that is about to be; no shadow."""
+    chosen = read_activation(connection, registry.active.schema.name)
+    return {registry.active.schema.version} | ({chosen.version} if chosen else set())
+
+
+def _shadows(registry: Registry) -> list[Watched]:
+    return [Watched(shadow.schema, shadow.folder, "shadow") for shadow in registry.shadows]
 
 
 def create_app(config: Config, worker: Worker | None = None) -> Application:
@@ -59,7 +194,6 @@ def create_app(config: Config, worker: Worker | None = None) -> Application:
     registry = Registry(config.serving, serving, series)
     active = registry.load()
     rules = rule_set(config.alerts.rules, active.schema, config.performance.segments)
-    retraining = Retraining(config.alerts.retrain, config.server.address, config.drift.retrain_share)
     ledger = JournalMetrics(series)
     database, spooler = _open_store(config, active, ledger)
     journal = Journal(database, ledger, max_rows=config.serving.max_queue_rows, spooler=spooler)
@@ -69,11 +203,10 @@ def create_app(config: Config, worker: Worker | None = None) -> Application:
     alerts = FiringAlerts(active.schema, rules)
     series.register(alerts)
 
-    cleaning = partial(clean, journal, retention_s=config.store.retention, hold_s=config.outcomes.hold_for, now=_now)
     lifecycle = Lifecycle(registry, journal, readers, partial(_note, spooler), serving.followed)
     parts = Parts(config, registry, lifecycle, journal, readers, Meter(serving, ledger, journal, readers), series)
     worker = worker or Worker(config.store.url.get_secret_value())
-    watching = set_up_watching(parts, routes, rules, retraining, cleaning, worker)
+    watching = set_up_watching(parts, routes, rules, worker)
     serving.build({"version": package_version()})
     shadows = Shadows(registry, config.serving, journal, serving)
     services = Services(
@@ -95,22 +228,26 @@ def create_app(config: Config, worker: Worker | None = None) -> Application:
         monitor_alive=lambda: lifecycle.alive and watching.alive,
     )
 
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with AsyncExitStack() as stack:  # in reverse order, each also when the one before it failed
-            if spooler:
-                stack.callback(spooler.close)
-            for close in (database.close, registry.close, readers.close):
-                stack.callback(close)
-            for stop in (journal.close, shadows.stop, *watching.stops, lifecycle.stop):
-                stack.push_async_callback(stop)
-            journal.start()
-            await lifecycle.start()
-            shadows.start()
-            watching.start()
-            yield
+    return build_api(services, partial(_lifespan, services, database, shadows, watching))
 
-    return build_api(services, lifespan)
+
+@asynccontextmanager
+async def _lifespan(
+    services: Services, database: Database, shadows: Shadows, watching: Watching, _app: FastAPI
+) -> AsyncIterator[None]:
+    journal, lifecycle = services.journal, services.lifecycle
+    async with AsyncExitStack() as stack:  # in reverse order, each also when the one before it failed
+        if services.spooler:
+            stack.callback(services.spooler.close)
+        for close in (database.close, services.registry.close, services.readers.close):
+            stack.callback(close)
+        for stop in (journal.close, shadows.stop, *watching.stops, lifecycle.stop):
+            stack.push_async_callback(stop)
+        journal.start()
+        await lifecycle.start()
+        shadows.start()
+        watching.start()
+        yield
 
 
 def _open_store(config: Config, active: Model, ledger: JournalMetrics) -> tuple[Database, Spooler | None]:

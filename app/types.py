@@ -1,16 +1,36 @@
-"""The words every room shares: features, schemas, predictions, outcomes.
-
-Plain frozen data without behaviour beyond small lookups. Times are integer microseconds since the Unix epoch, UTC;
-:func:`to_rfc3339` and :func:`from_datetime` are the only places that convert them.
-"""
+"""Values that all packages share: schema, prediction, outcome, report, ids and labels."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from random import getrandbits
+from time import time_ns
 from typing import Any, Literal, NamedTuple, NewType, TypeAlias
+
+PREDICTION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+"""What a caller may choose as ``prediction_id``."""
+_LEADING_ONE = 1 << 64
+"""Keeps the leading zeros of 64 bits in their hexadecimal form."""
+
+
+def new_id(now_ns: int | None = None) -> str:
+    """A fresh UUIDv7; ``now_ns`` is the time in nanoseconds since the epoch, by default the clock's.
+
+    The 12 bits after the milliseconds carry their fraction (RFC 9562, method 3), so that ids made within one
+    millisecond still sort nearly in the order in which they were made.
+
+    >>> new_id(1_700_000_000_000_000_000)[:15]
+    '018bcfe5-6800-7'
+    """
+    milliseconds, rest = divmod(time_ns() if now_ns is None else now_ns, 1_000_000)
+    high = hex(_LEADING_ONE | milliseconds << 16 | 0x7000 | (rest << 12) // 1_000_000)
+    low = hex(getrandbits(62) | 0x8000_0000_0000_0000)
+    return f"{high[3:11]}-{high[11:15]}-{high[15:]}-{low[2:6]}-{low[6:]}"
+
 
 Scalar: TypeAlias = str | int | float | bool | None
 """One feature's value as JSON can carry it; a missing value is None."""
@@ -197,3 +217,44 @@ def label_key(label: Label) -> str:
 def to_rfc3339(moment: Micros) -> str:
     """``2026-11-20T10:00:00.000000Z`` for a moment in Micros."""
     return (_EPOCH + timedelta(microseconds=moment)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+class PredictRequest(NamedTuple):
+    """Validated rows in schema order.
+
+    Attributes:
+        ids: the caller's prediction ids, None where the caller chose none.
+        many: whether the caller sent ``instances`` and is answered with a list.
+    """
+
+    rows: Sequence[Row]
+    ids: Sequence[str | None]
+    contexts: Sequence[Mapping[str, Scalar] | None]
+    many: bool
+
+
+def label_keys(classes: Sequence[Label]) -> tuple[str, ...]:
+    """The keys of all classes, in their order."""
+    return tuple(map(label_key, classes))
+
+
+def named(classes: Sequence[Label], probabilities: Sequence[float]) -> dict[str, float]:
+    """Probabilities by class."""
+    return dict(zip(label_keys(classes), probabilities, strict=True))
+
+
+def normalise_label(schema: dict[str, Any], label: Label) -> Label:
+    """A reported truth in the type of the stored schema: 0, 0.0 and false are one label in a 0/1 task; "0" is not.
+
+    Raises:
+        ValueError: the label cannot be the truth of this task; the text says what is expected.
+    """
+    classes = schema.get("classes") or []
+    if not classes:
+        if isinstance(label, bool) or not isinstance(label, (int, float)):
+            raise ValueError("expected a number")
+        return float(label)
+    for known in classes:
+        if known == label and isinstance(known, str) == isinstance(label, str):
+            return known  # type: ignore[no-any-return]  # classes are labels, read back from JSON
+    raise ValueError(f"expected one of the classes {', '.join(map(label_key, classes))}")

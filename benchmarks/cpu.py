@@ -11,14 +11,14 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from benchmarks.bodies import example_body
-from benchmarks.load import Loader
-from benchmarks.processes import thread_seconds
-from benchmarks.profiled import BEGIN, END
-from benchmarks.rounds import MANY
-from benchmarks.servers import LOAD_CORE, bare, pin, plumbline
-from benchmarks.table import Cells, environment, publish, table
-from tests.servers import ROOT
+from benchmarks.load.bodies import example_body
+from benchmarks.load.closed_loop import Loader
+from benchmarks.load.rounds import MANY
+from benchmarks.results.table import Cells, environment, publish, table
+from benchmarks.servers.kernel import thread_seconds
+from benchmarks.servers.processes import LOAD_CORE, bare, pin, plumbline
+from benchmarks.servers.profiled import BEGIN, END
+from tests.support.processes import ROOT
 
 WARM_S = 2.0
 LEAST_US = 0.3
@@ -73,7 +73,7 @@ def by_thread(server: str, port: int, pid: int, loader: Loader, folder: Path, se
 def by_place(loader: Loader, folder: Path, seconds: float) -> list[Cells]:
     """Shares of the event loop's own time, with that of built-in functions counted where they were called."""
     file = folder / "profile"
-    with plumbline(folder, under=(sys.executable, "-m", "benchmarks.profiled", str(file))) as (service, _):
+    with plumbline(folder, under=(sys.executable, "-m", "benchmarks.servers.profiled", str(file))) as (service, _):
         body = folder / "body.json"
         loader.run(service.port, body, connections=MANY, seconds=WARM_S)
         service.process.send_signal(BEGIN)

@@ -8,11 +8,11 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import checks, memory, retention, shadow
-from benchmarks.load import Loader
-from benchmarks.servers import LOAD_CORE, pin
-from benchmarks.setting import Setting
-from benchmarks.table import environment, publish
+from benchmarks.load.closed_loop import Loader
+from benchmarks.results.table import environment, publish
+from benchmarks.scenarios import checks, memory, retention, shadow
+from benchmarks.scenarios.settings import Setting
+from benchmarks.servers.processes import LOAD_CORE, pin
 
 SCENARIOS: dict[str, Callable[[Setting], tuple[str, str]]] = {
     "checks": checks.measure,

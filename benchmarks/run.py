@@ -8,14 +8,14 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import scaling, targets
-from benchmarks.bodies import example_body
-from benchmarks.bundles import make_bundles
-from benchmarks.load import Loader
-from benchmarks.rounds import Measured, Rounds
-from benchmarks.servers import LOAD_CORE, pin
-from benchmarks.table import environment, promises, publish, table
-from tests.servers import Postgres
+from benchmarks.load.bodies import example_body
+from benchmarks.load.closed_loop import Loader
+from benchmarks.load.rounds import Measured, Rounds
+from benchmarks.results import scaling, targets
+from benchmarks.results.table import environment, promises, publish, table
+from benchmarks.servers.bundles import make_bundles
+from benchmarks.servers.processes import LOAD_CORE, pin
+from tests.support.processes import Postgres
 
 __all__ = ["example_body", "main"]
 STARTS = 5

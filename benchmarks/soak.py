@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from benchmarks.bodies import example_body
-from benchmarks.driver import read_answer
-from benchmarks.load import Loader
-from benchmarks.memory import MOST_SLOPE, slope
-from benchmarks.processes import MIB, Usage, usage
-from benchmarks.servers import LOAD_CORE, pin, plumbline
-from benchmarks.setting import Setting, keep_rate
-from benchmarks.table import Line, environment, promises, publish, table
+from benchmarks.load.bodies import example_body
+from benchmarks.load.closed_loop import Loader
+from benchmarks.load.driver import read_answer
+from benchmarks.results.table import Line, environment, promises, publish, table
+from benchmarks.scenarios.memory import MOST_SLOPE, slope
+from benchmarks.scenarios.settings import Setting, keep_rate
+from benchmarks.servers.kernel import MIB, Usage, usage
+from benchmarks.servers.processes import LOAD_CORE, pin, plumbline
 
 SCRAPE_EVERY_S = 5.0
 SCRAPE = b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"

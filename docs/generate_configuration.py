@@ -14,9 +14,8 @@ from pydantic_core import PydanticUndefined
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from app.config import Config  # noqa: E402 - the checkout need not be installed
-from app.configalerts import Rule  # noqa: E402 - as above
-from app.configtypes import ChannelUrl, Duration, WholeSecret  # noqa: E402 - as above
+from app.config.fields import ChannelUrl, Duration, WholeSecret  # noqa: E402 - as above
+from app.config.settings import Config, Rule  # noqa: E402 - as above
 
 PAGE = ROOT / "docs" / "configuration.md"
 HEAD = """\
@@ -27,7 +26,7 @@ HEAD = """\
 every error with its line; an unknown key is an error. A duration is a number and a unit: `500ms`, `10s`, `5m`, `1h`,
 `30d`, `2w`.
 
-This page is generated from `app/config.py` by `docs/generate_configuration.py`.
+This page is generated from `app/config/settings.py` by `docs/generate_configuration.py`.
 """
 NAMES = {
     str: "text",

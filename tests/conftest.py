@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fitted import Fitted, build_all
-from tests.servers import ROOT, Postgres
+from tests.support.models.tasks import Fitted, build_all
+from tests.support.processes import ROOT, Postgres
 
 
 @pytest.fixture(scope="session")

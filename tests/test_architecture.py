@@ -1,9 +1,10 @@
-"""The rooms of the code: who may import whom, and what may run while a module is imported."""
+"""The structure of the code: who may import whom, how large things may be, and what may run at import."""
 
 from __future__ import annotations
 
 import ast
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -11,17 +12,33 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FLOORS = (
-    ("types", "errors", "ids"),
-    ("config", "configalerts", "configtypes", "configfile", "logging", "metrics", "child", "unneeded"),
-    ("store",),
-    ("serving", "monitoring", "alerting", "dashboard"),
-    ("api",),
-    ("main", "watching", "cli", "__main__", "commands", "bundling", "server", "protocol", "exchange", "heads"),
-)
-"""Rooms from the lowest floor up; a room imports from its own floor or below."""
+FLOORS: dict[str, tuple[str, ...]] = {
+    "app": (
+        "errors types statistics",
+        "config logging metrics background subprocess_worker unneeded",
+        "store",
+        "serving monitoring alerting dashboard",
+        "api bundling",
+        "server main",
+        "commands",
+        "cli",
+        "__main__",
+    ),
+    "app.serving": ("runtimes validation batcher value_histograms", "bundle", "model", "*"),
+    "app.monitoring": (
+        "check_request false_alarm_budget reference",
+        "performance quality",
+        "drift estimation",
+        "*",
+    ),
+    "app.alerting": ("rules", "messages channels", "retraining evaluation", "service delivery"),
+    "app.store": ("database sql tables migrate sampling throttle", "queries", "journal", "*"),
+    "app.api": ("http dependencies middleware", "coalescing", "endpoints", "openapi", "app"),
+    "app.commands": ("simulation", "*"),
+}
+"""For a package, its parts from the lowest floor up; a part imports from its own floor or below. ``*``: all others."""
 NEIGHBOURS = ("serving", "monitoring", "alerting", "dashboard")
-"""Rooms on one floor that never import each other."""
+"""Packages on one floor that never import each other."""
 SQL = {"sqlalchemy", "alembic", "psycopg", "sqlite3", "pysqlite3"}
 DECLARATIONS = """
     frozenset tuple range Path timedelta datetime re.compile NewType TypeVar ParamSpec MappingProxyType nullcontext
@@ -32,15 +49,36 @@ DECLARATIONS = """
 """Calls that may run at import: they make constants, types, and tables of columns or routes, and touch nothing."""
 RUN_AS_SCRIPTS = {"app.store.migrations.env"}
 """Alembic runs this file rather than importing it."""
+MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_FOLDER_FILES, MAX_MODULES = 400, 50, 12, 160
+MIN_LINES_OF_ONE_IMPORTER = 60
+SMALL_WITH_ONE_IMPORTER = {
+    "app.__main__": "python -m app",
+    "app.api.endpoints.dashboard": "a resource of its own",
+    "app.api.endpoints.health": "a resource of its own",
+    "app.commands.check": "a verb of its own",
+    "app.commands.keys": "a verb of its own",
+    "app.logging": "a term of its own, used by whoever starts a process",
+    "app.store.retention": "a term of its own",
+}
+"""Modules that stay small, with the reason."""
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted((ROOT / "app").rglob("*.py"))
 }
+OWN = {
+    module: path for module, path in MODULES.items() if path.name != "__init__.py" and "migrations" not in path.parts
+}
+"""The modules that hold code of their own: neither a package's docstring nor a migration."""
 
 
 def tree(module: str) -> ast.Module:
     """The parsed source of a module."""
     return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+def lines_of(module: str) -> int:
+    """How many lines a module has."""
+    return len(MODULES[module].read_text(encoding="utf-8").splitlines())
 
 
 def imports(module: str) -> Iterator[str]:
@@ -58,13 +96,19 @@ def imports(module: str) -> Iterator[str]:
 
 
 def room(module: str) -> str:
-    """The room of a module: ``store`` for ``app.store.engine``."""
-    return ([*module.split("."), "__init__"])[1]
+    """The part of app/ that a module is in: ``store`` for ``app.store.database``."""
+    return part_of("app", module)
 
 
-def floor(module: str) -> int:
-    """The index of the floor on which a module's room lies."""
-    return next(index for index, rooms in enumerate(FLOORS) if room(module) in rooms)
+def part_of(package: str, module: str) -> str:
+    """The part of a package that a module is in: its sub-package or the module itself."""
+    return ([*module.removeprefix(package).removeprefix(".").split("."), "__init__"])[0] or "__init__"
+
+
+def floor(package: str, part: str) -> int:
+    """The index of the floor on which a part of a package lies."""
+    floors = [names.split() for names in FLOORS[package]]
+    return next(index for index, names in enumerate(floors) if part in names or "*" in names)
 
 
 def calls_at_import(module: str) -> Iterator[str]:
@@ -82,21 +126,46 @@ def calls_at_import(module: str) -> Iterator[str]:
 def edges() -> Iterator[tuple[str, str]]:
     """Every import of one module of the application by another."""
     for module in MODULES:
-        yield from ((module, name) for name in imports(module) if room(name) != "__init__" and name in MODULES)
+        yield from ((module, name) for name in imports(module) if name.startswith("app.") and name in MODULES)
 
 
-def test_every_module_has_a_room() -> None:
+def edges_within(package: str) -> set[tuple[str, str]]:
+    """The imports between the parts of a package."""
+    within = [
+        (part_of(package, source), part_of(package, target))
+        for source, target in edges()
+        if source.startswith(f"{package}.") and target.startswith(f"{package}.")
+    ]
+    return {(source, target) for source, target in within if source != target}
+
+
+def test_every_module_has_a_floor() -> None:
     """A new file at the top of app/ is given a floor here, or it does not pass."""
-    known = {name for rooms in FLOORS for name in rooms} | {"__init__"}
+    known = {name for names in FLOORS["app"] for name in names.split()} | {"__init__"}
 
     assert {room(module) for module in MODULES} <= known
 
 
-def test_imports_point_down() -> None:
-    """A room imports from its own floor or a lower one, never from above."""
-    upwards = [f"{source} imports {target}" for source, target in edges() if floor(target) > floor(source)]
+@pytest.mark.parametrize("package", FLOORS)
+def test_imports_point_down(package: str) -> None:
+    """A part of a package imports from its own floor or a lower one, never from above."""
+    upwards = [
+        f"{source} imports {target}"
+        for source, target in edges_within(package)
+        if floor(package, target) > floor(package, source)
+    ]
 
     assert upwards == []
+
+
+@pytest.mark.parametrize("package", sorted(module for module, path in MODULES.items() if path.name == "__init__.py"))
+def test_no_cycles_between_the_parts_of_a_package(package: str) -> None:
+    """The files and sub-packages of a package can be read in an order in which each uses only those before it."""
+    graph: dict[str, set[str]] = {}
+    for source, target in edges_within(package):
+        graph.setdefault(source, set()).add(target)
+
+    TopologicalSorter(graph).prepare()
 
 
 def test_neighbours_do_not_import_each_other() -> None:
@@ -120,7 +189,7 @@ def test_no_import_cycles() -> None:
 
 
 def test_only_the_store_speaks_sql() -> None:
-    """No room but the store imports a database library."""
+    """No package but the store imports a database library."""
     speakers = [
         f"{module} imports {name}"
         for module in MODULES
@@ -134,9 +203,9 @@ def test_only_the_store_speaks_sql() -> None:
 
 def test_statistics_stand_on_numpy_and_scipy_alone() -> None:
     """The statistics can be lifted out and checked without any other part of Plumbline."""
-    room = "app.monitoring.statistics"
-    used = {name for module in MODULES if module.startswith(room) for name in imports(module)}
-    packages = {name.split(".")[0] for name in used if not name.startswith(room)}
+    package = "app.statistics"
+    used = {name for module in MODULES if module.startswith(package) for name in imports(module)}
+    packages = {name.split(".")[0] for name in used if not name.startswith(package)}
 
     assert packages - sys.stdlib_module_names <= {"numpy", "scipy"}
 
@@ -148,6 +217,40 @@ def test_nothing_is_built_at_import(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_files_stay_small(module: str) -> None:
-    """A file of more than 250 lines holds two ideas."""
-    assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= 250
+def test_files_and_functions_stay_readable(module: str) -> None:
+    """A file has at most 400 lines, and a function at most 50."""
+    functions = [node for node in ast.walk(tree(module)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    long = [
+        f"{each.name}: {(each.end_lineno or 0) - each.lineno + 1} lines"
+        for each in functions
+        if (each.end_lineno or 0) - each.lineno + 1 > MAX_FUNCTION_LINES and "migrations" not in module
+    ]
+
+    assert lines_of(module) <= MAX_FILE_LINES
+    assert long == []
+
+
+def test_no_fragments() -> None:
+    """A module that one other module imports is a file of its own for its size, or for a reason that is listed."""
+    importers = Counter(target for _, target in set(edges()))
+    small = {module for module in OWN if lines_of(module) < MIN_LINES_OF_ONE_IMPORTER and importers[module] <= 1}
+
+    assert small == set(SMALL_WITH_ONE_IMPORTER)
+
+
+@pytest.mark.parametrize("top", ["app", "tests", "benchmarks"])
+def test_no_crowded_folders(top: str) -> None:
+    """A folder has at most 12 files of code; a larger one is divided."""
+    counts = Counter(
+        path.parent for path in (ROOT / top).rglob("*.py") if path.name not in ("__init__.py", "conftest.py")
+    )
+
+    assert {str(folder): count for folder, count in counts.items() if count > MAX_FOLDER_FILES} == {}
+
+
+def test_few_modules_with_most_lines_in_files_worth_opening() -> None:
+    """There are at most 160 modules, and 60 % of the lines are in files of 150 lines or more."""
+    lengths = [lines_of(module) for module in OWN]
+
+    assert len(OWN) <= MAX_MODULES
+    assert sum(length for length in lengths if length >= 150) >= 0.6 * sum(lengths)

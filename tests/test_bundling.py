@@ -21,10 +21,10 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from app.bundling import REFERENCE_ROWS, build_bundle, infer_schema
 from app.errors import BundleError
-from app.monitoring.reference import load_reference
-from app.serving.bundle import read_bundle
+from app.monitoring.reference.reference import load_reference
+from app.serving.bundle.reader import read_bundle
 from app.types import Feature, FeatureType, Micros, Task
-from tests import bundles
+from tests.support.models import bundles
 
 NOW = Micros(1_700_000_000_000_000)
 
@@ -166,7 +166,7 @@ def test_a_model_that_fails_on_mixed_rows_is_bundled(tmp_path: Path) -> None:
         target="y",
         name="m",
         models=tmp_path,
-        trusted_types=["tests.bundles.insist_on_equal_columns"],
+        trusted_types=["tests.support.models.bundles.insist_on_equal_columns"],
     )
 
     assert json.loads((folder / "profile.json").read_bytes())["dependence"] == {}

@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from app.cli import main
-from app.config import Config
-from tests.bundles import rewrite
-from tests.fitted import Fitted
+from app.config.settings import Config
+from tests.support.models.bundles import rewrite
+from tests.support.models.tasks import Fitted
 
 ROOT = Path(__file__).parents[1]
 

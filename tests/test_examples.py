@@ -9,11 +9,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from app.monitoring.reference import load_reference
-from app.serving.bundle import Bundle, read_bundle
-from app.serving.infer import rows_of
+from app.monitoring.reference.reference import load_reference
+from app.serving.bundle.reader import Bundle, read_bundle
+from app.serving.bundle.schema_inference import rows_of
 from app.types import FeatureType
-from tests.servers import ROOT
+from tests.support.processes import ROOT
 
 
 @pytest.fixture(scope="module")

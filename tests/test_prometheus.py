@@ -13,8 +13,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.servers import free_port, serving
-from tests.tools import require_tool
+from tests.support.processes import free_port, serving
+from tests.support.programs import require_tool
 
 SECONDS = 30.0
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.bundles import numbers
-from tests.servers import ROOT, Service, free_port
+from tests.support.models.bundles import numbers
+from tests.support.processes import ROOT, Service, free_port
 
 pytestmark = pytest.mark.fault
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -37,7 +37,7 @@ print("loaded:", *sorted(sys.modules))
 STORE = """
 import os, sys
 import app.monitoring.worker
-from app.store.engine import open_database
+from app.store.database import open_database
 from app.store.migrate import create_apart, upgrade
 create_apart(os.environ["PLUMBLINE__STORE__URL"])
 database = open_database(os.environ["PLUMBLINE__STORE__URL"])

@@ -1,25 +1,68 @@
-"""Delivery: a task for each channel takes its messages out of the outbox and sends them, at least once."""
+"""Delivery of the outbox through the channels, with retries, expiry and metrics."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from zlib import crc32
 
-from app.alerting.channels import Channel, ChannelFailed
-from app.alerting.exported import DeliveryMetrics
-from app.alerting.polling import Polling
-from app.alerting.sending import TIMEOUT_S, SendingThread
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from app.alerting.channels.alertmanager import AGAIN_S, LASTS_S, Alertmanager, AlertmanagerFeed, render
+from app.alerting.channels.base import TIMEOUT_S, Channel, ChannelFailed, SendingThread
+from app.alerting.channels.routes import Route, alertmanagers, told_once
+from app.alerting.messages import Pages, compose
+from app.alerting.rules.configured import RuleSet
+from app.background import Delivery, Polling
 from app.errors import Unavailable
-from app.store import outbox
-from app.store.engine import Connection
-from app.store.journal import Journal
-from app.store.leases import database_now
-from app.store.outbox import Message
-from app.store.readers import Readers
-from app.store.writer import Result
-from app.types import SECOND, Micros
+from app.store.database import Connection, Readers
+from app.store.journal.journal import Journal
+from app.store.journal.writer import Result
+from app.store.queries import outbox
+from app.store.queries.alerts import Alert
+from app.store.queries.outbox import Message
+from app.store.queries.replicas import database_now
+from app.types import SECOND, Json, Micros, ModelSchema
+
+
+class FiringAlerts(Collector):
+    """``ml_alerts_firing``: 1 for a rule that fires, else 0; whoever scrapes brings all it shows up to date first."""
+
+    def __init__(self, schema: ModelSchema, rules: RuleSet) -> None:
+        self.schema = schema
+        self._rules = rules
+        self.firing: Sequence[Alert] = ()
+
+    def collect(self) -> Iterator[Metric]:
+        """One sample for every rule with its severity, and with the one it fires with, where that is another."""
+        family = GaugeMetricFamily(
+            "ml_alerts_firing", "1 while the rule fires", labels=["model_name", "model_version", "rule", "severity"]
+        )
+        samples = dict.fromkeys(self._rules.severities(self.schema.task), 0.0)
+        samples |= {(alert.rule, alert.finding.severity): 1.0 for alert in self.firing}
+        for (rule, severity), value in samples.items():
+            family.add_metric([self.schema.name, self.schema.version, rule, severity], value)
+        yield family
+
+
+class DeliveryMetrics:
+    """What became of messages, over all channels: a channel's name is not for everybody who may scrape."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        deliveries = Counter(
+            "ml_alert_deliveries",
+            "Messages delivered, tries that failed, messages given up",
+            ["result"],
+            registry=registry,
+        )
+        self.delivered, self.retried, self.expired = map(deliveries.labels, ("delivered", "retried", "expired"))
+        self.rows = Gauge("ml_alert_outbox_rows", "Messages that wait to be delivered", registry=registry)
+
 
 POLL_S = 2.0
 """How long a message may wait that another replica stored."""
@@ -37,7 +80,7 @@ def pause_s(message: Message, asked_s: float | None = None) -> float:
 
     >>> message = Message("a/firing/x", "x", "firing", {}, Micros(0), tries=1)
     >>> round(pause_s(message), 1), pause_s(message, asked_s=120.0)
-    (3.9, 120.0)
+    (6.2, 120.0)
     """
     jitter = 0.75 + 0.5 * crc32(f"{message.outbox_id}/{message.tries}".encode()) / 2**32
     pause = min(FIRST_PAUSE_S * 2.0 ** min(message.tries - 1, 10), LONGEST_PAUSE_S) * jitter
@@ -124,3 +167,95 @@ class Deliverer(Polling):
                 return await self._journal.run(act)
             except Unavailable:
                 await asyncio.sleep(POLL_S)
+
+
+class DirectTelling:
+    """Sends an alert to every channel that is told of its severity, until it has arrived or has ended.
+
+    Args:
+        clock: the wall clock, by which an Alertmanager is told how long the alert lasts.
+        again_s: how often an Alertmanager is told again.
+    """
+
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        pages: Pages,
+        *,
+        clock: Callable[[], float] = time.time,
+        pause: Callable[[Message], float] = pause_s,
+        again_s: float = AGAIN_S,
+    ) -> None:
+        self._routes = routes
+        self._pages = pages
+        self._clock = clock
+        self._pause = pause
+        self._again_s = again_s
+        self._sending: set[asyncio.Task[None]] = set()
+        self._log = structlog.get_logger("delivery")
+
+    def begin(self, alert: Alert) -> None:
+        """Begin to send, and return at once."""
+        for route in self._routes:
+            if alert.finding.severity in route.severities:
+                task = asyncio.create_task(self._tell(route, alert), name=f"plumbline-direct-{route.channel.name}")
+                self._sending.add(task)
+                task.add_done_callback(self._sending.discard)
+
+    def end(self) -> None:
+        """Give up what is not sent yet."""
+        for task in self._sending:
+            task.cancel()
+
+    async def stop(self) -> None:
+        """Give up what is not sent yet, and wait until nothing runs."""
+        self.end()
+        await asyncio.gather(*self._sending, return_exceptions=True)
+
+    async def _tell(self, route: Route, alert: Alert) -> None:
+        thread = SendingThread(route.channel)
+        await self._send(thread, route, alert)
+        while isinstance(route.channel, Alertmanager):  # it forgets what it does not hear again
+            await asyncio.sleep(self._again_s)
+            await self._send(thread, route, alert)
+
+    async def _send(self, thread: SendingThread, route: Route, alert: Alert) -> None:
+        """Send until it is taken."""
+        tries = 0
+        while True:
+            tries += 1
+            body = self._body(alert)
+            log = self._log.bind(channel=route.channel.name, message=body["key"], tries=tries)
+            try:
+                if not thread.busy:
+                    await thread.send(body)
+                    log.info("message_delivered")
+                    return
+            except ChannelFailed as failure:
+                log.warning("message_put_off", reason=str(failure))
+            message = Message(body["key"], route.channel.name, "firing", {}, Micros(0), tries)
+            await asyncio.sleep(self._pause(message))
+
+    def _body(self, alert: Alert) -> Json:
+        ends = Micros(round((self._clock() + LASTS_S) * SECOND))
+        return compose("firing", alert, None, self._pages) | {"alerts": [render(alert, None, self._pages, ends=ends)]}
+
+
+def set_up_delivery(
+    routes: Sequence[Route],
+    pages: Pages,
+    journal: Journal,
+    readers: Readers,
+    series: CollectorRegistry,
+    *,
+    more: Sequence[Channel] = (),
+) -> Delivery:
+    """A task for each route, and for each further channel that messages are stored to."""
+    metrics = DeliveryMetrics(series)
+    channels = [*(route.channel for route in told_once(routes)), *more]
+    return Delivery(
+        [
+            *(Deliverer(channel, journal, readers, metrics) for channel in channels),
+            *(AlertmanagerFeed(channel, severities, readers, pages) for channel, severities in alertmanagers(routes)),
+        ]
+    )

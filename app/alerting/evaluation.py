@@ -1,16 +1,22 @@
-"""From a saved report to alerts."""
+"""Evaluate the rules on a report: alerts open and close, messages and actions are queued."""
 
 from __future__ import annotations
 
-from app.alerting.performance_rules import judge_coverage, judge_performance
-from app.alerting.rules import Verdicts, judge_check, judge_drift, ranked_causes, severities
-from app.alerting.ruleset import RuleSet
-from app.alerting.segment_rule import judge_segments
-from app.alerting.service_rules import judge_service
-from app.store import alerts, reports
-from app.store.engine import Connection
-from app.store.transitions import Change, record
-from app.types import SECOND, Json, Micros, Report, Task
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from app.alerting.channels.routes import Route, told_once
+from app.alerting.messages import Pages, compose
+from app.alerting.retraining import Retraining
+from app.alerting.rules.configured import RuleSet
+from app.alerting.rules.drift import Verdicts, judge_check, judge_drift, ranked_causes, severities
+from app.alerting.rules.performance import judge_coverage, judge_performance, judge_segments
+from app.alerting.rules.service import judge_service
+from app.store.database import Connection
+from app.store.queries import alerts, outbox, reports
+from app.store.queries.alerts import SEVERITIES, Alert, Change, aloud, record, resolve_others
+from app.store.queries.replicas import database_now
+from app.types import SECOND, Json, Micros, Report, Severity, Task
 
 HOUR = 3600 * SECOND
 DAY = 24 * HOUR
@@ -69,3 +75,82 @@ def _coverage(connection: Connection, report: Report, task: Task) -> Verdicts:
         )
     ]
     return judge_coverage(severities(task)["label_coverage"], report.body, earlier)
+
+
+class Notifier:
+    """Stores a message of each change for each channel that is told of its severity.
+
+    What a channel has heard of an alert stands in the outbox. So of one that grows worse it is told again, of one that
+    grows milder it is not, and one that was told of to others is told to a channel that is new. Who was told that an
+    alert fires is told of its end, whatever its severity is by then.
+    """
+
+    def __init__(self, routes: Sequence[Route], pages: Pages) -> None:
+        self._routes = told_once(routes)
+        self._pages = pages
+
+    def __call__(self, connection: Connection, changes: Sequence[Change], *, now: Micros) -> None:
+        """Store the messages; the same change twice is one message."""
+        for change in changes:
+            alert = change.alert
+            channels = [route.channel.name for route in self._routes if _hears(connection, route, change)]
+            if not channels:
+                continue
+            body = compose(change.event, alert, reports.get(connection, alert.report_id), self._pages, change.because)
+            key = _key(alert, alert.finding.severity) if change.event == "firing" else alert.alert_id
+            for channel in channels:
+                outbox.enqueue(
+                    connection,
+                    channel=channel,
+                    event=change.event,
+                    key=key,
+                    body=body,
+                    alert_id=alert.alert_id,
+                    now=now,
+                )
+
+
+def _hears(connection: Connection, route: Route, change: Change) -> bool:
+    """Whether a change is for a channel, which has not heard of a beginning that was as bad."""
+    alert = change.alert
+    severity = alert.finding.severity
+    concerned = severity in route.severities
+    if change.event == "resolved":
+        return concerned or _has_heard(connection, route, alert, SEVERITIES)
+    return concerned and not _has_heard(connection, route, alert, SEVERITIES[: SEVERITIES.index(severity) + 1])
+
+
+def _has_heard(connection: Connection, route: Route, alert: Alert, severities: Sequence[Severity]) -> bool:
+    """Whether a channel was told that an alert fires with one of these severities."""
+    keys = [_key(alert, severity) for severity in severities]
+    return outbox.is_stored(connection, channel=route.channel.name, event="firing", keys=keys)
+
+
+def _key(alert: Alert, severity: Severity) -> str:
+    return f"{alert.alert_id}/{severity}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    """Puts rules, messages and requests together."""
+
+    rules: RuleSet
+    tell: Notifier
+    retraining: Retraining
+    retrain_share: float
+
+    def on_report(self, connection: Connection, report: Report, task: Task, *, is_active: bool) -> None:
+        """Bring alerts up to date; only the version that answers is retrained."""
+        at = report.checked_at
+        changes = evaluate(connection, report, task=task, retrain_share=self.retrain_share, rules=self.rules)
+        self.tell(connection, changes, now=at)
+        self.tell(connection, aloud(connection, report.model_name, report.model_version, now=at), now=at)
+        if is_active:
+            self.retraining(connection, report, task)
+
+    def on_turn(self, connection: Connection, name: str, watched: Collection[str]) -> None:
+        """End the alerts of versions that nobody watches any more, and tell of the others who has not heard yet."""
+        now = database_now(connection)
+        self.tell(connection, resolve_others(connection, name, watched, now=now), now=now)
+        for version in watched:
+            self.tell(connection, aloud(connection, name, version, now=now), now=now)

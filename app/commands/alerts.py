@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING
 import typer
 
 from app.commands.serve import ConfigFile
-from app.configfile import load_config
+from app.config.loader import load_config
 from app.types import Json, Micros
 
 if TYPE_CHECKING:
-    from app.alerting.sending import SendingThread
+    from app.alerting.channels.base import SendingThread
 
 
 def try_channels(config: ConfigFile = Path("config.yaml")) -> None:
     """Send one message to every channel of alerts.notify and say what became of each; exit code 1 if one failed."""
     settings = load_config(config, os.environ)
-    from app.alerting.notify import open_channels
-    from app.alerting.sample_message import sample_message
-    from app.alerting.sending import SendingThread
+    from app.alerting.channels.base import SendingThread
+    from app.alerting.channels.routes import open_channels
+    from app.alerting.messages import sample_message
 
     routes = open_channels(settings.alerts.notify)
     if not routes:
@@ -39,7 +39,7 @@ def try_channels(config: ConfigFile = Path("config.yaml")) -> None:
 
 
 async def _send(name: str, thread: SendingThread, message: Json) -> bool:
-    from app.alerting.channels import ChannelFailed
+    from app.alerting.channels.base import ChannelFailed
 
     try:
         await thread.send(message)

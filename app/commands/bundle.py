@@ -19,44 +19,40 @@ from app.types import Feature, Json
 if TYPE_CHECKING:
     import pandas as pd
 
-    from app.serving.manifest import Manifest
+    from app.serving.bundle.manifest import Manifest
 
 SHOWN_CATEGORIES = 6
 SHOWN_DEPENDENCE = 3
+ModelFile = Annotated[
+    Path, typer.Argument(help="Fitted scikit-learn model (.skops, or .joblib/.pkl with --allow-pickle) or .onnx.")
+]
+Holdout = Annotated[Path | None, typer.Option(help="Rows it was not fitted on; without, verdicts are withheld.")]
+Positive = Annotated[str | None, typer.Option(help="Class that counts as positive; default: the second of two.")]
+Threshold = Annotated[float | None, typer.Option(min=0, max=1, help="Probability from which it is predicted.")]
+AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Load a pickle, which runs the code inside it.")]
 
 
 def bundle(
     *,
-    model: Annotated[
-        Path, typer.Argument(help="Fitted scikit-learn model (.skops, or .joblib/.pkl with --allow-pickle) or .onnx.")
-    ],
+    model: ModelFile,
     data: Annotated[Path, typer.Option(help="CSV or Parquet file that the model was fitted on.")],
     target: Annotated[str, typer.Option(help="Column with the truth.")],
     name: Annotated[str, typer.Option(help="Name of the model.")],
-    holdout: Annotated[
-        Path | None, typer.Option(help="Rows it was not fitted on; without, verdicts are withheld.")
-    ] = None,
+    holdout: Holdout = None,
     version: Annotated[str, typer.Option(help="Version of the model.")] = "1",
     models: Annotated[Path, typer.Option(help="Folder of bundles.")] = Path("models"),
-    positive: Annotated[
-        str | None, typer.Option(help="Class that counts as positive; default: the second of two.")
-    ] = None,
-    threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Probability from which it is predicted.")
-    ] = None,
+    positive: Positive = None,
+    threshold: Threshold = None,
     time: Annotated[str | None, typer.Option(help="Column with the rows' times.")] = None,
     schema: Annotated[Path | None, typer.Option(help="Edited features, in the form that --show prints.")] = None,
     trust: Annotated[list[str] | None, typer.Option(help="Type that may be loaded beyond the reviewed list.")] = None,
     format: Annotated[Literal["skops", "joblib"], typer.Option(help="How scikit-learn's model is stored.")] = "skops",  # noqa: A002
-    allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="Load a pickle, which runs the code inside it.")
-    ] = False,
+    allow_pickle: AllowPickle = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace the version if it is there.")] = False,
     show: Annotated[bool, typer.Option("--show", help="Print the inferred features as YAML and stop.")] = False,
 ) -> None:
     """Make a bundle: infer the schema, keep a reference, pin every file, and prove that the model answers as before."""
-    from app.bundling import build_bundle, infer_schema
-    from app.serving.manifest import MANIFEST, PROFILE, entries, parse_manifest
+    from app.bundling import build_bundle
 
     progress = Console(stderr=True)
     with progress.status("loading model and data"):
@@ -64,9 +60,11 @@ def bundle(
         rows = read_table(data)
         unseen = None if holdout is None else read_table(holdout)
     if show:
-        features = infer_schema(fitted, data=rows, holdout=unseen, target=target, time=time)
-        typer.echo(yaml.safe_dump({"features": entries(features)}, sort_keys=False, allow_unicode=True), nl=False)
+        _show(fitted, data=rows, holdout=unseen, target=target, time=time)
         return
+    features = None if schema is None else read_features(schema)
+    decision: dict[str, Any] = {"positive": positive, "threshold": threshold}
+    files: dict[str, Any] = {"models": models, "format": format, "trusted_types": trust or (), "replace": replace}
     with progress.status(f"bundling {name}/{version}"):
         folder = build_bundle(
             fitted,
@@ -75,15 +73,25 @@ def bundle(
             target=target,
             name=name,
             version=version,
-            models=models,
-            positive=positive,
-            threshold=threshold,
             time=time,
-            features=None if schema is None else read_features(schema),
-            format=format,
-            trusted_types=trust or (),
-            replace=replace,
+            features=features,
+            **decision,
+            **files,
         )
+    _report(folder)
+
+
+def _show(model: Any, **data: Any) -> None:
+    from app.bundling import infer_schema
+    from app.serving.bundle.manifest import entries
+
+    features = infer_schema(model, **data)
+    typer.echo(yaml.safe_dump({"features": entries(features)}, sort_keys=False, allow_unicode=True), nl=False)
+
+
+def _report(folder: Path) -> None:
+    from app.serving.bundle.manifest import MANIFEST, PROFILE, parse_manifest
+
     manifest = parse_manifest((folder / MANIFEST).read_bytes(), str(folder / MANIFEST))
     Console().print(_described(manifest))
     typer.echo(_runtime(manifest))
@@ -97,7 +105,7 @@ def load_model_file(path: Path, *, allow_pickle: bool, trusted_types: Sequence[s
     Raises:
         BundleError: it cannot be loaded, or is a pickle without permission.
     """
-    from app.serving.loading import load_model
+    from app.serving.runtimes.sklearn import load_model
 
     if path.suffix == ".onnx":
         return _bytes(path)
@@ -134,7 +142,7 @@ def read_features(path: Path) -> list[Feature]:
     Raises:
         BundleError: it is no such list.
     """
-    from app.serving.manifest import FeatureEntry, explain, read_yaml
+    from app.serving.bundle.manifest import FeatureEntry, explain, read_yaml
 
     content = read_yaml(_bytes(path), str(path))
     listed = content.get("features") if isinstance(content, dict) else content

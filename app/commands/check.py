@@ -9,17 +9,17 @@ import typer
 import yaml
 
 from app.commands.serve import ConfigFile
-from app.configfile import effective, load_config
+from app.config.loader import effective, load_config
 
 
 def check(config: ConfigFile = Path("config.yaml")) -> None:
     """Print the effective configuration with secrets masked, or every error with its line."""
     settings = load_config(config, os.environ)
-    from app.alerting.actions import Retraining
-    from app.alerting.notify import open_channels
-    from app.alerting.ruleset_check import rule_set
+    from app.alerting.channels.routes import open_channels
+    from app.alerting.retraining import Retraining
+    from app.alerting.rules.configured import rule_set
     from app.serving.registry import read_configured
-    from app.store.engine import parse_url
+    from app.store.database import parse_url
 
     parse_url(settings.store.url.get_secret_value())
     open_channels(settings.alerts.notify)

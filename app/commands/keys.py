@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 import yaml
 
-from app.config import Key
+from app.config.settings import Key
 from app.errors import ConfigError
 
 PREFIX = "plumb_"

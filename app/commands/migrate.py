@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from app.commands.serve import ConfigFile
-from app.configfile import load_config
+from app.config.loader import load_config
 from app.errors import ConfigError, PlumblineError
 
 
@@ -31,7 +31,7 @@ def migrate(
 
 
 def _upgrade(url: str) -> None:
-    from app.store.engine import check_reachable, open_database
+    from app.store.database import check_reachable, open_database
     from app.store.migrate import upgrade
 
     database = open_database(url)
@@ -48,7 +48,7 @@ def _upgrade(url: str) -> None:
 def _copy(url: str, to: str) -> None:
     """Copy, then say how many rows each table has on both sides, and what to do next."""
     from app.store import transfer
-    from app.store.engine import check_reachable, open_database, open_readers, parse_url
+    from app.store.database import check_reachable, open_database, open_readers, parse_url
     from app.store.migrate import upgrade
 
     here, there = parse_url(url), parse_url(to)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from app.api.parquet import import_parquet
+from app.api.endpoints.parquet import import_parquet
 from app.errors import PlumblineError
 from app.types import Json, Label
 

@@ -1,7 +1,22 @@
-"""`plumbline report`: drift and data quality of one table against another, without a service."""
+"""plumbline report: compare two files without a service."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from app.errors import BundleError
+from app.monitoring.drift.report import drift_report
+from app.monitoring.false_alarm_budget import DRIFT_SHARE, Limits
+from app.monitoring.reference.encoding import encode, encode_labels
+from app.monitoring.reference.reference import Reference
+from app.serving.bundle.schema_inference import infer_features
+from app.store.queries.windows import Window
+from app.types import SECOND, Feature, FeatureType, Json, Label, Micros, ModelSchema, Row, Scalar, Task, to_rfc3339
+
+if TYPE_CHECKING:
+    import pandas as pd
 import json
 import time
 from pathlib import Path
@@ -12,7 +27,161 @@ from rich.console import Console
 
 from app.commands.bundle import read_table
 from app.commands.export import whole_file
-from app.types import Json, Micros, to_rfc3339
+
+_ABOUT_TIME = ("hours", "sampled_from", "from", "to")
+
+
+def compare_tables(
+    reference: pd.DataFrame,
+    current: pd.DataFrame,
+    *,
+    target: str | None = None,
+    exclude: Sequence[str] = (),
+    alpha: float,
+    now: Micros,
+) -> Json:
+    """Compare the columns of two tables, both in order of time; a drift report without a model.
+
+    A column that cannot be compared is an entry in ``errors``.
+
+    Args:
+        target: a column that is judged like a model's answer: it stands under ``prediction``.
+        exclude: columns to leave out.
+        alpha: probability of any false alarm, over all columns.
+
+    Raises:
+        BundleError: a table has no rows, a named column is absent, or no column is left.
+    """
+    errors: list[Json] = []
+    features = _features(reference, current, [*exclude, *([target] if target else [])], errors)
+    answer = _target(reference, current, target)
+    schema = _schema(features, answer)
+    before, after = (_rows(features, table, errors) for table in (reference, current))
+    answers = [_answers(answer, table) for table in (reference, current)]
+    compared = Reference(
+        schema,
+        encode(schema, before),
+        encode_labels(schema, answers[0]),
+        sha256=_digest(reference),
+        created_at=to_rfc3339(now),
+    )
+    limits = Limits(alpha * DRIFT_SHARE)
+    report = drift_report(schema, compared, _window(after, answers[1]), limits, None)
+    return _without_time(report, errors, target)
+
+
+def _features(
+    reference: pd.DataFrame, current: pd.DataFrame, apart: Sequence[str], errors: list[Json]
+) -> tuple[Feature, ...]:
+    """Infer the features as a bundle does, each column by itself."""
+    _check(reference, "reference", apart)
+    _check(current, "current", [])
+    shared = [name for name in reference.columns if name in set(current.columns) and name not in apart]
+    errors += [
+        _error(name, f"only in the {side} data: not compared")
+        for side, ours, theirs in (("reference", reference, current), ("current", current, reference))
+        for name in ours.columns
+        if name not in set(theirs.columns) and name not in apart
+    ]
+    found: list[Feature] = []
+    for name in shared:
+        try:
+            found += infer_features(reference[[name]])
+        except BundleError as error:
+            errors.append(_error(name, str(error)))
+    if not found:
+        raise BundleError("the two tables share no column that can be compared")
+    return tuple(found)
+
+
+def _check(table: pd.DataFrame, side: str, named: Sequence[str]) -> None:
+    if not len(table):
+        raise BundleError(f"the {side} data has no rows")
+    if absent := [name for name in named if name not in table.columns]:
+        raise BundleError(f"the {side} data has no column {', '.join(absent)}")
+
+
+def _target(reference: pd.DataFrame, current: pd.DataFrame, target: str | None) -> Feature | None:
+    if target is None:
+        return None
+    _check(current, "current", [target])
+    return infer_features(reference[[target]])[0]
+
+
+def _schema(features: tuple[Feature, ...], answer: Feature | None) -> ModelSchema:
+    classes: tuple[Label, ...] = ()
+    if answer is not None and answer.type is FeatureType.BOOLEAN:
+        classes = (False, True)
+    elif answer is not None and answer.type is FeatureType.CATEGORICAL:
+        classes = answer.categories
+    task = (Task.BINARY if len(classes) == 2 else Task.MULTICLASS) if classes else Task.REGRESSION  # noqa: PLR2004 - binary
+    return ModelSchema("", "", task, features, classes)
+
+
+def _rows(features: Sequence[Feature], table: pd.DataFrame, errors: list[Json]) -> list[Row]:
+    columns = [_values(feature, table[feature.name]) for feature in features]
+    for feature, values in zip(features, columns, strict=True):
+        strange = sum(isinstance(value, str) for value in values) if feature.type is not FeatureType.CATEGORICAL else 0
+        if strange:
+            errors.append(_error(feature.name, f"{strange} values are no numbers, and count as missing"))
+    return list(zip(*columns, strict=True))
+
+
+def _values(feature: Feature, column: pd.Series[Any]) -> list[Scalar]:
+    """Plain values, None for a missing one; where the reference holds text, numbers are read as text."""
+    texts = any(isinstance(category, str) for category in feature.categories)
+    pairs = zip(column.astype(object).tolist(), column.isna().tolist(), strict=True)
+    return [None if missing else _text(value) if texts else value for value, missing in pairs]
+
+
+def _text(value: object) -> str:
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _answers(answer: Feature | None, table: pd.DataFrame) -> list[Any]:
+    """The target's values; without one, an answer that never changes."""
+    return [0.0] * len(table) if answer is None else _values(answer, table[answer.name])
+
+
+def _window(rows: list[Row], answers: list[Any]) -> Window:
+    nothing: list[None] = [None] * len(rows)
+    return Window(
+        ids=[str(place) for place in range(len(rows))],
+        features=rows,
+        predictions=answers,
+        probabilities=list(nothing),
+        predicted_at=[Micros(place * SECOND) for place in range(len(rows))],
+        sampled_from=len(rows),
+        hours=0.0,
+        outcomes=list(nothing),
+        values=list(nothing),
+        recorded_at=list(nothing),
+    )
+
+
+def _without_time(report: Json, errors: list[Json], target: str | None) -> Json:
+    """Take out what a table does not have: times, and an answer where no column was named."""
+    report["window"] = {name: value for name, value in report["window"].items() if name not in _ABOUT_TIME}
+    report["limits"]["false_alarm_every"] = None
+    entries = [*report["features"].values(), report["prediction"] or {}, report["multivariate"] or {}]
+    for entry in entries:
+        entry.pop("since", None)
+        entry.pop("last_significant_at", None)
+    if target is None:
+        report["prediction"] = None
+        report["errors"] = [error for error in report["errors"] if error["feature"] != "prediction"]
+    report["errors"] = errors + report["errors"]
+    return report | {"target": target}
+
+
+def _digest(table: pd.DataFrame) -> str:
+    from pandas.util import hash_pandas_object
+
+    return hashlib.sha256(hash_pandas_object(table, index=False).to_numpy().tobytes()).hexdigest()
+
+
+def _error(feature: str, reason: str) -> Json:
+    return {"feature": feature, "reason": reason}
 
 
 def report(
@@ -32,7 +201,6 @@ def report(
     """Compare two tables: which columns have drifted, and what is broken in the second one."""
     if output is not None and output.suffix not in (".html", ".json"):
         raise typer.BadParameter(f"{output}: ends in neither .html nor .json", param_hint="--output")
-    from app.commands.tables import compare_tables
 
     moment = Micros(time.time_ns() // 1000)
     with Console(stderr=True).status(f"comparing {current} with {reference}"):

@@ -15,11 +15,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from app.commands.serve import ConfigFile
-from app.configfile import load_config
+from app.config.loader import load_config
 
 if TYPE_CHECKING:
-    from app.config import Drift
-    from app.monitoring.selftest import Findings, Setting
+    from app.config.settings import Drift
+    from app.monitoring.power import Findings, Setting
 
 MOST_ROUNDS = 200
 """Enough for a power that is right to about three points; fewer where time is up before."""
@@ -38,8 +38,8 @@ def selftest(
     """Inject drifts into the model's own reference: delay, power and false alarms of this configuration."""
     import numpy as np
 
-    from app.monitoring.reference import load_reference
-    from app.monitoring.selftest import rounds
+    from app.monitoring.power import rounds
+    from app.monitoring.reference.reference import load_reference
     from app.serving.registry import read_configured
 
     settings = load_config(config, os.environ)
@@ -57,9 +57,9 @@ def selftest(
 
 def read_setting(drift: Drift, rows_per_hour: float | None) -> Setting:
     """The limits of a look at this traffic; by default at one that makes a look due every ``drift.every``."""
-    from app.monitoring.limits import DRIFT_SHARE, Limits, alpha_per_look
+    from app.monitoring.false_alarm_budget import DRIFT_SHARE, Limits, alpha_per_look
     from app.monitoring.monitor import NEW_SHARE
-    from app.monitoring.selftest import Setting
+    from app.monitoring.power import Setting
 
     new = max(1, round(drift.window.rows * NEW_SHARE))
     if rows_per_hour is not None:
@@ -87,7 +87,7 @@ def drift_table(title: str, findings: Findings, setting: Setting) -> Table:
 
 def describe(findings: Findings, setting: Setting, reference_rows: int, *, in_sample: bool) -> Iterator[str]:
     """Lines on false alarms, and on what the figures rest on."""
-    from app.monitoring.statistics import wilson
+    from app.statistics import wilson
 
     low, high = wilson(findings.exam_alarms, findings.looks)
     yield (

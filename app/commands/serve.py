@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from app.configfile import load_config
+from app.config.loader import load_config
 from app.logging import configure_logging
 
 ConfigFile = Annotated[
@@ -38,7 +38,7 @@ def serve(config: ConfigFile = Path("config.yaml")) -> None:
     create_apart(store)
     worker.fork()  # what both need is loaded, and no thread runs yet
     from app.main import create_app
-    from app.server import serve as serve_app
+    from app.server.server import serve as serve_app
 
     app = create_app(settings, worker)
     _settle()

@@ -5,23 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from app.monitoring.champion import beside
-from app.monitoring.check import Check
-from app.monitoring.concept import LONGEST
-from app.monitoring.drift import drift_report
-from app.monitoring.estimation import MOST_ROWS, estimated
-from app.monitoring.grading import Degradation
-from app.monitoring.limits import DRIFT_SHARE, PERFORMANCE_SHARE, Limits, alpha_per_look
-from app.monitoring.performance import is_same_look, performance_report
-from app.monitoring.reference import Reference
-from app.monitoring.segments import places
-from app.store.arrivals import read_arrivals
-from app.store.engine import Connection
-from app.store.judged import read_judged
-from app.store.labelled import read_labelled
-from app.store.outcomes import label_delay
-from app.store.shadows import Pair, read_pairs
-from app.store.windows import Window, read_window
+from app.monitoring.check_request import Check
+from app.monitoring.drift.report import drift_report
+from app.monitoring.estimation.report import MOST_ROWS, estimated
+from app.monitoring.false_alarm_budget import DRIFT_SHARE, PERFORMANCE_SHARE, Limits, alpha_per_look
+from app.monitoring.performance.challenger import beside
+from app.monitoring.performance.concept_drift import LONGEST
+from app.monitoring.performance.degradation import Degradation
+from app.monitoring.performance.report import is_same_look, performance_report, places
+from app.monitoring.reference.reference import Reference
+from app.store.database import Connection
+from app.store.queries.labelled import read_error_stream, read_labelled
+from app.store.queries.outcomes import label_delay
+from app.store.queries.shadow_predictions import Pair, read_pairs
+from app.store.queries.windows import Window, read_arrivals, read_window
 from app.types import SECOND, Json, Micros, to_rfc3339
 
 
@@ -69,7 +66,7 @@ def _performance(check: Check, connection: Connection, reference: Reference) -> 
         segments=places(check.schema, settings.segments),
         role=check.role,
     )
-    stream = read_judged(connection, *_version(check), most=LONGEST, role=check.role)
+    stream = read_error_stream(connection, *_version(check), most=LONGEST, role=check.role)
     latest, mature = _unlabelled(check, connection, end)
     pairs = _pairs(check, connection, end)
     _let_go(connection)

@@ -1,143 +1,98 @@
-"""Performance metrics, by scikit-learn's own functions, from encoded outcomes, predictions and probabilities."""
+"""The latest stored reports as metrics: facts of the shared store, the same on every replica."""
 
 from __future__ import annotations
 
-import math
-import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from prometheus_client import Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector, CollectorRegistry
 
-from app.monitoring.calibration_error import Calibration
-from app.monitoring.columns import finite
-from app.monitoring.statistics import FloatArray
-from app.types import ModelSchema, Task
+from app.monitoring.check_request import KINDS
+from app.monitoring.quality.traffic import KINDS_OF_FINDING
+from app.types import SECOND, Json, ModelSchema, Report
 
-Values = Mapping[str, float | None]
-
-
-def metrics(
-    schema: ModelSchema, outcomes: NDArray[Any], predictions: NDArray[Any], probabilities: FloatArray | None
-) -> dict[str, float | None]:
-    """Compute the task's metrics; None where one is undefined.
-
-    Takes what :func:`encode_labels` and :func:`encode_probabilities` give, at least one row, each known. Precision,
-    recall, specificity and F1 are the positive class's in a binary task, else macro averages, as are ROC AUC
-    (one-versus-rest) and average precision. ``bias`` is the mean of prediction minus outcome.
-
-    >>> schema = ModelSchema("m", "1", Task.BINARY, (), classes=("no", "yes"), positive="yes")
-    >>> found = metrics(schema, np.array([0, 1, 1, 1]), np.array([0, 1, 1, 0]), None)
-    >>> found["accuracy"], found["recall"], found["specificity"]
-    (0.75, 0.666..., 1.0)
-    """
-    if schema.task is Task.REGRESSION:
-        return _regression(outcomes, predictions)
-    found = _labels(schema, outcomes, predictions)
-    if probabilities is None:
-        return found
-    return found | _scores(schema, outcomes, probabilities) | _shares(schema, outcomes, probabilities)
+STATISTICS = (
+    "p_value",
+    "adjusted_p_value",
+    "psi",
+    "psi_noise_floor",
+    "ks_statistic",
+    "wasserstein",
+    "js_distance",
+    "impact",
+)
+CHECK_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
-def positive_index(schema: ModelSchema) -> int:
-    """Find the position of the positive class; the last one where the schema names none."""
-    return len(schema.classes) - 1 if schema.positive is None else schema.classes.index(schema.positive)
-
-
-def promises(
-    schema: ModelSchema, outcomes: NDArray[Any], probabilities: FloatArray
-) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """Pick the probability that calibration judges (the positive class's, or the highest), and if it came true."""
-    if schema.task is Task.BINARY:
-        positive = positive_index(schema)
-        return probabilities[:, positive], outcomes == positive
-    return probabilities.max(axis=1), outcomes == probabilities.argmax(axis=1)
-
-
-def _labels(schema: ModelSchema, outcomes: NDArray[Any], predictions: NDArray[Any]) -> dict[str, float | None]:
-    from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
-
-    truth, said, options = outcomes, predictions, {"average": "macro", "zero_division": 0.0}
-    if schema.task is Task.BINARY:
-        truth, said = (labels == positive_index(schema) for labels in (outcomes, predictions))
-        options = {"zero_division": math.nan}
-    present = np.unique(outcomes)
-    # balanced_accuracy_score by its definition: it warns of classes that were predicted and never came.
-    balanced = recall_score(outcomes, predictions, labels=present, average="macro", zero_division=0.0)
-    return {
-        "accuracy": finite(accuracy_score(outcomes, predictions)),
-        "precision": finite(precision_score(truth, said, **options)),
-        "recall": finite(recall_score(truth, said, **options)),
-        "specificity": finite(_specificity(schema, outcomes, predictions)),
-        "f1": finite(f1_score(truth, said, **options)),
-        "balanced_accuracy": finite(balanced),
-    }
-
-
-def _specificity(schema: ModelSchema, outcomes: NDArray[Any], predictions: NDArray[Any]) -> float:
-    """Average the recall of "not this class" over the classes that are named, or over the positive one alone."""
-    from sklearn.metrics import recall_score
-
-    watched = np.union1d(outcomes, predictions)
-    if schema.task is Task.BINARY:
-        watched = np.array([positive_index(schema)])
-    shares = [recall_score(outcomes != code, predictions != code, zero_division=math.nan) for code in watched]
-    return float(np.mean(shares))
-
-
-def _scores(schema: ModelSchema, outcomes: NDArray[Any], probabilities: FloatArray) -> dict[str, float | None]:
-    """Metrics of the order that probabilities bring rows into; undefined until every class has come."""
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
-    codes = range(len(schema.classes))
-    if len(np.unique(outcomes)) < len(codes):
-        return {"roc_auc": None, "average_precision": None}
-    if schema.task is Task.BINARY:
-        truth, scores = outcomes == positive_index(schema), probabilities[:, positive_index(schema)]
-        return {
-            "roc_auc": finite(roc_auc_score(truth, scores)),
-            "average_precision": finite(average_precision_score(truth, scores)),
-        }
-    # Rounded to 32 bits, a model's probabilities add up to 1 only nearly, which scikit-learn may refuse.
-    scores = probabilities / probabilities.sum(axis=1, keepdims=True)
-    return {
-        "roc_auc": finite(roc_auc_score(outcomes, scores, multi_class="ovr", labels=codes)),
-        "average_precision": finite(average_precision_score(outcomes, probabilities)),
-    }
-
-
-def _shares(schema: ModelSchema, outcomes: NDArray[Any], probabilities: FloatArray) -> dict[str, float | None]:
-    """Metrics of the probabilities' own size."""
-    from sklearn.metrics import brier_score_loss, log_loss
-
-    codes = range(len(schema.classes))
-    with warnings.catch_warnings():
-        # The warning that 32-bit probabilities do not add up to 1: they do, to 32 bits.
-        warnings.simplefilter("ignore", UserWarning)
-        loss = log_loss(outcomes, probabilities, labels=codes)
-        if schema.task is Task.BINARY:
-            positive = positive_index(schema)
-            brier = brier_score_loss(outcomes == positive, probabilities[:, positive])
-        else:
-            brier = brier_score_loss(outcomes, probabilities, labels=codes)
-    error = Calibration.of(*promises(schema, outcomes, probabilities)).value
-    return {"log_loss": finite(loss), "brier": finite(brier), "calibration_error": finite(error)}
-
-
-def _regression(outcomes: FloatArray, predictions: FloatArray) -> dict[str, float | None]:
-    from sklearn.metrics import (
-        mean_absolute_error,
-        mean_absolute_percentage_error,
-        r2_score,
-        root_mean_squared_error,
+def check_durations(registry: CollectorRegistry) -> Histogram:
+    """``ml_check_duration_seconds``, of the checks that this replica ran."""
+    durations = Histogram(
+        "ml_check_duration_seconds", "Time of one check", ["kind"], buckets=CHECK_BUCKETS, registry=registry
     )
+    for kind in KINDS:
+        durations.labels(kind)
+    return durations
 
-    varied = len(outcomes) > 1 and np.ptp(outcomes) > 0
-    return {
-        "mae": finite(mean_absolute_error(outcomes, predictions)),
-        "rmse": finite(root_mean_squared_error(outcomes, predictions)),
-        "mape": finite(mean_absolute_percentage_error(outcomes, predictions)),
-        "r2": finite(r2_score(outcomes, predictions)) if varied else None,
-        "bias": finite(float(np.mean(predictions - outcomes))),
-    }
+
+class LatestReports(Collector):
+    """Gauges out of the latest report of each kind; whoever scrapes brings all they show up to date."""
+
+    def __init__(self, schema: ModelSchema, window_hours: float) -> None:
+        self.schema = schema
+        self._window_hours = window_hours
+        self.reports: dict[str, Report] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        """Every gauge; those without a report yet have no samples but the time of the last check, which is 0."""
+        last = self._family("ml_check_last_success_timestamp_seconds", "Time of the latest check", "kind")
+        for kind in KINDS:
+            self._add(last, self.reports[kind].checked_at / SECOND if kind in self.reports else 0.0, kind)
+        yield last
+        yield from self._drift(self.reports["drift"].body if "drift" in self.reports else {})
+        yield from self._performance(self.reports["performance"].body if "performance" in self.reports else {})
+
+    def _drift(self, body: Json) -> Iterator[Metric]:
+        statistics = self._family(
+            "ml_drift_statistic", "Drift statistics of the latest report", "feature_name", "statistic"
+        )
+        detected = self._family("ml_drift_detected", "1 for a drifted feature", "feature_name")
+        limits = self._family("ml_drift_limit", "Limits of the latest report", "limit")
+        share = self._family("ml_drift_share", "Share of drifted features")
+        findings = self._family("ml_data_quality_findings", "Findings of data quality by kind", "kind")
+        for name in self.schema.feature_names:
+            entry = body.get("features", {}).get(name, {})
+            self._add(detected, float(entry.get("status") == "drift"), name)
+            for statistic in STATISTICS:
+                self._add(statistics, entry.get(statistic), name, statistic)
+        for name in ("alpha_per_look", "material_psi"):
+            self._add(limits, body.get("limits", {}).get(name), name)
+        self._add(share, body.get("drift_share"))
+        found = [finding["kind"] for finding in body.get("data_quality", {}).get("findings", [])]
+        for kind in KINDS_OF_FINDING:
+            self._add(findings, float(found.count(kind)), kind)
+        yield from (statistics, detected, limits, share, findings)
+
+    def _performance(self, body: Json) -> Iterator[Metric]:
+        performance = self._family("ml_model_performance", "Performance by metric", "metric", "basis")
+        accuracy = self._family("ml_model_accuracy", "Realised accuracy", "window_hours")
+        coverage = self._family("ml_label_coverage_ratio", "Share of the window's rows with an outcome")
+        value = self._family("ml_business_value", "Sum of the business values in the window")
+        realised = body.get("realised", {})
+        for name, metric in realised.get("metrics", {}).items():
+            self._add(performance, metric["value"], name, "realised")
+            self._add(performance, metric["baseline"], name, "baseline")
+        for name, metric in body.get("estimated", {}).get("metrics", {}).items():
+            self._add(performance, metric["value"], name, "estimated")
+        self._add(accuracy, realised.get("metrics", {}).get("accuracy", {}).get("value"), f"{self._window_hours:g}")
+        self._add(coverage, realised.get("coverage"))
+        self._add(value, body.get("business", {}).get("value_sum"))
+        yield from (performance, accuracy, coverage, value)
+
+    def _family(self, name: str, help_text: str, *labels: str) -> GaugeMetricFamily:
+        return GaugeMetricFamily(name, help_text, labels=["model_name", "model_version", *labels])
+
+    def _add(self, family: GaugeMetricFamily, value: Any, *labels: str) -> None:
+        if value is not None:
+            family.add_metric([self.schema.name, self.schema.version, *labels], float(value))

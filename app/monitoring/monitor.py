@@ -1,4 +1,4 @@
-"""The monitor: which checks are due, run them, save what they found. All it knows is in the store."""
+"""Run the checks that are due, save their reports, and know which are overdue."""
 
 from __future__ import annotations
 
@@ -11,23 +11,53 @@ from pathlib import Path
 import structlog
 from prometheus_client import Histogram
 
-from app.config import Config
-from app.ids import new_id
-from app.monitoring.check import KINDS, Check
-from app.monitoring.findings import quality_tests
-from app.monitoring.limits import QUALITY_SHARE, alpha_per_look
-from app.monitoring.quality_traffic import is_silent
+from app.config.settings import Config
+from app.monitoring.check_request import KINDS, Check
+from app.monitoring.false_alarm_budget import QUALITY_SHARE, alpha_per_look
+from app.monitoring.quality.traffic import is_silent, quality_tests
 from app.monitoring.worker import CheckFailed, Worker
-from app.store import reports
-from app.store.arrivals import read_arrivals
-from app.store.engine import Connection
-from app.store.journal import Journal
-from app.store.leases import database_now
-from app.store.outcomes import newer_outcomes
-from app.store.readers import Readers
-from app.store.windows import newer_rows
-from app.store.writer import attempt
-from app.types import SECOND, Json, Micros, ModelSchema, Report, Role
+from app.store.database import Connection, Readers
+from app.store.journal.journal import Journal
+from app.store.journal.writer import attempt
+from app.store.queries import reports
+from app.store.queries.outcomes import newer_outcomes
+from app.store.queries.replicas import database_now
+from app.store.queries.windows import newer_rows, read_arrivals
+from app.types import SECOND, Json, Micros, ModelSchema, Report, Role, new_id
+
+INTERVALS = 3
+LEAST_S = 60.0
+"""A check takes its time, however short the interval is."""
+IsDue = Callable[[Connection, str, ModelSchema], bool]
+
+
+class Overdue:
+    """Remembers since when each check has been due; one that ended, well or not, is no longer overdue."""
+
+    def __init__(self, config: Config, is_due: IsDue, schema: Callable[[], ModelSchema]) -> None:
+        every = {"drift": config.drift.every, "performance": config.performance.every}
+        self._limits_s = {kind: max(INTERVALS * every[kind], LEAST_S) for kind in KINDS}
+        self._is_due = is_due
+        self._schema = schema
+        self._since: dict[tuple[str, str], Micros] = {}
+
+    def __call__(self, connection: Connection) -> Json:
+        """For each kind of check how long it has been due, in seconds, and how long it may be."""
+        now, schema = database_now(connection), self._schema()
+        return {
+            kind: {"overdue_s": self._overdue_s(connection, kind, schema, now), "limit_s": limit}
+            for kind, limit in self._limits_s.items()
+        }
+
+    def _overdue_s(self, connection: Connection, kind: str, schema: ModelSchema, now: Micros) -> float:
+        key = (schema.version, kind)
+        if not self._is_due(connection, kind, schema):
+            self._since.pop(key, None)
+            return 0.0
+        found = reports.history(connection, kind, schema.name, schema.version, newest_first=True, limit=1)
+        ended = found[0].checked_at if found else 0
+        return max(0.0, (now - max(self._since.setdefault(key, now), ended)) / SECOND)
+
 
 NEW_SHARE = 0.1
 """Part of a window that must be new before it is looked at again."""

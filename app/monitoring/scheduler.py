@@ -10,9 +10,9 @@ from functools import partial
 import structlog
 
 from app.errors import Unavailable
-from app.ids import new_id
-from app.store import leases
-from app.store.journal import Journal
+from app.store.journal.journal import Journal
+from app.store.queries import replicas
+from app.types import new_id
 
 LEASE = "monitor"
 LEASE_TICKS = 3
@@ -47,7 +47,7 @@ class Scheduler:
         self._task.cancel()
         await asyncio.wait([self._task])
         try:
-            await self._journal.run(partial(leases.release, name=LEASE, holder=self._holder))
+            await self._journal.run(partial(replicas.release, name=LEASE, holder=self._holder))
         except Unavailable:
             self._log.warning("lease_not_released", reason="the store cannot be reached; it ends by itself")
 
@@ -78,7 +78,7 @@ class Scheduler:
     async def _hold(self) -> bool:
         """Take or renew the lease."""
         seconds = self._tick_s * LEASE_TICKS
-        acquire = partial(leases.acquire, name=LEASE, holder=self._holder, seconds=seconds)
+        acquire = partial(replicas.acquire, name=LEASE, holder=self._holder, seconds=seconds)
         return await self._journal.run(acquire) is not None
 
     async def _keep(self) -> None:

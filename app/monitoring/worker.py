@@ -13,15 +13,15 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.child import Child, ChildFailed, stand_back
-from app.monitoring.check import Check
-from app.store.engine import Engine, open_readers
-from app.store.pacing import Pacing
+from app.monitoring.check_request import Check
+from app.store.database import Engine, open_readers
+from app.store.throttle import Pacing
+from app.subprocess_worker import Child, ChildFailed, stand_back
 from app.types import Json, ModelSchema
 from app.unneeded import Hidden
 
 if TYPE_CHECKING:
-    from app.monitoring.reference import Reference
+    from app.monitoring.reference.reference import Reference
 
 LONGEST_CHECK_S = 300.0
 _WHOLE_COLLECTION = 100
@@ -32,7 +32,7 @@ NICENESS = 19
 UNNEEDED = ("pandas", "psutil", "charset_normalizer", "rich")
 """What scikit-learn, joblib and NumPy load where it is installed: 60 MiB and some for no use in a check."""
 
-SHARED = ("numpy", "sqlalchemy.dialects.sqlite", "app.store.arrivals", "app.store.shadows")
+SHARED = ("numpy", "sqlalchemy.dialects.sqlite", "app.store.queries.windows", "app.store.queries.shadow_predictions")
 """What the service and its checks both load, and share where it is loaded before :meth:`Worker.fork`."""
 
 
@@ -116,6 +116,6 @@ def _answer(check: Check, engine: Engine) -> Json:
 @lru_cache(maxsize=4)
 def _reference(folder: Path, schema: ModelSchema) -> Reference:
     """A version's reference, read and sorted once."""
-    from app.monitoring.reference import load_reference
+    from app.monitoring.reference.reference import load_reference
 
     return load_reference(folder, schema)

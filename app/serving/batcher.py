@@ -18,8 +18,7 @@ import structlog
 from prometheus_client import Histogram
 
 from app.errors import ModelFailed, TooLarge, Unavailable
-from app.ids import new_id
-from app.types import Answer, Row
+from app.types import Answer, Row, new_id
 
 INLINE_SECONDS = 0.002
 """Longest call that may run in the event loop."""

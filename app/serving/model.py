@@ -1,19 +1,57 @@
-"""One loaded version with all that its data path needs, warmed before it answers."""
+"""A loaded and warmed model with its metrics, and its description for the API."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
-from app.config import Serving
+from app.config.settings import Serving
 from app.metrics import ModelMetrics, ServingMetrics
-from app.serving.answers import label_keys
 from app.serving.batcher import Batcher, Cost
-from app.serving.bundle import Bundle
-from app.serving.validation import RequestValidator
-from app.serving.values import SHARE_BUCKETS, ValueHistograms
-from app.types import FeatureType, ModelSchema, Row
+from app.serving.bundle.reader import Bundle
+from app.serving.validation.validator import RequestValidator
+from app.serving.value_histograms import SHARE_BUCKETS, ValueHistograms
+from app.types import FeatureType, Json, ModelSchema, Row, label_keys
+
+VersionRole: TypeAlias = Literal["active", "shadow", "available"]
+
+
+def describe(bundle: Bundle, role: VersionRole) -> Json:
+    """Schema, baseline, reference and origin of a loaded version."""
+    return describe_schema(bundle.schema, role, bundle.sha256) | {
+        "baseline": bundle.baseline,
+        "reference": {key: bundle.profile.get(key) for key in ("rows", "created_at", "in_sample")},
+        "format": bundle.format,
+        "runtime": bundle.runtime,
+        "libraries": dict(bundle.libraries),
+    }
+
+
+def describe_schema(schema: ModelSchema, role: VersionRole, sha256: str) -> Json:
+    """What a version takes and answers, as its ``bundle.yaml`` says."""
+    return {
+        "version": schema.version,
+        "role": role,
+        "task": schema.task.value,
+        "features": [
+            {
+                "name": feature.name,
+                "type": feature.type.value,
+                "nullable": feature.nullable,
+                "categories": list(feature.categories),
+                "low": feature.low,
+                "high": feature.high,
+            }
+            for feature in schema.features
+        ],
+        "classes": list(schema.classes),
+        "positive_class": schema.positive,
+        "threshold": schema.threshold,
+        "sha256": sha256,
+    }
+
 
 WARM_ROWS = 64
 

@@ -9,12 +9,10 @@ from contextlib import asynccontextmanager, nullcontext
 from typing import NamedTuple, TypeAlias
 
 from app.errors import Conflict
-from app.ids import new_id
 from app.serving.model import Model
-from app.serving.request import PredictRequest
-from app.store.journal import Journal
-from app.store.predictions import Stored, Taken, insert
-from app.types import Answer, Label, Micros, Prediction, Row
+from app.store.journal.journal import Journal
+from app.store.queries.predictions import Stored, Taken, insert
+from app.types import Answer, Label, Micros, Prediction, PredictRequest, Row, new_id
 
 Find = Callable[[Sequence[str]], Awaitable[dict[str, Stored]]]
 """Looks stored predictions up by their ids."""

@@ -1,4 +1,4 @@
-"""One shadow version: it repeats rows that are answered already, and its answers are stored beside them."""
+"""Shadow versions answer the same rows beside the active one."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from itertools import islice
 import structlog
 from prometheus_client import Counter
 
-from app.config import Serving
+from app.config.settings import Serving
 from app.errors import Unavailable
-from app.serving.challengers import Challenger
+from app.metrics import ServingMetrics
+from app.serving.model import Model
+from app.serving.registry import Challenger, Registry, mismatch
 from app.serving.shadow_process import ShadowProcess
-from app.store.journal import Journal
-from app.store.shadows import ShadowAnswer, insert
-from app.types import Prediction, Row
+from app.store.journal.journal import Journal
+from app.store.queries.shadow_predictions import ShadowAnswer, insert
+from app.types import ModelSchema, Prediction, Row
 
 BATCH_ROWS = 128
 """Rows in one call and in one transaction, behind which a caller's row may have to wait."""
@@ -141,3 +143,48 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
+
+
+STOP_S = 5.0
+"""How long the end of the service may wait for shadows."""
+
+
+class Shadows:
+    """Hands what the active version has answered to every shadow that takes such rows."""
+
+    def __init__(self, registry: Registry, settings: Serving, journal: Journal, metrics: ServingMetrics) -> None:
+        self._registry = registry
+        self._shadows = [
+            Shadow(challenger, settings, journal, metrics.for_shadow(challenger.schema))
+            for challenger in registry.challengers
+        ]
+        self._champion: Model | None = None
+        self._fitting: list[Shadow] = []
+        self._log = structlog.get_logger("shadow")
+
+    def start(self) -> None:
+        """Load the shadows, each in its own time."""
+        for shadow in self._shadows:
+            shadow.start()
+
+    def offer(self, model: Model, rows: Sequence[Prediction]) -> None:
+        """Take rows that a version has answered; only those of the active one are repeated."""
+        if model is not self._registry.active:
+            return
+        if model is not self._champion:
+            self._champion, self._fitting = model, self._fit(model.schema)
+        for shadow in self._fitting:
+            shadow.offer(rows)
+
+    async def stop(self) -> None:
+        """Store what waits, as far as the time allows."""
+        await asyncio.gather(*(shadow.stop(STOP_S) for shadow in self._shadows))
+
+    def _fit(self, champion: ModelSchema) -> list[Shadow]:
+        """The shadows of a version: not itself, and none that takes other rows, which is said once."""
+        others = [shadow for shadow in self._shadows if shadow.schema.version != champion.version]
+        reasons = {shadow.schema.version: mismatch(shadow.schema, champion) for shadow in others}
+        for version, reason in reasons.items():
+            if reason:
+                self._log.error("shadow_sits_out", version=version, champion=champion.version, reason=reason)
+        return [shadow for shadow in others if not reasons[shadow.schema.version]]

@@ -7,9 +7,9 @@ from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import TypeAlias
 
-from app.child import Child, stand_back
-from app.config import Serving
-from app.serving.bundle import read_bundle
+from app.config.settings import Serving
+from app.serving.bundle.reader import read_bundle
+from app.subprocess_worker import Child, stand_back
 from app.types import Answer, Row
 
 NICENESS = 10

@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, inspect, text
 
 from app.errors import ConfigError
-from app.store.engine import open_database, parse_url
+from app.store.database import open_database, parse_url
 from app.unneeded import hidden
 
 MIGRATIONS = Path(__file__).parent / "migrations"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from app.monitoring.comparison import compare
+from app.monitoring.drift.column_tests import compare
 from benchmarks.drift.draws import laws, reference_of
 
 LEVEL, REFERENCE_ROWS, PER_REFERENCE = 0.01, 10_000, 10

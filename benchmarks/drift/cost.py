@@ -9,14 +9,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from app.monitoring.drift import drift_report
-from app.monitoring.encoding import encode
-from app.monitoring.family import answers, compare_all
-from app.monitoring.limits import Limits
-from app.monitoring.quality import data_quality
-from app.monitoring.reference import Reference
-from app.monitoring.verdict import Look, judge
-from app.store.windows import Window
+from app.monitoring.drift.column_tests import answers, compare_all
+from app.monitoring.drift.report import drift_report
+from app.monitoring.drift.verdict import Look, judge
+from app.monitoring.false_alarm_budget import Limits
+from app.monitoring.quality.report import data_quality
+from app.monitoring.reference.encoding import encode
+from app.monitoring.reference.reference import Reference
+from app.store.queries.windows import Window
 from app.types import SECOND, Feature, FeatureType, Micros, ModelSchema, Row, Task
 
 SIZES = ((1_000, 20, 10_000), (1_000, 100, 100_000), (10_000, 50, 100_000), (10_000, 100, 100_000))

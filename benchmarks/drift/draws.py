@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-from app.monitoring.columns import ReferenceColumn, Subject
+from app.monitoring.reference.columns import ReferenceColumn, Subject
 
 Column: TypeAlias = NDArray[Any]
 Draw: TypeAlias = Callable[[np.random.Generator, int], Column]

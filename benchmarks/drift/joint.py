@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal
 
-from app.monitoring.columns import Subject
-from app.monitoring.joint import separate
+from app.monitoring.drift.multivariate import separate
+from app.monitoring.reference.columns import Subject
 
 Columns: TypeAlias = list[NDArray[Any]]
 Draw: TypeAlias = Callable[[np.random.Generator, int], Columns]

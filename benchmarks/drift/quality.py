@@ -12,10 +12,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from app.monitoring.binning import UNSEEN
-from app.monitoring.limits import Limits, alpha_per_look
-from app.monitoring.quality import data_quality
-from app.monitoring.reference import Reference
+from app.monitoring.false_alarm_budget import Limits, alpha_per_look
+from app.monitoring.quality.report import data_quality
+from app.monitoring.reference.columns import UNSEEN
+from app.monitoring.reference.reference import Reference
 from app.types import Feature, FeatureType, ModelSchema, Task
 from benchmarks.drift.draws import Column, Draw, laws
 

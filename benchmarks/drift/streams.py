@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from app.monitoring import statistics
-from app.monitoring.columns import ReferenceColumn
-from app.monitoring.comparison import compare
-from app.monitoring.deciding import ORDER_SHARE
-from app.monitoring.limits import Limits
-from app.monitoring.verdict import Look, judge
+from app import statistics
+from app.monitoring.drift.column_tests import ORDER_SHARE, compare
+from app.monitoring.drift.verdict import Look, judge
+from app.monitoring.false_alarm_budget import Limits
+from app.monitoring.reference.columns import ReferenceColumn
 from app.types import Json
 from benchmarks.drift.draws import laws, reference_of
 

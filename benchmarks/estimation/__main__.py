@@ -7,9 +7,9 @@ import time
 
 import numpy as np
 
-from app.monitoring.confidence import Confidence
-from app.monitoring.metrics import metrics
-from app.monitoring.weighting import measure_shift
+from app.monitoring.estimation.classification import Confidence
+from app.monitoring.estimation.importance_weights import measure_shift
+from app.monitoring.performance.metrics import metrics
 from benchmarks.estimation.plain import plain
 from benchmarks.estimation.worlds import WORLDS, World, windows
 

@@ -6,10 +6,10 @@ import numpy as np
 from sklearn.isotonic import IsotonicRegression
 from sklearn.model_selection import StratifiedShuffleSplit
 
-from app.monitoring.calibration import probabilities_of
-from app.monitoring.expected import Expected
-from app.monitoring.sample import Sample
-from app.monitoring.statistics import FloatArray
+from app.monitoring.estimation.calibration import probabilities_of
+from app.monitoring.estimation.classification import Expected
+from app.monitoring.estimation.samples import Sample
+from app.statistics import FloatArray
 
 _BINS = 10
 

@@ -21,9 +21,9 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 
-from app.monitoring.sample import Sample
-from app.monitoring.scored import Scored
-from app.monitoring.statistics import FloatArray
+from app.monitoring.estimation.samples import Sample
+from app.monitoring.performance.scoring import Scored
+from app.statistics import FloatArray
 from app.types import ModelSchema, Task
 
 STRENGTHS = (0.0, 0.5, 1.0, 1.5)

@@ -13,7 +13,7 @@ import structlog
 
 from benchmarks.months.month import DAYS, Month, known
 from benchmarks.months.results import results
-from benchmarks.table import environment, publish
+from benchmarks.results.table import environment, publish
 
 FOLDER = Path(gettempdir()) / "plumbline-months"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from app.serving.bundle import Bundle
-from app.store.encoding import to_text
-from app.store.outcome_rows import Revision
+from app.serving.bundle.reader import Bundle
+from app.store.queries.outcomes import Revision
+from app.store.sql import to_text
 from app.types import Micros, Prediction
 from benchmarks.months.stream import Stream
 

@@ -15,23 +15,22 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from app.alerting.evaluation import evaluate
-from app.config import Config
+from app.config.settings import Config
 from app.metrics import JournalMetrics
-from app.monitoring.check import Check
+from app.monitoring.check_request import Check
 from app.monitoring.checks import run_check
-from app.monitoring.exported import check_durations
+from app.monitoring.metrics import check_durations
 from app.monitoring.monitor import Monitor, Watched
-from app.monitoring.reference import Reference, load_reference
+from app.monitoring.reference.reference import Reference, load_reference
 from app.monitoring.worker import Worker
-from app.serving.bundle import Bundle, read_bundle
-from app.store.engine import Connection, open_database, open_readers
-from app.store.journal import Journal
+from app.serving.bundle.reader import Bundle, read_bundle
+from app.store.database import Connection, Readers, open_database, open_readers
+from app.store.journal.journal import Journal
 from app.store.migrate import upgrade
-from app.store.models import remember
-from app.store.outcome_rows import append
-from app.store.predictions import insert
-from app.store.readers import Readers
-from app.store.transitions import Change
+from app.store.queries.alerts import Change
+from app.store.queries.outcomes import append
+from app.store.queries.predictions import insert
+from app.store.queries.versions import remember
 from app.types import Json, Micros, Report
 from benchmarks.months.arrivals import arrivals_of
 from benchmarks.months.stream import BEGIN, DAY, NAME, Stream

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from scipy import stats
 
-from app.monitoring.check import KINDS
+from app.monitoring.check_request import KINDS
 from app.types import Json
 from benchmarks.months.month import DAYS, Month
-from benchmarks.table import Cells, Line, promises, table
+from benchmarks.results.table import Cells, Line, promises, table
 
 
 def results(months: Sequence[Month]) -> str:

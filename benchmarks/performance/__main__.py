@@ -7,13 +7,13 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from app.monitoring.grading import Degradation
-from app.monitoring.limits import PERFORMANCE_SHARE, alpha_per_look
+from app.monitoring.false_alarm_budget import PERFORMANCE_SHARE, alpha_per_look
+from app.monitoring.performance.degradation import Degradation
 from benchmarks.performance import cost
 from benchmarks.performance.coverage import coverage, true_values
 from benchmarks.performance.onsets import Onsets, detected, onsets
 from benchmarks.performance.populations import POPULATIONS, Population, guesses
-from benchmarks.table import Cells, publish, table
+from benchmarks.results.table import Cells, publish, table
 
 README = Path(__file__).with_name("README.md")
 ROWS = (50, 200, 1_000, 5_000)

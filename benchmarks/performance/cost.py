@@ -14,16 +14,15 @@ import numpy as np
 from sqlalchemy import Connection
 from sqlalchemy import insert as insert_into
 
-from app.monitoring.concept import LONGEST
-from app.monitoring.grading import Degradation
-from app.monitoring.performance import performance_report
-from app.monitoring.reference import Reference
-from app.monitoring.scored import Scored
-from app.store.engine import open_database
-from app.store.judged import read_judged
-from app.store.labelled import read_labelled
+from app.monitoring.performance.concept_drift import LONGEST
+from app.monitoring.performance.degradation import Degradation
+from app.monitoring.performance.report import performance_report
+from app.monitoring.performance.scoring import Scored
+from app.monitoring.reference.reference import Reference
+from app.store.database import open_database
 from app.store.migrate import upgrade
-from app.store.predictions import insert
+from app.store.queries.labelled import read_error_stream, read_labelled
+from app.store.queries.predictions import insert
 from app.store.tables import OUTCOMES
 from app.types import SECOND, Answer, Micros, Prediction
 from benchmarks.performance.populations import BINARY, binary
@@ -78,7 +77,7 @@ def main() -> None:
 
 def _run(connection: Connection, reference: Reference, rows: int) -> None:
     window = read_labelled(connection, "m", "1", rows=rows, hours=0)
-    stream = read_judged(connection, "m", "1", most=LONGEST)
+    stream = read_error_stream(connection, "m", "1", most=LONGEST)
     performance_report(BINARY, reference, window, Degradation(), now=Micros(10**9 * SECOND), stream=stream)
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.monitoring.grading import Degradation, Judge
-from app.monitoring.intervals import Share
-from app.monitoring.scored import Measured, Scored
+from app.monitoring.performance.degradation import Degradation, Judge
+from app.monitoring.performance.scoring import Measured, Scored
+from app.statistics.intervals import Share
 from app.types import Json
 from benchmarks.performance.populations import Population
 

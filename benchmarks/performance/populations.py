@@ -9,8 +9,8 @@ from functools import partial
 import numpy as np
 from scipy import special, stats
 
-from app.monitoring.scored import Scored
-from app.monitoring.statistics import FloatArray
+from app.monitoring.performance.scoring import Scored
+from app.statistics import FloatArray
 from app.types import ModelSchema, Task
 
 BINARY = ModelSchema("m", "1", Task.BINARY, (), (0, 1), 1)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from app.alerting.channels import ChannelFailed
+from app.alerting.channels.base import ChannelFailed
 from app.alerting.delivery import EXPIRY_S, pause_s
-from app.store.outbox import Message
+from app.store.queries.outbox import Message
 from app.types import Json, Micros
-from tests.alerting.delivering import Clock, channel_to, office
-from tests.receivers import Webhook, webhook
+from tests.support.alerting.deliverer import Clock, channel_to, office
+from tests.support.receivers import Webhook, webhook
 
 
 @pytest.fixture

@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 import yaml
 
-from app.alerting.actions import Retraining
-from app.alerting.webhook import NAME
-from app.config import Config
-from app.configfile import load_config
+from app.alerting.channels.webhook import NAME
+from app.alerting.retraining import Retraining
+from app.config.loader import load_config
+from app.config.settings import Config
 from app.errors import ConfigError
-from app.store import actions, outbox, reports
-from app.store.actions import Action
-from app.store.engine import Connection, Database, open_database
+from app.store.database import Connection, Database, open_database
 from app.store.migrate import upgrade
+from app.store.queries import outbox, reports
+from app.store.queries.outbox import Action
 from app.types import SECOND, Json, Micros, Report, Task
-from tests.alerting.reports import drift_body, performance_body
-from tests.servers import ROOT, Postgres
+from tests.support.alerting.reports import drift_body, performance_body
+from tests.support.processes import ROOT, Postgres
 
 START = Micros(1_790_000_000 * SECOND)
 HOUR = 3600
@@ -59,7 +59,7 @@ def ask(connection: Connection) -> Ask:
         with connection.begin():
             reports.save(connection, report)
             act(connection, report, Task.BINARY)
-            return list(actions.asked(connection, NAME))
+            return list(outbox.asked(connection, NAME))
 
     return run
 
@@ -164,7 +164,7 @@ def test_of_two_replicas_one_asks(postgres: Postgres) -> None:
 
     def take(place: int) -> bool:
         with replicas[place % 2].writer.begin() as connection:
-            return actions.take_turn(connection, "retrain/m", now=START, pause_s=HOUR)
+            return outbox.take_turn(connection, "retrain/m", now=START, pause_s=HOUR)
 
     try:
         with ThreadPoolExecutor(2) as threads:

@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 
 from app.alerting.evaluation import evaluate
-from app.config import Drift, Performance
-from app.monitoring.check import KINDS, Check
+from app.config.settings import Drift, Performance
+from app.monitoring.check_request import KINDS, Check
 from app.monitoring.checks import run_check
-from app.monitoring.reference import Reference
-from app.monitoring.statistics import FloatArray, IntArray
-from app.store import alerts, reports
-from app.store.encoding import to_text
-from app.store.engine import Database
-from app.store.outcome_rows import Revision, append
-from app.store.predictions import insert
+from app.monitoring.reference.reference import Reference
+from app.statistics import FloatArray, IntArray
+from app.store.database import Database
+from app.store.queries import alerts, reports
+from app.store.queries.outcomes import Revision, append
+from app.store.queries.predictions import insert
+from app.store.sql import to_text
 from app.types import SECOND, Answer, Feature, FeatureType, Micros, ModelSchema, Prediction, Report, Task
 
 FEATURES = tuple(Feature(name, FeatureType.NUMERIC) for name in ("age", "income", "visits", "noise"))

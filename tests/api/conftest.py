@@ -9,11 +9,11 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from tests.fitted import Fitted
-from tests.services import Client, client_of, make_config
-from tests.serving.moody import build_moody
-from tests.serving.versions import NAME, build_versions
-from tests.wires import Scene, scene_of
+from tests.support.application import Client, client_of, make_config
+from tests.support.connections import Scene, scene_of
+from tests.support.models.faulty import build_moody
+from tests.support.models.tasks import Fitted
+from tests.support.models.versions import NAME, build_versions
 
 Start: TypeAlias = Callable[..., Client]
 Run: TypeAlias = Callable[..., Scene]

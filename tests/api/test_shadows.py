@@ -9,17 +9,17 @@ from typing import TypeAlias
 
 import pytest
 
-from app.config import Config
+from app.config.settings import Config
 from app.errors import BundleError
 from app.main import create_app
-from app.store.alerts import firing
-from app.store.engine import open_database
-from app.store.windows import read_window
-from tests.bundles import rewrite
-from tests.services import Client, client_of, make_config, samples, watch_elsewhere
-from tests.serving.moody import RAISES, build_moody
-from tests.serving.versions import NAME, ROW, build_versions
-from tests.store.rows import answers_of
+from app.store.database import open_database
+from app.store.queries.alerts import firing
+from app.store.queries.windows import read_window
+from tests.support.application import Client, client_of, make_config, samples, watch_elsewhere
+from tests.support.models.bundles import rewrite
+from tests.support.models.faulty import RAISES, build_moody
+from tests.support.models.versions import NAME, ROW, build_versions
+from tests.support.rows import answers_of
 
 Configure: TypeAlias = Callable[..., Config]
 ROWS = 300

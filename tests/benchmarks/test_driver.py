@@ -6,7 +6,7 @@ import asyncio
 import io
 import itertools
 
-from benchmarks.driver import NO_ANSWER, Load, drive, request_bytes
+from benchmarks.load.driver import NO_ANSWER, Load, drive, request_bytes
 
 WHOLE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CUT = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok"

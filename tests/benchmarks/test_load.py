@@ -12,8 +12,8 @@ from threading import Thread
 
 import pytest
 
-from benchmarks.bodies import OUTCOME
-from benchmarks.load import NO_ID_LEFT, Loader
+from benchmarks.load.bodies import OUTCOME
+from benchmarks.load.closed_loop import NO_ID_LEFT, Loader
 
 LOADERS = [Loader(found) for found in (None, shutil.which("wrk")) if found or found is None]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.store.transitions import Change
+from app.store.queries.alerts import Change
 from benchmarks.months.month import Month
 from benchmarks.months.replay import watching
 from benchmarks.months.results import results

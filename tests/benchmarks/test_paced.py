@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from benchmarks.driver import NO_ANSWER, Load, request_bytes
-from benchmarks.paced import pace, run_punctually
+from benchmarks.load.driver import NO_ANSWER, Load, request_bytes
+from benchmarks.load.open_loop import pace, run_punctually
 
 WHOLE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 HELD_S = 0.2

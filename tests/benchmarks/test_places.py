@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 import benchmarks
-from app.store.engine import open_database
+from app.store.database import open_database
 from app.store.migrate import upgrade
-from app.store.predictions import insert
-from benchmarks import scaling, table
-from benchmarks.disk import executemany_rate, fsync_ms, stored
+from app.store.queries.predictions import insert
 from benchmarks.long import SCENARIOS
-from benchmarks.processes import thread_seconds, usage
-from tests.store.rows import prediction
+from benchmarks.results import scaling, table
+from benchmarks.scenarios.disk import executemany_rate, fsync_ms, stored
+from benchmarks.servers.kernel import thread_seconds, usage
+from tests.support.rows import prediction
 
 MODULES = sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__, "benchmarks."))
 

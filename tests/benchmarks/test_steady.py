@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.memory import slope
-from benchmarks.processes import Usage
+from benchmarks.scenarios.memory import slope
+from benchmarks.servers.kernel import Usage
 from benchmarks.soak import Minute, judge
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.load import Figures
-from benchmarks.pairs import alternate
-from benchmarks.rounds import BULK_CONNECTIONS, MANY, Measured
-from benchmarks.targets import judge, servers
+from benchmarks.load.closed_loop import Figures
+from benchmarks.load.pairs import alternate
+from benchmarks.load.rounds import BULK_CONNECTIONS, MANY, Measured
+from benchmarks.results.targets import judge, servers
 
 ROUNDS = 3
 

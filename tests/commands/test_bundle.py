@@ -19,8 +19,8 @@ from typer.testing import CliRunner, Result
 
 from app.commands.bundle import bundle
 from app.errors import BundleError
-from app.serving.bundle import read_bundle
-from tests import bundles
+from app.serving.bundle.reader import read_bundle
+from tests.support.models import bundles
 
 
 @pytest.fixture
@@ -135,9 +135,9 @@ def test_trust(folder: Path) -> None:
     model = make_pipeline(FunctionTransformer(bundles.absolute), LogisticRegression())
     skops.io.dump(model.fit(frame[["a", "b", "c"]], frame["y"]), folder / "own.skops")
     frame.to_csv(folder / "train.csv", index=False)
-    assert "serving.trusted_types: [tests.bundles.absolute]" in refusal(run(folder, model="own.skops"))
+    assert "serving.trusted_types: [tests.support.models.bundles.absolute]" in refusal(run(folder, model="own.skops"))
 
-    assert run(folder, "--trust", "tests.bundles.absolute", model="own.skops").exit_code == 0
+    assert run(folder, "--trust", "tests.support.models.bundles.absolute", model="own.skops").exit_code == 0
 
 
 @pytest.mark.parametrize(

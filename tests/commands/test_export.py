@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 
-from tests.faults.clients import batch
-from tests.servers import ROOT, Service, free_port, serving
+from tests.support.load import batch
+from tests.support.processes import ROOT, Service, free_port, serving
 
 ROWS = 2_300
 """More than two pages of an export."""

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.faults.clients import batch
-from tests.servers import ROOT, Postgres, serving
+from tests.support.load import batch
+from tests.support.processes import ROOT, Postgres, serving
 
 
 def run(store: str, to: str) -> subprocess.CompletedProcess[str]:

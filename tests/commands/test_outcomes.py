@@ -14,8 +14,8 @@ import pytest
 
 from app.commands.outcome_files import read_outcomes
 from app.errors import PlumblineError
-from tests.faults.clients import batch
-from tests.servers import ROOT, Service, free_port, serving
+from tests.support.load import batch
+from tests.support.processes import ROOT, Service, free_port, serving
 
 ROWS = 2_500
 """More than two requests."""

@@ -11,8 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from app.commands.report import report
-from app.commands.tables import compare_tables
+from app.commands.report import compare_tables, report
 from app.errors import BundleError
 from app.types import Json, Micros
 

@@ -10,8 +10,8 @@ import yaml
 from typer.testing import CliRunner
 
 from app.commands.selftest import read_setting, selftest
-from app.config import Drift
-from tests.fitted import Fitted
+from app.config.settings import Drift
+from tests.support.models.tasks import Fitted
 
 
 def test_a_table_of_drifts(tmp_path: Path, small_models: tuple[Path, dict[str, Fitted]]) -> None:

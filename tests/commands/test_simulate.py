@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import ROOT, Service, serving
+from tests.support.processes import ROOT, Service, serving
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from app.bundling import build_bundle
-from tests.dashboard.browser import dump
-from tests.servers import Service, serving
+from tests.support.browser import dump
+from tests.support.processes import Service, serving
 
 HOSTILE = (
     "<img src=x onerror=document.title='stolen'>",

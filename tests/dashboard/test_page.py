@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from app.dashboard.assets import Dashboard
-from tests.fitted import Fitted
-from tests.servers import ROOT
-from tests.services import Client, client_of, make_config
+from tests.support.application import Client, client_of, make_config
+from tests.support.models.tasks import Fitted
+from tests.support.processes import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import pytest
 
 from app.dashboard.report_page import render_report
 from app.types import Json
-from tests.fitted import Fitted
-from tests.services import Client, client_of, make_config
+from tests.support.application import Client, client_of, make_config
+from tests.support.models.tasks import Fitted
 
 HOSTILE = "</style><script>document.title='stolen'</script>"
 ROWS = 400

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.bundles import rewrite
-from tests.faults.clients import CLIENTS, predict_requests, quick_settings, stored_in_sqlite, under_load
-from tests.servers import Service, serving
+from tests.support.load import CLIENTS, predict_requests, quick_settings, stored_in_sqlite, under_load
+from tests.support.models.bundles import rewrite
+from tests.support.processes import Service, serving
 
 pytestmark = pytest.mark.fault
 ACTIVATE = "/models/breast_cancer/activate"

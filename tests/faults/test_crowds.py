@@ -15,9 +15,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from benchmarks.driver import read_answer
-from tests.faults.clients import live_row, numbered, predict_requests, quick_settings, stored_in_sqlite
-from tests.servers import Service, serving
+from benchmarks.load.driver import read_answer
+from tests.support.load import live_row, numbered, predict_requests, quick_settings, stored_in_sqlite
+from tests.support.processes import Service, serving
 
 pytestmark = pytest.mark.fault
 CONNECTIONS = 9_000

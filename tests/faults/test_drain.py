@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.driver import read_answer
-from tests.faults.clients import CLIENTS, numbered, predict_requests, stored_in_sqlite, under_load
-from tests.servers import Service, serving
+from benchmarks.load.driver import read_answer
+from tests.support.load import CLIENTS, numbered, predict_requests, stored_in_sqlite, under_load
+from tests.support.processes import Service, serving
 
 pytestmark = pytest.mark.fault
 

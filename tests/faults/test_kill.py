@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.clients import outcome_request, predict_requests, stored_in_sqlite, under_load
-from tests.servers import free_port, launch
+from tests.support.load import outcome_request, predict_requests, stored_in_sqlite, under_load
+from tests.support.processes import free_port, launch
 
 KILLS = 20
 RESTART_SECONDS = 5.0

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from tests.fitted import Fitted
-from tests.receivers import Webhook, webhook
-from tests.servers import Postgres, Service, free_port, serving
-from tests.tools import require_tool
+from tests.support.models.tasks import Fitted
+from tests.support.processes import Postgres, Service, free_port, serving
+from tests.support.programs import require_tool
+from tests.support.receivers import Webhook, webhook
 
 pytestmark = pytest.mark.fault
 Small = tuple[Path, dict[str, Fitted]]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.clients import batch, quick_settings
-from tests.receivers import webhook
-from tests.servers import Postgres, serving
+from tests.support.load import batch, quick_settings
+from tests.support.processes import Postgres, serving
+from tests.support.receivers import webhook
 
 pytestmark = pytest.mark.fault
 HEARD_WITHIN_S = 40.0

@@ -11,8 +11,8 @@ from threading import Thread
 
 import pytest
 
-from tests.faults.failing import ACTIVATE, NAME, SETTINGS, Answered, ask, build_versions, history
-from tests.servers import Postgres, Service, serving
+from tests.support.models.failing_version import ACTIVATE, NAME, SETTINGS, Answered, ask, build_versions, history
+from tests.support.processes import Postgres, Service, serving
 
 pytestmark = pytest.mark.fault
 BACK_WITHIN_S = 20.0

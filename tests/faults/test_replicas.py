@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.clients import predict_requests, under_load
-from tests.servers import Postgres, Service, serving
+from tests.support.load import predict_requests, under_load
+from tests.support.processes import Postgres, Service, serving
 
 pytestmark = pytest.mark.fault
 EVERY_SECONDS = 3

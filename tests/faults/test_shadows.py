@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.driver import request_bytes
-from tests.faults.clients import quick_settings, stored_in_sqlite, under_load
-from tests.servers import Postgres, Service, serving
-from tests.services import samples
-from tests.serving.moody import HANGS, build_moody
-from tests.serving.versions import NAME, ROW, build_versions
+from benchmarks.load.driver import request_bytes
+from tests.support.application import samples
+from tests.support.load import quick_settings, stored_in_sqlite, under_load
+from tests.support.models.faulty import HANGS, build_moody
+from tests.support.models.versions import NAME, ROW, build_versions
+from tests.support.processes import Postgres, Service, serving
 
 pytestmark = pytest.mark.fault
 SETTINGS = quick_settings(SERVING__ACTIVE=f"{NAME}/1", SERVING__ALLOW_PICKLE="true", SERVING__SHADOWS='["4"]')

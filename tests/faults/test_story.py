@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from app.bundling import build_bundle
-from tests.receivers import webhook
-from tests.servers import Service, serving
+from tests.support.processes import Service, serving
+from tests.support.receivers import webhook
 
 pytestmark = pytest.mark.fault
 FEATURES = ("age", "income", "visits", "noise")

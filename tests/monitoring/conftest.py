@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import pytest
 
-from app.monitoring.reference import Reference, encode, encode_labels
-from app.store.windows import Window
+from app.monitoring.reference.reference import Reference, encode, encode_labels
+from app.store.queries.windows import Window
 from app.types import SECOND, Feature, FeatureType, Label, Micros, ModelSchema, Row, Task
 
 MakeReference: TypeAlias = Callable[..., Reference]

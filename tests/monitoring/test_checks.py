@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from app.config import Drift, Performance
-from app.monitoring.check import Check
+from app.config.settings import Drift, Performance
+from app.monitoring.check_request import Check
 from app.monitoring.checks import run_check
-from app.store.engine import open_database
+from app.store.database import open_database
 from app.store.migrate import upgrade
-from app.store.outcomes import Rules, Submission, record
-from app.store.predictions import insert
+from app.store.queries.outcomes import Rules, Submission, record
+from app.store.queries.predictions import insert
 from app.types import SECOND, Answer, Micros, ModelSchema, Outcome, Prediction, Report
 from tests.monitoring.conftest import Draw, MakeReference
-from tests.monitoring.unlabelled import BINARY, reference, sample
+from tests.support.monitoring.unlabelled_windows import BINARY, reference, sample
 
 LABELLED, ROWS = 400, 700
 

@@ -10,24 +10,23 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from app.config import Config
+from app.config.settings import Config
 from app.metrics import JournalMetrics
-from app.monitoring.exported import check_durations
+from app.monitoring.metrics import check_durations
 from app.monitoring.monitor import AfterReport, Monitor, Watched
 from app.monitoring.worker import Worker
-from app.serving.bundle import read_bundle
-from app.store import reports
-from app.store.engine import Connection, Database, open_database
-from app.store.journal import Journal
-from app.store.leases import database_now
+from app.serving.bundle.reader import read_bundle
+from app.store.database import Connection, Database, Readers, open_database
+from app.store.journal.journal import Journal
 from app.store.migrate import upgrade
-from app.store.models import remember
-from app.store.predictions import insert
-from app.store.readers import Readers
+from app.store.queries import reports
+from app.store.queries.predictions import insert
+from app.store.queries.replicas import database_now
+from app.store.queries.versions import remember
 from app.types import SECOND, Micros, ModelSchema, Report
-from tests.fitted import Fitted
-from tests.services import make_config
-from tests.store.rows import prediction
+from tests.support.application import make_config
+from tests.support.models.tasks import Fitted
+from tests.support.rows import prediction
 
 MINUTE = 60 * SECOND
 DAY = 24 * 60 * MINUTE

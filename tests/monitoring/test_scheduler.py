@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry
 from app.errors import Unavailable
 from app.metrics import JournalMetrics
 from app.monitoring.scheduler import Scheduler
-from app.store.engine import open_database
-from app.store.journal import Journal
+from app.store.database import open_database
+from app.store.journal.journal import Journal
 from app.store.migrate import upgrade
 
 

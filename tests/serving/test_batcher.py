@@ -16,10 +16,10 @@ from prometheus_client import Histogram
 
 from app.errors import ModelFailed
 from app.serving.batcher import Batcher, Cost
-from app.serving.bundle import read_bundle
-from app.serving.runtime import Runtime
+from app.serving.bundle.reader import read_bundle
+from app.serving.runtimes.base import Runtime
 from app.types import Answer, Row
-from tests.fitted import Fitted
+from tests.support.models.tasks import Fitted
 
 Fate: TypeAlias = Literal["stays", "leaves early", "leaves late", "is poisoned"]
 ROWS = 60

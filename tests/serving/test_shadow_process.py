@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from app.child import ChildFailed
-from app.config import Serving
+from app.config.settings import Serving
 from app.serving.shadow_process import ShadowProcess, ShadowRefused
-from tests.serving.moody import DIES, HANGS, RAISES, SKIPS, build_moody
+from app.subprocess_worker import ChildFailed
+from tests.support.models.faulty import DIES, HANGS, RAISES, SKIPS, build_moody
 
 GOOD = (2.0, 1.0, 0.0)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.store.engine import Database, open_database
+from app.store.database import Database, open_database
 from app.store.migrate import upgrade
 
 

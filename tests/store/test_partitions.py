@@ -9,12 +9,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from app.ids import new_id
-from app.store.engine import open_database
+from app.store.database import open_database
 from app.store.migrate import upgrade
-from app.store.predictions import find, insert
-from tests.servers import Postgres
-from tests.store.rows import prediction
+from app.store.queries.predictions import find, insert
+from app.types import new_id
+from tests.support.processes import Postgres
+from tests.support.rows import prediction
 
 SCRIPT = (Path(__file__).parents[2] / "deploy" / "partitions.sql").read_text(encoding="utf-8")
 DAY_NS = 86_400 * 10**9

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from app.store import reports
-from app.store.engine import Database
-from app.store.housekeeping import purge
-from app.store.judged import read_judged
-from app.store.labelled import read_labelled
-from app.store.outcomes import Rules, Submission, record
-from app.store.predictions import insert
+from app.store.database import Database
+from app.store.queries import reports
+from app.store.queries.labelled import read_error_stream, read_labelled
+from app.store.queries.outcomes import Rules, Submission, record
+from app.store.queries.predictions import insert
+from app.store.retention import purge_chunks
 from app.types import Micros, Outcome, Report
-from tests.store.rows import prediction
+from tests.support.rows import prediction
 
 
 def test_reports_outlive_their_rows(database: Database) -> None:
@@ -26,10 +25,10 @@ def test_reports_outlive_their_rows(database: Database) -> None:
         for report in made:
             reports.save(connection, report)
     with database.writer.begin() as connection:
-        gone = purge(connection, before=Micros(1_000), limit=1_000)
+        gone = purge_chunks(connection, before=Micros(1_000), limit=1_000)
     with database.readers.connect() as connection:
         assert gone == 100
         assert read_labelled(connection, "m", "1", rows=100, hours=0).rows == 0
-        assert read_judged(connection, "m", "1", most=100) == []
+        assert read_error_stream(connection, "m", "1", most=100) == []
         assert list(reports.history(connection, "performance", "m", "1", limit=10)) == made
         assert reports.latest(connection, "performance", "m", "1") == made[-1]

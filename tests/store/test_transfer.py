@@ -10,12 +10,13 @@ import pytest
 from sqlalchemy import Engine, insert, select, update
 
 from app.errors import ConfigError
-from app.store import predictions, transfer
-from app.store.engine import Database, open_database, open_readers
+from app.store import transfer
+from app.store.database import Database, open_database, open_readers
 from app.store.migrate import upgrade
+from app.store.queries import predictions
 from app.store.tables import ALERTS, METADATA, MODELS, OUTCOMES, PREDICTIONS, REPORTS, SETTINGS
-from tests.servers import Postgres
-from tests.store.rows import prediction
+from tests.support.processes import Postgres
+from tests.support.rows import prediction
 
 ROWS = 2 * transfer.CHUNK + 1
 MODEL = {"name": "m", "version": "1", "sha256": "0", "schema": "{}", "first_loaded_at": 1}

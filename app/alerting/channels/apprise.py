@@ -1,0 +1,77 @@
+"""Chat, mail, pagers and webhooks: everything that apprise knows by a URL."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable
+from types import ModuleType
+from urllib.parse import parse_qs, urlsplit
+
+from app.alerting.channels.base import ChannelFailed
+from app.types import Json
+
+RATE_LIMIT_PAUSE_S = 60.0
+"""Pause after a 429; apprise does not pass on the ``Retry-After`` beside it."""
+MAP = "map"
+"""Of a pager: a failure opens an incident, a success closes it; by default some open another one."""
+_STATUS = re.compile(r"\berror=(\d{3})\b")
+
+
+class AppriseChannel:
+    """One URL of apprise's.
+
+    The library sends in the calling thread, so that nothing of it outlives ours; a failure is a value, and the
+    texts it logs may hold parts of the URL: of these, only an HTTP status goes any further. A URL is one target: of
+    several, those that took a message would get it again for as long as one of them fails.
+
+    Raises:
+        ValueError: apprise does not take the URL, or it has several targets.
+    """
+
+    def __init__(self, name: str, url: str) -> None:
+        self.name = name
+        apprise = _import_apprise()
+        asset = apprise.AppriseAsset(
+            app_id="Plumbline", app_desc="Plumbline", app_url="", async_mode=False, service_timeout=0
+        )
+        self._service = apprise.Apprise.instantiate(url, asset=asset)
+        if self._service is None:
+            raise ValueError("apprise does not take this URL")
+        if len(self._service) > 1:
+            raise ValueError("names several targets; each is an item of its own")
+        self._sender = apprise.Apprise(asset=asset)
+        self._sender.add(self._service)
+        self._takes_key = getattr(self._service, "dedup", "") is None  # PagerDuty and its like: one incident for a key
+        if self._takes_key and "action" not in parse_qs(urlsplit(url).query):
+            self._service.action = MAP
+
+    def send(self, body: Json, *, timeout_s: float) -> None:  # noqa: ARG002 - apprise's own time-outs are shorter
+        """Send ``title`` and ``text`` as a message of this ``kind``: failure, warning, info or success."""
+        if self._takes_key:
+            self._service.dedup = body["key"]
+        result = self._sender.notify(body["text"], title=body["title"], notify_type=body["kind"], body_format="text")
+        if result:
+            return
+        status = _status(log.message for service in result for attempt in service for log in attempt)
+        if status is None:
+            raise ChannelFailed("not taken, or not reached")
+        raise ChannelFailed(f"answered {status}", RATE_LIMIT_PAUSE_S if status == "429" else None)
+
+
+def _status(messages: Iterable[str]) -> str | None:
+    """The HTTP status that apprise logged."""
+    return next((found[1] for message in messages if (found := _STATUS.search(message))), None)
+
+
+def _import_apprise() -> ModuleType:
+    """Import it where a channel needs it: it takes a second and 35 MiB. Its texts and those below it may hold URLs."""
+    import apprise
+
+    apprise_log = logging.getLogger("apprise")
+    apprise_log.setLevel(logging.WARNING)  # what it captures for its results, and nobody else reads
+    apprise_log.propagate = False
+    apprise_log.addHandler(logging.NullHandler())
+    for name in ("urllib3", "requests", "requests_oauthlib", "oauthlib"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return apprise

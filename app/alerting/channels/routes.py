@@ -1,0 +1,72 @@
+"""Who is told: the configured channels, opened and checked at start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+from app.alerting.channels.alertmanager import Alertmanager
+from app.alerting.channels.base import Channel
+from app.config.fields import ChannelUrl
+from app.config.settings import Notify
+from app.errors import ConfigError
+from app.types import Severity
+
+ALERTMANAGER = "alertmanager+"
+"""Before the URL of an Alertmanager."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A channel, and the severities that it is told of."""
+
+    channel: Channel
+    severities: frozenset[Severity]
+
+
+def open_channels(items: Sequence[Notify]) -> Sequence[Route]:
+    """The channels of ``alerts.notify``.
+
+    Raises:
+        ConfigError: a URL is wrong; the text names its place, never the URL.
+    """
+    routes: list[Route] = []
+    problems: list[str] = []
+    for place, item in enumerate(items):
+        try:
+            channel = _open(item.url)
+        except ValueError as error:
+            problems.append(f"alerts.notify.{place}: {item.url.masked}: {error}")
+            continue
+        if any(route.channel.name == channel.name for route in routes):
+            problems.append(f"alerts.notify.{place}: {item.url.masked}: is listed twice; one item takes all severities")
+        routes.append(Route(channel, frozenset(item.severities)))
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return routes
+
+
+def channel_name(url: ChannelUrl) -> str:
+    """The scheme and a hash of the URL: the same after a restart and on every replica, and it reveals nothing else."""
+    return f"{url.scheme.lower()}-{sha256(url.get_secret_value().encode()).hexdigest()[:8]}"
+
+
+def alertmanagers(routes: Sequence[Route]) -> Iterator[tuple[Alertmanager, frozenset[Severity]]]:
+    """The Alertmanagers among the routes: they are told again and again what fires."""
+    return ((route.channel, route.severities) for route in routes if isinstance(route.channel, Alertmanager))
+
+
+def told_once(routes: Sequence[Route]) -> Sequence[Route]:
+    """The routes whose channels are told of each event once, by a message out of the outbox."""
+    return [route for route in routes if not isinstance(route.channel, Alertmanager)]
+
+
+def _open(url: ChannelUrl) -> Channel:
+    """One channel; ValueError where its URL is wrong."""
+    name, text = channel_name(url), url.get_secret_value()
+    if url.scheme.lower().startswith(ALERTMANAGER):
+        return Alertmanager(name, text[len(ALERTMANAGER) :])
+    from app.alerting.channels.apprise import AppriseChannel
+
+    return AppriseChannel(name, text)

@@ -1,0 +1,212 @@
+"""Retraining: when it is recommended, and the request for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import structlog
+
+from app.alerting.channels.webhook import NAME, BadTemplate, Webhook, fill
+from app.alerting.rules.drift import MAIN_METRIC, ranked, ranked_causes
+from app.config.settings import Retrain
+from app.errors import ConfigError
+from app.store.database import Connection
+from app.store.queries import alerts, outbox, reports
+from app.store.queries.alerts import Alert
+from app.types import SECOND, Json, Micros, Report, Task, to_rfc3339
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """One thing to do.
+
+    Attributes:
+        evidence: the figures behind it, named as in rules of one's own, each with its limit and report.
+        pressing: whether a machine may act on it: the model is failing, or most of its world has changed.
+    """
+
+    action: Literal["fix_input", "retrain"]
+    because: str
+    evidence: tuple[Json, ...]
+    pressing: bool
+
+
+def recommend(
+    task: Task, latest: Mapping[str, Report], firing: Sequence[Alert], *, retrain_share: float
+) -> list[Advice]:
+    """What to do, out of the latest reports and what fires.
+
+    Mending the input comes first, since a model learns what is broken.
+    """
+    reasons = [
+        *_fallen_behind(task, latest.get("performance")),
+        *_firing(firing),
+        *_drifted(latest.get("drift"), retrain_share),
+    ]
+    return [*_broken(latest.get("drift")), *([_joined(reasons)] if reasons else [])]
+
+
+def _joined(reasons: Sequence[Advice]) -> Advice:
+    """One advice to retrain, for all its reasons."""
+    because = " and ".join(reason.because for reason in reasons)
+    evidence = tuple(each for reason in reasons for each in reason.evidence)
+    return Advice("retrain", because, evidence, any(reason.pressing for reason in reasons))
+
+
+def _broken(drift: Report | None) -> list[Advice]:
+    findings: list[Json] = drift.body.get("data_quality", {}).get("findings", []) if drift else []
+    if drift is None or not findings:
+        return []
+    kinds = ", ".join(dict.fromkeys(finding["kind"].replace("_", " ") for finding in findings))
+    evidence = _evidence(drift, "data_quality.findings", len(findings), 0)
+    return [Advice("fix_input", f"the input is broken: {kinds}", (evidence,), pressing=False)]
+
+
+def _fallen_behind(task: Task, performance: Report | None) -> list[Advice]:
+    if performance is None:
+        return []
+    metrics: Json = (performance.body.get("realised") or {}).get("metrics", {})
+    worse = {name: metric for name, metric in metrics.items() if metric["status"] == "degraded"}
+    if not worse:
+        return []
+    more = f" and {len(worse) - 1} more of its metrics" if len(worse) > 1 else ""
+    evidence = tuple(
+        _evidence(performance, f"performance.realised.{name}", metric["value"], metric["limit"])
+        for name, metric in worse.items()
+    )
+    because = f"the model's {next(iter(worse))}{more} fell behind the baseline"
+    return [Advice("retrain", because, evidence, pressing=MAIN_METRIC[task] in worse)]
+
+
+def _firing(firing: Sequence[Alert]) -> list[Advice]:
+    """What needs more than one report to be believed, or speaks for a part of the rows."""
+    return [
+        Advice("retrain", alert.finding.message, (_of_alert(alert),), pressing=alert.finding.severity == "critical")
+        for alert in firing
+        if alert.rule in ("estimated_drop", "segment_drop")
+    ]
+
+
+def _drifted(drift: Report | None, retrain_share: float) -> list[Advice]:
+    share = drift.body.get("drift_share") if drift else None
+    if drift is None or share is None or share < retrain_share:
+        return []
+    names = ", ".join(ranked_causes(drift.body))
+    because = f"{share:.0%} of the features drifted (limit {retrain_share:.0%}), {names} most of all"
+    return [Advice("retrain", because, (_evidence(drift, "drift.share", share, retrain_share),), pressing=True)]
+
+
+def _evidence(report: Report, figure: str, value: float | None, limit: float | None) -> Json:
+    return {
+        "figure": figure,
+        "value": value,
+        "limit": limit,
+        "report_id": report.report_id,
+        "checked_at": to_rfc3339(report.checked_at),
+    }
+
+
+def _of_alert(alert: Alert) -> Json:
+    finding = alert.finding
+    return {
+        "figure": alert.rule,
+        "value": finding.value,
+        "limit": finding.limit,
+        "report_id": alert.report_id,
+        "checked_at": to_rfc3339(alert.changed_at),
+    }
+
+
+EXPORT_DAYS = 30
+"""How far back the labelled rows reach that the request offers."""
+BROKEN = {"missing_share", "type_change", "constant", "frozen", "duplicates", "unreadable"}
+"""Findings that are defects of the input. Others, such as values out of range, may be the new world to learn."""
+
+
+class Retraining:
+    """Stores a request for a new model; without settings, none."""
+
+    def __init__(self, settings: Retrain | None, address: str, retrain_share: float) -> None:
+        """Check the template with and without drifted features.
+
+        Raises:
+            ConfigError: it cannot be filled.
+        """
+        self._settings = settings
+        self._address = address
+        self._retrain_share = retrain_share
+        self._log = structlog.get_logger("retraining")
+        sample = Report("sample", "drift", 'a "name"', "1", Micros(0), "drift", {})
+        for drifted in ([], ['a "feature"']):
+            try:
+                self._request(sample, 'why: "quoted" \\ \n', drifted, "key")
+            except BadTemplate as error:
+                raise ConfigError(f"alerts.retrain.body: {error}") from None
+
+    @property
+    def channels(self) -> Sequence[Webhook]:
+        """Where the requests go."""
+        return [Webhook(self._settings)] if self._settings else []
+
+    def __call__(self, connection: Connection, report: Report, task: Task) -> None:
+        """Ask for a new model if the latest reports press for it, the input is sound, and none was asked for lately."""
+        if self._settings is None:
+            return
+        version = (report.model_name, report.model_version)
+        latest = reports.latest_of_each(connection, *version)
+        advice = recommend(task, latest, alerts.firing(connection, *version), retrain_share=self._retrain_share)
+        pressing = next((each for each in advice if each.action == "retrain" and each.pressing), None)
+        if pressing is None:
+            return
+        drift = latest["drift"].body if "drift" in latest else {}
+        broken = sorted({found["kind"] for found in drift.get("data_quality", {}).get("findings", [])} & BROKEN)
+        if broken:
+            self._log.info("retraining_withheld", reason=f"the input is broken: {', '.join(broken)}")
+        elif self._take_turn(connection, report, self._settings.cooldown):
+            self._ask(connection, report, pressing, ranked(drift))
+
+    def _take_turn(self, connection: Connection, report: Report, pause_s: float) -> bool:
+        """Whether it is time to ask again; a request that waits for its webhook is one that is still being made."""
+        asked = outbox.asked(connection, NAME)
+        last = next((action for action in asked if action.body["model_name"] == report.model_name), None)
+        if last and (last.state == "waiting" or report.checked_at - (last.delivered_at or 0) < pause_s * SECOND):
+            return False
+        return outbox.take_turn(connection, f"{NAME}/{report.model_name}", now=report.checked_at, pause_s=pause_s)
+
+    def _ask(self, connection: Connection, report: Report, advice: Advice, drifted: Sequence[str]) -> None:
+        key = f"{NAME}-{report.report_id}"
+        try:
+            request = self._request(report, advice.because, drifted, key)
+        except BadTemplate as error:
+            self._log.error("retraining_not_asked", reason=str(error))
+            return
+        body: Json = {
+            "key": key,
+            "request": request,
+            "because": advice.because,
+            "evidence": list(advice.evidence),
+            "model_name": report.model_name,
+            "model_version": report.model_version,
+            "report_id": report.report_id,
+        }
+        outbox.enqueue(connection, channel=NAME, event=NAME, key=key, body=body, now=report.checked_at)
+        self._log.warning("retraining_asked", because=advice.because, report_id=report.report_id)
+
+    def _request(self, report: Report, reason: str, drifted: Sequence[str], key: str) -> Json:
+        until, since = report.checked_at, Micros(max(report.checked_at - EXPORT_DAYS * 86_400 * SECOND, 0))
+        window = f"from={to_rfc3339(since)}&to={to_rfc3339(until)}"
+        values = {
+            "key": key,
+            "model_name": report.model_name,
+            "model_version": report.model_version,
+            "reason": reason,
+            "drifted_features": list(drifted),
+            "report_id": report.report_id,
+            "report_url": f"{self._address}/reports/{report.report_id}.html",
+            "export_url": f"{self._address}/predictions?labelled=true&{window}&format=jsonl",
+            "checked_at": to_rfc3339(until),
+        }
+        template = self._settings.body if self._settings else None
+        return values if template is None else fill(template, values)

@@ -1,0 +1,1 @@
+"""Rules that turn reports into findings."""

@@ -1,0 +1,166 @@
+"""The rules: what a report must say for an alert to fire. Pure functions of the report's body."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from app.store.queries.alerts import Finding
+from app.types import Json, Report, Severity, Task
+
+MANY_FEATURES = 3
+"""Drifted features from which the model's world, rather than one of its inputs, has changed."""
+MOST_CAUSES = 3
+MAIN_METRIC = {Task.BINARY: "accuracy", Task.MULTICLASS: "accuracy", Task.REGRESSION: "mae"}
+TRAFFIC = ("traffic", "freshness")
+"""Kinds of data quality findings that are about rows that do not come."""
+CHECKS: Mapping[str, int] = {
+    "estimated_drop": 2,
+    "error_rate": 2,
+    "latency": 2,
+    "label_coverage": 3,
+    "drift_check_failing": 3,
+    "performance_check_failing": 3,
+}
+"""Checks in a row in which a rule must hold before it fires, where one is not enough."""
+
+Verdicts = dict[str, Finding | None]
+"""Judged rule -> its finding, or None where it does not hold; a rule that could not be judged is not in it."""
+
+
+def severities(task: Task) -> Mapping[str, Severity]:
+    """Every rule for a task, with its severity; ``estimated_drop`` is milder where outcomes contradict it."""
+    return {
+        f"{MAIN_METRIC[task]}_drop": "critical",
+        "estimated_drop": "critical",
+        "error_rate": "critical",
+        "store_unreachable": "critical",
+        "no_check": "critical",
+        "drift_check_failing": "critical",
+        "performance_check_failing": "critical",
+        "metrics_drop": "high",
+        "segment_drop": "high",
+        "rolled_back": "high",
+        "drift_many": "high",
+        "prediction_drift": "medium",
+        "joint_drift": "medium",
+        "latency": "medium",
+        "traffic_drop": "medium",
+        "data_quality": "medium",
+        "label_coverage": "medium",
+        "feature_drift": "low",
+    }
+
+
+def playbook_section(rule: str) -> str:
+    """The section of the playbook about a rule; those of one's own share one."""
+    default = any(rule in severities(task) for task in Task)
+    return rule.replace("_", "-") if default else "own-rules"
+
+
+def judge_check(report: Report) -> Verdicts:
+    """Judge the check itself: while it fails, nobody watches what it should."""
+    rule = f"{report.kind}_check_failing"
+    if report.status != "error":
+        return {rule: None}
+    reasons = "; ".join(error["reason"] for error in report.body["errors"])
+    return {rule: Finding("critical", None, None, f"the {report.kind} check fails: {reasons}")}
+
+
+def judge_drift(task: Task, body: Json, *, retrain_share: float) -> Verdicts:
+    """Judge drift of features and predictions, and the quality of the input.
+
+    ``drift_many`` holds from :data:`MANY_FEATURES` features or the share ``retrain_share`` on, ``feature_drift`` below.
+    """
+    levels = severities(task)
+    verdicts: Verdicts = {}
+    judged = [entry for entry in body.get("features", {}).values() if entry["status"] != "error"]
+    if judged:
+        many = min(MANY_FEATURES, max(math.ceil(round(retrain_share * len(judged), 9)), 1))
+        drifted = len(body["drifted_features"])
+        verdicts |= {"drift_many": None, "feature_drift": None}
+        if drifted:
+            message = f"{drifted} of {len(judged)} features drifted: {listed(ranked(body))}"
+            rule, value, limit = ("drift_many", drifted, many) if drifted >= many else _largest(body)
+            verdicts[rule] = Finding(levels[rule], value, limit, message, ranked_causes(body))
+    verdicts |= _prediction_drift(levels["prediction_drift"], body)
+    verdicts |= _joint_drift(levels["joint_drift"], body)
+    quality = body.get("data_quality", {})
+    if quality.get("status") in ("ok", "warning"):
+        told = {"class_imbalance"} if verdicts.get("prediction_drift") else set()  # the same thing by another name
+        findings = [finding for finding in quality["findings"] if finding["kind"] not in told]
+        for rule, those in _of_rows_and_traffic(findings).items():
+            verdicts[rule] = _worst(levels[rule], those)
+    return verdicts
+
+
+def ranked(drift: Json) -> Sequence[str]:
+    """The drifted features of a drift report, the largest impact first."""
+    features: Json = drift.get("features", {})
+    return sorted(drift.get("drifted_features", ()), key=lambda name: -(features[name].get("impact") or 0.0))
+
+
+def ranked_causes(drift: Json) -> tuple[str, ...]:
+    """The drifted features that most likely stand behind a finding."""
+    return tuple(ranked(drift)[:MOST_CAUSES])
+
+
+def _largest(body: Json) -> tuple[str, float, float]:
+    entry = body["features"][ranked(body)[0]]
+    return "feature_drift", entry.get("effect", entry["impact"]), body["limits"]["material_psi"]
+
+
+def _prediction_drift(severity: Severity, body: Json) -> Verdicts:
+    prediction = body.get("prediction") or {}
+    watched = {"the predictions": prediction, "the predicted probability": prediction.get("probability") or {}}
+    judged = {what: entry for what, entry in watched.items() if entry.get("status") in ("stable", "drift")}
+    drifted = {what: entry for what, entry in judged.items() if entry["status"] == "drift"}
+    if not drifted:
+        return {"prediction_drift": None} if judged else {}
+    what, entry = max(drifted.items(), key=lambda item: item[1]["impact"])
+    limit = body["limits"]["material_psi"]
+    message = f"the distribution of {what} has moved: PSI {entry['impact']:.3g} above its noise, limit {limit:g}"
+    return {"prediction_drift": Finding(severity, entry["impact"], limit, message, ranked_causes(body))}
+
+
+def _joint_drift(severity: Severity, body: Json) -> Verdicts:
+    """Where features drifted by themselves, their own rule speaks for them."""
+    joint = body.get("multivariate") or {}
+    if joint.get("status") not in ("stable", "drift"):
+        return {}
+    if joint["status"] == "stable" or body["drifted_features"]:
+        return {"joint_drift": None}
+    names = [entry["feature"] for entry in joint["features"]]
+    message = (
+        f"no feature drifted by itself, their combination did: a classifier tells the window from the reference with "
+        f"an AUC of {joint['auc']:.3g}, limit {joint['material_auc']:.3g}, most of all by {listed(names)}"
+    )
+    causes = tuple(names[:MOST_CAUSES])
+    return {"joint_drift": Finding(severity, joint["auc"], joint["material_auc"], message, causes)}
+
+
+def _of_rows_and_traffic(findings: Sequence[Json]) -> Mapping[str, Sequence[Json]]:
+    """The findings of data quality by rule: rows that are broken, and rows that do not come."""
+    missing = [finding for finding in findings if finding["kind"] in TRAFFIC]
+    return {"data_quality": [finding for finding in findings if finding not in missing], "traffic_drop": missing}
+
+
+def _worst(severity: Severity, findings: Sequence[Json]) -> Finding | None:
+    if not findings:
+        return None
+    worst = sorted(findings, key=lambda found: (found["limit"] or 0.0) - (found["value"] or 1.0))
+    named = [found["feature"] for found in worst if found["feature"] is not None]
+    about = f"{worst[0]['feature']}: " if worst[0]["feature"] is not None else ""
+    more = f"; and {_counted(len(findings) - 1)}" if len(findings) > 1 else ""
+    causes = tuple(dict.fromkeys(named))[:MOST_CAUSES]
+    return Finding(severity, worst[0]["value"], worst[0]["limit"], about + worst[0]["message"] + more, causes)
+
+
+def _counted(more: int) -> str:
+    return "one more finding" if more == 1 else f"{more} more findings"
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    rest = len(names) - MOST_CAUSES
+    return ", ".join(names[:MOST_CAUSES]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,1 @@
+"""The service watches itself: errors, latency, outages, new versions."""

@@ -1,0 +1,167 @@
+"""The ASGI application: hot routes first, then FastAPI with its routers and error handlers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api import openapi
+from app.api.coalescing import Batch, HotEndpoint, Lane, RequestCoalescer
+from app.api.dependencies import Services
+from app.api.endpoints import alerts, health, metrics, models, predictions, reports
+from app.api.endpoints.dashboard import dashboard_router
+from app.api.endpoints.outcome import OutcomeBatch, outcome_handler
+from app.api.endpoints.predict import PredictBatch, predict_handler
+from app.api.http import Reply, internal_error, render_error
+from app.api.middleware import AccessLog, Deadlines, common_headers, request_id_of
+from app.errors import FieldError, Invalid, PlumblineError, RequestError
+from app.metrics import InProgress
+
+
+class Gateway:
+    """ASGI middleware around the framework's whole stack; the hot routes do the same for themselves, at less cost."""
+
+    def __init__(self, app: ASGIApp, in_progress: InProgress, access_log: AccessLog) -> None:
+        self._app = app
+        self._in_progress = in_progress
+        self._access_log = access_log
+        self._log = structlog.get_logger("gateway")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; nothing that goes wrong inside leaves as anything but an answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request_id = request_id_of(dict(scope["headers"]))
+        scope["plumbline.request_id"] = request_id
+        status = 0
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), *common_headers(request_id)]
+            await send(message)
+
+        self._in_progress.requests += 1
+        try:
+            await self._app(scope, receive, sending)
+        except Exception as error:  # noqa: BLE001 - the last resort; it is logged, and answered with its id
+            self._log.exception("unexpected_error", error_id=request_id, exc_info=error)
+            if not status:
+                await internal_error(request_id).send(sending)
+        finally:
+            self._in_progress.requests -= 1
+            # The route's template: a client's text would make a log that cannot be counted.
+            route = getattr(scope.get("route"), "path", "unmatched")
+            self._access_log.note(request_id, scope["method"], route, status, time.perf_counter() - started)
+
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+class Application(FastAPI):
+    """FastAPI with the gateway around its whole middleware stack, and a description generated from the loaded model."""
+
+    def __init__(self, services: Services, lifespan: Lifespan) -> None:
+        super().__init__(title="Plumbline", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+        self.state.services = services
+        self._access_log = AccessLog()
+        around = (Deadlines(services.config.server.deadline), services.metrics.in_progress, self._access_log)
+        self._hot = {
+            ("POST", "/predict"): HotEndpoint(predict_handler(services), services.keyring, "predict", *around),
+            ("POST", "/outcome"): HotEndpoint(outcome_handler(services), services.keyring, "outcome", *around),
+        }
+
+    @property
+    def lane(self) -> Lane:
+        """The hot endpoints by method and target, for a server that can do without ASGI."""
+        services = self.state.services
+        batches: dict[str, Batch[Any, Any]] = {"/predict": PredictBatch(services), "/outcome": OutcomeBatch(services)}
+        return {
+            (method.encode(), path.encode()): RequestCoalescer(path, endpoint, batches[path])
+            for (method, path), endpoint in self._hot.items()
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the hot routes at once, and everything else through the framework."""
+        hot = self._hot.get((scope.get("method", ""), scope.get("path", "")))
+        await (hot or super().__call__)(scope, receive, send)
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """The framework's stack, inside the gateway."""
+        in_progress = self.state.services.metrics.in_progress
+        return Gateway(super().build_middleware_stack(), in_progress, self._access_log)
+
+    def add_hot_routes(self) -> None:
+        """Register the hot routes with the framework too, which answers 405 to other methods on their paths."""
+        self.router.routes.extend(
+            Route(path, endpoint, methods=[method]) for (method, path), endpoint in self._hot.items()
+        )
+
+    def openapi(self) -> dict[str, Any]:
+        """The description, with the hot routes in the terms of the model that is loaded."""
+        return openapi.describe(self)
+
+
+def build_api(services: Services, lifespan: Lifespan) -> Application:
+    """The application over finished parts."""
+    app = Application(services, lifespan)
+    app.add_hot_routes()
+    parts = (health, metrics, models, predictions, reports, alerts, openapi)
+    for part in parts:
+        app.include_router(part.router)
+    app.include_router(dashboard_router())
+    openapi.mount_assets(app)
+    app.add_exception_handler(PlumblineError, _refuse)
+    app.add_exception_handler(RequestValidationError, _refuse_parameters)
+    app.add_exception_handler(HTTPException, _refuse_route)
+    app.add_exception_handler(Exception, _fail)
+    return app
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    assert isinstance(error, PlumblineError)  # noqa: S101 - registered for this type alone
+    return _response(render_error(error, request.scope["plumbline.request_id"]))
+
+
+async def _fail(request: Request, _error: Exception) -> Response:
+    """The unexpected; the framework raises it once more after this answer, and the gateway logs it."""
+    return _response(internal_error(request.scope["plumbline.request_id"]))
+
+
+async def _refuse_parameters(_request: Request, error: Exception) -> Response:
+    """FastAPI's own handler repeats the input, and answers 500 where that is NaN."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this type alone
+    fields = [
+        FieldError(".".join(map(str, item["loc"][1:])) or "body", item["msg"], item["type"]) for item in error.errors()
+    ]
+    return _response(render_error(Invalid(fields), ""))
+
+
+async def _refuse_route(_request: Request, error: Exception) -> Response:
+    """404 and 405 of the router, in the form of every other error."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this type alone
+    refusal = RequestError(error.detail)
+    refusal.status = error.status_code
+    reply = render_error(refusal, "")
+    response = _response(reply)
+    response.headers.update(error.headers or {})
+    return response
+
+
+def _response(reply: Reply) -> Response:
+    response = Response(reply.body, reply.status)
+    response.raw_headers.extend(reply.headers)
+    return response

@@ -1,0 +1,166 @@
+"""What endpoints ask for: services, keys and scopes, times, pages."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeAlias, TypeVar
+
+from fastapi import Depends, Query, Request
+from prometheus_client import CollectorRegistry
+from pydantic import AwareDatetime, BeforeValidator
+
+from app.alerting.rules.configured import RuleSet
+from app.api.http import BodyLimits
+from app.config.settings import Config, Key, Scope
+from app.errors import Forbidden, Unauthenticated
+from app.metrics import ServingMetrics
+from app.serving.activation import Lifecycle
+from app.serving.model import Model
+from app.serving.predictor import Predictor
+from app.serving.registry import Registry
+from app.store.database import Readers
+from app.store.journal.journal import Journal
+from app.store.journal.spool import Spooler
+from app.types import Json, Micros, ModelSchema, Report, from_datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """The configured keys; without any, everybody on the loopback may do everything."""
+
+    keys: Sequence[Key]
+
+    def guards(self, scope: Scope) -> bool:
+        """Whether a key is needed: wherever there are keys, and for the metrics once a key has their scope."""
+        return bool(self.keys) and (scope != "metrics" or any(scope in key.scopes for key in self.keys))
+
+    def authorise(self, headers: Mapping[bytes, bytes], scope: Scope) -> str | None:
+        """The name of the caller's key; None where none is needed.
+
+        The key is sent as ``X-API-Key`` or ``Authorization: Bearer``. Keys are 256 random bits, so a plain SHA-256
+        keeps them, and the comparison takes the same time wherever it fails.
+
+        Raises:
+            Unauthenticated: no key, or an unknown one.
+            Forbidden: the key lacks the scope; ``admin`` includes every other.
+        """
+        if not self.guards(scope):
+            return None
+        sent = headers.get(b"x-api-key") or _bearer(headers.get(b"authorization", b""))
+        if not sent:
+            raise Unauthenticated("send an API key as X-API-Key or Authorization: Bearer")
+        digest = hashlib.sha256(sent).hexdigest()
+        matching = [key for key in self.keys if hmac.compare_digest(key.sha256, digest)]
+        if not matching:
+            raise Unauthenticated("unknown API key")
+        if not any(scope in key.scopes or "admin" in key.scopes for key in matching):
+            raise Forbidden(f"this key lacks the scope {scope}")
+        return matching[0].name
+
+
+def _bearer(value: bytes) -> bytes:
+    kind, _, key = value.partition(b" ")
+    return key.strip() if kind.lower() == b"bearer" else b""
+
+
+_DATE_AND_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
+
+
+def _written(value: Any) -> Any:
+    """Let text through that is a date and a time; pydantic would read a number as seconds, or as milliseconds."""
+    if not isinstance(value, str) or not _DATE_AND_TIME.match(value):
+        raise ValueError("expected an RFC 3339 time such as 2026-11-20T10:00:00Z")
+    return value
+
+
+Moment: TypeAlias = Annotated[AwareDatetime, BeforeValidator(_written)]
+"""A time in a body or a query string."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything behind the HTTP room.
+
+    Attributes:
+        check_now: runs every check on a version and returns the saved reports.
+        rules: of which alerts there may be.
+        refresh: brings the metrics that speak of stored reports up to date, before a scrape.
+    """
+
+    config: Config
+    registry: Registry
+    lifecycle: Lifecycle
+    predictor: Predictor
+    journal: Journal
+    spooler: Spooler | None
+    readers: Readers
+    metrics: ServingMetrics
+    series: CollectorRegistry
+    keyring: Keyring
+    rules: RuleSet
+    check_now: Callable[[str], Awaitable[list[Report]]]
+    refresh: Callable[[], Awaitable[None]]
+    monitor_alive: Callable[[], bool]
+
+    @property
+    def body_limits(self) -> BodyLimits:
+        """What a body may be."""
+        return BodyLimits(self.config.server.max_body_bytes, self.config.server.receive_timeout)
+
+
+def get_services(request: Request) -> Services:
+    """The parts of the running application."""
+    services: Services = request.app.state.services
+    return services
+
+
+ServicesDep = Annotated[Services, Depends(get_services)]
+
+
+def get_model(services: ServicesDep, model_version: str | None = None) -> Model:
+    """The loaded version that ``?model_version=`` names, by default the active one."""
+    return services.registry.get(model_version)
+
+
+ModelDep = Annotated[Model, Depends(get_model)]
+
+
+def get_schema(services: ServicesDep, model_version: str | None = None) -> ModelSchema:
+    """The schema of the version that ``?model_version=`` names, loaded or a shadow; by default the active one."""
+    return services.registry.schema(model_version)
+
+
+SchemaDep = Annotated[ModelSchema, Depends(get_schema)]
+
+
+def require(scope: Scope) -> Callable[[Request, Services], str | None]:
+    """A dependency that lets only keys with this scope pass; it gives the key's name."""
+
+    def check(request: Request, services: ServicesDep) -> str | None:
+        return services.keyring.authorise(dict(request.scope["headers"]), scope)
+
+    return check
+
+
+Item = TypeVar("Item")
+Limit = Annotated[int, Query(ge=1, le=1000, description="Most items in one answer.")]
+Cursor = Annotated[
+    str, Query(max_length=256, pattern=r"^[A-Za-z0-9._:-]*$", description="`next` of the answer before.")
+]
+From = Annotated[Moment | None, Query(alias="from", description="From this time on; RFC 3339 with its zone.")]
+To = Annotated[Moment | None, Query(alias="to", description="Before this time; RFC 3339 with its zone.")]
+
+
+def micros(moment: Moment | None) -> Micros | None:
+    """A query's time as the store keeps it."""
+    return None if moment is None else from_datetime(moment)
+
+
+def page(found: Sequence[Item], limit: int, render: Callable[[Item], Any], cursor: Callable[[Item], str]) -> Json:
+    """A page of at most ``limit`` items, from up to ``limit + 1`` found: the one too many says that there is more."""
+    shown = found[:limit]
+    return {"items": [render(item) for item in shown], "next": cursor(shown[-1]) if len(found) > limit else None}

@@ -1,0 +1,46 @@
+"""``/health/live`` and ``/health/ready``: whether the process is alive, and whether it may get traffic."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from fastapi import APIRouter, Response
+
+from app.api.dependencies import Services, ServicesDep
+from app.errors import Unavailable
+from app.store.queries.replicas import database_now
+
+router = APIRouter(prefix="/health", tags=["health"])
+
+
+@router.get("/live")
+async def live(services: ServicesDep, response: Response) -> dict[str, Any]:
+    """200 while the event loop turns and the writing thread lives; the database is none of its business."""
+    response.status_code = 200 if services.journal.alive else 503
+    return {"live": services.journal.alive}
+
+
+@router.get("/ready")
+async def ready(services: ServicesDep, response: Response) -> dict[str, Any]:
+    """200 when a model is loaded and warmed, the store answers or is spooled for; else 503 and what is missing."""
+    checks = {
+        "model": services.registry.ready,
+        "journal": services.journal.alive,
+        "store": await _store(services),
+        "monitor": services.monitor_alive(),
+    }
+    is_ready = bool(checks["model"] and checks["journal"] and checks["store"])
+    response.status_code = 200 if is_ready else 503
+    spooled = {"spooled": services.spooler.rows} if services.spooler else {}
+    return {"ready": is_ready, "checks": checks, **spooled}
+
+
+async def _store(services: Services) -> bool | Literal["spooling"]:
+    """Whether the store answers; ``spooling`` while the spool stands in for it, and then it is not asked."""
+    if services.spooler and services.spooler.spooling:
+        return "spooling"
+    try:
+        await services.readers.run(database_now)
+    except Unavailable:
+        return "spooling" if services.spooler else False
+    return True

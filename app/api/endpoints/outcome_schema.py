@@ -1,0 +1,188 @@
+"""The body of POST /outcome: a quick decoder for plain ones, and a validator for all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Annotated, Any
+
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.json import Decoder
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails, from_json
+
+from app.api.dependencies import Moment
+from app.errors import FieldError, Invalid
+from app.serving.validation import fast_decoder
+from app.serving.validation.errors import count_keys, kind, refuse_duplicate_keys
+from app.serving.validation.fast_decoder import NUL, REFUSED
+from app.serving.validation.validator import Flag, Integer, Number, PredictionId, Text
+from app.types import PREDICTION_ID, Micros, Outcome, OutcomeResult, OutcomeStatus, from_datetime
+
+
+class _Body(Struct, forbid_unknown_fields=True, gc=False):
+    prediction_id: fast_decoder.PredictionId
+    outcome: bool | fast_decoder.Integer | float | fast_decoder.Text
+    value: float | UnsetType | None = UNSET
+    revise: bool | UnsetType = UNSET
+
+
+_DECODER = Decoder(_Body)
+
+
+def read_outcome(body: bytes) -> Outcome | None:
+    """The outcome, or None where it must be read with care.
+
+    Each key brings a colon, so a body with as many colons as keys repeats none.
+
+    >>> read_outcome(b'{"prediction_id": "p", "outcome": 1.0}')
+    Outcome(prediction_id='p', outcome=1.0, observed_at=None, value=None, revise=False)
+    """
+    try:
+        found = _DECODER.decode(body)
+    except REFUSED:
+        return None
+    given = {name: value for name in ("value", "revise") if (value := getattr(found, name)) is not UNSET}
+    if body.count(b":") != 2 + len(given) or NUL in body:
+        return None
+    return Outcome(found.prediction_id, found.outcome, **given)
+
+
+CLOCK_SKEW = timedelta(minutes=5) // timedelta(microseconds=1)
+"""How far an ``observed_at`` may lie in the future, in microseconds: clocks differ, prophecies are refused."""
+_EXPECTED = {
+    "outcome": "a class label or a finite number",
+    "value": "a finite number",
+    "observed_at": "an RFC 3339 time with its zone",
+}
+
+
+class OutcomeBody(BaseModel):
+    """One outcome."""
+
+    model_config = ConfigDict(extra="forbid", title="Outcome")
+
+    prediction_id: PredictionId
+    outcome: Annotated[Flag | Integer | Number | Text, Field(description="a class label, or a number")]
+    observed_at: Moment | None = Field(None, description="when the truth was known; RFC 3339 with its zone")
+    value: Annotated[Number | None, Field(description="a business amount, such as the profit or loss")] = None
+    revise: Annotated[bool, Field(strict=True, description="replace another outcome of the same prediction")] = False
+
+
+class OutcomesBody(BaseModel):
+    """Many outcomes; a bad one never loses the others."""
+
+    model_config = ConfigDict(extra="forbid", title="Outcomes")
+
+    outcomes: Annotated[list[Any], Field(min_length=1)]
+
+
+class _ValidOutcomes(OutcomesBody):
+    """Many outcomes, all of them good: the case that must be quick."""
+
+    outcomes: Annotated[list[OutcomeBody], Field(min_length=1)]
+
+
+_ONE = TypeAdapter(OutcomeBody)
+_MANY = TypeAdapter(OutcomesBody)
+_VALID = TypeAdapter(_ValidOutcomes)
+
+
+def parse_outcomes(body: bytes, now: Micros) -> Outcome | list[Outcome | OutcomeResult]:
+    """One outcome, or of the list form each item as an outcome or as the reason why it is none.
+
+    Raises:
+        Invalid: naming every wrong field of the single form, or what makes the list form no list.
+    """
+    if (quick := read_outcome(body)) is not None:
+        return quick
+    if b'"outcomes"' in body and (many := _many(body, now)) is not None:
+        return many
+    try:
+        parsed = _ONE.validate_json(body)
+    except ValidationError as error:
+        raise Invalid(_field_errors(error)) from None
+    _refuse_duplicates(body, [parsed], around=0)
+    return _outcome(parsed, now)
+
+
+def _many(body: bytes, now: Micros) -> list[Outcome | OutcomeResult] | None:
+    """The items of a list form; None where the body is the single form after all."""
+    try:
+        items = _VALID.validate_json(body).outcomes
+    except ValidationError:
+        raw = _raw_items(body)
+        return None if raw is None else [_item(item, now) for item in raw]
+    _refuse_duplicates(body, items, around=1)
+    return [_judged(item, now) for item in items]
+
+
+def _raw_items(body: bytes) -> list[Any] | None:
+    try:
+        raw = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise Invalid([FieldError("body", "JSON in UTF-8", str(error))]) from None
+    if not isinstance(raw, dict) or "outcomes" not in raw:
+        return None
+    refuse_duplicate_keys(body, count_keys(raw))
+    try:
+        return _MANY.validate_python(raw).outcomes
+    except ValidationError as error:
+        raise Invalid(_field_errors(error)) from None
+
+
+def _item(item: Any, now: Micros) -> Outcome | OutcomeResult:
+    try:
+        parsed = _ONE.validate_python(item)
+    except ValidationError as error:
+        prediction_id = item.get("prediction_id") if isinstance(item, dict) else None
+        shown = prediction_id if isinstance(prediction_id, str) and PREDICTION_ID.fullmatch(prediction_id) else ""
+        return _refused(shown, _field_errors(error))
+    return _judged(parsed, now)
+
+
+def _judged(parsed: OutcomeBody, now: Micros) -> Outcome | OutcomeResult:
+    try:
+        return _outcome(parsed, now)
+    except Invalid as error:
+        return _refused(parsed.prediction_id, error.fields)
+
+
+def _refused(prediction_id: str, problems: Sequence[FieldError]) -> OutcomeResult:
+    detail = "; ".join(f"{problem.field}: expected {problem.expected}, {problem.reason}" for problem in problems)
+    return OutcomeResult(prediction_id, OutcomeStatus.INVALID, detail)
+
+
+def _outcome(body: OutcomeBody, now: Micros) -> Outcome:
+    observed_at = None if body.observed_at is None else from_datetime(body.observed_at)
+    if observed_at is not None and observed_at > now + CLOCK_SKEW:
+        raise Invalid([FieldError("observed_at", "a time that has passed", "it lies in the future")])
+    if observed_at is not None and observed_at < 0:
+        raise Invalid([FieldError("observed_at", "a time since 1970", "it lies before")])
+    return Outcome(body.prediction_id, body.outcome, observed_at, body.value, body.revise)
+
+
+def _refuse_duplicates(body: bytes, items: Sequence[OutcomeBody], *, around: int) -> None:
+    """Refuse repeated keys, with ``around`` keys around the items.
+
+    Every key and every text has two quotation marks, so a body with as many as its parsed form needs repeats no key;
+    only otherwise (a repeated key, or a quotation mark inside text) is it read again.
+    """
+    keys = around + sum([len(item.model_fields_set) for item in items])
+    texts = sum([1 + isinstance(item.outcome, str) + (item.observed_at is not None) for item in items])
+    if body.count(b'"') != 2 * (keys + texts):
+        refuse_duplicate_keys(body, count_keys(from_json(body)))
+
+
+def _field_errors(error: ValidationError) -> list[FieldError]:
+    return [_field_error(item) for item in error.errors(include_url=False)]
+
+
+def _field_error(error: ErrorDetails) -> FieldError:
+    field = str(error["loc"][0]) if error["loc"] else "body"
+    if error["type"] == "json_invalid":
+        return FieldError("body", "JSON in UTF-8", error["msg"])
+    reason = {"missing": "is missing", "extra_forbidden": "unknown field"}.get(
+        error["type"], f"got {kind(error['input'])}: {error['msg']}"
+    )
+    return FieldError(field, _EXPECTED.get(field, error["msg"]), reason)

@@ -1,0 +1,168 @@
+"""Exports as Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from io import RawIOBase
+from typing import Any
+
+import orjson
+
+from app.errors import PlumblineError
+from app.types import Feature, FeatureType, Json, Label, ModelSchema, label_key
+
+HEAD = ("prediction_id", "model_name", "model_version", "predicted_at", "prediction")
+TAIL = ("outcome", "value", "observed_at")
+
+
+def columns(schema: ModelSchema) -> list[tuple[str, str]]:
+    """Name and type of every column: Arrow's names of types, and ``time``."""
+    label = _type_of(schema.classes) if schema.classes else "double"
+    return [
+        *zip(HEAD, ("string", "string", "string", "time", label), strict=True),
+        *((f"feature.{feature.name}", _type_of_feature(feature)) for feature in schema.features),
+        *((f"probability.{label_key(each)}", "double") for each in schema.classes),
+        *zip(TAIL, (label, "double", "time"), strict=True),
+        ("context", "string"),
+    ]
+
+
+def _type_of_feature(feature: Feature) -> str:
+    if feature.type is FeatureType.CATEGORICAL:
+        return _type_of(feature.categories)
+    return "bool" if feature.type is FeatureType.BOOLEAN else "double"
+
+
+def _type_of(labels: tuple[Label, ...]) -> str:
+    kinds = {type(label) for label in labels}
+    return {bool: "bool", int: "int64", float: "double"}.get(kinds.pop(), "string") if len(kinds) == 1 else "string"
+
+
+def _number(cell: Any) -> float | None:
+    return float(cell) if isinstance(cell, int | float) else None
+
+
+def _whole(cell: Any) -> int | None:
+    return int(cell) if isinstance(cell, int | float) and int(cell) == cell else None
+
+
+def _text(cell: Any) -> str | None:
+    return cell if cell is None or isinstance(cell, str) else orjson.dumps(cell).decode()
+
+
+def _flag(cell: Any) -> bool | None:
+    return bool(cell) if cell in (0, 1) else None
+
+
+def _time(cell: str | None) -> datetime | None:
+    return None if cell is None else datetime.fromisoformat(cell)
+
+
+CASTS: dict[str, Callable[[Any], Any]] = {
+    "double": _number,
+    "int64": _whole,
+    "string": _text,
+    "bool": _flag,
+    "time": _time,
+}
+
+
+MISSING = "Parquet needs pyarrow, which is not installed: pip install 'plumbline[parquet]'"
+GROUP_ROWS = 10_000
+"""Rows of a row group, which wait in memory until it is full."""
+
+
+def import_parquet() -> Any:
+    """The module ``pyarrow.parquet``.
+
+    Raises:
+        PlumblineError: it is not installed.
+    """
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise PlumblineError(MISSING) from None
+    return pyarrow.parquet
+
+
+class ParquetPages:
+    """Rows with the columns of the CSV export, typed by a model's schema.
+
+    What another version has besides is left out, and what does not fit its column's type is null. Called with a page of
+    rows, it gives the bytes that are ready; :meth:`end` gives the last ones.
+    """
+
+    def __init__(self, schema: ModelSchema) -> None:
+        parquet = import_parquet()
+        import pyarrow
+
+        self._features = list(schema.feature_names)
+        self._classes = [label_key(label) for label in schema.classes]
+        self._columns = columns(schema)
+        types = {"time": pyarrow.timestamp("us", "UTC")}
+        self._schema = pyarrow.schema(
+            [(name, types.get(kind) or pyarrow.type_for_alias(kind)) for name, kind in self._columns]
+        )
+        self._table = pyarrow.Table
+        self._sink = _Sink()
+        self._writer = parquet.ParquetWriter(pyarrow.PythonFile(self._sink, mode="w"), self._schema)
+        self._waiting: list[list[Any]] = []
+
+    def __call__(self, rows: list[Json]) -> bytes:
+        """One page."""
+        self._waiting += [self._cells(row) for row in rows]
+        if len(self._waiting) >= GROUP_ROWS:
+            self._write()
+        return self._sink.take()
+
+    def end(self) -> bytes:
+        """The rows that waited, and the footer."""
+        self._write()
+        self._writer.close()
+        return self._sink.take()
+
+    def _write(self) -> None:
+        if self._waiting:
+            columns = zip(*self._waiting, strict=True)
+            arrays = {name: list(column) for name, column in zip(self._schema.names, columns, strict=True)}
+            self._writer.write_table(self._table.from_pydict(arrays, schema=self._schema))
+            self._waiting = []
+
+    def _cells(self, row: Json) -> list[Any]:
+        probabilities, outcome = row["probabilities"] or {}, row["outcome"] or {}
+        cells = [
+            *(row[name] for name in HEAD),
+            *(row["features"].get(name) for name in self._features),
+            *(probabilities.get(name) for name in self._classes),
+            *(outcome.get(name) for name in TAIL),
+            row["context"] or None,
+        ]
+        return [CASTS[kind](cell) for cell, (_, kind) in zip(cells, self._columns, strict=True)]
+
+
+class _Sink(RawIOBase):
+    """A file that is taken away as it is written."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._place = 0
+
+    def writable(self) -> bool:
+        """True."""
+        return True
+
+    def write(self, part: Any) -> int:
+        """Keep a part."""
+        self._parts.append(bytes(part))
+        self._place += len(self._parts[-1])
+        return len(self._parts[-1])
+
+    def tell(self) -> int:
+        """The bytes written so far."""
+        return self._place
+
+    def take(self) -> bytes:
+        """The bytes since the last call."""
+        taken, self._parts = b"".join(self._parts), []
+        return taken

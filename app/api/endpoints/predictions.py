@@ -1,0 +1,224 @@
+"""GET /predictions: one by its id, and streamed exports."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal, Protocol, TypeAlias
+
+import orjson
+from fastapi import APIRouter, Depends, Query, Response
+from fastapi.responses import StreamingResponse
+
+from app.api.dependencies import Cursor, From, Limit, Services, ServicesDep, To, micros, page, require
+from app.api.endpoints.parquet import ParquetPages
+from app.errors import FieldError, Invalid, NotFound, PlumblineError
+from app.store.queries.labelled import read_page
+from app.store.queries.outcomes import pending, revisions_of
+from app.store.queries.predictions import Stored, find
+from app.types import PREDICTION_ID, SECOND, Json, Micros, ModelSchema, Recorded, named, to_rfc3339
+
+Format: TypeAlias = Literal["jsonl", "csv", "parquet"]
+MEDIA: dict[Format, str] = {
+    "jsonl": "application/x-ndjson",
+    "csv": "text/csv; charset=utf-8",
+    "parquet": "application/vnd.apache.parquet",
+}
+_HEAD = ("prediction_id", "model_name", "model_version", "predicted_at", "prediction")
+_TAIL = ("outcome", "value", "observed_at")
+
+
+class Pages(Protocol):
+    """Renders the pages of one export, in order."""
+
+    def __call__(self, rows: list[Json]) -> bytes:
+        """One page."""
+
+    def end(self) -> bytes:
+        """What comes after the last page."""
+
+
+def renderer(form: Format, schema: ModelSchema) -> Pages:
+    """What renders one export; ``schema`` gives Parquet its types.
+
+    Raises:
+        Invalid: the format is Parquet, and pyarrow is not installed.
+    """
+    if form == "parquet":
+        try:
+            return ParquetPages(schema)
+        except PlumblineError as error:
+            raise Invalid([FieldError("format", "jsonl or csv", str(error))]) from None
+    return CsvPages() if form == "csv" else JsonLines()
+
+
+class JsonLines:
+    """Rows as JSON, one a line."""
+
+    def __call__(self, rows: list[Json]) -> bytes:
+        """One page."""
+        return b"".join(orjson.dumps(row) + b"\n" for row in rows)
+
+    def end(self) -> bytes:
+        """Nothing."""
+        return b""
+
+
+class CsvPages:
+    """Rows with one column a feature (``feature.age``) and one a class (``probability.good``).
+
+    The first row decides on the columns; the rows of another model version fill those that they have.
+    """
+
+    def __init__(self) -> None:
+        self._features: list[str] = []
+        self._classes: list[str] = []
+        self._begun = False
+
+    def __call__(self, rows: list[Json]) -> bytes:
+        """One page; the first begins with the header."""
+        text = io.StringIO()
+        writer = csv.writer(text)
+        if rows and not self._begun:
+            self._begun = True
+            self._features, self._classes = list(rows[0]["features"]), list(rows[0]["probabilities"] or ())
+            named = [
+                *(f"feature.{name}" for name in self._features),
+                *(f"probability.{name}" for name in self._classes),
+            ]
+            writer.writerow([*_HEAD, *named, *_TAIL, "context"])
+        writer.writerows(self._cells(row) for row in rows)
+        return text.getvalue().encode()
+
+    def end(self) -> bytes:
+        """Nothing."""
+        return b""
+
+    def _cells(self, row: Json) -> list[object]:
+        probabilities, outcome = row["probabilities"] or {}, row["outcome"] or {}
+        return [
+            *(row[name] for name in _HEAD),
+            *(row["features"].get(name) for name in self._features),
+            *(probabilities.get(name) for name in self._classes),
+            *(outcome.get(name) for name in _TAIL),
+            orjson.dumps(row["context"]).decode() if row["context"] else "",
+        ]
+
+
+router = APIRouter(tags=["predictions"], dependencies=[Depends(require("read"))])
+_CURSOR = re.compile(r"([0-9]{1,18})\.(.+)")
+EXPORT_CHUNK = 1000
+Page: TypeAlias = list[tuple[Stored, list[Recorded]]]
+
+
+@router.get("/predictions/{prediction_id}")
+async def prediction(prediction_id: str, services: ServicesDep) -> dict[str, Any]:
+    """The stored prediction with its outcome and every revision of it."""
+    if not PREDICTION_ID.fullmatch(prediction_id):
+        raise NotFound("no prediction has this id")
+    found = await services.readers.run(find, [prediction_id])
+    if prediction_id not in found:
+        raise NotFound("no prediction has this id")
+    revisions = await services.readers.run(revisions_of, [prediction_id])
+    return render(found[prediction_id], revisions.get(prediction_id, []))
+
+
+def render(stored: Stored, revisions: list[Recorded]) -> Json:
+    """A stored prediction as the API shows it."""
+    row = stored.prediction
+    probabilities = row.answer.probabilities
+    return {
+        "prediction_id": row.prediction_id,
+        "model_name": row.model_name,
+        "model_version": row.model_version,
+        "features": dict(zip(stored.schema.get("features", []), row.features, strict=False)),
+        "context": row.context,
+        "prediction": row.answer.prediction,
+        "probabilities": None if probabilities is None else named(stored.schema.get("classes", []), probabilities),
+        "predicted_at": to_rfc3339(row.predicted_at),
+        "outcome": render_outcome(revisions[-1]) if revisions else None,
+        "revisions": [render_outcome(revision) for revision in revisions],
+    }
+
+
+def render_outcome(recorded: Recorded) -> Json:
+    """One revision of an outcome as the API shows it."""
+    return {
+        "outcome": recorded.outcome,
+        "value": recorded.value,
+        "observed_at": None if recorded.observed_at is None else to_rfc3339(recorded.observed_at),
+        "recorded_at": to_rfc3339(recorded.recorded_at),
+        "revision": recorded.revision,
+    }
+
+
+@router.get("/predictions")
+async def predictions(
+    services: ServicesDep,
+    start: From = None,
+    end: To = None,
+    model_version: Annotated[str | None, Query(pattern=r"^[^\x00]{1,64}$")] = None,
+    labelled: bool | None = None,
+    form: Annotated[
+        Format | None, Query(alias="format", description="A streamed export of everything that matches.")
+    ] = None,
+    limit: Limit = 100,
+    cursor: Cursor = "",
+) -> Response:
+    """Stored predictions by time: a page of them, or with ``format`` all of them as a stream."""
+    bounds = {"start": micros(start), "end": micros(end), "version": model_version, "labelled": labelled}
+    after = _parse_cursor(cursor) if cursor else None
+    if form is None:
+        rows = await services.readers.run(read_page, bounds | {"after": after, "limit": limit + 1})
+        body = page(rows, limit, lambda row: render(*row), lambda row: _cursor(row[0]))
+        return Response(orjson.dumps(body), media_type="application/json")
+    rendered = renderer(form, services.registry.get(None).schema)
+    first = await services.readers.run(read_page, bounds | {"after": after, "limit": EXPORT_CHUNK})
+    name = f'attachment; filename="predictions.{form}"'
+    return StreamingResponse(
+        _export(services, bounds, first, rendered), media_type=MEDIA[form], headers={"content-disposition": name}
+    )
+
+
+async def _export(services: Services, bounds: dict[str, Any], rows: Page, rendered: Pages) -> AsyncIterator[bytes]:
+    """Everything from the first page on. That page is read before the answer begins, so that an outage is a 503."""
+    while True:
+        yield rendered([render(*row) for row in rows])
+        if len(rows) < EXPORT_CHUNK:
+            break
+        last = rows[-1][0].prediction
+        after = (last.predicted_at, last.prediction_id)
+        rows = await services.readers.run(read_page, bounds | {"after": after, "limit": EXPORT_CHUNK})
+    yield rendered.end()
+
+
+@router.get("/outcomes")
+async def outcomes(
+    services: ServicesDep,
+    _status: Annotated[Literal["pending"], Query(alias="status")] = "pending",
+    limit: Limit = 100,
+    cursor: Cursor = "",
+) -> dict[str, Any]:
+    """Outcomes that wait for their prediction."""
+    since = Micros(time.time_ns() // 1000 - round(services.config.outcomes.hold_for * SECOND))
+    found = await services.readers.run(pending, since=since, limit=limit + 1, after=cursor)
+    return page(
+        found,
+        limit,
+        lambda item: {"prediction_id": item.prediction_id, **render_outcome(item)},
+        lambda item: item.prediction_id,
+    )
+
+
+def _cursor(row: Stored) -> str:
+    return f"{row.prediction.predicted_at}.{row.prediction.prediction_id}"
+
+
+def _parse_cursor(cursor: str) -> tuple[Micros, str]:
+    parts = _CURSOR.fullmatch(cursor)
+    if parts is None:
+        raise Invalid([FieldError("cursor", "the `next` of an answer", "is not one")])
+    return Micros(int(parts[1])), parts[2]

@@ -1,0 +1,133 @@
+"""Around every request: its id, the access log, and the deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import Any, TypeAlias
+
+import orjson
+
+from app.api.http import SECURITY_HEADERS, Call, Reply
+from app.types import new_id
+
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+
+
+def request_id_of(headers: Mapping[bytes, bytes]) -> str:
+    """The caller's id where it is harmless in a log, else ours."""
+    sent = headers.get(b"x-request-id")
+    if sent is not None and REQUEST_ID.fullmatch(sent):
+        return str(sent, "ascii")
+    return new_id()
+
+
+def common_headers(request_id: str) -> tuple[tuple[bytes, bytes], ...]:
+    """The headers of every answer."""
+    return ((b"x-request-id", request_id.encode()), *SECURITY_HEADERS)
+
+
+_Line: TypeAlias = tuple[str, str, str, int, float, Any]
+
+
+class AccessLog:
+    """JSON lines on standard output, written once a turn of the event loop.
+
+    A write for each request would cost more than its answer.
+    """
+
+    def __init__(self, write: Callable[[bytes], object] | None = None) -> None:
+        self._write = write or _to_standard_output
+        self._noted: list[_Line] = []
+
+    def note(self, request_id: str, method: str, route: str, status: int, seconds: float, notes: Any = None) -> None:
+        """Note a line; it is written when the loop has no more requests at hand."""
+        self._add([(request_id, method, route, status, seconds, notes)])
+
+    def note_all(self, calls: Sequence[Call], replies: Sequence[Reply]) -> None:
+        """Note a line for each of the calls, which are answered now."""
+        now = perf_counter()
+        self._add(
+            [
+                (call.request_id, call.method, call.path, reply.status, now - call.started, call.notes)
+                for call, reply in zip(calls, replies, strict=True)
+            ]
+        )
+
+    def _add(self, lines: Sequence[_Line]) -> None:
+        if not self._noted:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._noted += lines
+
+    def _flush(self) -> None:
+        noted, self._noted = self._noted, []
+        head = f'{{"time":"{datetime.now(UTC).isoformat()}","level":"info","logger":"access","event":"request"'
+        self._write("".join([head + _rest(*note) for note in noted]).encode())
+
+
+def _rest(request_id: str, method: str, route: str, status: int, seconds: float, notes: Any) -> str:
+    """A line behind its time; none of these texts needs escaping, the notes may."""
+    more = f",{orjson.dumps(notes).decode()[1:-1]}" if notes else ""
+    return (
+        f',"request_id":"{request_id}","method":"{method}","route":"{route}",'
+        f'"status":{status},"duration_ms":{seconds * 1000:.3f}{more}}}\n'
+    )
+
+
+def _to_standard_output(lines: bytes) -> None:
+    sys.stdout.buffer.write(lines)
+    sys.stdout.buffer.flush()
+
+
+@dataclass(slots=True, eq=False)
+class Watch:
+    """One call under watch; ``expired`` once it has been cancelled for taking too long."""
+
+    until: float
+    task: asyncio.Task[object] | None
+    expired: bool = False
+
+
+class Deadlines:
+    """Cancels the tasks that run longer than ``seconds``; as all have the same time, the first in is the first out."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._watches: deque[Watch] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None  # kept: asyncio asks the system for it, each time
+
+    def enter(self) -> Watch:
+        """Watch the current task from now on."""
+        loop = self._loop = self._loop or asyncio.get_running_loop()
+        watch = Watch(loop.time() + self._seconds, asyncio.current_task(loop))
+        self._watches.append(watch)
+        if self._timer is None:
+            self._timer = loop.call_later(self._seconds, self._sweep, loop)
+        return watch
+
+    def leave(self, watch: Watch) -> None:
+        """The call is answered."""
+        watch.task = None
+        self._forget_answered()
+
+    def _forget_answered(self) -> None:
+        while self._watches and self._watches[0].task is None:
+            self._watches.popleft()
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Cancel what has expired, and come back for the next."""
+        now = loop.time()
+        while self._watches and self._watches[0].until <= now:
+            watch = self._watches.popleft()
+            if watch.task is not None:
+                watch.expired = True
+                watch.task.cancel()
+        self._forget_answered()
+        self._timer = loop.call_at(self._watches[0].until, self._sweep, loop) if self._watches else None

@@ -1,0 +1,1 @@
+"""Traffic and drift for plumbline simulate."""

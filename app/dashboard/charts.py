@@ -1,0 +1,121 @@
+"""Charts: scales and histograms as the templates draw them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from app.dashboard.formatting import number, share
+from app.types import Json
+
+_MARGIN = 0.06
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Places on a line from 0 to 100; None where there is no such figure."""
+
+    value: float
+    low: float
+    high: float
+    baseline: float | None
+    limit: float | None
+
+
+def scale(metric: Json) -> Scale | None:
+    """Lay out a metric of a performance report; None where it has no interval.
+
+    >>> scale({"value": 0.8, "low": 0.7, "high": 0.9, "baseline": None, "limit": 0.7})
+    Scale(value=50.0, low=5.36, high=94.64, baseline=None, limit=5.36)
+    """
+    figures = [metric.get(name) for name in ("value", "low", "high")]
+    value, low, high = figures
+    if value is None or low is None or high is None:
+        return None
+    baseline, limit = metric.get("baseline"), metric.get("limit")
+    known = [low, value, high, *(figure for figure in (baseline, limit) if figure is not None)]
+    room = (max(known) - min(known)) * _MARGIN or 1.0
+    start, width = min(known) - room, max(known) - min(known) + 2 * room
+
+    def place(figure: float) -> float:
+        return float(round(100 * (figure - start) / width, 2))
+
+    return Scale(
+        place(value),
+        place(low),
+        place(high),
+        None if baseline is None else place(baseline),
+        None if limit is None else place(limit),
+    )
+
+
+WIDTH, HEIGHT = 480.0, 96.0
+"""The chart's size, in units of its own."""
+_APART = ("other", "unseen", "missing")
+_GAP = 0.2
+_CHARACTER = 6.2
+_MOST_LABEL = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """One bin as drawn: x of the reference's bar, width and heights of both, the words below and on hover."""
+
+    x: float
+    width: float
+    reference: float
+    current: float
+    label_x: float
+    label: str
+    title: str
+
+
+def bars(reference: Json, current: Json) -> Sequence[Bin]:
+    """Lay out two histograms over the same bins; bins that are apart and empty in both are left out.
+
+    >>> chart = bars({"categories": ["a", "b"], "counts": [1, 3]}, {"categories": ["a", "b"], "counts": [2, 2]})
+    >>> [(one.label, one.current, one.reference) for one in chart], chart[0].title
+    ([('a', 64.0, 32.0), ('b', 64.0, 96.0)], 'a: 50 % of the window, 25 % of the reference')
+    """
+    labels, counts = _labels(reference), list(zip(reference["counts"], current["counts"], strict=True))
+    apart = [(name, (reference.get(name, 0), current.get(name, 0))) for name in _APART]
+    labels += [(name, name) for name, pair in apart if any(pair)]
+    counts += [pair for _, pair in apart if any(pair)]
+    totals = [max(sum(side), 1) for side in zip(*counts, strict=True)]
+    shares = [(ours / totals[0], theirs / totals[1]) for ours, theirs in counts]
+    highest = max((max(pair) for pair in shares), default=0.0) or 1.0
+    step = WIDTH / max(len(counts), 1)
+    edges = 0 if "categories" in reference else len(reference["edges"])
+    return [
+        Bin(
+            x=round(step * (place + _GAP / 2), 1),
+            width=round(step * (1 - _GAP) / 2, 1),
+            reference=round(HEIGHT * ours / highest, 1),
+            current=round(HEIGHT * theirs / highest, 1),
+            label_x=round(step * (place + (1.0 if place < edges else 0.5)), 1),
+            label=_cut(labels[place][0], step),
+            title=f"{labels[place][1]}: {share(theirs)} of the window, {share(ours)} of the reference",
+        )
+        for place, (ours, theirs) in enumerate(shares)
+    ]
+
+
+def _labels(histogram: Json) -> list[tuple[str, str]]:
+    """Each bin's words below, for numbers its upper edge, and on hover."""
+    if "categories" in histogram:
+        names = [number(name) if isinstance(name, float) else str(name) for name in histogram["categories"]]
+        return [(name, name) for name in names]
+    edges = [number(edge) for edge in histogram["edges"]]
+    if not edges:
+        return [("", "any value")] * len(histogram["counts"])
+    inner = [(above, f"{below} to {above}") for below, above in pairwise(edges)]
+    return [(edges[0], f"up to {edges[0]}"), *inner, ("", f"above {edges[-1]}")]
+
+
+def _cut(name: str, room: float) -> str:
+    """As much of a name as fits below its bin."""
+    most = min(int(room / _CHARACTER), _MOST_LABEL)
+    if len(name) <= most:
+        return name
+    return f"{name[: most - 1]}…" if most > 2 else ""  # noqa: PLR2004 - less says nothing

@@ -1,0 +1,32 @@
+"""What a check is asked: small enough to travel to the process that runs it, and light to import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.config.settings import Drift, Performance
+from app.types import Micros, ModelSchema, Report, Role
+
+KINDS = ("drift", "performance")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What a check is asked.
+
+    Attributes:
+        folder: the version's bundle.
+        now: the database's time of this look.
+        before: the report of the look before.
+        role: in which the version answers.
+    """
+
+    kind: str
+    schema: ModelSchema
+    folder: Path
+    drift: Drift
+    performance: Performance
+    now: Micros
+    before: Report | None
+    role: Role = "active"

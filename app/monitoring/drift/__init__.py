@@ -1,0 +1,1 @@
+"""Drift of features, predictions and their joint distribution."""

@@ -1,0 +1,274 @@
+"""Compare one column with its reference: every statistic, and the evidence for a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app import statistics
+from app.monitoring.false_alarm_budget import SHAPE_SHARE
+from app.monitoring.reference.columns import (
+    QuantileBins,
+    ReferenceColumn,
+    code_counts,
+    count_equal,
+    describe,
+    merge_rare,
+    score_of,
+    sorted_present,
+    without,
+)
+from app.monitoring.reference.encoding import encode_labels, encode_probabilities
+from app.statistics import FloatArray, IntArray, Pair
+from app.statistics.autocorrelation import Independence, Inflation
+from app.store.queries.windows import Window
+from app.types import Json, ModelSchema
+
+NUMERIC, CATEGORICAL = "anderson-darling+mood", "chi-square+largest-share"
+"""What a report calls the tests that decide about a number, and about categories or a number of few values."""
+ORDER_SHARE = 0.8
+"""Part of a number's alpha for Anderson-Darling; the rest is for Mood's test of scale, which it is weak at."""
+_RISE_SHARE = 0.8
+"""Part of a gap's alpha for its rise: what goes missing is more often news than what comes back."""
+_FEWEST = 10
+"""Values that both sides must have before their order is tested."""
+
+
+class Shares(NamedTuple):
+    """Rows of each side in some cells, out of all its rows; ``gaps`` of the first are missing or unseen values."""
+
+    reference: IntArray
+    n: int
+    window: IntArray
+    m: int
+    gaps: int
+
+
+class Evidence(NamedTuple):
+    """P-values of "nothing has changed".
+
+    Attributes:
+        shape: of the whole distribution, None where there is too little to test.
+        share: of the share that changed most, corrected over the shares; None where there is none.
+        each: by the name of the test, before any correction.
+    """
+
+    shape: float | None
+    share: float | None
+    each: Mapping[str, float]
+
+    @property
+    def p_value(self) -> float:
+        """Corrected over the tests within the column, by the parts of alpha that the kinds of tests have."""
+        if self.shape is None or self.share is None:
+            return next((p for p in (self.shape, self.share) if p is not None), 1.0)
+        return min(self.shape / SHAPE_SHARE, self.share / (1 - SHAPE_SHARE), 1.0)
+
+
+def numbers(pair: Pair | None, shares: Shares, null: Inflation) -> Evidence:
+    """Test the order of the values, and the shares of missing ones and of values that a large part of all rows has."""
+    each, shape = {}, None
+    if pair is not None and min(pair.n, pair.m) >= _FEWEST:
+        distance, z = statistics.anderson_darling(pair.ranks, pair.n), statistics.mood_z(pair.ranks, pair.n)
+        order = float(statistics.anderson_darling_p_value(distance, null.values))
+        scale = float(statistics.mood_p_value(z, pair.n, pair.m, null.values))
+        each = {"anderson-darling": order, "mood": scale}
+        shape = min(order / ORDER_SHARE, scale / (1 - ORDER_SHARE), 1.0)
+    share = _largest_change(shares, null)
+    return Evidence(shape, share, each if share is None else {**each, "largest-share": share})
+
+
+def categories(cells: Shares, null: Inflation) -> Evidence:
+    """Chi-square sees a change spread over many cells; the largest change of one share sees a single cell.
+
+    Two cells are one share, and its test is exact at any count.
+    """
+    share = _largest_change(cells, null)
+    used = (cells.reference + cells.window) > 0
+    if share is None or np.count_nonzero(used) == 2:  # noqa: PLR2004
+        return Evidence(share, None, {} if share is None else {"share": share})
+    chi_square = statistics.homogeneity_p_value(cells.reference[used], cells.window[used], null.values)
+    return Evidence(chi_square, share, {"chi-square": chi_square, "largest-share": share})
+
+
+def _largest_change(shares: Shares, null: Inflation) -> float | None:
+    totals = shares.reference + shares.window
+    used = np.flatnonzero((totals > 0) & (totals < shares.n + shares.m))
+    if len(used) == 2 and totals[used].sum() == shares.n + shares.m:  # noqa: PLR2004
+        used = used[:1]  # the other cell holds the rest
+    if not len(used):
+        return None
+    tails = statistics.share_tails(shares.reference[used], shares.n, shares.window[used], shares.m)
+    gap = used < shares.gaps
+    rise, fall = (np.where(gap, statistics.widen(p, null.gaps), statistics.widen(p, null.values)) for p in tails)
+    weight: FloatArray = np.where(gap, _RISE_SHARE, 0.5)
+    return statistics.smallest_p_value(np.minimum(rise / weight, fall / (1 - weight)))
+
+
+_OF_NUMBERS = ("ks_statistic", "ks_noise_floor", "wasserstein", "wasserstein_noise_floor", "cramer_von_mises")
+"""Effect sizes that only numbers have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What one column's comparison found.
+
+    Attributes:
+        psi_noise_floor: the PSI to expect when nothing has changed.
+        gap_effect: PSI above noise of the missing values against all others.
+        effective_rows: independent rows that the window is worth.
+        inflation: how many times the null's variance is larger than with independent rows.
+        distances: further effect sizes, None where one side has no values at all.
+        note: what could not be compared, or None.
+    """
+
+    test: str
+    evidence: Evidence
+    psi: float
+    psi_noise_floor: float
+    gap_effect: float
+    effective_rows: float
+    inflation: float
+    distances: Json
+    current: Json
+    reference: Json
+    note: str | None
+
+    @property
+    def effect(self) -> float:
+        """PSI above noise, never negative; of the missing values alone where that is more."""
+        return max(self.psi - self.psi_noise_floor, self.gap_effect, 0.0)
+
+
+def compare(
+    reference: ReferenceColumn, window: NDArray[Any], inflation: float = 1.0, distinct: float = 1.0
+) -> Comparison:
+    """Compare a window's encoded column, of one entry per row and at least one row, with the reference's.
+
+    Args:
+        inflation: how many times the column varies more from window to window than sampling explains, at least 1.
+        distinct: independent rows per row, as far as whole rows are copies of each other, at most 1.
+    """
+    present = sorted_present(reference.subject, window)
+    counts, expected = reference.count(window, present), reference.counts
+    worth = Independence.of(window).at_most(distinct)
+    null = worth.inflation(len(window), reference.independence, len(reference.values))
+    null = Inflation(null.values * inflation, null.gaps * inflation)
+    numeric = isinstance(reference.bins, QuantileBins)
+    pair = Pair(reference.present, present) if len(reference.present) and len(present) else None
+    if numeric:
+        evidence = numbers(_without_atoms(reference, pair), _gap_and_atoms(reference, window, present), null)
+    else:
+        evidence = categories(_cells(reference, window, counts), null)
+    return Comparison(
+        test=NUMERIC if numeric else CATEGORICAL,
+        evidence=evidence,
+        psi=statistics.psi(expected, counts),
+        psi_noise_floor=statistics.psi_noise_floor(expected, counts) * null.values,
+        gap_effect=_gap_effect(expected, counts, null.gaps),
+        effective_rows=worth.values * len(window),
+        inflation=null.values,
+        distances=_distances(reference, counts, pair, null.values),
+        current=describe(reference.subject, present, counts, reference.bins),
+        reference=reference.summary,
+        note=_note(expected, counts),
+    )
+
+
+def _gap_effect(expected: IntArray, counts: IntArray, null: float) -> float:
+    ours, theirs = (np.array([side[-1], side[:-1].sum()]) for side in (expected, counts))
+    return statistics.psi(ours, theirs) - statistics.psi_noise_floor(ours, theirs) * null
+
+
+def _without_atoms(reference: ReferenceColumn, pair: Pair | None) -> Pair | None:
+    """Order says little about values that many rows share; what remains without them, or None."""
+    if pair is None or not len(reference.atoms):
+        return pair
+    ours, theirs = reference.spread_out, without(pair.window, reference.atoms)
+    return Pair(ours, theirs) if len(ours) and len(theirs) else None
+
+
+def _gap_and_atoms(reference: ReferenceColumn, window: NDArray[Any], present: FloatArray) -> Shares:
+    """Count the missing values, then those that many rows share."""
+    n, m = len(reference.values), len(window)
+    ours = np.append(n - len(reference.present), count_equal(reference.present, reference.atoms))
+    return Shares(ours, n, np.append(m - len(present), count_equal(present, reference.atoms)), m, gaps=1)
+
+
+def _cells(reference: ReferenceColumn, window: NDArray[Any], counts: IntArray) -> Shares:
+    """Count each value, or the categories that are frequent in both samples together; gaps come first."""
+    if reference.subject.categories is None:
+        ours, theirs = np.roll(reference.counts, 2), np.roll(counts, 2)
+    else:
+        known = len(reference.subject.categories)
+        ours, theirs = merge_rare(code_counts(reference.values, known), code_counts(window, known))
+    return Shares(ours, len(reference.values), theirs, len(window), gaps=2)
+
+
+def _distances(reference: ReferenceColumn, counts: IntArray, pair: Pair | None, null: float) -> Json:
+    """Measure further effect sizes, and what they are when nothing has changed."""
+    expected, wider = reference.counts, float(np.sqrt(null))
+    found: Json = {
+        "js_distance": statistics.js_distance(expected, counts),
+        "js_noise_floor": statistics.js_noise_floor(expected, counts) * wider,
+        "total_variation": statistics.total_variation(expected, counts),
+        "total_variation_noise_floor": statistics.total_variation_noise_floor(expected, counts) * wider,
+    }
+    if pair is None:
+        return found | dict.fromkeys(_OF_NUMBERS)
+    values = (
+        statistics.ks_statistic(pair),
+        statistics.ks_noise_floor(pair.n, pair.m) * wider,
+        reference.scale.wasserstein(pair.window),
+        reference.scale.noise_floor(pair.n, pair.m) * wider,
+        float(statistics.cramer_von_mises(pair.ranks, pair.n)),
+    )
+    return found | dict(zip(_OF_NUMBERS, values, strict=True))
+
+
+def _note(expected: IntArray, counts: IntArray) -> str | None:
+    sides = {"reference": expected, "window": counts}
+    missing = [side for side, bins in sides.items() if bins[-1] == bins.sum()]
+    if missing:
+        return (
+            f"every value is missing in the {' and the '.join(missing)}: only the share of missing values is compared"
+        )
+    if np.count_nonzero(expected) == 1:
+        return "constant in the reference: only a change of its value can be seen"
+    return None
+
+
+def answers(schema: ModelSchema, window: Window) -> list[NDArray[Any]]:
+    """Encode the window's predictions and, where the model gave any, the probability that is watched."""
+    predictions = encode_labels(schema, window.predictions)
+    probabilities = encode_probabilities(schema, window.probabilities)
+    return [predictions] if probabilities is None else [predictions, score_of(schema, probabilities)]
+
+
+def compare_all(
+    watched: Sequence[ReferenceColumn],
+    arrays: Sequence[NDArray[Any]],
+    errors: list[Json],
+    inflations: Sequence[float] | None = None,
+    distinct: float = 1.0,
+) -> list[Comparison | None]:
+    """Compare each column, None where that fails; ``errors`` gets an entry for it, and for each that says little."""
+    wider = inflations or [1.0] * len(watched)
+    return [_compare(*each, distinct, errors) for each in zip(watched, arrays, wider, strict=True)]
+
+
+def _compare(
+    column: ReferenceColumn, array: NDArray[Any], inflation: float, distinct: float, errors: list[Json]
+) -> Comparison | None:
+    try:
+        found = compare(column, array, inflation, distinct)
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with one column, the others are still compared
+        errors.append({"feature": column.subject.name, "reason": f"not compared: {type(error).__name__}: {error}"})
+        return None
+    if found.note is not None:
+        errors.append({"feature": column.subject.name, "reason": found.note})
+    return found

@@ -1,0 +1,186 @@
+"""The drift report of a window against its reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.monitoring.drift.breakdowns import against_previous, by_segment
+from app.monitoring.drift.column_tests import answers, compare_all
+from app.monitoring.drift.multivariate import joint_of, not_run
+from app.monitoring.drift.verdict import Look, judge, withhold
+from app.monitoring.false_alarm_budget import SHAPE_SHARE, Limits
+from app.monitoring.quality.report import data_quality
+from app.monitoring.reference.columns import ReferenceColumn
+from app.monitoring.reference.encoding import encode, row_codes, without_copies, worth
+from app.monitoring.reference.importance import rank_causes
+from app.monitoring.reference.reference import Reference
+from app.monitoring.reference.seasonality import choose
+from app.store.queries.windows import Arrivals, Window
+from app.types import Json, ModelSchema, to_rfc3339
+
+_ROWS_PER_WINDOW_ROW = 10
+"""Reference rows per row of the window from which an unlucky reference alarms about as rarely as the budget says."""
+
+
+def empty_report(reference: Reference | None, window: Window, limits: Limits) -> Json:
+    """Give a drift report that says what is looked at and by which limits, and has found nothing yet."""
+    times = window.predicted_at
+    return {
+        "window": {
+            "rows": window.rows,
+            "hours": window.hours,
+            "sampled_from": window.sampled_from,
+            "from": to_rfc3339(times[0]) if times else None,
+            "to": to_rfc3339(times[-1]) if times else None,
+            "effective_rows": window.rows,
+        },
+        "reference": None if reference is None else _about(reference),
+        "drift_share": None,
+        "drifted_features": [],
+        "limits": {
+            "false_alarm_every": limits.false_alarm_every,
+            "alpha_per_look": limits.alpha,
+            "material_psi": limits.material_psi,
+            "correction": "benjamini-hochberg",
+            "parts_of_alpha": {"shape": SHAPE_SHARE, "single_shares": 1 - SHAPE_SHARE},
+            "min_rows": limits.min_rows,
+            **_calibration(reference, window),
+        },
+        "features": {},
+        "prediction": None,
+        "multivariate": not_run("there is nothing to compare with"),
+        "seasonal": {"status": "none", "reason": "no seasonal reference"},
+        "data_quality": {"status": "insufficient_data", "findings": []},
+        "previous_window": None,
+        "segments": {},
+        "errors": [],
+    }
+
+
+def _about(reference: Reference) -> Json:
+    return {
+        "rows": reference.rows,
+        "created_at": reference.created_at,
+        "sha256": reference.sha256,
+        "in_sample": reference.in_sample,
+    }
+
+
+def _calibration(reference: Reference | None, window: Window) -> Json:
+    """Say whether the promise of ``false_alarm_every`` holds for this reference, not only for an average one."""
+    needed = _ROWS_PER_WINDOW_ROW * window.rows
+    if reference is None or reference.rows >= needed:
+        return {"calibrated": reference is not None, "reason": None if reference else "no reference"}
+    reason = f"the reference is too small: {reference.rows} rows, {needed} are needed for windows of {window.rows}"
+    return {"calibrated": False, "reason": reason}
+
+
+_IN_SAMPLE = "the reference is data that the model was fitted on"
+
+
+def drift_report(
+    schema: ModelSchema,
+    reference: Reference | None,
+    window: Window,
+    limits: Limits,
+    previous: Json | None,
+    *,
+    earlier: Window | None = None,
+    segments: Sequence[str] = (),
+    arrivals: Arrivals | None = None,
+) -> Json:
+    """Compare a window with the reference; the answer of ``GET /drift`` without its id, model and time.
+
+    A function of its arguments alone. ``previous`` is the report of the look before, or None: a drift that it holds
+    stays open until the window has none of the rows left that last showed it. A column that cannot be compared is an
+    entry in ``errors``; the others go on. ``earlier`` is the window before, and ``segments`` name the categorical
+    features by whose values the rows are looked at separately; what they show is for people, and alarms nobody.
+    ``arrivals`` say when rows came, for data quality.
+    """
+    report = empty_report(reference, window, limits)
+    if window.rows < limits.min_rows:
+        message = f"the window has {window.rows} rows, {limits.min_rows} are needed"
+        return report | {"status": "insufficient_data", "message": message}
+    columns = encode(schema, window.features)
+    answered = answers(schema, window)
+    report["data_quality"] = data_quality(
+        schema, reference, columns, limits, predictions=answered[0], arrivals=arrivals
+    )
+    if reference is None:
+        return report | {"status": "no_reference", "message": "the model was bundled without reference data"}
+    arrays = columns + answered
+    watched = [*reference.features, *reference.answers][: len(arrays)]
+    season = choose(watched, reference.cycles[: len(watched)], reference.times, np.array(window.predicted_at))
+    report["seasonal"] = season.about
+    if earlier is not None:
+        report["previous_window"] = against_previous(schema, watched, arrays, earlier, limits)
+    report["segments"] = by_segment(watched, arrays, segments, limits)
+    codes = row_codes(columns)
+    distinct = worth(codes, reference.collisions)
+    report |= _verdicts(reference, season.columns, arrays, window, limits, previous, distinct)
+    together, alone = season.together[: len(columns)], without_copies(columns, codes, reference.collisions)
+    report["multivariate"] = joint_of(
+        reference, together, alone, window, limits, previous, report["features"], report["errors"]
+    )
+    if report["multivariate"]["status"] == "drift":
+        report["status"] = "drift"
+    report["window"]["effective_rows"] = _effective_rows(report)
+    return report
+
+
+def _effective_rows(report: Json) -> int:
+    """Rows that the window is worth in the feature of the middle."""
+    worth = [entry["effective_rows"] for entry in report["features"].values() if "effective_rows" in entry]
+    return round(median(worth)) if worth else int(report["window"]["rows"])
+
+
+def _verdicts(
+    reference: Reference,
+    watched: Sequence[ReferenceColumn],
+    arrays: Sequence[NDArray[Any]],
+    window: Window,
+    limits: Limits,
+    previous: Json | None,
+    distinct: float,
+) -> Json:
+    """Judge all that is watched as one family, without the answers where the model was fitted on the reference."""
+    errors: list[Json] = []
+    wider = reference.inflations(window.rows)[: len(watched)]
+    found = compare_all(watched, arrays[: len(watched)], errors, wider, distinct)
+    before = _entries_before(previous, reference, len(watched))
+    look = Look(limits, to_rfc3339(window.predicted_at[0]), to_rfc3339(window.predicted_at[-1]))
+    family = len(reference.features) if reference.in_sample else len(watched)
+    verdicts = judge(look, found[:family], before[:family]) + withhold(found[family:], _IN_SAMPLE)
+    entries = [{"type": column.subject.type} | verdict for column, verdict in zip(watched, verdicts, strict=True)]
+    features = dict(zip(reference.schema.feature_names, entries, strict=False))
+    prediction, probability = [*entries[len(features) :], None][:2]
+    features, drifted = rank_causes(features, reference.dependence)
+    judged = sum(entry["status"] in ("drift", "stable") for entry in features.values())
+    return {
+        "status": _overall({entry["status"] for entry in entries}),
+        "drift_share": len(drifted) / judged if judged else None,
+        "drifted_features": drifted,
+        "features": features,
+        "prediction": {**(prediction or {}), "probability": probability},
+        "errors": errors,
+    }
+
+
+def _overall(statuses: set[str]) -> str:
+    if "drift" in statuses:
+        return "drift"
+    return "insufficient_data" if "insufficient_data" in statuses and "stable" not in statuses else "stable"
+
+
+def _entries_before(previous: Json | None, reference: Reference, count: int) -> list[Json | None]:
+    """Look up the previous report's entries; one made against another reference says nothing about this one."""
+    if previous is None or (previous.get("reference") or {}).get("sha256") != reference.sha256:
+        return [None] * count
+    features = [previous["features"].get(name) for name in reference.schema.feature_names]
+    prediction = previous["prediction"]
+    return [*features, prediction, (prediction or {}).get("probability")][:count]

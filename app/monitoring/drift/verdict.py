@@ -1,0 +1,135 @@
+"""From comparisons to verdicts: significant and material opens a drift, one wholly clear window closes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.monitoring.drift.column_tests import Comparison, Evidence
+from app.monitoring.false_alarm_budget import SHAPE_SHARE, Limits
+from app.statistics import benjamini_hochberg
+from app.types import Json
+
+_MODERATE, _SEVERE = 0.1, 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look at a window: its limits, and the times of its first and last row as RFC 3339 (which sorts as text)."""
+
+    limits: Limits
+    start: str
+    end: str
+
+
+def judge(look: Look, found: Sequence[Comparison | None], before: Sequence[Json | None]) -> list[Json]:
+    """Give the verdict on each column of one family of tests, in order.
+
+    ``found`` has None where a column could not be compared; ``before`` holds the same columns' entries in the report of
+    the look before, None where there is none. A column with too few independent rows has no verdict, and no test.
+    """
+    least = look.limits.min_rows
+    adjusted = adjust([each.evidence if each is not None and each.effective_rows >= least else None for each in found])
+    return [
+        _unjudged(each) if each is None or p_value is None else _verdict(look, each, p_value, entry or {})
+        for each, p_value, entry in zip(found, adjusted, before, strict=True)
+    ]
+
+
+def adjust(family: Sequence[Evidence | None]) -> list[float | None]:
+    """Correct a family of columns for the number of its tests; None where there is none.
+
+    Benjamini-Hochberg over all tests, weighted so that those of whole distributions together have ``SHAPE_SHARE`` of
+    alpha, and those of single shares the rest; a kind that no column needs leaves its part to the other.
+
+    >>> adjust([Evidence(0.001, None, {}), Evidence(0.5, None, {}), None, Evidence(None, 0.01, {})])
+    [0.00285..., 0.5, None, 0.0166...]
+    """
+    tests = [
+        (place, kind, p_value)
+        for place, evidence in enumerate(family)
+        if evidence is not None
+        for kind, p_value in enumerate((evidence.shape, evidence.share))
+        if p_value is not None
+    ]
+    kinds = [kind for _, kind, _ in tests]
+    parts = np.array([SHAPE_SHARE, 1 - SHAPE_SHARE]) if len(set(kinds)) > 1 else np.ones(2)
+    weights = parts[kinds] * len(kinds) / np.array([kinds.count(kind) for kind in kinds])
+    corrected = benjamini_hochberg(np.array([p_value for *_, p_value in tests]) / weights)
+    smallest = [1.0] * len(family)
+    for (place, *_), p_value in zip(tests, corrected.tolist(), strict=True):
+        smallest[place] = min(smallest[place], p_value)
+    pairs = zip(family, smallest, strict=True)
+    return [None if evidence is None else max(p_value, evidence.p_value) for evidence, p_value in pairs]
+
+
+def withhold(found: Sequence[Comparison | None], reason: str) -> list[Json]:
+    """Show the statistics of each column without a verdict, and say why."""
+    withheld = {"status": "withheld", "severity": None, "reason": reason}
+    return [{"status": "error"} if comparison is None else withheld | _figures(comparison) for comparison in found]
+
+
+def _verdict(look: Look, comparison: Comparison, adjusted: float, before: Json) -> Json:
+    """Open, keep open or close one column's drift.
+
+    An open drift closes when the window starts after the last row of the window that last showed it: the alarm does not
+    flicker while the same rows are looked at again and again.
+    """
+    significant = adjusted <= look.limits.alpha and comparison.effect >= look.limits.material_psi
+    was_open = before.get("status") == "drift"
+    drifted = significant or (was_open and look.start <= before["last_significant_at"])
+    last = look.end if significant else before.get("last_significant_at")
+    return {
+        "status": "drift" if drifted else "stable",
+        "severity": severity(comparison.psi) if drifted else None,
+        "significant": significant,
+        "reason": _reason(look, comparison, adjusted, significant=significant) if drifted else None,
+        "since": (before["since"] if was_open else look.end) if drifted else None,
+        "last_significant_at": last if drifted else None,
+        **_figures(comparison),
+        "adjusted_p_value": adjusted,
+    }
+
+
+def _reason(look: Look, comparison: Comparison, adjusted: float, *, significant: bool) -> str:
+    if not significant:
+        return "the window still holds rows of the one that last showed the drift"
+    each = comparison.evidence.each
+    strongest = min(each, key=lambda name: each[name])
+    return (
+        f"significant: {strongest}, adjusted p-value {adjusted:.1e} at a limit of {look.limits.alpha:.1e}; "
+        f"material: PSI {comparison.effect:.3f} above noise at a limit of {look.limits.material_psi:g}"
+    )
+
+
+def _unjudged(comparison: Comparison | None) -> Json:
+    if comparison is None:
+        return {"status": "error"}
+    reason = f"worth {comparison.effective_rows:.0f} independent rows: too few for a verdict"
+    return {"status": "insufficient_data", "severity": None, "reason": reason} | _figures(comparison)
+
+
+def severity(psi: float) -> str:
+    """Name a drift by its PSI; this decides nothing."""
+    if psi >= _SEVERE:
+        return "severe"
+    return "moderate" if psi >= _MODERATE else "minor"
+
+
+def _figures(comparison: Comparison) -> Json:
+    return {
+        "p_value": comparison.evidence.p_value,
+        "adjusted_p_value": None,
+        "test": comparison.test,
+        "tests": comparison.evidence.each,
+        "psi": comparison.psi,
+        "psi_noise_floor": comparison.psi_noise_floor,
+        **comparison.distances,
+        "impact": comparison.effect,
+        "effective_rows": round(comparison.effective_rows),
+        "inflation": comparison.inflation,
+        "current": comparison.current,
+        "reference": comparison.reference,
+    }

@@ -1,0 +1,232 @@
+"""Estimate classification metrics from calibrated probabilities."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.monitoring.estimation.calibration import Calibration, probabilities_of
+from app.monitoring.estimation.importance_weights import Shift, trust
+from app.monitoring.estimation.samples import Sample
+from app.monitoring.performance.metrics import positive_index
+from app.monitoring.performance.scoring import Measured, Scored
+from app.statistics import FloatArray
+from app.statistics.intervals import Bounded, Mean
+from app.types import Task
+
+
+class Expected:
+    """The metrics of one window's answers, for any belief about its outcomes.
+
+    Outcomes that are known are the belief that gives one class all of the probability: the metrics are then the
+    realised ones, of the same names and definitions.
+
+    >>> from app.types import ModelSchema
+    >>> schema = ModelSchema("m", "1", Task.BINARY, (), classes=("no", "yes"), positive="yes")
+    >>> nothing, said = np.full(3, -1), np.array([[0.8, 0.2], [0.4, 0.6], [0.1, 0.9]])
+    >>> answers = Scored(schema, nothing, np.array([0, 1, 1]), said)
+    >>> found = Expected(answers).metrics(np.array([[0.9, 0.1], [0.3, 0.7], [0.2, 0.8]]))
+    >>> round(found["accuracy"], 3), round(found["precision"], 3), round(found["roc_auc"], 3)
+    (0.8, 0.75, 0.812)
+    """
+
+    def __init__(self, answers: Scored) -> None:
+        schema, predictions, shares = answers.schema, answers.predictions, probabilities_of(answers)
+        self._binary = schema.task is Task.BINARY
+        self._watched = [positive_index(schema)] if self._binary else list(range(len(schema.classes)))
+        self._said = predictions[:, np.newaxis] == np.arange(len(schema.classes))
+        self._shares = shares
+        self._surprise = -np.log(np.maximum(self._shares, np.finfo(np.float64).eps))
+        self._rankings = [_ranking(shares[:, code]) for code in self._watched]
+
+    def metrics(self, belief: FloatArray, counts: FloatArray | None = None) -> dict[str, float]:
+        """Give each metric, NaN where it is undefined.
+
+        ``belief`` has shape (n, classes), rows adding up to 1; ``counts`` says how often each row counts, by default
+        once. Precision, recall, specificity and F1 are ratios of expected counts; ROC AUC and average precision are
+        those of the curve through the expected counts; many classes are averaged, each against the rest.
+        """
+        count = np.ones(len(belief)) if counts is None else counts
+        mass, total = belief * count[:, np.newaxis], float(count.sum())
+        with np.errstate(invalid="ignore", divide="ignore"):
+            rates = self._rates(mass, count, total)
+            areas = [_areas(mass[order, code], count[order], last) for code, (order, last) in self._ranked()]
+        brier = self._shares**2 + belief * (1 - 2 * self._shares)
+        return {
+            "accuracy": float(mass[self._said].sum()) / total,
+            **{name: _mean(found) for name, found in rates.items()},
+            "roc_auc": float(np.mean([area for area, _ in areas])),
+            "average_precision": float(np.mean([precision for _, precision in areas])),
+            "log_loss": float(np.sum(mass * self._surprise)) / total,
+            "brier": float(np.sum(brier * count[:, np.newaxis])) / total / (2 if self._binary else 1),
+        }
+
+    def _ranked(self) -> list[tuple[int, tuple[NDArray[np.intp], NDArray[np.intp]]]]:
+        return list(zip(self._watched, self._rankings, strict=True))
+
+    def _rates(self, mass: FloatArray, count: FloatArray, total: float) -> dict[str, FloatArray]:
+        """Compute one value per watched class, and the mean recall of all classes."""
+        hits, actual = (mass * self._said).sum(axis=0), mass.sum(axis=0)
+        said = (self._said * count[:, np.newaxis]).sum(axis=0)
+        # Averages take a class that was never said, or never came, as a miss; on its own it has no rate.
+        never = np.nan if self._binary else np.where(actual + said > 0, 0.0, np.nan)
+        rates = {
+            "precision": np.where(said > 0, hits / said, never),
+            "recall": np.where(actual > 0, hits / actual, never),
+            "specificity": (total - actual - said + hits) / (total - actual),
+            "f1": 2 * hits / (actual + said),
+        }
+        watched = {name: rate[self._watched] for name, rate in rates.items()}
+        return watched | {"balanced_accuracy": hits / actual}
+
+
+def _mean(rates: FloatArray) -> float:
+    """Average the classes in which a rate is defined."""
+    defined = rates[~np.isnan(rates)]
+    return float(defined.mean()) if len(defined) else np.nan
+
+
+def _ranking(scores: FloatArray) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Order the rows by score, highest first, and find the last place of each run of equal scores."""
+    order = np.argsort(-scores, kind="stable")
+    return order, np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+
+
+def _areas(mass: FloatArray, count: FloatArray, last: NDArray[np.intp]) -> tuple[float, float]:
+    """Areas under the ROC curve and, by steps, under the precision-recall curve."""
+    hits, said = np.cumsum(mass)[last], np.cumsum(count)[last]
+    misses = said - hits
+    steps, widths = np.diff(hits, prepend=0.0), np.diff(misses, prepend=0.0)
+    precision = np.divide(hits, said, out=np.zeros(len(said)), where=said > 0)
+    return float(np.sum(widths * (hits - steps / 2)) / (hits[-1] * misses[-1])), float(
+        np.sum(steps * precision) / hits[-1]
+    )
+
+
+_SEED = 20_130_102
+_FITS, _FEWEST, _MOST = 60, 12, 30
+_LOSSES = frozenset({"log_loss", "brier"})
+
+
+class Confidence:
+    """The estimate for one window.
+
+    >>> from app.monitoring.estimation.importance_weights import measure_shift
+    >>> from app.types import ModelSchema, Task
+    >>> schema = ModelSchema("m", "1", Task.BINARY, (), classes=("no", "yes"), positive="yes")
+    >>> rng = np.random.default_rng(1)
+    >>> said = rng.random((2, 2000))
+    >>> truth = (rng.random((2, 2000)) < said**2).astype(np.int64)
+    >>> ours, theirs = (
+    ...     Sample(x[:, np.newaxis], x < 0, Scored(schema, y, (x > 0.5).astype(int), np.column_stack([1 - x, x])))
+    ...     for x, y in zip(said, truth)
+    ... )
+    >>> estimate = Confidence(ours, theirs, measure_shift(ours.inputs, theirs.inputs))
+    >>> estimate.method, round(estimate.measured()["accuracy"].value, 2)
+    ('calibrated-confidence', 0.74)
+    >>> round(float(np.mean(truth[1] == (said[1] > 0.5))), 2)
+    0.75
+    """
+
+    def __init__(self, reference: Sample, window: Sample, shift: Shift) -> None:
+        self._answers, self._shift = window.answers, shift
+        self._calibration = calibration = Calibration.of(reference.answers)
+        self._truth, self._known = _certain(reference.answers), Expected(reference.answers)
+        self._scores, self._raw = probabilities_of(reference.answers), probabilities_of(window.answers)
+        ones, expected = np.ones(reference.rows), Expected(window.answers)
+        self._beliefs = [calibration.where_it_helps(ones, self._raw), calibration.belief(shift.weights, self._raw)]
+        believed = calibration.where_it_helps(ones, self._scores), calibration.belief(shift.weights, self._scores)
+        self._anchors = [self._anchor(ones, believed[0]), self._anchor(shift.weights, believed[1])]
+        self._names = list(expected.metrics(self._raw))
+        plain, weighted = self._estimates(expected, np.ones(window.rows, dtype=np.bool_))
+        fits, sampled = self._resampled(expected)
+        variance = _variance(fits[1] - fits[0])
+        self._trust = trust(weighted - plain, variance) if shift.shifted else np.zeros(len(self._names))
+        self._errors = np.sqrt(_variance(sampled) + _variance(fits[0]) + self._trust * variance)
+
+    @property
+    def method(self) -> str:
+        """What the estimate rests on."""
+        calibrated = "calibrated-confidence" if any(self._calibration.helps) or self._shift.shifted else "confidence"
+        return f"importance-weighted-{calibrated}" if self._shift.shifted else calibrated
+
+    def values(self, rows: NDArray[np.bool_]) -> dict[str, float]:
+        """Estimate each metric over some of the window's rows; NaN where it is undefined."""
+        plain, weighted = self._estimates(Expected(self._answers.only(rows)), rows)
+        found = dict(zip(self._names, plain + self._trust * (weighted - plain), strict=True))
+        return {name: float(np.clip(value, 0.0, np.inf if name in _LOSSES else 1.0)) for name, value in found.items()}
+
+    def measured(self) -> dict[str, Measured]:
+        """Estimate each metric over the window, with an interval for what its outcomes will show."""
+        values = self.values(np.ones(self._answers.rows, dtype=np.bool_))
+        errors = dict(zip(self._names, self._errors.tolist(), strict=True))
+        return {name: self._with_interval(name, value, errors[name]) for name, value in values.items()}
+
+    def _with_interval(self, name: str, value: float, error: float) -> Measured:
+        rows = self._answers.rows
+        if np.isnan(value):
+            return Measured(None, None)
+        return Measured(value, Mean(value, error, 0.0, rows, 0.0) if name in _LOSSES else Bounded(value, error, rows))
+
+    def _estimates(self, expected: Expected, rows: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
+        """Estimate over some of the window's rows, with all reference rows alike and with their weights."""
+        plain, weighted = (
+            _array(expected.metrics(belief[rows])) + anchor
+            for belief, anchor in zip(self._beliefs, self._anchors, strict=True)
+        )
+        return plain, weighted
+
+    def _anchor(self, weights: FloatArray, belief: FloatArray) -> FloatArray:
+        """What the belief is known to miss: realised less expected metrics of the reference, with these weights.
+
+        A fit to finitely many rows finds order where there is none, so that the curve through its expected counts lies
+        above the realised one: the correction takes that out of ROC AUC and average precision.
+        """
+        realised, expected = (self._known.metrics(each, weights) for each in (self._truth, belief))
+        return _array(realised) - _array(expected)
+
+    def _resampled(self, expected: Expected) -> tuple[FloatArray, FloatArray]:
+        """Metrics by resampled references (plain, weighted), and by outcomes of the window drawn at random.
+
+        The spread of the first is the calibration's error, that of the second what chance does to the outcomes of these
+        very rows. Efron (1979), doi:10.1214/aos/1176344552. Weights are taken as they are.
+        """
+        rng, rows = np.random.default_rng(_SEED), len(self._shift.weights)
+        plain, weighted, sampled = [], [], []
+        for _ in range(min(max(_FITS // self._truth.shape[1], _FEWEST), _MOST)):
+            counts = _counts(rows, rng)
+            plain.append(self._refitted(expected, counts))
+            moved = counts * self._shift.weights
+            weighted.append(self._refitted(expected, moved) if self._shift.shifted else plain[-1])
+            sampled.append(_array(expected.metrics(_drawn(self._beliefs[1], rng))))
+        return np.array([plain, weighted]), np.array(sampled)
+
+    def _refitted(self, expected: Expected, weights: FloatArray) -> FloatArray:
+        belief = self._calibration.belief(weights, self._raw)
+        anchor = self._anchor(weights, self._calibration.belief(weights, self._scores))
+        return _array(expected.metrics(belief)) + anchor
+
+
+def _counts(rows: int, rng: np.random.Generator) -> FloatArray:
+    """How often each row is drawn when as many are drawn with replacement."""
+    return np.bincount(rng.integers(rows, size=rows), minlength=rows).astype(np.float64)
+
+
+def _certain(answers: Scored) -> FloatArray:
+    return np.asarray(np.eye(len(answers.schema.classes))[answers.outcomes], dtype=np.float64)
+
+
+def _drawn(belief: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Draw one outcome for each row, as the belief that is sure of it."""
+    chances = belief.cumsum(axis=1)
+    outcomes = (chances < rng.random((len(belief), 1)) * chances[:, -1:]).sum(axis=1)
+    return np.asarray(np.eye(belief.shape[1])[outcomes], dtype=np.float64)
+
+
+def _variance(values: FloatArray) -> FloatArray:
+    """Measure the variance down each column, of what is defined."""
+    return np.asarray(np.ma.masked_invalid(values).var(axis=0).filled(0.0), dtype=np.float64)
+
+
+def _array(found: dict[str, float]) -> FloatArray:
+    return np.array(list(found.values()))

@@ -1,0 +1,119 @@
+"""How far a window's input has moved from the reference, and the weights that make the reference look like it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from app.statistics import FloatArray
+
+_SEED = 20_130_101
+_SURPRISING = 3.0
+"""Standard errors of the area under the ROC curve from which the input counts as shifted: one still window in 700."""
+_LARGEST_WEIGHT = 20.0
+_SURE = 0.001
+_LEAST_PER_FOLD = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """What a domain classifier, asked to tell the window from the reference, has found.
+
+    Attributes:
+        auc: how well it tells rows apart that it was not fitted on; 0.5 is not at all.
+        shifted: whether that is more than chance.
+        weights: of the reference rows, mean 1; all 1 where nothing has shifted.
+        unseen: the window's rows where the reference is too thin to learn from.
+    """
+
+    auc: float
+    shifted: bool
+    weights: FloatArray
+    unseen: NDArray[np.bool_]
+
+    @property
+    def effective_rows(self) -> float:
+        """Give the number of equally weighted rows that say as much: Kish (1965), "Survey Sampling".
+
+        >>> Shift(0.5, False, np.array([1.0, 1.0, 0.0, 0.0]), np.zeros(1)).effective_rows
+        2.0
+        """
+        return float(self.weights.sum() ** 2 / np.sum(self.weights**2))
+
+
+def measure_shift(reference: FloatArray, window: FloatArray) -> Shift:
+    """Compare two samples of shapes (n, d) and (m, d), NaN where a value is missing.
+
+    The density ratio of window to reference is ``q / (1 - q) * n / m``, q being the classifier's probability of
+    "window", out of fold: Bickel, Brueckner and Scheffer (2009), https://jmlr.org/papers/v10/bickel09a.html. Ratios are
+    the reference's weights, clipped to [0, 20] and scaled to mean 1. A window row with a ratio of 20 or more, or
+    with a value missing that the reference always has, lies where the reference has almost no rows.
+
+    >>> rng = np.random.default_rng(1)
+    >>> still, moved = rng.normal(size=(1000, 2)), rng.normal(1.0, 1.0, size=(500, 2))
+    >>> measure_shift(still, moved).shifted, measure_shift(still, rng.normal(size=(500, 2))).shifted
+    (True, False)
+    """
+    n, m = len(reference), len(window)
+    unseen = _missing_anew(reference, window)
+    if min(n, m) < 2 * _LEAST_PER_FOLD or not reference.shape[1]:
+        return Shift(0.5, False, np.ones(n), unseen)
+    origin = np.repeat([0, 1], [n, m])
+    shares, areas = np.empty(n + m), []
+    for fold, found in _out_of_fold(np.vstack([reference, window]), origin):
+        shares[fold] = found
+        areas.append(_area(origin[fold] == 1, found))
+    auc = float(np.mean(areas))
+    shifted = auc - 0.5 > _SURPRISING * float(np.sqrt((n + m + 1) / (12 * n * m)))
+    certain = np.clip(shares, _SURE, 1 - _SURE)
+    ratios = certain / (1 - certain) * n / m
+    weights = np.minimum(ratios[:n], _LARGEST_WEIGHT)
+    if shifted:
+        unseen |= ratios[n:] >= _LARGEST_WEIGHT
+    return Shift(auc, shifted, weights / weights.mean() if shifted else np.ones(n), unseen)
+
+
+def trust(difference: FloatArray, variance: FloatArray) -> FloatArray:
+    """Give the part of an estimated difference to believe: ``d^2 / (d^2 + variance)``, from 0 to 1.
+
+    Weights cost precision. Taking this part of what they change, after Stein's rule, follows them where the change
+    stands out of its own noise, and leaves them where it does not: Green and Strawderman (1991), "A James-Stein type
+    estimator for combining unbiased and possibly biased estimators", JASA 86, 1001-1006.
+
+    >>> trust(np.array([0.0, 0.1, 0.1]), np.array([0.01, 0.01, 0.0]))
+    array([0. , 0.5, 1. ])
+    """
+    squares = difference**2
+    whole = squares + variance
+    return np.divide(squares, whole, out=np.zeros(len(squares)), where=whole > 0)
+
+
+def _missing_anew(reference: FloatArray, window: FloatArray) -> NDArray[np.bool_]:
+    always = ~np.isnan(reference).any(axis=0)
+    return np.asarray((np.isnan(window) & always).any(axis=1), dtype=np.bool_)
+
+
+def _out_of_fold(rows: FloatArray, origin: NDArray[Any]) -> Iterator[tuple[NDArray[np.bool_], FloatArray]]:
+    """Yield each half of the rows, and what the classifier of the other half says of them."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from threadpoolctl import threadpool_limits
+
+    half = np.random.default_rng(_SEED).permutation(len(rows)) % 2 == 0
+    for fold in (half, ~half):
+        classifier = HistGradientBoostingClassifier(
+            max_iter=50, max_leaf_nodes=8, min_samples_leaf=50, l2_regularization=1.0, early_stopping=False
+        )
+        with threadpool_limits(limits=1):  # sums of several threads differ in their last digit, and so would reports
+            yield fold, classifier.fit(rows[~fold], origin[~fold]).predict_proba(rows[fold])[:, 1]
+
+
+def _area(positive: NDArray[np.bool_], scores: FloatArray) -> float:
+    """Area under the ROC curve by the rank sum of Mann and Whitney (1947), doi:10.1214/aoms/1177730491."""
+    count = int(positive.sum())
+    ranks = float(rankdata(scores)[positive].sum())
+    return (ranks - count * (count + 1) / 2) / (count * (len(scores) - count))

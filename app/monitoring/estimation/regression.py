@@ -1,0 +1,132 @@
+"""Performance of a regression model without labels: a second model, of the first one's errors.
+
+Direct loss estimation fits a regressor of the loss on the reference, where the outcomes are known, and takes the mean
+of what it says of the window. Its error is corrected by what it gets wrong on reference rows that it was not fitted on,
+which, where the input has shifted, are weighted to look like the window: the estimate is right if either the regressor
+or the weights are. Robins, Rotnitzky and Zhao (1994), doi:10.1080/01621459.1994.10476818.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.monitoring.estimation.importance_weights import Shift, trust
+from app.monitoring.estimation.samples import Sample
+from app.monitoring.performance.scoring import Measured, Scored
+from app.statistics import FloatArray
+from app.statistics.intervals import Interval, Mean, RootMean
+
+_SEED = 20_130_103
+_FOLDS = 3
+_NEAR_ZERO = 0.01
+"""Part of the outcomes' median size below which an outcome makes percentages of no use."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Loss:
+    """One loss over the window: what each row is expected to cost, and what all of them are corrected by.
+
+    Attributes:
+        error: standard error of the mean.
+        floor: the smallest value that the loss can have.
+    """
+
+    expected: FloatArray
+    correction: float
+    error: float
+    floor: float
+
+    def mean(self, rows: NDArray[np.bool_]) -> float:
+        """Estimate the mean loss over some of the rows."""
+        return max(float(self.expected[rows].mean()) + self.correction, self.floor)
+
+
+class LossModel:
+    """The estimate for one window.
+
+    >>> from app.monitoring.estimation.importance_weights import measure_shift
+    >>> from app.types import ModelSchema, Task
+    >>> schema, rng = ModelSchema("m", "1", Task.REGRESSION, ()), np.random.default_rng(1)
+    >>> x = rng.uniform(0.0, 1.0, (2, 1000))
+    >>> ours, theirs = (
+    ...     Sample(each[:, np.newaxis], each < 0, Scored(schema, each * rng.normal(size=1000), np.zeros(1000), None))
+    ...     for each in x
+    ... )
+    >>> estimate = LossModel(ours, theirs, measure_shift(ours.inputs, theirs.inputs)).measured()
+    >>> round(estimate["mae"].value, 1), round(float(np.abs(theirs.answers.outcomes).mean()), 1)
+    (0.4, 0.4)
+    """
+
+    def __init__(self, reference: Sample, window: Sample, shift: Shift) -> None:
+        self._shift, self._rows = shift, window.rows
+        self._losses = {
+            name: _estimate(reference.inputs, loss, window.inputs, shift, floor)
+            for name, (loss, floor) in _losses(reference.answers).items()
+        }
+
+    @property
+    def method(self) -> str:
+        """What the estimate rests on."""
+        return "importance-weighted-loss-model" if self._shift.shifted else "loss-model"
+
+    def values(self, rows: NDArray[np.bool_]) -> dict[str, float]:
+        """Estimate each metric over some of the window's rows."""
+        means = {name: loss.mean(rows) for name, loss in self._losses.items()}
+        return means | {"rmse": float(np.sqrt(means["rmse"]))}
+
+    def measured(self) -> dict[str, Measured]:
+        """Estimate each metric over the window, with an interval for what its outcomes will show."""
+        values = self.values(np.ones(self._rows, dtype=np.bool_))
+        return {name: Measured(value, self._interval(name, value)) for name, value in values.items()}
+
+    def _interval(self, name: str, value: float) -> Interval:
+        loss = self._losses[name]
+        mean = Mean(value**2 if name == "rmse" else value, loss.error, 0.0, self._rows, loss.floor)
+        return RootMean(mean) if name == "rmse" else mean
+
+
+def _losses(answers: Scored) -> dict[str, tuple[FloatArray, float]]:
+    """Take the loss behind each metric, and its floor; percentages only where no outcome is close to 0."""
+    signed = answers.predictions - answers.outcomes
+    sizes = np.abs(answers.outcomes)
+    found = {"mae": (np.abs(signed), 0.0), "rmse": (signed**2, 0.0), "bias": (signed, -np.inf)}
+    if sizes.min() > _NEAR_ZERO * np.median(sizes):
+        found["mape"] = np.abs(signed) / sizes, 0.0
+    return found
+
+
+def _estimate(inputs: FloatArray, loss: FloatArray, window: FloatArray, shift: Shift, floor: float) -> _Loss:
+    """Expect the loss of each row; the reference decides how far to believe the regressor, and the correction."""
+    said, expected = _regressed(inputs, loss, window)
+    varied = float(np.mean((said - said.mean()) ** 2))
+    slope = float(np.clip(np.mean((loss - loss.mean()) * (said - said.mean())) / varied, 0, 1)) if varied else 0.0
+    missed = loss - loss.mean() - slope * (said - said.mean())
+    expected = loss.mean() + slope * (expected - said.mean())
+    even, weights = np.full(len(loss), 1 / len(loss)), shift.weights / shift.weights.sum()
+    change = float(np.sum((weights - even) * missed))
+    variance = float(np.sum((weights - even) ** 2 * missed**2))
+    part = float(trust(np.array([change]), np.array([variance]))[0]) if shift.shifted else 0.0
+    own = float(np.sum(even**2 * missed**2)) + part * variance
+    sampling = float(np.sum(weights * missed**2)) / len(window)
+    return _Loss(expected, part * change, float(np.sqrt(own + sampling)), floor)
+
+
+def _regressed(inputs: FloatArray, loss: FloatArray, window: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Regress the loss on the inputs: for the reference out of fold, for the window by the mean of all folds."""
+    from sklearn.ensemble import HistGradientBoostingRegressor
+    from threadpoolctl import threadpool_limits
+
+    fold = np.random.default_rng(_SEED).permutation(len(loss)) % _FOLDS
+    said, expected = np.empty(len(loss)), np.zeros(len(window))
+    with threadpool_limits(limits=1):  # sums of several threads differ in their last digit, and so would reports
+        for each in range(_FOLDS):
+            model = HistGradientBoostingRegressor(
+                max_iter=50, max_leaf_nodes=8, min_samples_leaf=20, l2_regularization=1.0, early_stopping=False
+            )
+            model.fit(inputs[fold != each], loss[fold != each])
+            said[fold == each] = model.predict(inputs[fold == each])
+            expected += model.predict(window) / _FOLDS
+    return said, expected

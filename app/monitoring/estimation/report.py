@@ -1,0 +1,208 @@
+"""Performance estimated without labels, with its track record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.monitoring.estimation.classification import Confidence
+from app.monitoring.estimation.importance_weights import Shift, measure_shift
+from app.monitoring.estimation.regression import LossModel
+from app.monitoring.estimation.samples import Sample, reference_sample, window_sample
+from app.monitoring.performance.degradation import SHOWN_CONFIDENCE, Baseline, Degradation, Judge, overall
+from app.monitoring.performance.metrics import metrics
+from app.monitoring.performance.scoring import Measured, Scored
+from app.monitoring.reference.columns import finite
+from app.monitoring.reference.reference import Reference
+from app.store.queries.windows import Window
+from app.types import Json, ModelSchema, Task, to_rfc3339
+
+
+class Estimator(Protocol):
+    """Estimates the metrics of one window."""
+
+    @property
+    def method(self) -> str:
+        """What the estimate rests on."""
+
+    def values(self, rows: NDArray[np.bool_]) -> Mapping[str, float]:
+        """Estimate each metric over some of the rows; NaN where it is undefined."""
+
+    def measured(self) -> Mapping[str, Measured]:
+        """Estimate each metric over all rows, with its interval."""
+
+
+def estimator_of(reference: Sample, window: Sample, shift: Shift) -> Estimator:
+    """Choose the estimate that fits the task; every outcome of the reference is known."""
+    regression = window.answers.schema.task is Task.REGRESSION
+    return (LossModel if regression else Confidence)(reference, window, shift)
+
+
+_CHUNKS, _FEWEST = 10, 100
+
+
+def comparison(estimates: Mapping[str, Measured], answers: Scored) -> Json:
+    """Put each estimate beside the realised metric of the same rows; ``within`` tells whether its band held it."""
+    realised = _realised(answers)
+    return {
+        "rows": answers.rows,
+        "metrics": {
+            name: _beside(each, realised[name]) for name, each in estimates.items() if realised.get(name) is not None
+        },
+    }
+
+
+def track_record(estimate: Callable[[NDArray[np.bool_]], Mapping[str, float]], answers: Scored) -> Json | None:
+    """Average the distance of estimate and truth over up to ten runs of rows in time order, of a hundred rows or more.
+
+    None where there are too few for two. One window has one truth; its parts show how far an estimate is usually off.
+    Part of the distance is chance in the truth itself, which no estimate can foresee.
+    """
+    chunks = min(answers.rows // _FEWEST, _CHUNKS)
+    if chunks < 2:  # noqa: PLR2004 - one is the comparison itself
+        return None
+    place = np.arange(answers.rows) * chunks // answers.rows
+    distances: dict[str, list[float]] = {}
+    for chunk in range(chunks):
+        realised = _realised(answers.only(place == chunk))
+        for name, value in estimate(place == chunk).items():
+            truth = realised.get(name)
+            if truth is not None and np.isfinite(value):
+                distances.setdefault(name, []).append(abs(value - truth))
+    return {
+        "chunks": chunks,
+        "rows_per_chunk": answers.rows // chunks,
+        "mean_absolute_error": {name: float(np.mean(found)) for name, found in distances.items()},
+    }
+
+
+def _realised(answers: Scored) -> Mapping[str, float | None]:
+    return metrics(answers.schema, answers.outcomes, answers.predictions, answers.probabilities)
+
+
+def _beside(estimate: Measured, realised: float | None) -> Json:
+    low, high = (None, None) if estimate.interval is None else estimate.interval.bounds(SHOWN_CONFIDENCE)
+    entry = {"estimated": estimate.value, "low": low, "high": high, "realised": realised}
+    if estimate.value is None or realised is None or low is None or high is None:
+        return entry | {"difference": None, "within": None}
+    return entry | {"difference": finite(estimate.value - realised), "within": low <= realised <= high}
+
+
+MOST_ROWS = 10_000
+"""Rows of a window that an estimate looks at."""
+_UNSEEN_MATTERS = 0.05
+_FEWEST_EFFECTIVE = 100
+_GROUPS = 2
+"""Realised and estimated performance share the false-alarm probability of a look."""
+
+
+def estimated(
+    schema: ModelSchema,
+    reference: Reference,
+    latest: Window,
+    mature: Window,
+    limits: Degradation,
+    *,
+    previous: Json | None = None,
+) -> Json:
+    """Estimate the metrics of the ``latest`` rows, and compare estimates of ``mature`` rows with their outcomes.
+
+    A function of its arguments alone; ``previous`` is the report of the look before. Where nothing can be estimated,
+    ``reason`` says why.
+    """
+    try:
+        known, window = reference_sample(reference), window_sample(schema, latest)
+        if (reason := _missing(reference, known, window, limits)) is not None or known is None:
+            return _block(reason)
+        start, end = to_rfc3339(latest.predicted_at[0]), to_rfc3339(latest.predicted_at[-1])
+        judge, before = Judge(limits, _GROUPS, start, end), _before(previous, reference)
+        shift = measure_shift(known.inputs, window.inputs)
+        estimator = estimator_of(known, window, shift)
+        graded = judge.grade(estimator.measured(), Baseline(reference).measured, before, rows=window.rows)
+        found = _found(known, window, shift, estimator.method, graded)
+        return found | _proved(known, window_sample(schema, mature).labelled, limits)
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with the estimate, realised performance is reported
+        return _block(f"not estimated: {type(error).__name__}: {error}")
+
+
+def _found(known: Sample, window: Sample, shift: Shift, method: str, graded: Mapping[str, Json]) -> Json:
+    unseen = float((shift.unseen | window.strange).mean())
+    return _block(None) | {
+        "rows": window.rows,
+        "method": method,
+        "status": overall(graded.values()),
+        "metrics": graded,
+        "shift": {
+            "auc": shift.auc,
+            "shifted": shift.shifted,
+            "reference_rows": known.rows,
+            "effective_reference_rows": shift.effective_rows,
+        },
+        "unseen_region_share": unseen,
+        "caveats": _caveats(shift, unseen),
+    }
+
+
+def _missing(reference: Reference, known: Sample | None, window: Sample, limits: Degradation) -> str | None:
+    """Say why nothing can be estimated; None where something can."""
+    schema = reference.schema
+    if known is None or not known.rows:
+        return "the reference has no outcomes to learn from"
+    if reference.in_sample:
+        return "the reference is data that the model was fitted on"
+    if schema.task is not Task.REGRESSION:
+        if known.answers.probabilities is None or (window.rows and window.answers.probabilities is None):
+            return "the model gives no probabilities"
+        if len(np.unique(known.answers.outcomes)) < len(schema.classes):
+            return "the reference has no outcomes of some class"
+    for name, sample in (("reference", known), ("window", window)):
+        if sample.rows < limits.min_labelled:
+            return f"the {name} has {sample.rows} rows to learn from, {limits.min_labelled} are needed"
+    return None
+
+
+def _proved(reference: Sample, labelled: Sample, limits: Degradation) -> Json:
+    """Compare the estimate with the truth over rows whose outcomes have come."""
+    if labelled.rows < limits.min_labelled:
+        return {"comparison": None, "track_record": None}
+    estimator = estimator_of(reference, labelled, measure_shift(reference.inputs, labelled.inputs))
+    return {
+        "comparison": comparison(estimator.measured(), labelled.answers),
+        "track_record": track_record(estimator.values, labelled.answers),
+    }
+
+
+def _caveats(shift: Shift, unseen: float) -> list[str]:
+    """Say what the estimate cannot know."""
+    found = ["a change in what the outcome of the same input is (concept drift) cannot be seen without outcomes"]
+    if unseen >= _UNSEEN_MATTERS:
+        found.append(f"{unseen:.0%} of the rows lie where the reference has almost none: there the estimate is a guess")
+    if shift.shifted and shift.effective_rows < _FEWEST_EFFECTIVE:
+        found.append(f"the reference rows that look like the window are worth {shift.effective_rows:.0f} rows")
+    return found
+
+
+def _before(previous: Json | None, reference: Reference) -> Mapping[str, Json]:
+    """Look up the entries of the look before; one against another reference says nothing about this one."""
+    before = previous or {}
+    same = before.get("baseline", {}).get("sha256") == reference.sha256
+    found: Mapping[str, Json] = (before.get("estimated") or {}).get("metrics", {}) if same else {}
+    return found
+
+
+def _block(reason: str | None) -> Json:
+    return {
+        "rows": 0,
+        "method": None,
+        "reason": reason,
+        "status": "insufficient_data",
+        "metrics": {},
+        "shift": None,
+        "unseen_region_share": None,
+        "caveats": [],
+        "comparison": None,
+        "track_record": None,
+    }

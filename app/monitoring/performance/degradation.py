@@ -1,0 +1,207 @@
+"""Degradation: a metric against its baseline and the drop that is allowed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from app.monitoring.performance.scoring import Measured, Scored, known
+from app.monitoring.reference.encoding import encode
+from app.monitoring.reference.reference import Reference
+from app.types import Json, Scalar
+
+MIN_ROWS = 50
+"""Fewest reference rows of a segment that make a baseline of its own."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The metrics of a reference's rows whose outcome is known; none where these say nothing of new data."""
+
+    reference: Reference | None
+
+    @property
+    def missing(self) -> str | None:
+        """Why there is no baseline; None where there is one."""
+        if self.reference is not None and self.reference.in_sample:
+            return "the baseline comes from data that the model was fitted on"
+        return None if self.scored and self.scored.rows else "the model was bundled without baseline metrics"
+
+    @cached_property
+    def scored(self) -> Scored | None:
+        """The reference's rows whose outcome is known."""
+        if self.reference is None or self.reference.outcomes is None:
+            return None
+        found = self.reference
+        rows = Scored(found.schema, self.reference.outcomes, found.predictions, found.probabilities)
+        return rows.only(known(found.schema, self.reference.outcomes))
+
+    @cached_property
+    def measured(self) -> Mapping[str, Measured]:
+        """The metrics of all rows."""
+        return {} if self.missing or self.scored is None else self.scored.measure()
+
+    def of(self, feature: int | None, value: Scalar) -> Mapping[str, Measured]:
+        """Measure the rows in which a feature, by its position, has a value; none where they are few.
+
+        None too for a key of the context, which the reference does not hold.
+        """
+        found = self.reference
+        if feature is None or found is None or found.outcomes is None or self.scored is None or self.missing:
+            return {}
+        alone = replace(found.schema, features=(found.schema.features[feature],))
+        code = encode(alone, [(value,)])[0][0]
+        chosen = found.columns[feature][known(found.schema, found.outcomes)] == code
+        return self.scored.only(chosen).measure() if chosen.sum() >= MIN_ROWS else {}
+
+
+RELATIVE = frozenset({"mae", "rmse", "mape", "log_loss", "brier"})
+"""Errors, whose allowed rise is a share of the baseline; of all others it is absolute."""
+LOWER_IS_BETTER = RELATIVE | {"calibration_error"}
+TWO_SIDED = "bias"
+"""Worse to either side of its baseline, by more than the allowed share of the baseline's mean absolute error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Margin:
+    """The limit of one metric, ``factor * baseline + sign * points``; ``sign`` is 1 where more is worse."""
+
+    sign: int
+    factor: float
+    points: float
+
+    def limit(self, baseline: float) -> float:
+        """Give the value from which on the metric is worse than the user accepts."""
+        return self.factor * baseline + self.sign * self.points
+
+    def exceeded(self, found: Measured, baseline: Measured, confidence: float) -> bool:
+        """Tell whether the metric surely lies beyond its limit, however little is known of metric and baseline.
+
+        The interval of a difference takes the distance of each side to its own bound, and adds both as squares: for
+        shares Newcombe (1998), doi:10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I, and for any metric
+        Zou and Donner (2008), doi:10.1002/sim.3095.
+        """
+        distance = self.sign * (_value(found) - self.limit(_value(baseline)))
+        ours, theirs = _reach(found, confidence, -self.sign), _reach(baseline, confidence, self.sign)
+        return distance > math.hypot(ours, self.factor * theirs)
+
+    def bettered(self, found: Measured, baseline: Measured, confidence: float) -> bool:
+        """Tell whether the metric is surely better than its baseline."""
+        distance = self.sign * (_value(baseline) - _value(found))
+        return distance > math.hypot(_reach(found, confidence, self.sign), _reach(baseline, confidence, -self.sign))
+
+
+def margin(name: str, found: float, baseline: Mapping[str, float], allowed: float) -> Margin:
+    """Choose the margin of a metric: ``allowed`` points, for errors this share of the baseline.
+
+    >>> round(margin("accuracy", 0.9, {"accuracy": 0.95}, 0.05).limit(0.95), 6)
+    0.9
+    >>> round(margin("rmse", 4.0, {"rmse": 2.0}, 0.05).limit(2.0), 6)
+    2.1
+    """
+    if name == TWO_SIDED:
+        return Margin(1 if found >= baseline[name] else -1, 1.0, allowed * baseline["mae"])
+    if name in RELATIVE:
+        return Margin(1, 1 + allowed, 0.0)
+    return Margin(1 if name in LOWER_IS_BETTER else -1, 1.0, allowed)
+
+
+def _value(measured: Measured) -> float:
+    return math.nan if measured.value is None else measured.value
+
+
+def _reach(measured: Measured, confidence: float, side: int) -> float:
+    """Distance from the value to its upper (1) or lower (-1) bound; none where the value is exact."""
+    if measured.interval is None:
+        return 0.0
+    return max(side * (measured.interval.bounds(confidence)[side > 0] - _value(measured)), 0.0)
+
+
+SHOWN_CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Degradation:
+    """What separates a worse model from noise in one look.
+
+    Attributes:
+        allowed: how far a share may fall below its baseline, in points; for errors, the relative rise above it.
+        alpha: false-alarm probability of this look for the performance family, its share of the budget already taken.
+        min_labelled: below this many outcomes there is no verdict.
+    """
+
+    allowed: float = 0.05
+    alpha: float = 0.01
+    min_labelled: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Grades the metrics of a window, or of one segment of it.
+
+    Attributes:
+        groups: how many share the look's false-alarm probability: all rows, and each segment.
+        start, end: times of the window's first and last row as RFC 3339, which sorts as text.
+    """
+
+    limits: Degradation
+    groups: int
+    start: str
+    end: str
+
+    def grade(
+        self, found: Mapping[str, Measured], baseline: Mapping[str, Measured], before: Mapping[str, Json], *, rows: int
+    ) -> dict[str, Json]:
+        """Give each metric its interval, baseline, limit and status; ``before`` has the entries of the look before.
+
+        All metrics with a baseline take equal parts of the false-alarm probability (Bonferroni), so that together they
+        keep it. What is degraded stays so until the window has none of the rows left that last showed it.
+        """
+        judged = {name for name in found if name in baseline and baseline[name].value is not None}
+        tests = self.groups * (len(judged) + (TWO_SIDED in judged)) or 1
+        confidence = 1 - 2 * self.limits.alpha / tests if rows >= self.limits.min_labelled else None
+        return {
+            name: _shown(metric) | self._verdict(name, metric, baseline if name in judged else {}, before, confidence)
+            for name, metric in found.items()
+        }
+
+    def _verdict(
+        self,
+        name: str,
+        found: Measured,
+        baseline: Mapping[str, Measured],
+        before: Mapping[str, Json],
+        confidence: float | None,
+    ) -> Json:
+        known = {other: each.value for other, each in baseline.items() if each.value is not None}
+        if name not in known or found.value is None:
+            return {"baseline": known.get(name), "limit": None, "status": "insufficient_data"}
+        limit = margin(name, found.value, known, self.limits.allowed)
+        entry = {"baseline": known[name], "limit": limit.limit(known[name])}
+        if confidence is None:
+            return entry | {"status": "insufficient_data"}
+        worse = limit.exceeded(found, baseline[name], confidence)
+        was = before.get(name, {})
+        was_open = was.get("status") == "degraded"
+        if worse or (was_open and self.start <= was["last_degraded_at"]):
+            since, last = was["since"] if was_open else self.end, self.end if worse else was["last_degraded_at"]
+            return entry | {"status": "degraded", "since": since, "last_degraded_at": last}
+        better = name != TWO_SIDED and limit.bettered(found, baseline[name], confidence)
+        return entry | {"status": "improved" if better else "ok"}
+
+
+def overall(graded: Iterable[Json]) -> str:
+    """Sum up: the worst news first; without any verdict, ``insufficient_data``."""
+    statuses = {metric["status"] for metric in graded}
+    return next((status for status in ("degraded", "improved", "ok") if status in statuses), "insufficient_data")
+
+
+def _shown(found: Measured) -> Json:
+    low, high = (None, None) if found.interval is None else found.interval.bounds(SHOWN_CONFIDENCE)
+    return {"value": found.value, "low": _finite(low), "high": _finite(high)}
+
+
+def _finite(bound: float | None) -> float | None:
+    return bound if bound is not None and math.isfinite(bound) else None

@@ -1,0 +1,217 @@
+"""The performance report: realised metrics, by class and by segment, and business value."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.monitoring.performance.concept_drift import concept_drift
+from app.monitoring.performance.degradation import SHOWN_CONFIDENCE, Baseline, Degradation, Judge, overall
+from app.monitoring.performance.scoring import Measured, Scored, is_mature, label_delays, score
+from app.monitoring.reference.columns import finite
+from app.monitoring.reference.reference import Reference
+from app.statistics.intervals import Mean, Share
+from app.store.queries.labelled import ErrorStream, Labelled
+from app.types import Json, Label, Micros, ModelSchema, Scalar, Task, label_key, to_rfc3339
+
+
+def by_class(rows: Scored) -> Json:
+    """Count truths (down) against predictions (across), with each class's precision and recall; not of numbers."""
+    schema = rows.schema
+    if schema.task is Task.REGRESSION or not rows.rows:
+        return {}
+    from sklearn.metrics import confusion_matrix
+
+    counts = confusion_matrix(rows.outcomes, rows.predictions, labels=np.arange(len(schema.classes)))
+    names = [label_key(label) for label in schema.classes]
+    classes = {name: _class(counts, place) for place, name in enumerate(names)}
+    return {"confusion_matrix": {"labels": names, "counts": counts.tolist()}, "classes": classes}
+
+
+def business(schema: ModelSchema, window: Labelled) -> Json:
+    """Add up the business values that came with the outcomes, over all rows and by what was predicted."""
+    shares: dict[Label, list[float]] = {label: [] for label in schema.classes}
+    for value, said in zip(window.values, window.predictions, strict=True):
+        if value is not None and said in shares:
+            shares[said].append(value)
+    given = [value for value in window.values if value is not None]
+    return _amounts(given) | {"by_prediction": {label_key(label): _amounts(values) for label, values in shares.items()}}
+
+
+def _class(counts: NDArray[Any], place: int) -> Json:
+    hits = int(counts[place, place])
+    shares = {"precision": Share(hits, int(counts[:, place].sum())), "recall": Share(hits, int(counts[place].sum()))}
+    return {"support": int(counts[place].sum())} | {name: _share(share) for name, share in shares.items()}
+
+
+def _share(share: Share) -> Json:
+    low, high = share.bounds(SHOWN_CONFIDENCE)
+    return {"value": share.hits / share.trials if share.trials else None, "low": low, "high": high}
+
+
+def _amounts(values: list[float]) -> Json:
+    """Sum and mean; a sum beyond all numbers is null."""
+    if not values:
+        return {
+            "value_count": 0,
+            "value_sum": None,
+            "value_mean": None,
+            "value_mean_low": None,
+            "value_mean_high": None,
+        }
+    total = _sum(values)
+    low, high = (None, None)
+    if total is not None:
+        low, high = (finite(bound) for bound in Mean.of(np.array(values)).bounds(SHOWN_CONFIDENCE))
+    mean = None if total is None else total / len(values)
+    return {
+        "value_count": len(values),
+        "value_sum": total,
+        "value_mean": mean,
+        "value_mean_low": low,
+        "value_mean_high": high,
+    }
+
+
+def _sum(values: list[float]) -> float | None:
+    try:
+        return finite(math.fsum(values))
+    except OverflowError:
+        return None
+
+
+MOST = 20
+"""Values of one segment that are reported, the most frequent ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One value of one segment: which rows have it, and the metrics of the reference's rows that have it too."""
+
+    name: str
+    value: str
+    rows: NDArray[np.bool_]
+    baseline: Mapping[str, Measured]
+
+
+def places(schema: ModelSchema, names: Sequence[str]) -> dict[str, int | None]:
+    """Find where each segment's values stand: the position of a feature, or None for a key of the context."""
+    position = {name: place for place, name in enumerate(schema.feature_names)}
+    return {name: position.get(name) for name in names}
+
+
+def split(schema: ModelSchema, columns: Mapping[str, Sequence[Scalar]], baseline: Baseline) -> list[Segment]:
+    """Split rows by the values of each segment, the most frequent first; a row without a value (null) is in none."""
+    found = []
+    for name, feature in places(schema, list(columns)).items():
+        values = columns[name]
+        for value, _ in Counter(each for each in values if each is not None).most_common(MOST):
+            rows = np.array([each is not None and each == value for each in values], dtype=np.bool_)
+            found.append(Segment(name, label_key(value), rows, baseline.of(feature, value)))
+    return found
+
+
+def performance_report(
+    schema: ModelSchema,
+    reference: Reference | None,
+    window: Labelled,
+    limits: Degradation,
+    *,
+    now: Micros,
+    stream: Sequence[ErrorStream] = (),
+    label_delay_s: float | None = None,
+    previous: Json | None = None,
+) -> Json:
+    """Judge a window's outcomes against the baseline; the answer of ``GET /performance`` without id, model and time.
+
+    A metric is degraded as :class:`Judge` says; the report is a function of its arguments alone. Without outcomes in
+    the reference, or where it is in-sample, there is no verdict. A window is mature when its newest row is older than
+    ``label_delay_s``, by default the 95th percentile of its own delays. ``stream`` are the latest judged answers in
+    the order in which their truth came, and ``previous`` is the report of the look before.
+    """
+    errors: list[Json] = []
+    baseline, before = Baseline(reference), _comparable(previous, reference)
+    (rows, labelled), delays = score(schema, window, errors), label_delays(window)
+    parts = split(schema, window.segments, baseline)
+    start, end = (to_rfc3339(window.predicted_at[place]) for place in (0, -1)) if window.rows else (None, None)
+    judge = Judge(limits, 1 + len(parts), start or "", end or "")
+    graded = _grade(judge, rows, baseline, before, errors)
+    segments = _segments(judge, rows, labelled, parts, before)
+    return {
+        "status": overall(chain(graded.values(), *(entry["metrics"].values() for entry in _each(segments)))),
+        "message": _message(rows.rows, limits, baseline),
+        "window": {"rows": window.rows, "sampled_from": window.sampled_from, "from": start, "to": end},
+        "limits": {"alpha_per_look": limits.alpha, "degradation": limits.allowed, "correction": "bonferroni"},
+        "baseline": {"rows": baseline.scored.rows if baseline.scored else 0, "sha256": _sha256(reference)},
+        "realised": {
+            "labelled": rows.rows,
+            "coverage": rows.rows / window.rows if window.rows else None,
+            "mature": is_mature(window, delays["p95"] if label_delay_s is None else label_delay_s, now),
+            "label_delay_seconds": delays,
+            "metrics": graded,
+            **by_class(rows),
+        },
+        "estimated": {"rows": 0, "method": "none", "metrics": {}},
+        "segments": segments,
+        "business": business(schema, window),
+        "concept_drift": concept_drift(schema, stream, baseline, before),
+        "errors": errors,
+    }
+
+
+def is_same_look(window: Labelled, before: Json) -> bool:
+    """Tell whether a report is of this very window with as many outcomes: asked again, a check says the same."""
+    seen, came = before.get("window") or {}, sum(outcome is not None for outcome in window.outcomes)
+    if not window.rows or "limits" not in before:
+        return False
+    labelled = (before.get("realised") or {}).get("labelled")
+    return (window.rows, to_rfc3339(window.predicted_at[-1]), came) == (seen.get("rows"), seen.get("to"), labelled)
+
+
+def _grade(judge: Judge, rows: Scored, baseline: Baseline, before: Json, errors: list[Json]) -> dict[str, Json]:
+    found = rows.measure()
+    undefined = [name for name, metric in found.items() if metric.value is None]
+    errors += [{"metric": name, "reason": "undefined for the outcomes of this window"} for name in undefined]
+    return judge.grade(found, baseline.measured, before.get("realised", {}).get("metrics", {}), rows=rows.rows)
+
+
+def _segments(
+    judge: Judge, rows: Scored, labelled: NDArray[np.bool_], parts: list[Segment], before: Json
+) -> dict[str, dict[str, Json]]:
+    """Grade each segment against the reference's rows of the same kind."""
+    found: dict[str, dict[str, Json]] = {}
+    for part in parts:
+        own = rows.only(part.rows[labelled])
+        was = before.get("segments", {}).get(part.name, {}).get(part.value, {}).get("metrics", {})
+        metrics = judge.grade(own.measure(), part.baseline, was, rows=own.rows)
+        entry = {"rows": int(part.rows.sum()), "labelled": own.rows, "status": overall(metrics.values())}
+        found.setdefault(part.name, {})[part.value] = entry | {"metrics": metrics}
+    return found
+
+
+def _each(segments: Mapping[str, Mapping[str, Json]]) -> Iterator[Json]:
+    return chain.from_iterable(values.values() for values in segments.values())
+
+
+def _comparable(previous: Json | None, reference: Reference | None) -> Json:
+    """Take the look before; one against another reference says nothing about this one."""
+    found = previous or {}
+    return found if found.get("baseline", {}).get("sha256") == _sha256(reference) else {}
+
+
+def _sha256(reference: Reference | None) -> str | None:
+    return None if reference is None else reference.sha256
+
+
+def _message(labelled: int, limits: Degradation, baseline: Baseline) -> str | None:
+    """Say what a verdict is missing."""
+    if labelled < limits.min_labelled:
+        return f"{labelled} rows have outcomes, {limits.min_labelled} are needed"
+    return baseline.missing

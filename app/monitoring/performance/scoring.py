@@ -1,0 +1,88 @@
+"""Rows with their labels and scores, and label delay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.monitoring.performance.metrics import metrics
+from app.monitoring.performance.standard_errors import spread
+from app.monitoring.reference.encoding import encode_labels, encode_probabilities
+from app.statistics import FloatArray
+from app.statistics.intervals import Interval
+from app.store.queries.labelled import Labelled
+from app.types import SECOND, Json, Micros, ModelSchema, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A metric's value, and its interval; None where the rows leave it undefined."""
+
+    value: float | None
+    interval: Interval | None
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Outcomes, predictions and probabilities as arrays of codes or numbers; every outcome is known."""
+
+    schema: ModelSchema
+    outcomes: NDArray[Any]
+    predictions: NDArray[Any]
+    probabilities: FloatArray | None
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return len(self.outcomes)
+
+    def only(self, chosen: NDArray[np.bool_]) -> Scored:
+        """Keep some of the rows."""
+        probabilities = None if self.probabilities is None else self.probabilities[chosen]
+        return Scored(self.schema, self.outcomes[chosen], self.predictions[chosen], probabilities)
+
+    def measure(self) -> dict[str, Measured]:
+        """Compute every metric of the task with its interval; nothing without rows."""
+        if not self.rows:
+            return {}
+        arrays = (self.outcomes, self.predictions, self.probabilities)
+        values = metrics(self.schema, *arrays)
+        sure = spread(self.schema, *arrays, values)
+        return {name: Measured(value, sure.get(name)) for name, value in values.items()}
+
+
+def known(schema: ModelSchema, outcomes: NDArray[Any]) -> NDArray[np.bool_]:
+    """Tell which encoded outcomes are there, and are an answer that the model can give."""
+    return np.isfinite(outcomes) if schema.task is Task.REGRESSION else outcomes >= 0
+
+
+def score(schema: ModelSchema, window: Labelled, errors: list[Json]) -> tuple[Scored, NDArray[np.bool_]]:
+    """Encode the rows whose outcome is known, and tell which they are; what is left out is listed in ``errors``."""
+    outcomes, predictions = encode_labels(schema, window.outcomes), encode_labels(schema, window.predictions)
+    chosen = known(schema, outcomes)
+    given = np.array([outcome is not None for outcome in window.outcomes], dtype=np.bool_)
+    if strange := int((given & ~chosen).sum()):
+        errors.append({"metric": None, "reason": f"{strange} outcomes are no answer that this model can give"})
+    probabilities = encode_probabilities(schema, window.probabilities)
+    if probabilities is not None and np.isnan(probabilities[chosen]).any():
+        errors.append({"metric": None, "reason": "some rows have no probabilities: their metrics are left out"})
+        probabilities = None
+    return Scored(schema, outcomes, predictions, probabilities).only(chosen), chosen
+
+
+def label_delays(window: Labelled) -> dict[str, float | None]:
+    """Measure the seconds from prediction to outcome that half, and 95 %, of the outcomes so far were faster than."""
+    came = np.array([-1 if recorded is None else recorded for recorded in window.recorded_at], dtype=np.int64)
+    if not (came >= 0).any():
+        return {"p50": None, "p95": None}
+    delays = (came - np.array(window.predicted_at, dtype=np.int64))[came >= 0] / SECOND
+    middle, late = np.quantile(delays, (0.5, 0.95)).tolist()
+    return {"p50": middle, "p95": late}
+
+
+def is_mature(window: Labelled, delay_s: float | None, now: Micros) -> bool:
+    """Tell whether even the newest row has had the time that outcomes take: else fast labels speak for all."""
+    return delay_s is not None and window.rows > 0 and now - window.predicted_at[-1] >= delay_s * SECOND

@@ -1,0 +1,93 @@
+"""Findings of data quality, and those of traffic: silence and too few rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from app.store.queries.windows import Arrivals, Stretch
+from app.types import Json
+
+KINDS_OF_FINDING = (
+    "missing_share",
+    "out_of_range",
+    "unseen_category",
+    "type_change",
+    "constant",
+    "frozen",
+    "outlier_share",
+    "unreadable",
+    "duplicates",
+    "class_imbalance",
+    "traffic",
+    "freshness",
+)
+_TESTS_A_FEATURE = 7
+"""Missing, constant, frozen, below and above the range, outliers, type; categories have fewer."""
+_TESTS_A_WINDOW = 4
+"""Duplicates, class imbalance, traffic, freshness."""
+
+
+def quality_tests(features: int) -> int:
+    """Count the tests among which a look's alpha for data quality is divided.
+
+    >>> quality_tests(30)
+    214
+    """
+    return features * _TESTS_A_FEATURE + _TESTS_A_WINDOW
+
+
+def make_finding(feature: str | None, kind: str, value: float, limit: float, message: str) -> Json:
+    """Put a finding into the form of ``GET /drift``; ``value`` has reached ``limit``."""
+    return {"feature": feature, "kind": kind, "value": value, "limit": limit, "message": message}
+
+
+LONGEST_SILENCE_S = 300.0
+"""Below this, no silence is a finding."""
+_DROP = 0.5
+_NEEDED = "a day earlier"
+"""Traffic has a daily course: before a version has a day of history, nothing says what is normal."""
+
+
+def traffic_findings(arrivals: Arrivals, alpha: float) -> Iterator[Json]:
+    """Yield what is wrong with when rows came.
+
+    A stretch of time is compared with the quietest of the same stretches an hour, a day and a week earlier. It has too
+    few rows when it has at most half as many, and the share of its rows in the sum of both is below one half by more
+    than chance: Przyborowski and Wilenski (1940), doi:10.1093/biomet/31.3-4.313, for Poisson arrivals.
+    """
+    if is_silent(arrivals, alpha):
+        when, rows = _quietest(arrivals.silence)
+        message = f"no row for {arrivals.silence_s:.0f} s; {when} the same stretch of time had {rows} or more"
+        yield make_finding(None, "freshness", arrivals.silence_s, LONGEST_SILENCE_S, message)
+    elif _too_few(arrivals.hour, alpha):
+        when, rows = _quietest(arrivals.hour)
+        drop = 1 - arrivals.hour.rows / rows
+        message = f"the last hour had {drop:.0%} fewer rows than the same hour {when}, limit {_DROP:.0%}"
+        yield make_finding(None, "traffic", drop, _DROP, message)
+
+
+def is_silent(arrivals: Arrivals, alpha: float) -> bool:
+    """Whether no row has come for longer than the hours and days before let expect."""
+    return arrivals.silence_s >= LONGEST_SILENCE_S and _too_few(arrivals.silence, alpha)
+
+
+def _too_few(stretch: Stretch, alpha: float) -> bool:
+    if _NEEDED not in stretch.earlier:
+        return False
+    rows, (_, expected) = stretch.rows, _quietest(stretch)
+    return rows <= _DROP * expected and _fewer_p_value(rows, expected) <= alpha
+
+
+def _quietest(stretch: Stretch) -> tuple[str, int]:
+    return min(stretch.earlier.items(), key=lambda item: item[1])
+
+
+def _fewer_p_value(rows: int, expected: int) -> float:
+    """Probability of at most ``rows`` heads in ``rows + expected`` throws of a fair coin, exact.
+
+    >>> _fewer_p_value(0, 24) == 2.0**-24
+    True
+    """
+    throws = rows + expected
+    return float(sum(math.comb(throws, heads) for heads in range(rows + 1)) / 2**throws)

@@ -1,0 +1,1 @@
+"""The reference: rows that a window is compared with."""

@@ -1,0 +1,272 @@
+"""Columns of the reference: their bins, sorted values and descriptions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.statistics import FloatArray, IntArray, RobustScale
+from app.statistics.autocorrelation import Independence
+from app.types import Feature, FeatureType, Json, Label, ModelSchema, Task
+
+MISSING, UNSEEN = -1, -2
+"""Codes of a categorical column for a missing value and for a category that the schema does not know."""
+
+_QUANTILE_BINS = 10
+_TOP_CATEGORIES = 20
+_FEW_VALUES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class QuantileBins:
+    """Bins of a continuous number: ``edges`` are upper bounds (inclusive), the outer bins are open-ended."""
+
+    edges: FloatArray
+
+    def counts(self, column: NDArray[Any]) -> IntArray:
+        """Rows per bin, then missing."""
+        return self.counts_of_sorted(np.sort(column[~np.isnan(column)]), len(column))
+
+    def counts_of_sorted(self, present: FloatArray, rows: int) -> IntArray:
+        """Count ``rows`` values whose present ones are sorted: one step in them per edge."""
+        ends = np.searchsorted(present, self.edges, "right")
+        return np.diff(np.concatenate([[0], ends, [len(present), rows]]))
+
+    def histogram(self, counts: IntArray) -> Json:
+        """``edges`` has one entry less than ``counts``."""
+        return {"edges": self.edges.tolist(), "counts": counts[:-1].tolist(), "missing": int(counts[-1])}
+
+
+@dataclass(frozen=True, slots=True)
+class ValueBins:
+    """Bins of a number with few distinct values: one bin each, then every other value, then missing."""
+
+    values: FloatArray
+
+    def counts(self, column: NDArray[Any]) -> IntArray:
+        """Rows per value, then other, then missing."""
+        return self.counts_of_sorted(np.sort(column[~np.isnan(column)]), len(column))
+
+    def counts_of_sorted(self, present: FloatArray, rows: int) -> IntArray:
+        """Count ``rows`` values whose present ones are sorted."""
+        known = count_equal(present, self.values)
+        return np.concatenate([known, [len(present) - known.sum(), rows - len(present)]])
+
+    def histogram(self, counts: IntArray) -> Json:
+        """One count per value; ``other`` and ``missing`` stand apart."""
+        *known, other, missing = counts.tolist()
+        return {"categories": self.values.tolist(), "counts": known, "other": other, "missing": missing}
+
+
+@dataclass(frozen=True, slots=True)
+class CategoryBins:
+    """Bins of a categorical column: the ``top`` codes, then the other known ones, unseen categories, and missing."""
+
+    categories: tuple[Label, ...]
+    top: IntArray
+
+    def counts(self, column: NDArray[Any]) -> IntArray:
+        """Rows per top category, then other, unseen, missing."""
+        unseen, missing, *_ = per_code = code_counts(column, len(self.categories))
+        top = per_code[2:][self.top]
+        return np.concatenate([top, [per_code[2:].sum() - top.sum(), unseen, missing]])
+
+    def histogram(self, counts: IntArray) -> Json:
+        """One count per category; ``other``, ``unseen`` and ``missing`` stand apart."""
+        *known, other, unseen, missing = counts.tolist()
+        names = [self.categories[code] for code in self.top.tolist()]
+        return {"categories": names, "counts": known, "other": other, "unseen": unseen, "missing": missing}
+
+
+Bins: TypeAlias = QuantileBins | ValueBins | CategoryBins
+"""Count an encoded column, the missing values last, and show the counts as the report does."""
+
+
+def bins_for_numbers(values: FloatArray) -> QuantileBins | ValueBins:
+    """Bins from the present values of a reference, sorted ascending.
+
+    Few distinct values get a bin each, since quantiles and order statistics say little about heavy ties.
+
+    >>> bins_for_numbers(np.arange(101.0)).histogram(np.arange(11))["edges"]
+    [10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0]
+    """
+    firsts = np.flatnonzero(np.diff(values, prepend=np.nan) != 0)
+    if 0 < len(firsts) <= _FEW_VALUES:
+        return ValueBins(values[firsts])
+    edges = np.unique(np.quantile(values, np.arange(1, _QUANTILE_BINS) / _QUANTILE_BINS)) if len(values) else values
+    return QuantileBins(edges[edges < values[-1]] if len(values) else edges)
+
+
+def bins_for_categories(codes: NDArray[Any], categories: tuple[Label, ...]) -> CategoryBins:
+    """Bins from a reference's codes: its most frequent categories, in the schema's order.
+
+    >>> bins_for_categories(np.array([0, 2, 2]), ("a", "b", "c")).counts(np.array([2, -2, 1, -1])).tolist()
+    [0, 1, 1, 0, 1, 1]
+    """
+    frequency = code_counts(codes, len(categories))[2:]
+    top = np.sort(np.argsort(-frequency, kind="stable")[:_TOP_CATEGORIES])
+    return CategoryBins(categories, top.astype(np.int64))
+
+
+def count_equal(ordered: FloatArray, values: FloatArray) -> IntArray:
+    """Count how often each of some values stands in a sorted array.
+
+    >>> count_equal(np.array([1.0, 2.0, 2.0, 5.0]), np.array([2.0, 3.0])).tolist()
+    [2, 0]
+    """
+    return np.searchsorted(ordered, values, "right") - np.searchsorted(ordered, values, "left")
+
+
+def code_counts(codes: NDArray[Any], categories: int) -> IntArray:
+    """Rows per code: unseen, missing, then each of the categories."""
+    return np.bincount(codes.astype(np.int64) - UNSEEN, minlength=categories - UNSEEN)
+
+
+def merge_rare(ours: IntArray, theirs: IntArray) -> tuple[IntArray, IntArray]:
+    """Add up the categories that are rare in two samples together; the rest keep :func:`code_counts`' order.
+
+    Which ones are rare must not be read off one sample: its most frequent categories are partly its luckiest, and a
+    test on them calls the other sample different.
+
+    >>> ours, theirs = merge_rare(np.array([0, 1, *range(1, 23)]), np.array([5, 0, *range(1, 23)]))
+    >>> ours.tolist()[:3], theirs.tolist()[:3], ours.tolist()[-1]
+    ([0, 1, 22], [5, 0, 22], 3)
+    """
+    frequency = np.argsort(-(ours[2:] + theirs[2:]), kind="stable")
+    top, rare = 2 + frequency[:_TOP_CATEGORIES], 2 + frequency[_TOP_CATEGORIES:]
+    merged = [np.concatenate([counts[:2], counts[top], [counts[rare].sum()]]) for counts in (ours, theirs)]
+    return merged[0], merged[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is watched: ``categories`` is None for numbers, else the labels behind the codes."""
+
+    name: str
+    type: str
+    categories: tuple[Label, ...] | None = None
+
+
+def feature_subject(feature: Feature) -> Subject:
+    """Make a feature something to watch."""
+    categories = feature.categories if feature.type is FeatureType.CATEGORICAL else None
+    return Subject(feature.name, feature.type.value, categories)
+
+
+def prediction_subject(schema: ModelSchema) -> Subject:
+    """Make the model's answer something to watch: a number in regression, else a class."""
+    if schema.task is Task.REGRESSION:
+        return Subject("prediction", FeatureType.NUMERIC.value)
+    return Subject("prediction", FeatureType.CATEGORICAL.value, schema.classes)
+
+
+def score_of(schema: ModelSchema, probabilities: FloatArray) -> FloatArray:
+    """Pick the one probability to watch, shape (n,): the positive class's, or with many classes the highest."""
+    if schema.task is Task.BINARY and schema.positive is not None:
+        return probabilities[:, schema.classes.index(schema.positive)]
+    return np.asarray(probabilities.max(axis=1), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class ReferenceColumn:
+    """One reference column, with what is computed from it once: order, bins and counts.
+
+    Attributes:
+        ordered: whether the rows are in order of time, so that neighbours tell how independent rows are.
+    """
+
+    subject: Subject
+    values: NDArray[Any]
+    ordered: bool = False
+
+    @cached_property
+    def present(self) -> FloatArray:
+        """A number's values, sorted, without the missing ones; empty for categories."""
+        return sorted_present(self.subject, self.values)
+
+    @cached_property
+    def order(self) -> NDArray[np.int32]:
+        """Places of a number's present values, in ascending order of the values."""
+        known = np.flatnonzero(~np.isnan(self.values)).astype(np.int32)
+        return known[np.argsort(self.values[known])]
+
+    @cached_property
+    def bins(self) -> Bins:
+        """The bins that reference and window are both counted in."""
+        if self.subject.categories is None:
+            return bins_for_numbers(self.present)
+        return bins_for_categories(self.values, self.subject.categories)
+
+    @cached_property
+    def counts(self) -> IntArray:
+        """Reference rows per bin."""
+        return self.count(self.values, self.present)
+
+    def count(self, column: NDArray[Any], present: FloatArray) -> IntArray:
+        """Rows per bin of an encoded column whose :func:`sorted_present` is known."""
+        bins = self.bins
+        return bins.counts(column) if isinstance(bins, CategoryBins) else bins.counts_of_sorted(present, len(column))
+
+    @cached_property
+    def atoms(self) -> FloatArray:
+        """Values of a binned number that a fifth of the present rows or more have: the zeros of a zero-inflated one."""
+        if not isinstance(self.bins, QuantileBins) or not len(self.present):
+            return np.empty(0)
+        fifth = (np.arange(1, 5) * len(self.present)) // 5
+        candidates = np.unique(self.present[fifth])
+        return candidates[count_equal(self.present, candidates) * 5 >= len(self.present)]
+
+    @cached_property
+    def spread_out(self) -> FloatArray:
+        """The present values, sorted, without the atoms."""
+        return without(self.present, self.atoms)
+
+    @cached_property
+    def scale(self) -> RobustScale:
+        """A number's robust scale; there must be present values."""
+        return RobustScale(self.present)
+
+    @cached_property
+    def independence(self) -> Independence:
+        """How independent the rows are: wholly, where their order says nothing."""
+        return Independence.of(self.values) if self.ordered else Independence()
+
+    @cached_property
+    def summary(self) -> Json:
+        """The reference's side of a report."""
+        return describe(self.subject, self.present, self.counts, self.bins)
+
+
+def sorted_present(subject: Subject, values: NDArray[Any]) -> FloatArray:
+    """Sort the values of a number, without the missing ones; empty for categories."""
+    if subject.categories is not None:
+        return np.empty(0)
+    return np.sort(values[~np.isnan(values)])
+
+
+def without(ordered: FloatArray, values: FloatArray) -> FloatArray:
+    """Leave some values out of a sorted array."""
+    return ordered[~np.isin(ordered, values)] if len(values) else ordered
+
+
+def describe(subject: Subject, present: FloatArray, counts: IntArray, bins: Bins) -> Json:
+    """Mean and standard deviation of a number (null where there is none), share of missing values, histogram."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = finite(present.mean()) if len(present) else None
+        std = finite(present.std(ddof=1)) if len(present) > 1 else None
+    rows = int(counts.sum())
+    summary = {"mean": mean, "std": std} if subject.categories is None else {}
+    return summary | {
+        "missing_share": int(counts[-1]) / rows if rows else None,
+        "histogram": bins.histogram(counts),
+    }
+
+
+def finite(value: float) -> float | None:
+    """Give the number, or None where strict JSON has no word for it."""
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,144 @@
+"""Rows as arrays of numbers and codes, and rows that repeat."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.monitoring.reference.columns import MISSING, UNSEEN
+from app.statistics import FloatArray
+from app.types import Feature, FeatureType, Label, ModelSchema, Row, Task
+
+_NATURAL = 0.1
+"""Expected number of equal rows for each row of a window, from which on repeats are nothing special."""
+_FEWEST = 50
+"""Rows that even the most uniform window is worth: who sends one strange row for ever is not excused by it."""
+_FACTOR, _SHIFT = 0x9E3779B97F4A7C15, 29
+
+Codes = NDArray[np.uint64]
+
+
+def row_codes(columns: Sequence[NDArray[Any]]) -> Codes:
+    """Give each row of encoded columns a number that equal rows share, and others practically never do.
+
+    >>> codes = row_codes([np.array([1.0, 1.0, 2.0]), np.array([0.0, -0.0, 0.0])]).tolist()
+    >>> codes[0] == codes[1], codes[0] == codes[2]
+    (True, False)
+    """
+    codes = np.zeros(len(columns[0]), dtype=np.uint64)
+    for column in columns:
+        if column.dtype.kind not in "fi":  # unreadable, which the comparison of this column says
+            continue
+        codes ^= (column.astype(np.float64) + 0.0).view(np.uint64)  # adding zero turns -0.0 into 0.0
+        codes *= np.uint64(_FACTOR)
+        codes ^= codes >> np.uint64(_SHIFT)
+    return codes
+
+
+def collisions(codes: Codes) -> float:
+    """Estimate, without bias, the chance that two rows are equal: Simpson (1949), doi:10.1038/163688a0.
+
+    >>> collisions(np.array([1, 1, 2], dtype=np.uint64))
+    0.3333333333333333
+    """
+    rows = len(codes)
+    counts = np.unique(codes, return_counts=True)[1]
+    return float((counts * (counts - 1)).sum() / (rows * (rows - 1))) if rows > 1 else 0.0
+
+
+def worth(codes: Codes, natural: float) -> float:
+    """Give the independent rows per row of a window whose rows may be copies of fewer: 1 where there is no sign of it.
+
+    m rows drawn from h different ones have a mean as uncertain as ``1 / (1/m + 1/h)`` independent rows do, and 1/h is
+    the chance that two of them are equal; the sum is Kish's effective size (1965), "Survey Sampling".
+
+    Args:
+        natural: the same chance among rows of the reference, which is no sign of copies.
+    """
+    m = len(codes)
+    if natural * m > _NATURAL:
+        return 1.0
+    found = 1 / (1 / m + max(collisions(codes) - natural, 0.0))
+    return min(max(found, _FEWEST) / m, 1.0)
+
+
+def without_copies(columns: Sequence[NDArray[Any]], codes: Codes, natural: float) -> list[NDArray[Any]]:
+    """Keep the first of equal rows, in their order; where repeats are natural, keep all."""
+    if natural * len(codes) > _NATURAL:
+        return list(columns)
+    firsts = np.sort(np.unique(codes, return_index=True)[1])
+    return [column[firsts] for column in columns]
+
+
+def encode(schema: ModelSchema, rows: Sequence[Row]) -> list[NDArray[Any]]:
+    """One array of ``len(rows)`` per feature, in schema order.
+
+    Numbers and booleans are float64 (NaN: missing, or not a finite number), categories int32 codes (-1 missing, -2
+    unseen). Raises ValueError where a row has another length than the schema.
+
+    >>> from app.types import Feature
+    >>> colour = Feature("colour", FeatureType.CATEGORICAL, categories=("red", "blue"))
+    >>> schema = ModelSchema("m", "1", Task.BINARY, (Feature("age", FeatureType.NUMERIC), colour), (0, 1), 1)
+    >>> [column.tolist() for column in encode(schema, [(41, "blue"), (None, "green"), (7.5, None)])]
+    [[41.0, nan, 7.5], [1, -2, -1]]
+    """
+    if not rows:
+        return [_encode_column(feature, ()) for feature in schema.features]
+    columns = zip(schema.features, zip(*rows, strict=True), strict=True)
+    return [_encode_column(feature, values) for feature, values in columns]
+
+
+def encode_labels(schema: ModelSchema, labels: Sequence[Label | None] | NDArray[Any]) -> NDArray[Any]:
+    """Labels as int32 positions among the classes (-1: unknown or none), in regression as float64 (NaN: none).
+
+    Labels that Python calls equal are one class, as in JSON: 0, 0.0 and false are, "0" is not.
+
+    >>> schema = ModelSchema("m", "1", Task.BINARY, (), classes=(0, 1), positive=1)
+    >>> encode_labels(schema, [False, 1.0, "1", None]).tolist()
+    [0, 1, -1, -1]
+    """
+    if schema.task is Task.REGRESSION:
+        return _numbers(tuple(labels))
+    return _codes(schema.classes, tuple(labels), unknown=-1)
+
+
+def encode_probabilities(schema: ModelSchema, rows: Sequence[Sequence[float] | None]) -> FloatArray | None:
+    """Probabilities as float64 of shape (n, classes), NaN in rows without any; None where no row has any."""
+    none = (math.nan,) * len(schema.classes)
+    if not schema.classes or all(row is None for row in rows):
+        return None
+    return np.array([none if row is None else row for row in rows], dtype=np.float64)
+
+
+def _encode_column(feature: Feature, values: tuple[Any, ...]) -> NDArray[Any]:
+    if feature.type is FeatureType.CATEGORICAL:
+        return _codes(feature.categories, values, unknown=UNSEEN)
+    return _numbers(values)
+
+
+def _numbers(values: tuple[Any, ...]) -> FloatArray:
+    try:
+        column = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        column = np.array([_number(value) for value in values])
+    column[~np.isfinite(column)] = np.nan
+    return column
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) and abs(value) <= sys.float_info.max else math.nan
+
+
+def _codes(categories: Sequence[Label], values: tuple[Any, ...], *, unknown: int) -> NDArray[np.int32]:
+    index: dict[Label | None, int] = {category: code for code, category in enumerate(categories)}
+    index[None] = MISSING
+    codes = np.array([index.get(value, unknown) for value in values], dtype=np.int32)
+    for row in np.flatnonzero(codes == UNSEEN) if unknown == UNSEEN else ():
+        if values[row] != values[row]:  # only NaN differs from itself
+            codes[row] = MISSING
+    return codes

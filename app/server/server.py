@@ -1,0 +1,85 @@
+"""The HTTP server: uvicorn with a deadline for receiving a request, and a clean exit on SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import uvicorn
+
+from app.api.app import Application
+from app.config.settings import Server as ServerSettings
+from app.server.fast_path import HeaderCache, PatientProtocol
+
+BACKLOG = 4096
+LOOK_EVERY_S = 0.1
+
+
+class PlumblineServer(uvicorn.Server):
+    """Ends with exit code 0 on SIGTERM and SIGINT, and closes the connections of clients that never finish a request.
+
+    uvicorn itself raises the signal again after it has drained, and waits for a request for ever.
+    """
+
+    def __init__(self, config: uvicorn.Config, receive_timeout_s: float) -> None:
+        super().__init__(config)
+        self._receive_timeout_s = receive_timeout_s
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Drain on the first signal, stop at once on a second SIGINT."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve, and look at all connections ten times a second, to the end: an unfinished request must not delay it.
+
+        A timer for each request would cost more than its answer.
+        """
+        looking = asyncio.create_task(self._let_go_of_the_late())
+        try:
+            await super().serve(sockets)
+        finally:
+            looking.cancel()
+
+    async def _let_go_of_the_late(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            now = loop.time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, PatientProtocol) and connection.is_late(now, self._receive_timeout_s):
+                    connection.transport.abort()
+            await asyncio.sleep(LOOK_EVERY_S)
+
+
+def serve(app: Application, settings: ServerSettings) -> None:
+    """Serve until a signal asks to stop; requests in flight are answered first."""
+    protocol = partial(PatientProtocol, lane=app.lane, heads=HeaderCache(), most_bytes=settings.max_body_bytes)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http=protocol,  # type: ignore[arg-type]  # whatever makes a protocol will do
+        lifespan="on",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        proxy_headers=False,  # nothing here asks where a request came from
+        server_header=False,
+        date_header=False,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=math.ceil(settings.drain_timeout),
+    )
+    PlumblineServer(config, settings.receive_timeout).run()

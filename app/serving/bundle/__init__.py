@@ -1,0 +1,1 @@
+"""Model bundles: making them, reading them."""

@@ -1,0 +1,1 @@
+"""Conversion of scikit-learn models to ONNX."""

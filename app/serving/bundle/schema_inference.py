@@ -1,0 +1,279 @@
+"""The schema of a model: from the fitted estimator and from its data."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from app.errors import BundleError
+from app.serving.runtimes.base import Format
+from app.serving.runtimes.skops import one_line
+from app.types import Feature, Label, ModelSchema, Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from app.types import FeatureType, Row, Scalar
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def feature_names(model: Any, data: pd.DataFrame, *, without: Sequence[str | None]) -> list[str]:
+    """The names of the model's features in its order; where it knows none, the data's columns ``without`` some.
+
+    Raises:
+        BundleError: the model takes columns that the data lacks, or another number of them.
+    """
+    known = getattr(model, "feature_names_in_", None)
+    names = [
+        str(name) for name in (data.columns if known is None else known) if known is not None or name not in without
+    ]
+    if absent := [name for name in names if name not in data.columns]:
+        raise BundleError(f"the data lacks columns that the model takes: {', '.join(absent)}")
+    takes = getattr(model, "n_features_in_", len(names))
+    if takes != len(names):
+        raise BundleError(f"the model takes {takes} features, the data has {len(names)} beside the target")
+    return names
+
+
+def schema_of(
+    model: Any, name: str, version: str, features: Sequence[Feature], positive: Label | None, threshold: float | None
+) -> ModelSchema:
+    """The schema of a fitted model; ``positive`` may be given as text.
+
+    Raises:
+        BundleError: it is neither classifier nor regressor, or ``positive`` and ``threshold`` do not fit it.
+    """
+    from sklearn.base import BaseEstimator, is_classifier, is_regressor
+
+    if not isinstance(model, BaseEstimator) or not (is_classifier(model) or is_regressor(model)):
+        raise BundleError(f"a {type(model).__name__} is neither a scikit-learn classifier nor a regressor")
+    if is_regressor(model):
+        if positive is not None or threshold is not None:
+            raise BundleError("a regression has no positive class and no threshold")
+        return ModelSchema(name, version, Task.REGRESSION, tuple(features))
+    if threshold is not None and not hasattr(model, "predict_proba"):
+        raise BundleError("a threshold needs a model that gives probabilities")
+    return classification(name, version, features, _classes(model), positive, threshold)
+
+
+def classification(
+    name: str,
+    version: str,
+    features: Sequence[Feature],
+    classes: tuple[Label, ...],
+    positive: Label | None,
+    threshold: float | None,
+) -> ModelSchema:
+    """The schema of a classifier; ``positive`` may be given as text.
+
+    Raises:
+        BundleError: there is nothing to choose from, or ``positive`` and ``threshold`` do not fit the classes.
+    """
+    if len(classes) < 2:  # noqa: PLR2004 - a choice
+        raise BundleError("the model knows one class only, so that it has nothing to say")
+    if not all(isinstance(label, str | int | float | bool) for label in classes):
+        raise BundleError("the model's classes are neither text, numbers nor booleans")
+    task = Task.BINARY if len(classes) == 2 else Task.MULTICLASS  # noqa: PLR2004 - binary
+    if task is Task.MULTICLASS and threshold is not None:
+        raise BundleError(f"a threshold needs two classes, the model has {len(classes)}")
+    return ModelSchema(name, version, task, tuple(features), classes, _positive(classes, positive), threshold)
+
+
+def dump_model(model: Any, file: Format) -> bytes:
+    """A model's bytes.
+
+    Raises:
+        BundleError: skops cannot store it.
+    """
+    if file == "joblib":
+        import joblib
+
+        buffer = io.BytesIO()
+        joblib.dump(model, buffer, compress=3)
+        return buffer.getvalue()
+    import skops.io
+
+    try:
+        data: bytes = skops.io.dumps(model, compression=zipfile.ZIP_DEFLATED)
+    except Exception as error:  # skops calls what the model's parts define
+        raise BundleError(
+            f"skops cannot store the model ({one_line(error)}); as joblib it can be bundled, "
+            "and is served where serving.allow_pickle is set"
+        ) from error
+    return data
+
+
+def _classes(model: Any) -> tuple[Label, ...]:
+    classes = getattr(model, "classes_", None)
+    if classes is None:
+        raise BundleError("the model is not fitted")
+    if not hasattr(classes, "tolist") or classes.ndim != 1:
+        raise BundleError("the model answers several labels for a row; one is served")
+    return tuple(classes.tolist())
+
+
+def _positive(classes: tuple[Label, ...], wanted: Label | None) -> Label | None:
+    if wanted is None:
+        return classes[-1] if len(classes) == 2 else None  # noqa: PLR2004 - binary
+    for label in classes:
+        if label == wanted or str(label) == wanted:
+            return label
+    raise BundleError(f"the model has no class {wanted}; it has {', '.join(map(str, classes))}")
+
+
+MOST_CATEGORIES = 1000
+"""More categories than this are not kept: the rarest are watched together, as unseen ones."""
+
+
+def infer_features(frame: pd.DataFrame) -> tuple[Feature, ...]:
+    """The features of a DataFrame's columns, in their order; ``nullable`` where a value is missing.
+
+    Whole numbers are integers, text and pandas categories are categorical with their values sorted, and numbers have
+    the bounds that are seen.
+
+    Raises:
+        BundleError: a column is neither numbers, booleans nor text, or holds infinite numbers.
+
+    >>> import pandas as pd
+    >>> [feature] = infer_features(pd.DataFrame({"colour": ["red", None, "blue"]}))
+    >>> feature.type.value, feature.categories, feature.nullable
+    ('categorical', ('blue', 'red'), True)
+    """
+    return tuple(_infer(str(name), frame[name]) for name in frame.columns)
+
+
+def rows_of(features: Sequence[Feature], frame: pd.DataFrame) -> list[Row]:
+    """The rows of a DataFrame as a caller would send them: plain values in schema order, None for a missing one."""
+    columns = [_scalars(feature, frame[feature.name]) for feature in features]
+    return list(zip(*columns, strict=True))
+
+
+def widen(features: Sequence[Feature], frame: pd.DataFrame) -> tuple[Feature, ...]:
+    """The features with bounds and ``nullable`` that also cover other rows; their categories stay."""
+    return tuple(_widened(feature, frame[feature.name]) for feature in features)
+
+
+def dtypes_of(features: Sequence[Feature], frame: pd.DataFrame) -> dict[str, str]:
+    """The dtypes of columns that a DataFrame model must be given as they were, see the manifest."""
+    return {feature.name: dtype for feature in features if (dtype := _dtype(feature, frame[feature.name]))}
+
+
+def _infer(name: str, column: pd.Series[Any]) -> Feature:
+    present = column.dropna()
+    kind = _type(name, column, present)
+    feature = Feature(name, kind, nullable=len(present) < len(column))
+    if kind is FeatureType.CATEGORICAL:
+        return replace(feature, categories=_categories(present))
+    low, high = _bounds(name, present) if kind.is_number else (None, None)
+    return replace(feature, low=low, high=high)
+
+
+def _type(name: str, column: pd.Series[Any], present: pd.Series[Any]) -> FeatureType:
+    from pandas.api import types
+
+    if types.is_bool_dtype(column.dtype):
+        return FeatureType.BOOLEAN
+    if types.is_integer_dtype(column.dtype):
+        return FeatureType.INTEGER
+    if types.is_float_dtype(column.dtype):
+        return FeatureType.NUMERIC
+    values = set(map(type, present.astype(object).tolist()))
+    categorical = str(column.dtype) == "category"
+    if categorical and values <= {str, int}:
+        return FeatureType.CATEGORICAL
+    if types.is_object_dtype(column.dtype) or types.is_string_dtype(column.dtype):
+        for allowed, kind in _PLAIN:
+            if values <= allowed:
+                return kind
+    found = ", ".join(sorted(kind.__name__ for kind in values))
+    raise BundleError(f"column {name}: holds {found}, and a model takes numbers, booleans or text; convert or drop it")
+
+
+_PLAIN: tuple[tuple[frozenset[type], FeatureType], ...] = (
+    (frozenset({str}), FeatureType.CATEGORICAL),
+    (frozenset({bool}), FeatureType.BOOLEAN),
+    (frozenset({int}), FeatureType.INTEGER),
+    (frozenset({int, float}), FeatureType.NUMERIC),
+)
+
+
+def _categories(present: pd.Series[Any]) -> tuple[str | int, ...]:
+    counts = present.astype(object).value_counts()
+    frequent = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))[:MOST_CATEGORIES]
+    values: list[Any] = [value for value, _ in frequent]
+    return tuple(sorted(values, key=lambda value: (isinstance(value, str), value)))
+
+
+def _bounds(name: str, present: pd.Series[Any]) -> tuple[float | None, float | None]:
+    try:
+        values = present.to_numpy(dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"column {name}: holds values that are no numbers ({error})") from None
+    if not np.isfinite(values).all():
+        raise BundleError(f"column {name}: holds infinite numbers, which no request can carry; replace them")
+    return (float(values.min()), float(values.max())) if len(values) else (None, None)
+
+
+def _widened(feature: Feature, column: pd.Series[Any]) -> Feature:
+    present = column.dropna()
+    feature = replace(feature, nullable=feature.nullable or len(present) < len(column))
+    if not feature.type.is_number:
+        return feature
+    low, high = _bounds(feature.name, present)
+    lows = [bound for bound in (feature.low, low) if bound is not None]
+    highs = [bound for bound in (feature.high, high) if bound is not None]
+    return replace(feature, low=min(lows, default=None), high=max(highs, default=None))
+
+
+def _scalars(feature: Feature, column: pd.Series[Any]) -> list[Scalar]:
+    missing = column.isna().tolist()
+    convert = _CONVERT[feature.type]
+    try:
+        values = zip(column.astype(object).tolist(), missing, strict=True)
+        return [None if absent else convert(value) for value, absent in values]
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"column {feature.name}: holds values that are not {feature.type.value} ({error})") from None
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, str):
+        raise TypeError("text")
+    if math.isinf(value):
+        raise ValueError("infinite")
+    return float(value)
+
+
+def _whole(value: Any) -> int | float:
+    number = _number(value)
+    return int(value) if number.is_integer() else number
+
+
+def _boolean(value: Any) -> bool:
+    if value not in (0, 1):
+        raise ValueError("neither true nor false")
+    return bool(value)
+
+
+_CONVERT: dict[FeatureType, Any] = {
+    FeatureType.NUMERIC: _number,
+    FeatureType.INTEGER: _whole,
+    FeatureType.BOOLEAN: _boolean,
+    FeatureType.CATEGORICAL: lambda value: value,
+}
+
+
+def _dtype(feature: Feature, column: pd.Series[Any]) -> str | None:
+    name = str(column.dtype)
+    if name in ("category", "float32"):
+        return name
+    holds_none = feature.type is FeatureType.CATEGORICAL and any(value is None for value in column.astype(object))
+    return "object" if name == "object" and holds_none else None

@@ -1,1 +1,0 @@
-"""Models as ONNX graphs: converted from scikit-learn or brought along, and run by onnxruntime."""

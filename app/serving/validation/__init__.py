@@ -1,0 +1,1 @@
+"""Validation of request bodies against a model's schema."""

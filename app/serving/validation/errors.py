@@ -1,0 +1,177 @@
+"""Errors of a body, field by field, and duplicate keys."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails, from_json
+
+from app.errors import FieldError, Invalid
+from app.types import Feature, FeatureType, Json, ModelSchema
+
+MOST_ERRORS = 200
+"""Wrong fields in one answer; whoever sends more of them finds the rest after mending these."""
+_EXPECTED = {
+    FeatureType.NUMERIC: "a number",
+    FeatureType.INTEGER: "a whole number",
+    FeatureType.BOOLEAN: "true or false",
+    FeatureType.CATEGORICAL: "text",
+}
+_KEYS = ("features", "instances", "prediction_id", "prediction_ids", "context", "contexts")
+
+
+class Refusals:
+    """Finds all that is wrong with a body that no form fits.
+
+    Args:
+        bodies: the forms of a whole body, by (many rows, rows in order).
+        rows: the forms of one row, by whether it is in order.
+    """
+
+    def __init__(
+        self,
+        schema: ModelSchema,
+        bodies: Mapping[tuple[bool, bool], TypeAdapter[Any]],
+        rows: Mapping[bool, TypeAdapter[Any]],
+    ) -> None:
+        self._features = {feature.name: feature for feature in schema.features}
+        self._ordered = schema.features
+        self._bodies = bodies
+        self._rows = rows
+
+    def explain(self, body: bytes) -> list[FieldError]:
+        """Name the wrong fields, as many as :data:`MOST_ERRORS`, in the form that the caller meant."""
+        try:
+            raw = from_json(body, allow_inf_nan=True)
+        except ValueError as error:
+            return [FieldError("body", "JSON in UTF-8", str(error))]
+        if not isinstance(raw, dict):
+            return [FieldError("body", "an object with features, or with instances", f"got {kind(raw)}")]
+        key = "instances" if "instances" in raw else "features"
+        rows: Any = [raw.get("features")] if key == "features" else raw[key]
+        ordered = isinstance(rows, list) and any(isinstance(row, list) for row in rows)
+        found = _errors(self._bodies[key == "instances", ordered], _trimmed_body(raw))
+        if key in raw and isinstance(rows, list) and rows:
+            found = [error for error in found if error["loc"][:1] != (key,)]
+            found += self._of_rows(rows, key, ordered=ordered)
+        return [self._field_error(error) for error in found[:MOST_ERRORS]] or [
+            FieldError("body", "one form for all instances", "the instances differ in form")
+        ]
+
+    def _of_rows(self, rows: Sequence[Any], key: str, *, ordered: bool) -> list[ErrorDetails]:
+        found: list[ErrorDetails] = []
+        for number, row in enumerate(rows):
+            place = (key,) if key == "features" else (key, number)
+            row_errors = _errors(self._rows[ordered], _trimmed(row, self._features))
+            found += [{**error, "loc": (*place, *error["loc"])} for error in row_errors]
+            if len(found) >= MOST_ERRORS:
+                break
+        return found
+
+    def _field_error(self, error: ErrorDetails) -> FieldError:
+        path = [part for part in error["loc"] if part != "[key]"]
+        feature = self._feature(path)
+        field = ".".join(str(part) for part in path) or "body"
+        expected = _EXPECTED[feature.type] + (" or null" if feature.nullable else "") if feature else error["msg"]
+        match error["type"]:
+            case "missing":
+                return FieldError(field, expected if feature else "this field", "is missing")
+            case "extra_forbidden":
+                return FieldError(field, "a field the model knows", "unknown field")
+            case "finite_number":
+                return FieldError(field, expected, "NaN and Infinity, or a number too large for a double, are refused")
+            case "string_pattern_mismatch" if feature:
+                return FieldError(field, expected, "the character NUL is refused")
+        reason = f"got {kind(error['input'])}" if error["type"].endswith("_type") else error["msg"]
+        return FieldError(field, expected, reason)
+
+    def _feature(self, path: Sequence[int | str]) -> Feature | None:
+        """The feature that an error's path ends in: behind ``features``, or behind ``instances`` and a number."""
+        depth = {"features": 1, "instances": 2}.get(str(path[0]), 99) if path else 99
+        if len(path) <= depth:
+            return None
+        part = path[depth]
+        if isinstance(part, int):
+            return self._ordered[part] if part < len(self._ordered) else None
+        return self._features.get(part)
+
+
+def kind(value: object) -> str:
+    """What JSON calls a value, without the value."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+        case str():
+            return "text"
+        case list() | tuple():
+            return "an array"
+    return "an object"
+
+
+def _errors(adapter: TypeAdapter[Any], value: Any) -> list[ErrorDetails]:
+    try:
+        adapter.validate_python(value)
+    except ValidationError as error:
+        return error.errors(include_url=False)
+    return []
+
+
+def _trimmed(value: Any, known: Mapping[str, Any] | Sequence[str]) -> Any:
+    """An object with its known keys and no more unknown ones than are worth naming."""
+    if not isinstance(value, dict) or len(value) <= MOST_ERRORS:
+        return value
+    unknown = [key for key in value if key not in known][:MOST_ERRORS]
+    return {key: value[key] for key in (*unknown, *(key for key in known if key in value))}
+
+
+def _trimmed_body(raw: Json) -> Json:
+    body = dict(_trimmed(raw, _KEYS))
+    if isinstance(body.get("instances"), list):
+        body["instances"] = body["instances"][:1]
+    if isinstance(body.get("contexts"), list):
+        body["contexts"] = [_trimmed(context, ()) for context in body["contexts"]]
+    return {key: _trimmed(value, ()) if key in ("features", "context") else value for key, value in body.items()}
+
+
+def refuse_duplicate_keys(body: bytes, keys: int) -> None:
+    """Refuse a body in which a key is repeated; ``keys`` is how many its parsed form has.
+
+    Each key brings a colon, so a body with as many colons as its parsed form has keys repeats none; only otherwise (a
+    repeated key, or a colon inside text) is the body read again.
+
+    Raises:
+        Invalid: naming the repeated keys.
+    """
+    if body.count(b":") == keys:
+        return
+    repeated: set[str] = set()
+
+    def collect(pairs: list[tuple[str, Any]]) -> None:
+        if len(dict(pairs)) == len(pairs):
+            return
+        repeated.update(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+
+    json.loads(body, object_pairs_hook=collect)
+    if repeated:
+        raise Invalid(
+            [FieldError(key, "this field once", "is written more than once") for key in sorted(repeated)[:MOST_ERRORS]]
+        )
+
+
+def count_keys(data: Any) -> int:
+    """The keys of all objects in parsed JSON.
+
+    >>> count_keys({"a": [{"b": 1}, {"b": {}}]})
+    3
+    """
+    if isinstance(data, dict):
+        return len(data) + sum(count_keys(value) for value in data.values() if isinstance(value, (dict, list)))
+    return sum(count_keys(value) for value in data if isinstance(value, (dict, list)))

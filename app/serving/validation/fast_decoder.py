@@ -1,0 +1,111 @@
+"""The quick way to read a request: a decoder compiled from the schema, for bodies that have nothing special.
+
+What it does not take (a mistake, a context, a repeated key) is left to
+:mod:`app.serving.validation.validator`, which reads the body again with care and can say what is wrong. It must
+therefore never take what validation refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+from msgspec.structs import astuple
+
+from app.types import PREDICTION_ID, Feature, FeatureType, ModelSchema, PredictRequest, Row
+
+Text = Annotated[str, Meta(max_length=1024)]
+Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+PredictionId = Annotated[str, Meta(pattern=rf"\A{PREDICTION_ID.pattern}\Z")]
+REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What the decoder raises on a body that it does not take."""
+NUL = b"\\u0000"
+"""The character that no database takes, as JSON writes it."""
+_STRICT: dict[str, Any] = {"forbid_unknown_fields": True, "gc": False}
+
+
+class QuickReader:
+    """Reads plain bodies of one row or many, by name or in order.
+
+    Raises:
+        ValueError: a feature's name is not one that the decoder can look for.
+    """
+
+    def __init__(self, schema: ModelSchema) -> None:
+        values = {f"f{position}": _value(feature) for position, feature in enumerate(schema.features)}
+        names = dict(zip(values, schema.feature_names, strict=True))
+        self._columns = len(names)
+        self._takes_text = any(feature.type is FeatureType.CATEGORICAL for feature in schema.features)
+        self._named = named = msgspec.defstruct("Features", list(values.items()), rename=names, **_STRICT)
+        row: Any = named | tuple[tuple(values.values())]  # type: ignore[misc]  # as many as features
+        one_id, ids = PredictionId | None | UnsetType, list[PredictionId | None] | None | UnsetType
+        one = msgspec.defstruct("One", [("features", row), ("prediction_id", one_id, UNSET)], **_STRICT)
+        rows = Annotated[list[row], Meta(min_length=1)]
+        many = msgspec.defstruct("Many", [("instances", rows), ("prediction_ids", ids, UNSET)], **_STRICT)
+        self._decode_one = msgspec.json.Decoder(one).decode
+        self._decode_many = msgspec.json.Decoder(many).decode
+
+    def read(self, body: bytes) -> PredictRequest | None:
+        """The request, or None where validation must have a look."""
+        try:
+            if b'"instances"' in body:
+                return self._many(body)
+            found: Any = self._decode_one(body)
+        except REFUSED:
+            return None
+        given = found.prediction_id is not UNSET
+        row = self._row(found.features, body, 1 + given)
+        chosen = found.prediction_id if given else None
+        return None if row is None else PredictRequest((row,), (chosen,), (None,), many=False)
+
+    def row(self, body: bytes) -> Row | None:
+        """The row of a request for one answer, where nothing else is in it; None for every other."""
+        try:
+            found: Any = self._decode_one(body)
+        except REFUSED:
+            return None
+        return self._row(found.features, body, 1) if found.prediction_id is UNSET else None
+
+    def _row(self, features: Any, body: bytes, keys: int) -> Row | None:
+        if type(features) is self._named:
+            features, keys = astuple(features), keys + self._columns
+        return features if self._is_plain(body, keys) else None
+
+    def _many(self, body: bytes) -> PredictRequest | None:
+        found: Any = self._decode_many(body)
+        rows, ids, keys = found.instances, found.prediction_ids, 1
+        forms = set(map(type, rows))
+        if forms == {self._named}:
+            rows, keys = list(map(astuple, rows)), 1 + self._columns * len(rows)
+        elif len(forms) > 1:
+            return None
+        if ids is not UNSET:
+            keys += 1
+        if ids is UNSET or ids is None:
+            ids = [None] * len(rows)
+        if len(ids) != len(rows) or _repeated(ids) or not self._is_plain(body, keys):
+            return None
+        return PredictRequest(rows, ids, [None] * len(rows), many=True)
+
+    def _is_plain(self, body: bytes, keys: int) -> bool:
+        """Whether no key is repeated (each brings a colon), and no text holds the character that no database takes."""
+        return body.count(b":") == keys and not (self._takes_text and NUL in body)
+
+
+def _repeated(ids: Sequence[str | None]) -> bool:
+    chosen = [prediction_id for prediction_id in ids if prediction_id is not None]
+    return len(set(chosen)) != len(chosen)
+
+
+def _value(feature: Feature) -> Any:
+    kinds: dict[FeatureType, Any] = {
+        FeatureType.NUMERIC: float,
+        FeatureType.INTEGER: float,
+        FeatureType.BOOLEAN: bool,
+        FeatureType.CATEGORICAL: Text,
+    }
+    coded = feature.type is FeatureType.CATEGORICAL and any(isinstance(known, int) for known in feature.categories)
+    value: Any = Integer | Text if coded else kinds[feature.type]
+    return value | None if feature.nullable else value

@@ -1,0 +1,184 @@
+"""Turn the bytes of a request into typed rows, or into a list of everything that is wrong with them.
+
+The validators are compiled from the model's schema when it is loaded. What is refused is what the model cannot take;
+bounds, unseen categories and fractions in an integer feature are monitored, not refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, NotRequired, TypeAlias
+
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from app.errors import FieldError, Invalid
+from app.serving.validation.errors import Refusals, refuse_duplicate_keys
+from app.serving.validation.fast_decoder import QuickReader
+from app.types import PREDICTION_ID, Feature, FeatureType, ModelSchema, PredictRequest
+
+Text = Annotated[str, Field(strict=True, max_length=1024, pattern=r"^[^\x00]*$")]
+"""Text that both databases can hold; a lone surrogate is no JSON and never gets here."""
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Flag = Annotated[bool, Field(strict=True)]
+Integer = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
+PredictionId = Annotated[str, Field(strict=True, pattern=f"^{PREDICTION_ID.pattern}$")]
+ContextKey = Annotated[str, Field(strict=True, min_length=1, max_length=128, pattern=r"^[^\x00]*$")]
+MOST_CONTEXT = 16
+Context: TypeAlias = dict[ContextKey, Flag | Integer | Number | Text | None]
+
+
+def _narrow(value: Any) -> Any:
+    """Refuse a wide object before its items are looked at, each of which could be a mistake of its own."""
+    if isinstance(value, dict) and len(value) > MOST_CONTEXT:
+        raise ValueError(f"at most {MOST_CONTEXT} values")
+    return value
+
+
+Contexts = Annotated[Context, Field(max_length=MOST_CONTEXT), BeforeValidator(_narrow)]
+
+_STRICT: ConfigDict = {"extra": "forbid"}
+_ONE = ((False, False), (False, True))
+_MANY_FIRST = ((True, False), (True, True), *_ONE)
+"""Forms to try, as (many rows, rows in order). The word "instances" can stand in a value too."""
+
+
+class RequestValidator:
+    """Compiled from one model version's schema.
+
+    Knows the four forms of a request: one or many rows, by name or in order.
+    """
+
+    def __init__(self, schema: ModelSchema) -> None:
+        self.schema = schema
+        named = typed_dict("Features", {feature.name: _value(feature) for feature in schema.features})
+        ordered: Any = tuple[tuple(_value(feature) for feature in schema.features)]  # type: ignore[misc]  # as many as features
+        self._adapters = {
+            (False, False): TypeAdapter(one_row(named)),
+            (False, True): TypeAdapter(one_row(ordered)),
+            (True, False): TypeAdapter(many_rows(named)),
+            (True, True): TypeAdapter(many_rows(ordered)),
+        }
+        self.quick: QuickReader | None
+        try:
+            self.quick = QuickReader(schema)
+        except ValueError:
+            self.quick = None
+        self._refusals = Refusals(schema, self._adapters, {False: TypeAdapter(named), True: TypeAdapter(ordered)})
+
+    def parse(self, body: bytes) -> PredictRequest:
+        """The rows of a request body.
+
+        Raises:
+            Invalid: naming every wrong field; the values themselves are not repeated.
+        """
+        if self.quick and (request := self.quick.read(body)):
+            return request
+        for form in _MANY_FIRST if b'"instances"' in body else _ONE:
+            try:
+                data = self._adapters[form].validate_json(body)
+            except ValidationError:
+                continue
+            return self._many(data, body) if form[0] else self._one(data, body)
+        raise Invalid(self._refusals.explain(body))
+
+    def json_schemas(self) -> list[dict[str, Any]]:
+        """JSON Schema of the four forms, each self-contained."""
+        return [_inlined(adapter.json_schema()) for adapter in self._adapters.values()]
+
+    def _one(self, data: dict[str, Any], body: bytes) -> PredictRequest:
+        features, context = data["features"], data.get("context")
+        named = type(features) is dict
+        refuse_duplicate_keys(body, len(data) + len(context or ()) + (len(features) if named else 0))
+        row = list(features.values()) if named else features
+        return PredictRequest((row,), (data.get("prediction_id"),), (context,), many=False)
+
+    def _many(self, data: dict[str, Any], body: bytes) -> PredictRequest:
+        instances = data["instances"]
+        objects = [data, data.get("context"), *(data.get("contexts") or ()), *instances]
+        refuse_duplicate_keys(body, sum([len(item) for item in objects if isinstance(item, dict)]))
+        rows = [list(row.values()) if isinstance(row, dict) else row for row in instances]
+        context = data.get("context")
+        ids = _given(data.get("prediction_ids"), [None] * len(rows))
+        contexts = _given(data.get("contexts"), [context] * len(rows))
+        problems = [
+            *(
+                [FieldError("prediction_ids", f"{len(rows)} ids, one an instance", f"got {len(ids)}")]
+                if len(ids) != len(rows)
+                else []
+            ),
+            *(
+                [FieldError("contexts", f"{len(rows)} contexts, one an instance", f"got {len(contexts)}")]
+                if len(contexts) != len(rows)
+                else []
+            ),
+            *(
+                [FieldError("contexts", "context or contexts", "both were sent")]
+                if "context" in data and "contexts" in data
+                else []
+            ),
+        ]
+        chosen = [prediction_id for prediction_id in ids if prediction_id is not None]
+        if len(set(chosen)) != len(chosen):
+            problems.append(FieldError("prediction_ids", "every id once", "an id is repeated"))
+        if problems:
+            raise Invalid(problems)
+        return PredictRequest(rows, ids, contexts, many=True)
+
+
+def typed_dict(name: str, fields: Mapping[str, Any]) -> Any:
+    """A dictionary type with exactly these fields."""
+    made = TypedDict(name, dict(fields))  # type: ignore[misc]  # noqa: UP013 - the fields are known at run time only
+    made.__pydantic_config__ = _STRICT  # type: ignore[attr-defined]  # where pydantic looks for it
+    return made
+
+
+def one_row(row: Any) -> Any:
+    """The type of a request with one row."""
+    return typed_dict(
+        "PredictOne",
+        {"features": row, "prediction_id": NotRequired[PredictionId | None], "context": NotRequired[Contexts | None]},
+    )
+
+
+def many_rows(row: Any) -> Any:
+    """The type of a request with many rows."""
+    return typed_dict(
+        "PredictMany",
+        {
+            "instances": Annotated[list[row], Field(min_length=1, fail_fast=True)],
+            "prediction_ids": NotRequired[Annotated[list[PredictionId | None], Field(fail_fast=True)] | None],
+            "context": NotRequired[Contexts | None],
+            "contexts": NotRequired[Annotated[list[Contexts | None], Field(fail_fast=True)] | None],
+        },
+    )
+
+
+def _given(value: list[Any] | None, default: list[Any]) -> list[Any]:
+    return default if value is None else value
+
+
+def _value(feature: Feature) -> Any:
+    types = {
+        FeatureType.NUMERIC: Number,
+        FeatureType.INTEGER: Number,
+        FeatureType.BOOLEAN: Flag,
+        FeatureType.CATEGORICAL: Text,
+    }
+    coded = feature.type is FeatureType.CATEGORICAL and any(
+        isinstance(category, int) for category in feature.categories
+    )
+    value: Any = Integer | Text if coded else types[feature.type]
+    return value | None if feature.nullable else value
+
+
+def _inlined(schema: Any, definitions: Mapping[str, Any] | None = None) -> Any:
+    """A JSON Schema with its references replaced by what they refer to; ours never refer to themselves."""
+    if isinstance(schema, list):
+        return [_inlined(item, definitions) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    known = schema.get("$defs", definitions or {})
+    if "$ref" in schema:
+        return _inlined(known[schema["$ref"].rsplit("/", 1)[1]], known)
+    return {key: _inlined(value, known) for key, value in schema.items() if key != "$defs"}

@@ -1,0 +1,71 @@
+"""Two-sample statistics on arrays: effect sizes, calibrated p-values, and their correction over many tests.
+
+Pure functions of their arguments. Counts are non-negative integers per bin; samples are finite float64 arrays. Every
+p-value is analytic or exact, since the verdict asks for tails near 1e-6 that resampling cannot resolve.
+"""
+
+from app.statistics.histograms import (
+    FloatArray,
+    IntArray,
+    RobustScale,
+    homogeneity_p_value,
+    js_distance,
+    js_noise_floor,
+    psi,
+    psi_noise_floor,
+    psi_p_value,
+    total_variation,
+    total_variation_noise_floor,
+)
+from app.statistics.order import (
+    Pair,
+    anderson_darling,
+    anderson_darling_p_value,
+    cramer_von_mises,
+    cramer_von_mises_p_value,
+    ks_noise_floor,
+    ks_p_value,
+    ks_statistic,
+    mood_p_value,
+    mood_z,
+)
+from app.statistics.proportions import (
+    benjamini_hochberg,
+    normal_quantile,
+    share_p_values,
+    share_tails,
+    smallest_p_value,
+    widen,
+    wilson,
+)
+
+__all__ = [
+    "FloatArray",
+    "IntArray",
+    "Pair",
+    "RobustScale",
+    "anderson_darling",
+    "anderson_darling_p_value",
+    "benjamini_hochberg",
+    "cramer_von_mises",
+    "cramer_von_mises_p_value",
+    "homogeneity_p_value",
+    "js_distance",
+    "js_noise_floor",
+    "ks_noise_floor",
+    "ks_p_value",
+    "ks_statistic",
+    "mood_p_value",
+    "mood_z",
+    "normal_quantile",
+    "psi",
+    "psi_noise_floor",
+    "psi_p_value",
+    "share_p_values",
+    "share_tails",
+    "smallest_p_value",
+    "total_variation",
+    "total_variation_noise_floor",
+    "widen",
+    "wilson",
+]

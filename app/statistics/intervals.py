@@ -1,0 +1,211 @@
+"""Confidence intervals of metrics, and standard errors by influence functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+from scipy.stats import rankdata
+
+from app.statistics import FloatArray
+
+
+def standard_error(influence: FloatArray) -> float:
+    """Give the standard error of the metric that has these influences.
+
+    >>> round(standard_error(np.array([1.0, -1.0, 1.0, -1.0])), 4)  # that of a mean is s / sqrt(n)
+    0.5774
+    """
+    count = len(influence)
+    return float(np.sqrt(np.sum(influence**2) / (count * max(count - 1, 1))))
+
+
+def of_mean(values: FloatArray) -> FloatArray:
+    """Influence on a mean."""
+    return np.asarray(values - values.mean(), dtype=np.float64)
+
+
+def of_ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+    """Influence on the ratio of two means; zero where it is undefined."""
+    total = float(denominator.mean())
+    if total == 0:
+        return np.zeros(len(numerator))
+    return np.asarray((numerator - numerator.mean() / total * denominator) / total, dtype=np.float64)
+
+
+def of_macro_ratio(numerators: FloatArray, denominators: FloatArray) -> FloatArray:
+    """Influence on the mean of several ratios, one per column of two arrays of shape (n, classes)."""
+    pairs = zip(numerators.T, denominators.T, strict=True)
+    return mean_of(of_ratio(above, below) for above, below in pairs)
+
+
+def mean_of(influences: Iterable[FloatArray]) -> FloatArray:
+    """Influence on the mean of several metrics."""
+    return np.asarray(np.mean(list(influences), axis=0), dtype=np.float64)
+
+
+def of_roc_auc(actual: NDArray[np.bool_], scores: FloatArray) -> FloatArray:
+    """Influence on the area under the ROC curve: DeLong et al. (1988), doi:10.2307/2531595."""
+    influence = np.zeros(len(scores))
+    positives, negatives = int(actual.sum()), int((~actual).sum())
+    if not positives or not negatives:
+        return influence
+    ranks = rankdata(scores)
+    for side, others, sign in ((actual, negatives, 1), (~actual, positives, -1)):
+        placed = sign * (ranks[side] - rankdata(scores[side])) / others
+        influence[side] = of_mean(placed) * len(scores) / int(side.sum())
+    return influence
+
+
+def of_average_precision(actual: NDArray[np.bool_], scores: FloatArray) -> FloatArray:
+    """Influence on average precision, ``E[Y P(S)] / E[Y]`` with P(s) the precision at and above the score s.
+
+    A row moves it as one of the positives, and through the precision at every positive's score at or below its own.
+    """
+    count, prevalence = len(scores), float(actual.mean())
+    if prevalence in (0.0, 1.0):
+        return np.zeros(count)
+    values, group = np.unique(scores, return_inverse=True)
+    rows = np.bincount(group, minlength=len(values)).astype(np.float64)
+    hits = np.bincount(group, weights=actual.astype(np.float64), minlength=len(values))
+    above, hits_above = (np.cumsum(each[::-1])[::-1] for each in (rows, hits))
+    precision = np.asarray(hits_above / above, dtype=np.float64)
+    own = np.cumsum(hits / above)[group]
+    weight = actual.astype(np.float64)
+    through = weight * own - np.cumsum(hits * precision / above)[group]
+    return np.asarray(of_ratio(weight * precision[group], weight) + through / prevalence, dtype=np.float64)
+
+
+class Interval(Protocol):
+    """How sure a metric is."""
+
+    def bounds(self, confidence: float) -> tuple[float, float]:
+        """Give the bounds of a two-sided interval."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A share of independent trials: Jeffreys' interval.
+
+    The quantiles of Beta(hits + 1/2, misses + 1/2), and the end of the scale where all, or none, were hits. Unlike
+    Wilson's, each side keeps its level: Brown, Cai and DasGupta (2001), doi:10.1214/ss/1009213286; Cai (2005),
+    doi:10.1016/j.jspi.2004.01.005.
+
+    >>> [round(bound, 4) for bound in Share(90, 100).bounds(0.95)]
+    [0.8299, 0.9474]
+    """
+
+    hits: int
+    trials: int
+
+    def bounds(self, confidence: float) -> tuple[float, float]:
+        """Give the bounds of a two-sided interval; without trials, all that is possible."""
+        tail, misses = (1 - confidence) / 2, self.trials - self.hits
+        low = float(special.betaincinv(self.hits + 0.5, misses + 0.5, tail)) if self.hits else 0.0
+        high = 1 - float(special.betaincinv(misses + 0.5, self.hits + 0.5, tail)) if misses else 1.0
+        return low, high
+
+
+@dataclass(frozen=True, slots=True)
+class MeanShare:
+    """The mean of shares of different rows, such as macro recall; one without trials counts as 0.
+
+    Each side is the root of the summed squares of the shares' own sides: Zou and Donner (2008), doi:10.1002/sim.3095.
+
+    >>> [round(bound, 4) for bound in MeanShare((Share(90, 100), Share(5, 10))).bounds(0.95)]
+    [0.5574, 0.8403]
+    """
+
+    shares: tuple[Share, ...]
+
+    def bounds(self, confidence: float) -> tuple[float, float]:
+        """Give the bounds of a two-sided interval."""
+        values = [share.hits / share.trials if share.trials else 0.0 for share in self.shares]
+        sides = [share.bounds(confidence) for share in self.shares]
+        less = math.hypot(*(value - low for value, (low, _) in zip(values, sides, strict=True)))
+        more = math.hypot(*(high - value for value, (_, high) in zip(values, sides, strict=True)))
+        count, mean = len(values), sum(values) / len(values)
+        return max(mean - less / count, 0.0), min(mean + more / count, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A mean of n rows, however skewed: Student's interval, with the skewness g of the rows transformed away.
+
+    The pivot is ``T + g T^2 / (3 sqrt n) + g^2 T^3 / (27 n) + g / (6 sqrt n)``, which is monotone, and so inverted in
+    closed form: Hall (1992), doi:10.1111/j.2517-6161.1992.tb01876.x. Bounds below ``floor`` are cut.
+
+    >>> [round(bound, 3) for bound in Mean.of(np.array([1.0, 2.0, 3.0, 10.0] * 25)).bounds(0.95)]
+    [3.343, 4.766]
+    """
+
+    value: float
+    error: float
+    skewness: float
+    rows: int
+    floor: float = -math.inf
+
+    @classmethod
+    def of(cls, values: FloatArray, floor: float = -math.inf) -> Mean:
+        """Take the mean of these rows, of which there is at least one."""
+        mean = float(values.mean())
+        deviations = values - mean
+        spread = float(np.sqrt(np.mean(deviations**2)))
+        skewness = float(np.mean((deviations / spread) ** 3)) if spread else 0.0
+        return cls(mean, standard_error(deviations), skewness, len(values), floor)
+
+    def bounds(self, confidence: float) -> tuple[float, float]:
+        """Give the bounds of a two-sided interval; of a single row, all that is possible."""
+        if self.rows == 1:
+            return self.floor, math.inf
+        quantile = -float(special.stdtrit(self.rows - 1, (1 - confidence) / 2))
+        low, high = (self.value - self.error * self._pivot(side) for side in (quantile, -quantile))
+        return max(low, self.floor), high
+
+    def _pivot(self, quantile: float) -> float:
+        """Find the studentised mean at which the transformed one is this quantile."""
+        slope = self.skewness / math.sqrt(self.rows)
+        if abs(slope) < 1e-9:  # noqa: PLR2004 - the limit of the formula, which divides by it
+            return quantile
+        return 3 / slope * (math.cbrt(1 + slope * (quantile - slope / 6)) - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class RootMean:
+    """The root of a mean, such as RMSE: its interval is the mean's, under the root."""
+
+    mean: Mean
+
+    def bounds(self, confidence: float) -> tuple[float, float]:
+        """Give the bounds of a two-sided interval."""
+        low, high = self.mean.bounds(confidence)
+        return math.sqrt(max(low, 0.0)), math.sqrt(high)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounded:
+    """A metric between 0 and 1 with a standard error: a normal interval of its logit, which stays inside.
+
+    At 0 or 1 itself there is no spread to see: the interval is then that of a share of ``rows``, the rows of the rarest
+    kind that the metric speaks of. Agresti (2002), "Categorical Data Analysis", section 3.1.
+
+    >>> [round(bound, 3) for bound in Bounded(0.9, 0.02, 200).bounds(0.95)]
+    [0.853, 0.933]
+    """
+
+    value: float
+    error: float
+    rows: int
+
+    def bounds(self, confidence: float) -> tuple[float, float]:
+        """Give the bounds of a two-sided interval."""
+        if not 0 < self.value < 1 or not self.error:
+            return Share(round(self.value * self.rows), self.rows).bounds(confidence)
+        centre = float(special.logit(self.value))
+        half = -float(special.ndtri((1 - confidence) / 2)) * self.error / (self.value * (1 - self.value))
+        return float(special.expit(centre - half)), float(special.expit(centre + half))

@@ -1,0 +1,256 @@
+"""Engines and connections: one writer, a pool of read-only connections, and threads that read."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Concatenate, ParamSpec, TextIO, TypeVar
+
+import structlog
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.engine import URL, ExceptionContext
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import QueuePool
+
+from app.errors import ConfigError, StoreLocked, Unavailable
+
+__all__ = ["Connection", "Database", "Engine", "check_reachable", "open_database", "open_readers", "parse_url"]
+
+BUSY_TIMEOUT_S = 5
+"""How long SQLite waits for a lock that somebody else holds."""
+STATEMENT_TIMEOUT_S = 10
+"""How long PostgreSQL may take for one statement."""
+SAFE_SQLITE = (3, 51, 3)
+"""The first SQLite without the WAL-reset bug (sqlite.org/wal.html#walresetbug)."""
+WAL_BYTES = 16 * 2**20
+"""Size to which SQLite's log shrinks again after a long read has kept it from being reused."""
+READERS = 4
+READER_CACHE_KIB = 256
+"""What a reader of SQLite keeps of the file: any commit of the writer empties it, and the system keeps the file too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """The writer's engine (one connection), the readers' engine, and the lock against other writing processes."""
+
+    writer: Engine
+    readers: Engine
+    lock: TextIO | None
+    sqlite_version: tuple[int, ...] | None
+
+    @property
+    def corruptible(self) -> bool:
+        """True on a SQLite with the WAL-reset bug; one writer that also checkpoints keeps clear of it."""
+        return self.sqlite_version is not None and self.sqlite_version < SAFE_SQLITE
+
+    def close(self) -> None:
+        """Close the readers first: whoever closes last checkpoints the log, and that must be the writer."""
+        self.readers.dispose()
+        self.writer.dispose()
+        if self.lock:
+            self.lock.close()
+
+
+def open_database(url: str, *, setting: str = "store.url") -> Database:
+    """Open a database for writing; ``setting`` is what errors name.
+
+    Raises:
+        ConfigError: the URL is wrong, or no database answers there.
+        StoreLocked: another process writes to this SQLite file.
+    """
+    parsed = parse_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        path = Path(parsed.database or "").resolve()
+        if not path.parent.is_dir():
+            raise ConfigError(f"{setting}: the folder {path.parent} does not exist")
+        lock = _lock(path, setting)
+        module = sqlite_module()
+        writer, readers = sqlite_engine(parsed, module, writer=True), sqlite_engine(parsed, module)
+        return Database(writer, readers, lock, module.sqlite_version_info)
+    return Database(_postgres(parsed, 1, writer=True), _postgres(parsed, READERS), None, None)
+
+
+def open_readers(url: str, *, snapshots: bool = True) -> Engine:
+    """Connections that cannot write, for another process.
+
+    Args:
+        snapshots: False lets each statement on SQLite see the store as it is then. While a reader holds a snapshot, the
+            log grows, and the writer pays for it at its end.
+    """
+    parsed = parse_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return sqlite_engine(parsed, sqlite_module(), snapshots=snapshots)
+    return _postgres(parsed, 1)
+
+
+def parse_url(url: str) -> URL:
+    """The parsed URL, on our drivers; ``postgresql://`` means psycopg 3.
+
+    Raises:
+        ConfigError: the text is no database URL, or SQLite is asked to keep the store in memory.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):  # a port that is no number
+        raise ConfigError("store.url: is not a database URL such as sqlite:///plumbline.db") from None
+    if parsed.get_backend_name() == "sqlite":
+        if parsed.database in (None, "", ":memory:"):
+            raise ConfigError("store.url: names no file; a store in memory would forget its predictions")
+        return parsed
+    return parsed.set(drivername="postgresql+psycopg")
+
+
+def sqlite_module() -> ModuleType:
+    """The newest SQLite at hand: the packaged one where there is a wheel, else Python's own."""
+    with suppress(ImportError):
+        return import_module("pysqlite3.dbapi2")
+    return import_module("sqlite3")
+
+
+def sqlite_engine(url: URL, module: ModuleType, *, writer: bool = False, snapshots: bool = True) -> Engine:
+    """An engine on a SQLite file: the one writer, which alone checkpoints, or a pool of connections that only read."""
+    pool = {"pool_size": 1, "max_overflow": 0} if writer else {"pool_size": READERS, "max_overflow": 0}
+    engine = create_engine(
+        url,
+        module=module,
+        poolclass=QueuePool,
+        connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_S},
+        **pool,
+    )
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # the driver's own transactions would not BEGIN before a SELECT
+        pragmas = ["query_only=ON", "wal_autocheckpoint=0", f"cache_size=-{READER_CACHE_KIB}"]
+        if writer:
+            pragmas = ["journal_mode=WAL", "synchronous=FULL", f"journal_size_limit={WAL_BYTES}"]
+        for pragma in (*pragmas, f"busy_timeout={BUSY_TIMEOUT_S * 1000}", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # A deferred transaction that turns into a writing one fails at once when somebody wrote in between.
+        if snapshots:
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
+
+    @event.listens_for(engine, "handle_error", retval=True)
+    def _unusable(context: ExceptionContext) -> BaseException | None:
+        # A file that a failing disk has damaged is a store out of reach, like the failure itself: no fault of the rows.
+        error = context.original_exception
+        unusable = type(error) is module.DatabaseError
+        return OperationalError(context.statement, context.parameters, error) if unusable else None
+
+    return engine
+
+
+def check_reachable(database: Database, *, setting: str = "store.url") -> None:
+    """Ask the database for a sign of life; ``setting`` is what errors name.
+
+    Raises:
+        ConfigError: it does not answer, in one line without its password.
+    """
+    try:
+        with database.writer.connect() as connection:
+            connection.execute(text("SELECT 1"))
+    except DBAPIError as error:
+        reason = str(error.orig).strip().splitlines()[0] if error.orig else "no answer"
+        raise ConfigError(
+            f"{setting}: {database.writer.url.render_as_string(hide_password=True)} cannot be opened: {reason}"
+        ) from None
+
+
+def _postgres(url: URL, size: int, *, writer: bool = False) -> Engine:
+    options = f"-c statement_timeout={STATEMENT_TIMEOUT_S * 1000} -c timezone=UTC"
+    if not writer:
+        options += " -c default_transaction_read_only=on"
+    return create_engine(
+        url,
+        paramstyle="format",  # rows as tuples, on both databases
+        pool_size=size,
+        max_overflow=0,
+        pool_pre_ping=True,
+        pool_timeout=STATEMENT_TIMEOUT_S,
+        connect_args={
+            "connect_timeout": 5,
+            "tcp_user_timeout": STATEMENT_TIMEOUT_S * 1000,  # a network that swallows packets is an outage, not a wait
+            "options": options,
+            "application_name": "plumbline",
+        },
+    )
+
+
+def _lock(path: Path, setting: str) -> TextIO:
+    """Own the file as its one writing process; the kernel drops the lock when the process ends, however it ends."""
+    try:
+        lock = path.with_name(path.name + ".lock").open("a+", encoding="ascii")
+    except OSError as error:
+        raise ConfigError(f"{setting}: {path}.lock cannot be written: {error.strerror}") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        holder = lock.read().strip() or "unknown"
+        lock.close()
+        raise StoreLocked(
+            f"{path} is in use by another plumbline process (pid {holder}): stop it, or give each its own {setting}; "
+            "several replicas need PostgreSQL"
+        ) from None
+    lock.seek(0)
+    lock.truncate()
+    lock.write(str(os.getpid()))
+    lock.flush()
+    return lock
+
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+class Readers:
+    """A few threads, each with a connection that cannot write.
+
+    Attributes:
+        failures: reads that found the store away.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.failures = 0
+        self._engine = engine
+        self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="plumbline-reader")
+        self._log = structlog.get_logger("readers")
+
+    async def run(
+        self,
+        read: Callable[Concatenate[Connection, Parameters], Result],
+        *args: Parameters.args,
+        **kwargs: Parameters.kwargs,
+    ) -> Result:
+        """The result of ``read(connection, …)``.
+
+        Raises:
+            Unavailable: the store cannot be reached.
+        """
+
+        def reading() -> Result:
+            with self._engine.connect() as connection:
+                return read(connection, *args, **kwargs)
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, reading)
+        except (DBAPIError, PoolTimeout) as error:
+            self.failures += 1
+            self._log.warning("store_unreachable", error=str(error).splitlines()[0])
+            raise Unavailable("the store cannot be reached") from None
+
+    def close(self) -> None:
+        """Let the threads end after their reads."""
+        self._threads.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,1 @@
+"""The write path: many callers, one transaction."""

@@ -1,0 +1,270 @@
+"""The journal: many callers, one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from queue import Empty, SimpleQueue
+from time import perf_counter
+from typing import Any, TypeAlias
+
+import structlog
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from app.errors import Unavailable
+from app.metrics import JournalMetrics
+from app.store.database import Database
+from app.store.journal.spool import Spooler
+from app.store.journal.writer import AWAY, Item, Result, Write, Writer
+from app.store.queries.predictions import Taken
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One caller's items.
+
+    Attributes:
+        rows: how many of them count towards the limit; our own acts do not, since they are few and must not starve.
+        ledger: whether the ledger counts them, as it does predictions.
+        spool: writes them into the spool while the store is away; None: they are refused then.
+    """
+
+    write: Write[Any, Any]
+    items: Sequence[Any]
+    future: asyncio.Future[list[Any]]
+    rows: int
+    ledger: bool
+    spool: Write[Any, Any] | None = None
+
+
+Settled: TypeAlias = tuple[Entry, list[Any] | BaseException, bool]
+"""What became of one caller's items, and whether they were spooled: a plain tuple, made for every call."""
+
+
+def reason_of(error: BaseException) -> str:
+    """The ledger's word for a failure: a fixed set."""
+    if isinstance(error, Unavailable):
+        return "store"
+    return "taken" if isinstance(error, Taken) else "refused"
+
+
+MOST_ROWS = 1024
+"""Rows in one transaction; larger groups gain nothing more and let the first caller wait for the last."""
+
+
+class Journal:
+    """The group-committing writer. Start and close it in the event loop whose callers it serves."""
+
+    def __init__(
+        self, database: Database, metrics: JournalMetrics, *, max_rows: int, spooler: Spooler | None = None
+    ) -> None:
+        self._writer = Writer(database.writer)
+        self._spooler = spooler
+        self._metrics = metrics
+        self._max_rows = max_rows
+        self._waiting_rows = 0
+        self._gathering: list[Entry] = []
+        self._queue: SimpleQueue[list[Entry] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="plumbline-journal", daemon=True)
+        self._ended = False
+        self._outage: str | None = None
+        self._log = structlog.get_logger("journal")
+
+    def start(self) -> None:
+        """Start the writing thread."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+        if self._spooler:
+            self._spooler.start(wake=lambda: self._queue.put([]))
+
+    @property
+    def alive(self) -> bool:
+        """False once the writing thread is gone: then nothing can be stored, and the process is not ready."""
+        return self._thread.is_alive()
+
+    @property
+    def outage(self) -> str | None:
+        """Why the store cannot be reached, by the latest write; None while it can, and while nobody has tried."""
+        return self._spooler.outage if self._spooler else self._outage
+
+    def new_future(self) -> asyncio.Future[Any]:
+        """A future for :meth:`submit`; the loop is known here, and asyncio would ask the system for it."""
+        return self._loop.create_future()
+
+    async def append(
+        self,
+        write: Write[Item, Result],
+        items: Sequence[Item],
+        *,
+        ledger: bool = False,
+        spool: Write[Item, Result] | None = None,
+    ) -> list[Result]:
+        """Write the items, all or none, and return once they are committed, to the store or by ``spool`` to the spool.
+
+        Raises:
+            Unavailable: the queue is full, the journal is closing, or the store cannot be reached.
+            Exception: whatever ``write`` raises for these items; other callers' items are stored all the same.
+        """
+        future: asyncio.Future[list[Result]] = self._loop.create_future()
+        self.submit(write, items, future, ledger=ledger, spool=spool)
+        return await future
+
+    def submit(
+        self,
+        write: Write[Item, Result],
+        items: Sequence[Item],
+        future: asyncio.Future[list[Result]],
+        *,
+        ledger: bool = False,
+        spool: Write[Item, Result] | None = None,
+    ) -> None:
+        """Hand the items in, as :meth:`append` does; ``future`` takes the results or the failure.
+
+        Raises:
+            Unavailable: the queue is full, or the journal is closing.
+        """
+        if self._waiting_rows + len(items) > self._max_rows:
+            raise Unavailable("too many rows are waiting to be stored")
+        self._put(Entry(write, items, future, len(items), ledger, spool))
+
+    async def run(self, act: Callable[[Connection], Result]) -> Result:
+        """Run one act in a transaction of the writer: saving a report, taking a lease."""
+        future: asyncio.Future[list[Any]] = self._loop.create_future()
+        self._put(Entry(lambda connection, _: [act(connection)], [None], future, 0, ledger=False))
+        result: Result = (await future)[0]
+        return result
+
+    def _put(self, entry: Entry) -> None:
+        if self._ended:
+            raise Unavailable("the service is shutting down")
+        self._waiting_rows += entry.rows
+        if not self._gathering:
+            self._loop.call_soon(self._hand_over)  # behind the callers that are ready by now: one wake-up for all
+        self._gathering.append(entry)
+
+    async def close(self) -> None:
+        """Store what is waiting, then end the thread."""
+        self._ended = True
+        self._hand_over()
+        self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+        if self._spooler:
+            self._spooler.stop()
+
+    def _hand_over(self) -> None:
+        """Give the writing thread what this turn of the event loop has brought."""
+        if self._gathering:
+            entries, self._gathering = self._gathering, []
+            self._metrics.accept(sum([entry.rows for entry in entries if entry.ledger]))
+            self._queue.put(entries)
+
+    def _run(self) -> None:
+        try:
+            self._serve()
+        finally:  # whatever ended the thread: nobody may wait for it
+            self._ended = True
+            self._writer.drop()
+
+    def _serve(self) -> None:
+        running = True
+        while running:
+            group, running = self._next_group()
+            if group:
+                started = perf_counter()
+                settled = self._settle(group)
+                self._metrics.commit_seconds.observe(perf_counter() - started)
+                self._count(settled)
+                self._loop.call_soon_threadsafe(self._deliver, settled)
+            if self._spooler and self._spooler.forward(sum(len(entry.items) for entry in group)) and running:
+                self._queue.put([])  # there is more: go on behind the callers who came meanwhile
+
+    def _next_group(self) -> tuple[list[Entry], bool]:
+        """All that is waiting, up to the row limit; False once the journal is closed and empty."""
+        group: list[Entry] = []
+        rows = 0
+        entries = self._queue.get()
+        while entries is not None:
+            group += entries
+            rows += sum(len(entry.items) for entry in entries)
+            if rows >= MOST_ROWS:
+                break
+            try:
+                entries = self._queue.get_nowait()
+            except Empty:
+                break
+        return group, entries is not None
+
+    def _settle(self, group: list[Entry]) -> list[Settled]:
+        """Write a group.
+
+        Where one caller's items make it fail, write the callers' items singly, so that only the guilty fails.
+        """
+        if self._spooler and self._spooler.spooling:
+            return self._settle_away(group)
+        try:
+            written = self._writer.commit([(entry.write, entry.items) for entry in group])
+        except AWAY as error:
+            self._writer.drop()
+            if self._spooler:
+                self._spooler.lose(error)
+            else:
+                self._note_outage(error)
+            return self._settle_away(group)
+        except BaseException as error:  # noqa: BLE001 - a caller's failure, whatever it is, goes to that caller and never ends the thread
+            if len(group) == 1:
+                return [(group[0], error, False)]
+        else:
+            self._note_recovery()
+            return list(zip(group, written, repeat(False)))
+        return [settled for entry in group for settled in self._settle([entry])]
+
+    def _settle_away(self, group: list[Entry]) -> list[Settled]:
+        """Spool what can be spooled, again singly where one caller's items make the others fail; refuse the rest."""
+        refusal = Unavailable("the store cannot be reached; repeat the request with the same prediction_id")
+        if self._spooler is None:
+            return [(entry, refusal, False) for entry in group]
+        refused: list[Settled] = [(entry, refusal, False) for entry in group if not entry.spool]
+        taken = [entry for entry in group if entry.spool]
+        try:
+            written = self._spooler.write([(entry.spool, entry.items) for entry in group if entry.spool])
+        except BaseException as error:  # noqa: BLE001 - as above
+            if isinstance(error, Unavailable) or len(taken) == 1:
+                return [*refused, *((entry, error, False) for entry in taken)]
+            return [*refused, *(settled for entry in taken for settled in self._settle_away([entry]))]
+        return [*refused, *zip(taken, written, repeat(True))]
+
+    def _note_outage(self, error: DBAPIError) -> None:
+        """Say it once, loudly; how many rows an outage costs stands in the metrics."""
+        if not self._outage:
+            self._outage = str(error.orig) or "no answer"
+            self._log.error("store_unreachable", error=self._outage)
+
+    def _note_recovery(self) -> None:
+        if self._outage:
+            self._outage = None
+            self._log.warning("store_reachable_again")
+
+    def _count(self, settled: list[Settled]) -> None:
+        """Enter a group into the ledger: before anything of it can be forwarded, and so leave the spool."""
+        rows: dict[tuple[str | None, bool], int] = {}
+        for entry, result, spooled in settled:
+            if entry.ledger:
+                kind = (None if isinstance(result, list) else reason_of(result), spooled)
+                rows[kind] = rows.get(kind, 0) + entry.rows
+        for (failure, spooled), count in rows.items():
+            self._metrics.settle(count, failure=failure, spooled=spooled)
+
+    def _deliver(self, settled: list[Settled]) -> None:
+        """Back in the event loop: one wake-up for the whole group. A caller that left has no future to set."""
+        for entry, result, _ in settled:
+            self._waiting_rows -= entry.rows
+            if entry.future.done():
+                continue
+            if isinstance(result, list):
+                entry.future.set_result(result)
+            else:
+                entry.future.set_exception(result)

@@ -1,0 +1,1 @@
+"""Statements on each table, for both databases."""

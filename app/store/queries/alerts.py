@@ -1,0 +1,341 @@
+"""Alerts: their rows, transitions and silences."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, TypeAlias
+
+from sqlalchemy import Connection, RowMapping, and_, case, delete, insert, or_, select, update
+
+from app.store.queries.replicas import database_now
+from app.store.sql import from_text, to_text
+from app.store.tables import ALERTS, SILENCES
+from app.types import SECOND, Micros, Report, Severity, new_id
+
+SEVERITIES: tuple[Severity, ...] = ("critical", "high", "medium", "low")
+"""The worst first."""
+State: TypeAlias = Literal["pending", "firing", "resolved", "passed"]
+"""What the rule says; ``passed`` was pending and never fired. Who is on it, and who may not be told, is kept beside."""
+RECENT_S = 7 * 86_400
+"""How long a resolved alert is still shown."""
+MOST_RESOLVED = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A rule that holds: the value that crossed the limit, in words, and up to three features that may be behind it."""
+
+    severity: Severity
+    value: float | None
+    limit: float | None
+    message: str
+    causes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One row: a rule that holds, or held until ``changed_at``.
+
+    Attributes:
+        finding: that of the last report in which the rule held, ``report_id``.
+        since: the first report of this run of them.
+        changed_at: the last report that was looked at.
+        held: reports in a row in which the rule held.
+        told_at: when it was first handed over for delivery; None while nobody need know.
+    """
+
+    alert_id: str
+    rule: str
+    model_name: str
+    model_version: str
+    state: State
+    finding: Finding
+    since: Micros
+    changed_at: Micros
+    held: int
+    report_id: str
+    told_at: Micros | None = None
+    acknowledged_at: Micros | None = None
+    acknowledged_by: str | None = None
+
+    @property
+    def resolved_at(self) -> Micros | None:
+        """When the rule no longer held."""
+        return self.changed_at if self.state == "resolved" else None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the rule still holds."""
+        return self.state in ("pending", "firing")
+
+
+def shown(connection: Connection, name: str, version: str) -> Sequence[Alert]:
+    """What fires, the worst and oldest first; what is pending; then what was resolved lately, the latest first."""
+    since = database_now(connection) - RECENT_S * SECOND
+    resolved = _of(name, version, "resolved").where(ALERTS.c.changed_at >= since)
+    recent = connection.execute(resolved.order_by(ALERTS.c.changed_at.desc()).limit(MOST_RESOLVED)).mappings()
+    return [*still_open(connection, name, version), *map(_alert, recent)]
+
+
+def still_open(connection: Connection, name: str, version: str) -> Sequence[Alert]:
+    """What fires, the worst and oldest first, then what is pending."""
+    return [*firing(connection, name, version), *_open(connection, name, version, "pending")]
+
+
+def firing(connection: Connection, name: str, version: str) -> Sequence[Alert]:
+    """What fires, the worst and oldest first."""
+    return _open(connection, name, version, "firing")
+
+
+def told(connection: Connection, *, since: Micros) -> Sequence[Alert]:
+    """Of any version, what fires and has been told, and what of it was resolved since a moment."""
+    lasting = or_(ALERTS.c.state == "firing", and_(ALERTS.c.state == "resolved", ALERTS.c.changed_at >= since))
+    found = select(ALERTS).where(ALERTS.c.told_at.is_not(None), lasting).order_by(ALERTS.c.since, ALERTS.c.alert_id)
+    return [_alert(row) for row in connection.execute(found).mappings()]
+
+
+def unwatched(connection: Connection, name: str, watched: Collection[str]) -> Sequence[Alert]:
+    """What fires or is pending on other models, or on other versions of this one than these."""
+    table = ALERTS.c
+    others = (
+        or_(table.model_name != name, table.model_version.not_in(watched)),
+        table.state.in_(("pending", "firing")),
+    )
+    return [_alert(row) for row in connection.execute(select(ALERTS).where(*others)).mappings()]
+
+
+def purge(connection: Connection, *, before: Micros, limit: int) -> int:
+    """Delete up to ``limit`` alerts that ended before a moment; the number deleted."""
+    ended = (ALERTS.c.state.in_(("resolved", "passed")), ALERTS.c.changed_at < before)
+    old = select(ALERTS.c.alert_id).where(*ended).limit(limit)
+    return connection.execute(delete(ALERTS).where(ALERTS.c.alert_id.in_(old))).rowcount
+
+
+def get(connection: Connection, alert_id: str) -> Alert | None:
+    """One alert by its id."""
+    row = connection.execute(select(ALERTS).where(ALERTS.c.alert_id == alert_id)).mappings().first()
+    return None if row is None else _alert(row)
+
+
+def latest(connection: Connection, name: str, version: str, rule: str) -> Alert | None:
+    """The alert of a rule that changed last."""
+    table = ALERTS.c
+    mine = select(ALERTS).where(table.model_name == name, table.model_version == version, table.rule == rule)
+    mine = mine.order_by(table.changed_at.desc(), table.alert_id.desc()).limit(1)
+    row = connection.execute(mine).mappings().first()
+    return None if row is None else _alert(row)
+
+
+def acknowledge(connection: Connection, alert_id: str, *, by: str | None) -> Alert | None:
+    """Note that somebody is on a firing alert; the first who says so stays. None: no alert has this id."""
+    fresh = (ALERTS.c.alert_id == alert_id, ALERTS.c.state == "firing", ALERTS.c.acknowledged_at.is_(None))
+    values = {"acknowledged_at": database_now(connection), "acknowledged_by": by}
+    connection.execute(update(ALERTS).where(*fresh).values(values))
+    return get(connection, alert_id)
+
+
+def _open(connection: Connection, name: str, version: str, state: State) -> list[Alert]:
+    rank = case({severity: place for place, severity in enumerate(SEVERITIES)}, value=ALERTS.c.severity)
+    found = connection.execute(_of(name, version, state).order_by(rank, ALERTS.c.since, ALERTS.c.alert_id)).mappings()
+    return [_alert(row) for row in found]
+
+
+def _of(name: str, version: str, state: State) -> Any:
+    return select(ALERTS).where(ALERTS.c.model_name == name, ALERTS.c.model_version == version, ALERTS.c.state == state)
+
+
+def _alert(row: RowMapping) -> Alert:
+    columns = dict(row)
+    body = from_text(columns.pop("body"))
+    finding = Finding(**(body | {"severity": columns.pop("severity"), "causes": tuple(body["causes"])}))
+    return Alert(finding=finding, **columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Matcher:
+    """Which alerts a silence covers: those that fit everything that is named; without a name, all of them.
+
+    Attributes:
+        feature: fits an alert that is about this feature alone, so that a second one is still heard of.
+    """
+
+    rule: str | None = None
+    severity: Severity | None = None
+    feature: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """One row; ``ended_at`` is set where it was ended before its time."""
+
+    silence_id: str
+    matcher: Matcher
+    starts_at: Micros
+    ends_at: Micros
+    reason: str
+    created_by: str | None
+    created_at: Micros
+    ended_at: Micros | None = None
+
+    def covers(self, alert: Alert) -> bool:
+        """Whether nobody is told of an alert while the silence lasts."""
+        wanted = self.matcher
+        return (
+            wanted.rule in (None, alert.rule)
+            and wanted.severity in (None, alert.finding.severity)
+            and (wanted.feature is None or alert.finding.causes == (wanted.feature,))
+        )
+
+
+def add_silence(connection: Connection, silence: Silence) -> None:
+    """Store a silence."""
+    values = asdict(silence)
+    connection.execute(insert(SILENCES).values(values.pop("matcher") | values))
+
+
+def end_silence(connection: Connection, silence_id: str) -> Silence | None:
+    """End a silence now, unless it has ended. None: no silence has this id."""
+    now = database_now(connection)
+    running = (SILENCES.c.silence_id == silence_id, SILENCES.c.ended_at.is_(None), SILENCES.c.ends_at > now)
+    connection.execute(update(SILENCES).where(*running).values(ended_at=now))
+    row = connection.execute(select(SILENCES).where(SILENCES.c.silence_id == silence_id)).mappings().first()
+    return None if row is None else _silence_of(row)
+
+
+def active_silences(connection: Connection, *, at: Micros) -> Sequence[Silence]:
+    """Every silence that covers this moment."""
+    return [silence for silence in planned_silences(connection, at=at) if silence.starts_at <= at]
+
+
+def planned_silences(connection: Connection, *, at: Micros) -> Sequence[Silence]:
+    """Every silence that has not ended by this moment, the first to end first."""
+    table = SILENCES.c
+    lasting = select(SILENCES).where(table.ends_at > at, or_(table.ended_at.is_(None), table.ended_at > at))
+    return [
+        _silence_of(row) for row in connection.execute(lasting.order_by(table.ends_at, table.silence_id)).mappings()
+    ]
+
+
+def _silence_of(row: RowMapping) -> Silence:
+    columns = dict(row)
+    matcher = Matcher(*(columns.pop(name) for name in ("rule", "severity", "feature")))
+    return Silence(matcher=matcher, **columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What somebody must be told: a rule fires, or it has ended ``because`` of something."""
+
+    event: Literal["firing", "resolved"]
+    alert: Alert
+    because: str = "The rule no longer holds."
+
+
+def record(
+    connection: Connection, report: Report, verdicts: Mapping[str, Finding | None], checks: Mapping[str, int]
+) -> list[Change]:
+    """Open, refresh or resolve the alert of each judged rule: None means that the rule does not hold.
+
+    A rule is pending until it has held in as many reports in a row as ``checks`` says, by default one. What fires under
+    a silence is told when the silence ends; who was told that it fires is told of the end, silence or not.
+    A report that is not newer than the rule's last change changes nothing, so that recording it twice is harmless. Two
+    replicas that open one alert at once meet in a unique index: the second is refused, and refreshes when repeated.
+
+    Returns:
+        what must be told: of an alert its begin and its end, each once.
+    """
+    silences = active_silences(connection, at=report.checked_at)
+    changes: list[Change | None] = []
+    for rule, finding in verdicts.items():
+        last = latest(connection, report.model_name, report.model_version, rule)
+        if last is not None and last.changed_at >= report.checked_at:
+            continue
+        before = last if last is not None and last.is_open else None
+        if finding is not None:
+            changes.append(_hold(connection, report, rule, finding, before, checks.get(rule, 1), silences))
+        elif before is not None:
+            changes.append(_end(connection, report.checked_at, before))
+    return [change for change in changes if change is not None]
+
+
+def keep(connection: Connection, alert: Alert) -> None:
+    """Store a firing alert that was told of while it could not be stored; what another replica has stored stands."""
+    last = latest(connection, alert.model_name, alert.model_version, alert.rule)
+    if last is None or (not last.is_open and last.changed_at < alert.since):
+        connection.execute(insert(ALERTS).values(_row(alert)))
+
+
+def aloud(connection: Connection, name: str, version: str, *, now: Micros) -> list[Change]:
+    """What fires on a version and is not silenced, new or not: who has not heard of it as it is must be told."""
+    silences = active_silences(connection, at=now)
+    heard = [
+        alert for alert in firing(connection, name, version) if not any(silence.covers(alert) for silence in silences)
+    ]
+    for alert in heard:
+        if alert.told_at is None:
+            connection.execute(update(ALERTS).where(ALERTS.c.alert_id == alert.alert_id).values(told_at=now))
+    return [Change("firing", replace(alert, told_at=alert.told_at or now)) for alert in heard]
+
+
+def resolve_others(connection: Connection, name: str, watched: Collection[str], *, now: Micros) -> list[Change]:
+    """Resolve the open alerts of versions, and of models, that are watched no longer: no report will ever end them.
+
+    Returns:
+        what must be told.
+    """
+    others = unwatched(connection, name, watched)
+    changes = [_end(connection, Micros(max(now, alert.changed_at)), alert) for alert in others]
+    because = "This version no longer answers."
+    return [replace(change, because=because) for change in changes if change is not None]
+
+
+def _hold(
+    connection: Connection,
+    report: Report,
+    rule: str,
+    finding: Finding,
+    before: Alert | None,
+    needed: int,
+    silences: Sequence[Silence],
+) -> Change | None:
+    """Open or refresh the alert of a rule that holds."""
+    opened = before or _opened(report, rule, finding)
+    held = opened.held + 1
+    fires = opened.state == "firing" or held >= needed
+    now = replace(
+        opened,
+        state="firing" if fires else "pending",
+        finding=finding,
+        changed_at=report.checked_at,
+        held=held,
+        report_id=report.report_id,
+    )
+    tells = fires and now.told_at is None and not any(silence.covers(now) for silence in silences)
+    if tells:
+        now = replace(now, told_at=report.checked_at)
+    if before is None:
+        connection.execute(insert(ALERTS).values(_row(now)))
+    else:
+        connection.execute(update(ALERTS).where(ALERTS.c.alert_id == now.alert_id).values(_row(now)))
+    return Change("firing", now) if tells else None
+
+
+def _end(connection: Connection, at: Micros, before: Alert) -> Change | None:
+    """Resolve the alert of a rule that no longer holds; one that never fired has passed."""
+    now = replace(before, state="resolved" if before.state == "firing" else "passed", changed_at=at)
+    ended = {"state": now.state, "changed_at": now.changed_at}
+    connection.execute(update(ALERTS).where(ALERTS.c.alert_id == now.alert_id).values(ended))
+    return None if now.told_at is None else Change("resolved", now)
+
+
+def _opened(report: Report, rule: str, finding: Finding) -> Alert:
+    at = report.checked_at
+    name, version = report.model_name, report.model_version
+    return Alert(new_id(at * 1000), rule, name, version, "pending", finding, at, at, 0, report.report_id)
+
+
+def _row(alert: Alert) -> dict[str, Any]:
+    values = asdict(alert)
+    finding = values.pop("finding")
+    return values | {"severity": finding["severity"], "body": to_text(finding)}

@@ -1,0 +1,92 @@
+"""Reports: the saved results of checks, the latest and over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select
+
+from app.store.sql import from_text, to_text
+from app.store.tables import ALERTS, REPORTS
+from app.types import Micros, Report, new_id
+
+KINDS = ("drift", "performance", "service")
+MOST_PURGED = 20
+"""Reports deleted in one transaction: each is up to some hundred kilobytes."""
+
+
+def save(connection: Connection, report: Report) -> None:
+    """Store a report; reports are never changed."""
+    values = {
+        name: getattr(report, name)
+        for name in ("report_id", "kind", "model_name", "model_version", "checked_at", "status")
+    }
+    connection.execute(insert(REPORTS).values(**values, body=to_text(report.body)))
+
+
+def latest(connection: Connection, kind: str, name: str, version: str) -> Report | None:
+    """The newest report of a kind on a version; a check that failed says nothing about the model and is passed over."""
+    return next(iter(history(connection, kind, name, version, newest_first=True, failed=False, limit=1)), None)
+
+
+def latest_of_each(connection: Connection, name: str, version: str) -> dict[str, Report]:
+    """The newest report of every kind on a version."""
+    found = {kind: latest(connection, kind, name, version) for kind in KINDS}
+    return {kind: report for kind, report in found.items() if report}
+
+
+def purge(connection: Connection, *, before: Micros, limit: int) -> int:
+    """Delete some reports that were made before a moment and that no alert refers to; the number deleted.
+
+    By their ids, which sort by time: a look that finds nothing costs nothing.
+    """
+    of_alerts = select(ALERTS.c.report_id)
+    old = select(REPORTS.c.report_id).where(
+        REPORTS.c.report_id < new_id(before * 1000), REPORTS.c.report_id.not_in(of_alerts)
+    )
+    ids = list(connection.execute(old.order_by(REPORTS.c.report_id).limit(min(limit, MOST_PURGED))).scalars())
+    connection.execute(delete(REPORTS).where(REPORTS.c.report_id.in_(ids)))
+    return len(ids)
+
+
+def get(connection: Connection, report_id: str) -> Report | None:
+    """One report by its id."""
+    row = connection.execute(select(REPORTS).where(REPORTS.c.report_id == report_id)).first()
+    return None if row is None else _report(row)
+
+
+def history(
+    connection: Connection,
+    kind: str,
+    name: str,
+    version: str,
+    *,
+    start: Micros | None = None,
+    end: Micros | None = None,
+    after: str = "",
+    limit: int,
+    newest_first: bool = False,
+    failed: bool = True,
+) -> Sequence[Report]:
+    """Reports of a kind in the order of their ids, which is that of their times.
+
+    From ``start`` on, before ``end``, behind the id ``after``.
+    """
+    table = REPORTS.c
+    statement = select(REPORTS).where(table.kind == kind, table.model_name == name, table.model_version == version)
+    if start is not None:
+        statement = statement.where(table.checked_at >= start)
+    if end is not None:
+        statement = statement.where(table.checked_at < end)
+    if not failed:
+        statement = statement.where(table.status != "error")
+    if after:
+        statement = statement.where(table.report_id > after)
+    order = (table.checked_at.desc(), table.report_id.desc()) if newest_first else (table.report_id,)
+    return [_report(row) for row in connection.execute(statement.order_by(*order).limit(limit))]
+
+
+def _report(row: Any) -> Report:
+    body = from_text(row.body)
+    return Report(row.report_id, row.kind, row.model_name, row.model_version, row.checked_at, row.status, body)

@@ -1,0 +1,77 @@
+"""Closed-loop load: N connections, each sends its next request when it has its answer. By wrk, or by our own driver."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.load.driver import Load, drive, request_bytes
+
+SCRIPT = Path(__file__).with_name("post.lua")
+NO_ID_LEFT = "no-id-left"
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One measurement: answers a second, latencies in milliseconds, and requests without a good answer."""
+
+    rate: float
+    p50_ms: float
+    p99_ms: float
+    failed: int
+
+    @classmethod
+    def of(cls, load: Load) -> Figures:
+        """The figures of what our own driver saw."""
+        failed = load.statuses.total() - load.statuses[200]
+        return cls(load.rate, load.quantile(0.5) * 1e3, load.quantile(0.99) * 1e3, failed)
+
+
+@dataclass(frozen=True, slots=True)
+class Loader:
+    """What makes the load: the path of wrk, or None for our own driver."""
+
+    wrk: str | None
+
+    @property
+    def name(self) -> str:
+        """What to call it in a report."""
+        return "wrk" if self.wrk else "driver.py"
+
+    def run(
+        self,
+        port: int,
+        body: Path,
+        *,
+        connections: int,
+        seconds: float,
+        path: str = "/predict",
+        ids: Path | None = None,
+    ) -> Figures:
+        """POST a body, and where ``ids`` names a file of ids, each of them once in the place of ID."""
+        if self.wrk is None:
+            return Figures.of(_drive(port, path, body, ids, connections=connections, seconds=seconds))
+        options = (f"-c{connections}", "-t1", f"-d{max(round(seconds), 1)}s", "--timeout", "10s", "-s", str(SCRIPT))
+        arguments = [str(body), *([str(ids)] if ids else [])]
+        output = subprocess.run(
+            [self.wrk, *options, f"http://127.0.0.1:{port}{path}", "--", *arguments],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        return Figures(**json.loads(output.split("RESULT ")[1]))
+
+
+def _drive(port: int, path: str, body: Path, ids: Path | None, *, connections: int, seconds: float) -> Load:
+    content = body.read_bytes()
+    given = ids.read_text(encoding="ascii").split() if ids else [""]
+    more = itertools.repeat(NO_ID_LEFT if ids else "")
+
+    def build(identity: str) -> bytes:
+        return request_bytes(path, content.replace(b"ID", identity.encode(), 1) if ids else content)
+
+    return asyncio.run(drive(port, itertools.chain(given, more), build, connections=connections, seconds=seconds))

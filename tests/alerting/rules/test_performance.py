@@ -1,0 +1,54 @@
+"""The rule over segments."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.alerting.rules.performance import judge_segments
+from app.types import Json, Task
+from tests.support.alerting.reports import drift_body, performance_body
+
+
+def body(whole: str = "ok", **segments: Json) -> Json:
+    """A performance report with these metrics in each value of the segment ``channel``."""
+    values = {value: segment(metrics) for value, metrics in segments.items()}
+    return performance_body(accuracy=whole) | {"segments": {"channel": values}}
+
+
+def segment(statuses: Json) -> Json:
+    """One value's entry, with these metrics in these states."""
+    found = performance_body(**statuses)["realised"]
+    worst = next((status for status in ("degraded", "ok") if status in statuses.values()), "insufficient_data")
+    return {"rows": 100, "labelled": 80, "status": worst, "metrics": found["metrics"]}
+
+
+def test_a_failing_segment_is_named() -> None:
+    """The alert says which segment, by how much, over how many rows, and which others; the main metric leads."""
+    found = judge_segments(
+        Task.BINARY,
+        body(app={"accuracy": "ok", "f1": "degraded"}, web={"accuracy": "degraded"}, shop={"accuracy": "ok"}),
+        drift_body({"a": 0.2}),
+    )["segment_drop"]
+
+    assert found is not None
+    assert (found.severity, found.value, found.limit, found.causes) == ("high", 0.84, 0.9, ("a",))
+    assert found.message == (
+        "where channel = web, accuracy 0.84 [0.81, 0.87] is below its limit 0.9, baseline 0.95, "
+        "over 80 labelled rows; degraded too: channel = app"
+    )
+
+
+@pytest.mark.parametrize(
+    "report",
+    [body(web={"accuracy": "ok"}), body("degraded", web={"accuracy": "degraded"})],
+    ids=["sound", "the whole fails"],
+)
+def test_a_sound_segment_or_a_failing_whole_resolves(report: Json) -> None:
+    """Where no segment fails, or the rule over all rows speaks for them, the rule does not hold."""
+    assert judge_segments(Task.BINARY, report, None) == {"segment_drop": None}
+
+
+@pytest.mark.parametrize("report", [performance_body(accuracy="ok"), body(web={"accuracy": "insufficient_data"}), {}])
+def test_without_segments_there_is_no_verdict(report: Json) -> None:
+    """A report without segments, or with too few outcomes in each, says nothing."""
+    assert judge_segments(Task.BINARY, report, None) == {}

@@ -1,0 +1,106 @@
+"""Exports as Parquet: typed by the model's schema, in row groups, and a clear refusal without pyarrow."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+from pyarrow import parquet
+
+from app.api.endpoints.parquet import GROUP_ROWS
+from app.api.endpoints.predictions import renderer
+from app.errors import Invalid
+from app.types import Feature, FeatureType, Json, Label, ModelSchema, Task
+
+FEATURES = (
+    Feature("age", FeatureType.INTEGER),
+    Feature("member", FeatureType.BOOLEAN),
+    Feature("channel", FeatureType.CATEGORICAL, categories=("web", "shop")),
+    Feature("code", FeatureType.CATEGORICAL, categories=(1, 2)),
+)
+
+
+def schema(classes: tuple[Label, ...] = ("bad", "good")) -> ModelSchema:
+    """A model with a feature of every type."""
+    return ModelSchema("m", "1", Task.BINARY, FEATURES, classes, classes[-1])
+
+
+def row(**changes: object) -> Json:
+    """A row as an export renders it."""
+    return {
+        "prediction_id": "a",
+        "model_name": "m",
+        "model_version": "1",
+        "features": {"age": 41, "member": True, "channel": "web", "code": 2},
+        "context": {"region": "EU"},
+        "prediction": "good",
+        "probabilities": {"bad": 0.25, "good": 0.75},
+        "predicted_at": "2026-01-01T00:00:00.000001Z",
+        "outcome": None,
+        **changes,
+    }
+
+
+def read(pages: list[list[Json]], of: ModelSchema) -> list[Json]:
+    """What a reader finds in the exported pages."""
+    rendered = renderer("parquet", of)
+    parts = [*(rendered(page) for page in pages), rendered.end()]
+    rows: list[Json] = parquet.read_table(io.BytesIO(b"".join(parts))).to_pylist()
+    return rows
+
+
+def test_every_column_has_its_type() -> None:
+    """Numbers, flags, texts, coded categories and times keep their type; the context is JSON text."""
+    found = read([[row(outcome={"outcome": "bad", "value": 1, "observed_at": None})]], schema())[0]
+
+    assert (found["feature.age"], found["feature.member"]) == (41.0, True)
+    assert (found["feature.channel"], found["feature.code"]) == ("web", 2)
+    assert found["predicted_at"].isoformat() == "2026-01-01T00:00:00.000001+00:00"
+    assert (found["outcome"], found["value"], found["observed_at"]) == ("bad", 1.0, None)
+    assert found["context"] == '{"region":"EU"}'
+
+
+def test_what_fits_no_type_is_null() -> None:
+    """A text among numbers, a fraction among codes, a number among flags: null, and the file stays whole."""
+    features = {"age": "old", "member": 7, "channel": 5, "code": 1.5}
+    found = read([[row(features=features, context=None)]], schema())[0]
+
+    assert (found["feature.age"], found["feature.member"], found["feature.code"]) == (None, None, None)
+    assert (found["feature.channel"], found["context"]) == ("5", None)
+
+
+@pytest.mark.parametrize(
+    ("classes", "label"), [((0, 1), 1), ((False, True), True), ((0.5, 1.5), 1.5), (("a", 1), "1"), ((), 2.5)]
+)
+def test_labels_have_the_type_of_the_classes(classes: tuple[Label, ...], label: Label) -> None:
+    """Whole numbers, flags, numbers and texts; classes of several types are text."""
+    of = schema(classes) if classes else ModelSchema("m", "1", Task.REGRESSION, FEATURES)
+    found = read([[row(prediction=1 if label == "1" else label, probabilities=None)]], of)[0]["prediction"]
+
+    assert (type(found), found) == (type(label), label)
+
+
+def test_rows_wait_for_a_full_group() -> None:
+    """Bytes come with every full row group, so that an export of any length takes the memory of one."""
+    rendered = renderer("parquet", schema())
+    head = rendered([row()])
+    sizes = [len(rendered([row()] * (GROUP_ROWS // 4))) for _ in range(8)]
+
+    assert len(head) < 100
+    assert [bool(size) for size in sizes] == [False, False, False, True] * 2
+    assert len(rendered.end()) > 100
+
+
+def test_no_rows_are_a_whole_file() -> None:
+    """An export without rows is a Parquet file with its columns."""
+    assert read([[]], schema()) == []
+
+
+def test_without_pyarrow_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the extra is not installed, the refusal names it."""
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(Invalid) as refused:
+        renderer("parquet", schema())
+
+    assert "plumbline[parquet]" in str(refused.value.fields[0])

@@ -1,0 +1,98 @@
+"""Every metric is scikit-learn's, for binary, multiclass and regression tasks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+from sklearn.calibration import calibration_curve
+
+from app.monitoring.performance.metrics import metrics
+from tests.support.monitoring.labelled_windows import REGRESSION, binary, draw, multiclass
+
+
+@pytest.mark.parametrize("positive", [0, 1])
+def test_binary_metrics_are_scikit_learns(positive: int) -> None:
+    """All binary metrics are scikit-learn's of the positive class, whichever it is."""
+    truth, said, shares = draw(2, 500, seed=1)
+    expected = {
+        "accuracy": sk.accuracy_score(truth, said),
+        "precision": sk.precision_score(truth, said, pos_label=positive),
+        "recall": sk.recall_score(truth, said, pos_label=positive),
+        "specificity": sk.recall_score(truth, said, pos_label=1 - positive),
+        "f1": sk.f1_score(truth, said, pos_label=positive),
+        "balanced_accuracy": sk.balanced_accuracy_score(truth, said),
+        "roc_auc": sk.roc_auc_score(truth == positive, shares[:, positive]),
+        "average_precision": sk.average_precision_score(truth == positive, shares[:, positive]),
+        "log_loss": sk.log_loss(truth, shares),
+        "brier": sk.brier_score_loss(truth == positive, shares[:, positive]),
+    }
+    found = metrics(binary(("a", "b"), "ab"[positive]), truth, said, shares)
+
+    assert found.pop("calibration_error") is not None
+    assert expected == pytest.approx(found, abs=1e-9)
+
+
+def test_calibration_error_is_the_mean_gap_of_the_calibration_curve() -> None:
+    """The calibration error weighs the gaps of scikit-learn's calibration curve, over bins of equal counts."""
+    truth, said, shares = draw(2, 500, seed=1)
+    came, promised = calibration_curve(truth, shares[:, 1], n_bins=10, strategy="quantile")
+
+    found = metrics(binary(), truth, said, shares)["calibration_error"]
+
+    assert found == pytest.approx(np.mean(np.abs(came - promised)), abs=1e-9)
+
+
+def test_multiclass_metrics_are_scikit_learns() -> None:
+    """All multiclass metrics are scikit-learn's macro averages."""
+    truth, said, shares = draw(3, 500, seed=2)
+    expected = {
+        "accuracy": sk.accuracy_score(truth, said),
+        "precision": sk.precision_score(truth, said, average="macro"),
+        "recall": sk.recall_score(truth, said, average="macro"),
+        "specificity": np.mean([sk.recall_score(truth != code, said != code) for code in range(3)]),
+        "f1": sk.f1_score(truth, said, average="macro"),
+        "balanced_accuracy": sk.balanced_accuracy_score(truth, said),
+        "roc_auc": sk.roc_auc_score(truth, shares, multi_class="ovr"),
+        "average_precision": sk.average_precision_score(truth, shares),
+        "log_loss": sk.log_loss(truth, shares),
+        "brier": sk.brier_score_loss(truth, shares),
+    }
+    found = metrics(multiclass(), truth, said, shares)
+
+    assert found.pop("calibration_error") is not None
+    assert expected == pytest.approx(found, abs=1e-9)
+
+
+def test_regression_metrics_are_scikit_learns() -> None:
+    """All regression metrics are scikit-learn's; bias is the mean of prediction minus outcome."""
+    rng = np.random.default_rng(3)
+    truth = rng.normal(size=300)
+    said = truth + rng.normal(0.1, 1.0, size=300)
+    expected = {
+        "mae": sk.mean_absolute_error(truth, said),
+        "rmse": sk.root_mean_squared_error(truth, said),
+        "mape": sk.mean_absolute_percentage_error(truth, said),
+        "r2": sk.r2_score(truth, said),
+        "bias": float(np.mean(said - truth)),
+    }
+
+    assert expected == pytest.approx(metrics(REGRESSION, truth, said, None), abs=1e-9)
+
+
+def test_float32_probabilities_are_taken_quietly() -> None:
+    """Probabilities that add up to one only nearly, as 32-bit ones do, raise no warning."""
+    truth, said, shares = draw(3, 200, seed=4)
+    rounded = shares.astype(np.float32).astype(np.float64)
+
+    assert metrics(multiclass(), truth, said, rounded) == pytest.approx(
+        metrics(multiclass(), truth, said, shares), rel=1e-5
+    )
+
+
+def test_a_class_that_never_came_is_no_warning() -> None:
+    """A predicted class without outcomes leaves the macro averages defined, and the rankings not."""
+    found = metrics(multiclass(), np.array([0, 1, 0, 1]), np.array([0, 2, 0, 1]), np.full((4, 3), 1 / 3))
+
+    assert found["balanced_accuracy"] == 0.75
+    assert (found["roc_auc"], found["average_precision"]) == (None, None)

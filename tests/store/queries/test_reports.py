@@ -1,0 +1,44 @@
+"""Reports that are past their retention go; those that somebody may still ask for stay."""
+
+from __future__ import annotations
+
+from app.store.database import Connection, Database
+from app.store.queries import alerts, reports
+from app.store.queries.alerts import Finding, record
+from app.types import SECOND, Micros, Report, new_id
+
+
+def report(second: int) -> Report:
+    """A report of that second of the year 2023."""
+    at = Micros((1_690_000_000 + second) * SECOND)
+    return Report(new_id(at * 1000), "drift", "m", "1", at, "drift", {"drift_share": 0.5})
+
+
+def saved(connection: Connection, number: int) -> list[Report]:
+    """Reports of as many seconds."""
+    made = [report(second) for second in range(number)]
+    for each in made:
+        reports.save(connection, each)
+    return made
+
+
+def test_old_reports_go_a_few_at_a_time(database: Database) -> None:
+    """All reports before a moment are deleted, in small parts, and no later one is."""
+    with database.writer.begin() as connection:
+        made = saved(connection, 50)
+        before = Micros(made[45].checked_at - SECOND // 2)
+        gone = [reports.purge(connection, before=before, limit=500) for _ in range(4)]
+        left = [each.report_id for each in made if reports.get(connection, each.report_id)]
+    assert gone == [20, 20, 5, 0]
+    assert left == [each.report_id for each in made[45:]]
+
+
+def test_the_report_of_an_alert_stays(database: Database) -> None:
+    """An old report stays as long as an alert refers to it."""
+    with database.writer.begin() as connection:
+        first, second = saved(connection, 2)
+        record(connection, first, {"feature_drift": Finding("low", 0.3, 0.01, "a drifted")}, {})
+        assert reports.purge(connection, before=Micros(second.checked_at + SECOND), limit=500) == 1
+        opened = alerts.latest(connection, "m", "1", "feature_drift")
+        assert opened
+        assert reports.get(connection, opened.report_id) == first

@@ -1,0 +1,136 @@
+"""Connections without a network: a test says which bytes arrive in one packet, and sees the bytes that go back.
+
+All but the transport is real: protocol, parser, endpoints, model and store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, NamedTuple
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from app.api.app import Application
+from app.config.settings import Config
+from app.main import create_app
+from app.server.fast_path import HeaderCache, PatientProtocol
+from tests.support.raw_client import Reply
+
+MOST_BYTES = 100_000
+Connect = Callable[..., "Wire"]
+
+
+class Wire(asyncio.Transport):
+    """One connection of the server."""
+
+    def __init__(self, protocol: PatientProtocol) -> None:
+        super().__init__()
+        self.protocol = protocol
+        self._sent = b""
+        self._news = asyncio.Event()
+        self._listened_to = asyncio.Event()
+        self._listened_to.set()
+        self._closing = False
+        protocol.connection_made(self)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Keep what the server sends."""
+        assert not self._closing
+        self._sent += data
+        self._news.set()
+
+    def close(self) -> None:
+        """Take note that the server ends the connection."""
+        self._closing = True
+        self._news.set()
+
+    def is_closing(self) -> bool:
+        """Whether either side has ended the connection."""
+        return self._closing
+
+    def pause_reading(self) -> None:
+        """Let the caller wait."""
+        self._listened_to.clear()
+
+    def resume_reading(self) -> None:
+        """Let the caller go on."""
+        self._listened_to.set()
+
+    def packet(self, data: bytes) -> None:
+        """Let these bytes arrive, now."""
+        self.protocol.data_received(data)
+
+    async def packets(self, parts: Sequence[bytes]) -> None:
+        """Let these bytes arrive, each part as soon as the server listens."""
+        for part in parts:
+            await asyncio.wait_for(self._listened_to.wait(), 10)
+            if not self._closing:
+                self.packet(part)
+
+    def leave(self) -> None:
+        """End the connection as a caller does who has gone."""
+        self._closing = True
+        self.protocol.connection_lost(None)
+
+    async def replies(self, number: int) -> list[Reply]:
+        """So many more answers, or as many as came before the server ended the connection."""
+        found: list[Reply] = []
+        while len(found) < number:
+            reply = self._next_reply()
+            if reply is not None:
+                found.append(reply)
+            elif self._closing:
+                break
+            else:
+                self._news.clear()
+                await asyncio.wait_for(self._news.wait(), 10)
+        return found
+
+    def _next_reply(self) -> Reply | None:
+        head, end, rest = self._sent.partition(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head)
+        if not end or length is None or len(rest) < int(length[1]):
+            return None
+        status, *lines = head.decode().split("\r\n")
+        self._sent = rest[int(length[1]) :]
+        return Reply(int(status.split()[1]), dict(line.split(": ", 1) for line in lines), rest[: int(length[1])])
+
+
+class Scene(NamedTuple):
+    """An application, what connects to it, and what runs an act in its event loop."""
+
+    app: Application
+    connect: Connect
+    run: Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+@asynccontextmanager
+async def wired(config: Config) -> AsyncIterator[tuple[Application, Connect]]:
+    """A running application, and what connects to it; ``connect(heads)`` shares these heads."""
+    app = create_app(config)
+    uvicorns: dict[str, Any] = {
+        "config": uvicorn.Config(app, log_config=None, ws="none", lifespan="off"),
+        "server_state": ServerState(),
+        "app_state": {},
+    }
+    ours: dict[str, Any] = {"lane": app.lane, "most_bytes": MOST_BYTES, "_loop": asyncio.get_running_loop()}
+
+    def connect(heads: HeaderCache | None = None) -> Wire:
+        return Wire(PatientProtocol(heads=heads or HeaderCache(), **ours, **uvicorns))
+
+    async with app.router.lifespan_context(app):
+        yield app, connect
+
+
+@contextmanager
+def scene_of(config: Config) -> Iterator[Scene]:
+    """A running application for many acts of a test, each of which is a coroutine."""
+    with asyncio.Runner() as runner:
+        running = wired(config)
+        app, connect = runner.run(running.__aenter__())
+        yield Scene(app, connect, runner.run)
+        runner.run(running.__aexit__(None, None, None))

@@ -1,0 +1,39 @@
+"""A model that misbehaves on chosen rows: bundled, it is a shadow that nobody would want."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from app.bundling import build_bundle
+from tests.support.models import bundles
+
+RAISES, HANGS, DIES, SKIPS = 1e6, 2e6, 3e6, 4e6
+"""Values of the first feature, and what the model does with a row that has it."""
+
+
+class Moody(LogisticRegression):  # type: ignore[misc]  # scikit-learn is untyped
+    """Raises, hangs, ends its process or gives too few answers, as the first feature says; else a classifier."""
+
+    def predict_proba(self, rows: Any) -> Any:
+        """The probabilities, if it feels like it."""
+        first = set(np.asarray(rows)[:, 0].tolist())
+        if RAISES in first:
+            raise ValueError("not in the mood")
+        if HANGS in first:
+            time.sleep(60)
+        if DIES in first:
+            os._exit(1)
+        return super().predict_proba(rows)[: -8 if SKIPS in first else None]
+
+
+def build_moody(models: Path, name: str, version: str) -> None:
+    """Write the model as a version of a name, fitted like ``switch/2`` with the labels exchanged."""
+    data = bundles.numbers(("yes", "no"))
+    model = Moody().fit(data[["a", "b", "c"]], data["y"])
+    build_bundle(model, data=data, holdout=data, target="y", name=name, version=version, models=models, format="joblib")

