@@ -1,4 +1,4 @@
-"""Engines and connections: one writer, a pool of read-only connections, and threads that read."""
+"""Open the store: its engines, its connections, and the threads that read."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ READER_CACHE_KIB = 256
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """The writer's engine (one connection), the readers' engine, and the lock against other writing processes."""
+    """Hold the writer's engine, the readers' engine and the lock against other writers.
+
+    The writer's engine has one connection. The lock keeps other processes from writing to the same SQLite file.
+    """
 
     writer: Engine
     readers: Engine
@@ -49,11 +52,17 @@ class Database:
 
     @property
     def corruptible(self) -> bool:
-        """True on a SQLite with the WAL-reset bug; one writer that also checkpoints keeps clear of it."""
+        """Tell whether this SQLite has the WAL-reset bug.
+
+        The bug needs two connections that checkpoint. Here only the writer checkpoints, so the risk is small.
+        """
         return self.sqlite_version is not None and self.sqlite_version < SAFE_SQLITE
 
     def close(self) -> None:
-        """Close the readers first: whoever closes last checkpoints the log, and that must be the writer."""
+        """Close the readers, then the writer.
+
+        The last connection that closes checkpoints the log, and only the writer may do that.
+        """
         self.readers.dispose()
         self.writer.dispose()
         if self.lock:
@@ -117,7 +126,10 @@ def sqlite_module() -> ModuleType:
 
 
 def sqlite_engine(url: URL, module: ModuleType, *, writer: bool = False, snapshots: bool = True) -> Engine:
-    """An engine on a SQLite file: the one writer, which alone checkpoints, or a pool of connections that only read."""
+    """Make an engine on a SQLite file, for the one writer or for readers.
+
+    Only the writer checkpoints the log. The readers' connections cannot write.
+    """
     pool = {"pool_size": 1, "max_overflow": 0} if writer else {"pool_size": READERS, "max_overflow": 0}
     engine = create_engine(
         url,
@@ -189,7 +201,10 @@ def _postgres(url: URL, size: int, *, writer: bool = False) -> Engine:
 
 
 def _lock(path: Path, setting: str) -> TextIO:
-    """Own the file as its one writing process; the kernel drops the lock when the process ends, however it ends."""
+    """Lock the file for this process as its only writer.
+
+    The kernel drops the lock when the process ends, also after a crash.
+    """
     try:
         lock = path.with_name(path.name + ".lock").open("a+", encoding="ascii")
     except OSError as error:

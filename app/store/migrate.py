@@ -39,7 +39,9 @@ def upgrade(engine: Engine) -> tuple[str | None, str]:
 
 
 def create_apart(url: str) -> None:
-    """Make a SQLite file that is not there yet in a copy of this process, with which Alembic's memory goes too.
+    """Create a new SQLite file in a child process.
+
+    Alembic's memory is given back when that process ends.
 
     Whatever is wrong with the place, the process that opens it will see for itself and say. Only while no other thread
     runs; an old store, another database, and one on another system than Linux, is migrated where it is opened.
@@ -59,7 +61,7 @@ def _create(url: str) -> None:
 
 
 def _revision(connection: Connection) -> str | None:
-    """Where the database stands; None where nobody has migrated it."""
+    """Give the revision of the database's schema, or None where nobody has migrated it."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()

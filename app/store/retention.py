@@ -26,7 +26,7 @@ ENDED_S = 90 * 86_400.0
 
 
 def purge_chunks(connection: Connection, *, before: Micros, limit: int) -> int:
-    """Delete up to ``limit`` predictions made before a moment, with their outcomes; the number deleted."""
+    """Delete up to ``limit`` old predictions with their outcomes, and give their number."""
     old = (
         select(PREDICTIONS.c.prediction_id)
         .where(PREDICTIONS.c.predicted_at < before)
@@ -41,7 +41,9 @@ def purge_chunks(connection: Connection, *, before: Micros, limit: int) -> int:
 
 
 async def clean(journal: Journal, *, retention_s: float, hold_s: float, now: Callable[[], Micros]) -> int:
-    """Delete what is past its retention and what waited in vain, chunk by chunk between the callers' groups.
+    """Delete rows past their retention and outcomes that waited in vain.
+
+    The deletes are small chunks between the callers' groups.
 
     The number deleted.
     """

@@ -21,7 +21,7 @@ class VersionRows:
 
     @property
     def table(self) -> Table:
-        """Where answers given in this role lie."""
+        """Give the table of the answers that were given in this role."""
         return SHADOW_PREDICTIONS if self.role == "shadow" else PREDICTIONS
 
     @property
@@ -47,7 +47,10 @@ class VersionRows:
         return range(lowest, 0 if highest is None else highest + 1)
 
     def sample(self, connection: Connection, rows: int, hours: float) -> tuple[int, int | None]:
-        """The lowest level of a window's rows, and the moment from which they are taken; None: whatever they span."""
+        """Give the lowest level of a window's rows, and the moment from which they are taken.
+
+        None means that they are taken whatever time they span.
+        """
         end = self.newest(connection) if hours else None
         if end is None:
             return 0, None

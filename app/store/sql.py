@@ -69,7 +69,10 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[tuple[Any, 
 
 @lru_cache(maxsize=256)
 def insert_statement(dialect: Dialect, table: Table, rows: int, *, replay: bool) -> str:
-    """The INSERT of so many rows as text: what is compiled once need not be looked up for every group."""
+    """Give the text of an INSERT of so many rows.
+
+    Text that is compiled once need not be looked up for every group.
+    """
     statement = insert_into(dialect, table)
     if replay:
         statement = statement.on_conflict_do_nothing(index_elements=list(table.primary_key))

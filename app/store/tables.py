@@ -1,4 +1,6 @@
-"""The tables. Times are microseconds since the epoch (BIGINT); values of any JSON type are JSON text.
+"""The tables of the store.
+
+Times are microseconds since the epoch (BIGINT). Values of any JSON type are JSON text.
 
 Features are a JSON array in the order of the model's schema, which stands in ``models``: half the bytes of an object,
 and so half the write. The sampling ``level`` of a row is a function of its id alone, so that every replica draws the
@@ -188,7 +190,11 @@ SETTINGS = Table(
 
 
 def sampling_level(prediction_id: str) -> int:
-    """Trailing zero bits of BLAKE2b-64 of the id in UTF-8, 0 to 64: half of all ids have level 0, a quarter level 1.
+    """Give the sampling level of an id.
+
+    It is the number of trailing zero bits, 0 to 64, of BLAKE2b-64 of the id in UTF-8.
+
+    Half of all ids have level 0, a quarter have level 1.
 
     >>> sum(sampling_level(str(number)) >= 3 for number in range(8000)) / 1000  # about one in eight
     1.022

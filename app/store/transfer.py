@@ -47,7 +47,10 @@ class Copied:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is missing; retention may since have deleted rows from the source."""
+        """Tell whether nothing is missing.
+
+        Retention may have deleted rows from the source since.
+        """
         return self.target >= self.source
 
 
@@ -71,7 +74,10 @@ def count(engine: Engine) -> dict[Table, int]:
 
 
 def copy(source: Engine, target: Engine, advance: Callable[[int], None]) -> list[Copied]:
-    """Copy all rows that the target has not; ``advance`` hears how many rows are dealt with since the last time."""
+    """Copy all rows that the target does not have.
+
+    ``advance`` is called with the number of rows done since its last call.
+    """
     with source.connect() as reading:
         for table, time in LONG.items():
             start = _resume_at(reading, target, table, time)
@@ -91,7 +97,10 @@ def copy(source: Engine, target: Engine, advance: Callable[[int], None]) -> list
 
 
 def _resume_at(reading: Connection, target: Engine, table: Table, time: Column[int]) -> int | None:
-    """The time of the last row copied, if none is missing before it; None: begin at the beginning."""
+    """Give the time of the last row copied if none is missing before it.
+
+    None means: start at the beginning.
+    """
     with target.connect() as connection:
         _without_timeout(connection)
         last: int | None = connection.execute(select(func.max(time))).scalar_one()
@@ -103,7 +112,10 @@ def _resume_at(reading: Connection, target: Engine, table: Table, time: Column[i
 def _chunks(
     reading: Connection, table: Table, key: tuple[Column[Any], ...], start: int | None
 ) -> Iterator[Sequence[RowMapping]]:
-    """The rows in the order of a key that begins with a time if there is a ``start``, in bounded memory."""
+    """Read the rows in the order of a key, in bounded memory.
+
+    The key begins with a time if there is a ``start``.
+    """
     page = select(table).order_by(*key).limit(CHUNK)
     rows = reading.execute(page if start is None else page.where(key[0] >= start)).mappings().all()
     while rows:

@@ -83,16 +83,22 @@ class Journal:
 
     @property
     def alive(self) -> bool:
-        """False once the writing thread is gone: then nothing can be stored, and the process is not ready."""
+        """Tell whether the writing thread lives.
+
+        Without it nothing can be stored, and the process is not ready.
+        """
         return self._thread.is_alive()
 
     @property
     def outage(self) -> str | None:
-        """Why the store cannot be reached, by the latest write; None while it can, and while nobody has tried."""
+        """Give the reason why the latest write did not reach the store, or None."""
         return self._spooler.outage if self._spooler else self._outage
 
     def new_future(self) -> asyncio.Future[Any]:
-        """A future for :meth:`submit`; the loop is known here, and asyncio would ask the system for it."""
+        """Make a future for :meth:`submit`.
+
+        The loop is known here; ``asyncio.get_running_loop`` would cost a system call.
+        """
         return self._loop.create_future()
 
     async def append(
@@ -103,7 +109,9 @@ class Journal:
         ledger: bool = False,
         spool: Write[Item, Result] | None = None,
     ) -> list[Result]:
-        """Write the items, all or none, and return once they are committed, to the store or by ``spool`` to the spool.
+        """Write the items, all or none, and return after the commit.
+
+        The commit is that of the store, or that of the spool where ``spool`` is given and the store is away.
 
         Raises:
             Unavailable: the queue is full, the journal is closing, or the store cannot be reached.
@@ -223,7 +231,7 @@ class Journal:
         return [settled for entry in group for settled in self._settle([entry])]
 
     def _settle_away(self, group: list[Entry]) -> list[Settled]:
-        """Spool what can be spooled, again singly where one caller's items make the others fail; refuse the rest."""
+        """Spool the entries. Where one entry fails, spool each by itself and refuse those that fail."""
         refusal = Unavailable("the store cannot be reached; repeat the request with the same prediction_id")
         if self._spooler is None:
             return [(entry, refusal, False) for entry in group]
@@ -249,7 +257,10 @@ class Journal:
             self._log.warning("store_reachable_again")
 
     def _count(self, settled: list[Settled]) -> None:
-        """Enter a group into the ledger: before anything of it can be forwarded, and so leave the spool."""
+        """Count a group in the ledger.
+
+        This happens before the group can be forwarded, and so before it can leave the spool.
+        """
         rows: dict[tuple[str | None, bool], int] = {}
         for entry, result, spooled in settled:
             if entry.ledger:
@@ -259,7 +270,10 @@ class Journal:
             self._metrics.settle(count, failure=failure, spooled=spooled)
 
     def _deliver(self, settled: list[Settled]) -> None:
-        """Back in the event loop: one wake-up for the whole group. A caller that left has no future to set."""
+        """Give each caller of a group its result, in the event loop.
+
+        The whole group costs one wake-up. A caller that has left has no future to set.
+        """
         for entry, result, _ in settled:
             self._waiting_rows -= entry.rows
             if entry.future.done():

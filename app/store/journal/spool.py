@@ -68,7 +68,7 @@ class Spool:
         return not (self.predictions or self.outcomes)
 
     def write(self, parts: Sequence[Part]) -> list[list[Any]]:
-        """Write several callers' items in one transaction, each by its function; their results, in order.
+        """Write the items of several callers in one transaction, and give their results in order.
 
         Raises:
             Exception: whatever a function raises; nothing is written then.
@@ -87,7 +87,10 @@ class Spool:
             return find(connection, ids)
 
     def first(self, limit: int) -> list[tuple[int, Item]]:
-        """Up to ``limit`` items with their places, of one kind: predictions by time, and once none waits, outcomes."""
+        """Give up to ``limit`` items of one kind with their positions.
+
+        Predictions come first, by time. Outcomes follow when no prediction waits.
+        """
         with self._database.writer.begin() as connection:
             if self.predictions:
                 return [(0, stored.prediction) for stored in stream(connection, limit=limit)]
@@ -95,7 +98,10 @@ class Spool:
             return [(row.sequence, _submission(from_text(row.body))) for row in rows]
 
     def remove(self, items: Sequence[tuple[int, Item]], kept: Sequence[tuple[Item, str]]) -> None:
-        """Let items go that the store has; ``kept`` are those that it did not take, each with the reason."""
+        """Remove items that the store has.
+
+        ``kept`` are the items that the store did not take, each with the reason. They stay for a person to look at.
+        """
         ids = [item.prediction_id for _, item in items if isinstance(item, Prediction)]
         places = [(place,) for place, item in items if isinstance(item, Submission)]
         with self._database.writer.begin() as connection:
@@ -128,7 +134,9 @@ class Spool:
 
 
 def open_spool(path: Path, *, max_bytes: int) -> Spool:
-    """Open the file, or make it; a write that would let it grow beyond ``max_bytes`` fails as on a full disk.
+    """Open or create the spool file.
+
+    A write that would let the file grow beyond ``max_bytes`` fails, as on a full disk.
 
     Raises:
         ConfigError: the file cannot be made there.
@@ -175,7 +183,9 @@ Record = Callable[[Connection, Sequence[Submission]], list[OutcomeResult]]
 
 
 class Spooler:
-    """Decides whether rows are spooled, and empties the spool. While it is not empty, all rows go through it.
+    """Decide whether rows are spooled, and forward the spooled rows to the store.
+
+    While the spool holds rows, new rows go into it as well, so that the order is kept.
 
     Attributes:
         outage: why the store cannot be reached; None while it can.
@@ -257,7 +267,9 @@ class Spooler:
         return waiting
 
     def forward(self, arrived: int = 0) -> bool:
-        """Bring rows to the store, at least twice as many as have just arrived, so that the spool empties.
+        """Forward rows to the store until the spool is empty.
+
+        Each turn takes at least twice as many rows as have just arrived.
 
         True while there are more and the store is there.
         """
@@ -283,7 +295,7 @@ class Spooler:
             self._log.warning("spool_forwarded")
 
     def _store(self, items: Sequence[Item]) -> list[tuple[Item, str]]:
-        """Store the items, all of one kind; those that the store does not take, each with its reason.
+        """Store items of one kind, and give the refused ones with their reasons.
 
         Where one of them makes the others fail, they are stored singly: an acknowledged row is never dropped.
         """
@@ -317,7 +329,7 @@ class Spooler:
         threading.Thread(target=self._scout, name="plumbline-scout", daemon=True).start()
 
     def _scout(self) -> None:
-        """Look for the store until it is there, migrated and takes rows; then wake the writing thread."""
+        """Try the store until it answers, is migrated and takes rows. Then wake the writing thread."""
         while not self._stop.wait(LOOK_S):
             try:
                 self._prepare()

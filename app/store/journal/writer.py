@@ -17,7 +17,9 @@ from app.types import Prediction
 
 
 def insert_autocommit(connection: Connection, rows: Sequence[Prediction]) -> bool:
-    """Store the rows, and commit; False where it takes a transaction of several statements, and nothing is stored yet.
+    """Store the rows and commit, or give False and store nothing.
+
+    False means that the rows need a transaction of several statements.
 
     SQLite begins and commits such an INSERT within one call of its driver, which gives the interpreter lock up once;
     PostgreSQL copies rows at a fraction of what it takes to insert each, and asks for no answer in between.
@@ -135,7 +137,9 @@ class Writer:
 
 
 def attempt(connection: Connection, act: Callable[[], object]) -> Exception | None:
-    """Run an act in a savepoint, so that what the transaction wrote before it is kept where it fails; its failure.
+    """Run a function in a savepoint, and give its failure or None.
+
+    Where it fails, all that the transaction wrote before it is kept.
 
     Raises:
         DBAPIError: what the writer tries again, or the store is away.

@@ -24,7 +24,7 @@ MOST_RESOLVED = 50
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A rule that holds: the value that crossed the limit, in words, and up to three features that may be behind it."""
+    """Describe a rule that holds: value, limit, message, and up to three causes."""
 
     severity: Severity
     value: float | None
@@ -61,17 +61,20 @@ class Alert:
 
     @property
     def resolved_at(self) -> Micros | None:
-        """When the rule no longer held."""
+        """Give the time at which the rule no longer held, or None."""
         return self.changed_at if self.state == "resolved" else None
 
     @property
     def is_open(self) -> bool:
-        """Whether the rule still holds."""
+        """Tell whether the rule still holds."""
         return self.state in ("pending", "firing")
 
 
 def shown(connection: Connection, name: str, version: str) -> Sequence[Alert]:
-    """What fires, the worst and oldest first; what is pending; then what was resolved lately, the latest first."""
+    """Read the alerts to show: firing, then pending, then lately resolved ones.
+
+    Firing alerts are sorted by severity and age, resolved ones by time, the latest first.
+    """
     since = database_now(connection) - RECENT_S * SECOND
     resolved = _of(name, version, "resolved").where(ALERTS.c.changed_at >= since)
     recent = connection.execute(resolved.order_by(ALERTS.c.changed_at.desc()).limit(MOST_RESOLVED)).mappings()
@@ -79,12 +82,12 @@ def shown(connection: Connection, name: str, version: str) -> Sequence[Alert]:
 
 
 def still_open(connection: Connection, name: str, version: str) -> Sequence[Alert]:
-    """What fires, the worst and oldest first, then what is pending."""
+    """Read the open alerts: firing ones by severity and age, then pending ones."""
     return [*firing(connection, name, version), *_open(connection, name, version, "pending")]
 
 
 def firing(connection: Connection, name: str, version: str) -> Sequence[Alert]:
-    """What fires, the worst and oldest first."""
+    """Read the firing alerts of a version by severity and age."""
     return _open(connection, name, version, "firing")
 
 
@@ -96,7 +99,7 @@ def told(connection: Connection, *, since: Micros) -> Sequence[Alert]:
 
 
 def unwatched(connection: Connection, name: str, watched: Collection[str]) -> Sequence[Alert]:
-    """What fires or is pending on other models, or on other versions of this one than these."""
+    """Read the open alerts of other models, and of versions that are not in ``watched``."""
     table = ALERTS.c
     others = (
         or_(table.model_name != name, table.model_version.not_in(watched)),
@@ -128,7 +131,10 @@ def latest(connection: Connection, name: str, version: str, rule: str) -> Alert 
 
 
 def acknowledge(connection: Connection, alert_id: str, *, by: str | None) -> Alert | None:
-    """Note that somebody is on a firing alert; the first who says so stays. None: no alert has this id."""
+    """Acknowledge a firing alert. The first acknowledgement stays.
+
+    None means that no alert has this id.
+    """
     fresh = (ALERTS.c.alert_id == alert_id, ALERTS.c.state == "firing", ALERTS.c.acknowledged_at.is_(None))
     values = {"acknowledged_at": database_now(connection), "acknowledged_by": by}
     connection.execute(update(ALERTS).where(*fresh).values(values))
@@ -154,7 +160,7 @@ def _alert(row: RowMapping) -> Alert:
 
 @dataclass(frozen=True, slots=True)
 class Matcher:
-    """Which alerts a silence covers: those that fit everything that is named; without a name, all of them.
+    """Say which alerts a silence covers: those that fit every field that is set.
 
     Attributes:
         feature: fits an alert that is about this feature alone, so that a second one is still heard of.
@@ -179,7 +185,7 @@ class Silence:
     ended_at: Micros | None = None
 
     def covers(self, alert: Alert) -> bool:
-        """Whether nobody is told of an alert while the silence lasts."""
+        """Tell whether this silence covers an alert."""
         wanted = self.matcher
         return (
             wanted.rule in (None, alert.rule)
@@ -225,7 +231,10 @@ def _silence_of(row: RowMapping) -> Silence:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What somebody must be told: a rule fires, or it has ended ``because`` of something."""
+    """Hold an event to notify of: an alert fires, or it has ended.
+
+    ``because`` says why it has ended.
+    """
 
     event: Literal["firing", "resolved"]
     alert: Alert
@@ -235,7 +244,9 @@ class Change:
 def record(
     connection: Connection, report: Report, verdicts: Mapping[str, Finding | None], checks: Mapping[str, int]
 ) -> list[Change]:
-    """Open, refresh or resolve the alert of each judged rule: None means that the rule does not hold.
+    """Open, refresh or resolve the alert of each judged rule.
+
+    None as a verdict means that the rule does not hold.
 
     A rule is pending until it has held in as many reports in a row as ``checks`` says, by default one. What fires under
     a silence is told when the silence ends; who was told that it fires is told of the end, silence or not.
@@ -260,14 +271,20 @@ def record(
 
 
 def keep(connection: Connection, alert: Alert) -> None:
-    """Store a firing alert that was told of while it could not be stored; what another replica has stored stands."""
+    """Store a firing alert that was announced during an outage of the store.
+
+    If another replica has stored it, that row stays.
+    """
     last = latest(connection, alert.model_name, alert.model_version, alert.rule)
     if last is None or (not last.is_open and last.changed_at < alert.since):
         connection.execute(insert(ALERTS).values(_row(alert)))
 
 
 def aloud(connection: Connection, name: str, version: str, *, now: Micros) -> list[Change]:
-    """What fires on a version and is not silenced, new or not: who has not heard of it as it is must be told."""
+    """Give an event for each firing alert of a version that no silence covers, new or not.
+
+    The caller notifies every receiver that has not heard of the alert as it is now.
+    """
     silences = active_silences(connection, at=now)
     heard = [
         alert for alert in firing(connection, name, version) if not any(silence.covers(alert) for silence in silences)
@@ -279,7 +296,9 @@ def aloud(connection: Connection, name: str, version: str, *, now: Micros) -> li
 
 
 def resolve_others(connection: Connection, name: str, watched: Collection[str], *, now: Micros) -> list[Change]:
-    """Resolve the open alerts of versions, and of models, that are watched no longer: no report will ever end them.
+    """Resolve the open alerts of versions and models that no check looks at any more.
+
+    No report will ever end these alerts.
 
     Returns:
         what must be told.

@@ -32,7 +32,9 @@ _WITH_SEGMENTS = (*_COLUMNS, "features", "context")
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A window of stored predictions with what became of them, ordered by (predicted_at, id); all of one length.
+    """Hold a window of predictions with their outcomes, as columns of one length.
+
+    Rows are ordered by (predicted_at, id).
 
     Attributes:
         probabilities: in the order of the schema's classes; None where the model gave none.
@@ -68,7 +70,9 @@ def read_labelled(
     segments: Mapping[str, int | None] | None = None,
     role: Role = "active",
 ) -> Labelled:
-    """The window of :func:`app.store.queries.windows.read_window`, as columns; 100,000 rows in half a second.
+    """Read the window of ``windows.read_window`` with its outcomes, as columns.
+
+    100,000 rows take half a second.
 
     Args:
         segments: names of segments with the position of the feature, or None for a key of the context.
@@ -119,7 +123,10 @@ def _first_moment(
 
 
 def _statement(within: VersionRows, level: int, start: int, segments: Mapping[str, int | None]) -> Select[Any]:
-    """Answers from a moment on with every revision of their outcomes, a row for each; of none, a row of nulls."""
+    """Select predictions from a moment on with every outcome revision, a row for each.
+
+    A prediction without an outcome has one row of nulls.
+    """
     table, truth, rows = within.table.c, OUTCOMES.c, PREDICTIONS.c
     wanted = [table.predicted_at, table.prediction_id, truth.revision, table.prediction, table.probabilities]
     wanted += [truth.outcome, truth.value, truth.recorded_at, *([rows.features, rows.context] if segments else [])]
@@ -140,7 +147,10 @@ class ErrorStream(NamedTuple):
 def read_error_stream(
     connection: Connection, name: str, version: str, *, most: int, role: Role = "active"
 ) -> list[ErrorStream]:
-    """A version's answers among the ``most`` outcomes that came last, in the order in which each first came."""
+    """Read a version's predictions that have the ``most`` latest outcomes.
+
+    They come in the order of their first outcome.
+    """
     within, came = VersionRows(name, version, None, role), OUTCOMES.c.recorded_at
     # The latest outcomes through their index, and an outer join: a planner would else begin with every prediction.
     newest = select(OUTCOMES).where(OUTCOMES.c.revision == 1).order_by(came.desc()).limit(most).subquery()
@@ -160,7 +170,10 @@ def read_error_stream(
 
 
 def _revised(connection: Connection, since: Micros) -> dict[str, str]:
-    """The latest revision of every outcome that was revised since a moment; no revision comes before the first."""
+    """Read the latest revision of every outcome that was revised since a moment.
+
+    A revision never comes before the first outcome.
+    """
     truth = OUTCOMES.c
     statement = select(truth.prediction_id, truth.outcome).where(truth.revision > 1, truth.recorded_at >= since)
     found = connection.execute(statement.order_by(truth.revision))
@@ -168,7 +181,7 @@ def _revised(connection: Connection, since: Micros) -> dict[str, str]:
 
 
 def read_page(connection: Connection, bounds: dict[str, Any]) -> list[tuple[Stored, list[Recorded]]]:
-    """Predictions within the bounds of :func:`~app.store.queries.predictions.stream`, with every outcome revision."""
+    """Read predictions within the bounds of ``predictions.stream``, with every outcome revision."""
     rows = list(stream(connection, **bounds))
     truth = revisions_of(connection, [row.prediction.prediction_id for row in rows])
     return [(row, truth.get(row.prediction.prediction_id, [])) for row in rows]

@@ -54,19 +54,24 @@ def enqueue(
 
 
 def is_stored(connection: Connection, *, channel: str, event: str, keys: Sequence[str]) -> bool:
-    """Whether a message to a channel of this event was stored under one of these keys."""
+    """Tell whether a message of this event to a channel was stored under one of these keys."""
     ids = [_id(key, event, channel) for key in keys]
     found = select(OUTBOX.c.outbox_id).where(OUTBOX.c.outbox_id.in_(ids)).limit(1)
     return connection.execute(found).first() is not None
 
 
 def is_due(connection: Connection, channel: str, *, now: Micros) -> bool:
-    """Whether :func:`claim` would find something: asked of a reader, so that an idle channel never writes."""
+    """Tell whether :func:`claim` would find a message.
+
+    A reader is asked, so that an idle channel never writes.
+    """
     return connection.execute(select(OUTBOX.c.outbox_id).where(*_due(channel, now)).limit(1)).first() is not None
 
 
 def claim(connection: Connection, channel: str, *, now: Micros, seconds: float) -> Message | None:
-    """Take the oldest due message of a channel for some seconds, in which no other replica gets it.
+    """Claim the oldest due message of a channel for some seconds.
+
+    During these seconds no other replica gets it.
 
     Who is killed meanwhile has claimed in vain: the message is due again when the seconds have passed.
     """
@@ -86,7 +91,10 @@ def claim(connection: Connection, channel: str, *, now: Micros, seconds: float) 
 
 
 def supersede(connection: Connection, channel: str, *, now: Micros) -> int:
-    """Drop due messages of alerts that have ended since: the message of the end tells of both; the number dropped."""
+    """Drop due messages of alerts that have ended since, and give their number.
+
+    The message of the end tells of both.
+    """
     end = OUTBOX.alias()
     ended = exists().where(
         end.c.channel == channel,
@@ -121,7 +129,7 @@ def expire(connection: Connection, channel: str, *, before: Micros, now: Micros)
 
 
 def count_waiting(connection: Connection, *, since: Micros) -> int:
-    """How many messages wait that were stored since a moment, over all channels."""
+    """Count the waiting messages that were stored since a moment, over all channels."""
     waiting = select(func.count()).select_from(OUTBOX).where(_waiting(OUTBOX), OUTBOX.c.created_at >= since)
     return connection.execute(waiting).scalar_one()
 
@@ -137,7 +145,10 @@ def purge(connection: Connection, *, before: Micros, limit: int) -> int:
 
 
 def _due(channel: str, now: Micros) -> tuple[ColumnElement[bool], ...]:
-    """Waiting for its turn, and not behind an earlier message of the same alert; its end comes last."""
+    """Select messages that are due and do not stand behind an earlier one of the same alert.
+
+    The message of an alert's end comes last.
+    """
     before = OUTBOX.alias()
     earlier = exists().where(
         before.c.channel == channel,
@@ -178,14 +189,17 @@ class Action:
 
     @property
     def state(self) -> str:
-        """Whether it has arrived."""
+        """Tell whether the request was delivered."""
         if self.delivered_at is not None:
             return "delivered"
         return "waiting" if self.failed_at is None else "failed"
 
 
 def take_turn(connection: Connection, key: str, *, now: Micros, pause_s: float) -> bool:
-    """Take the one turn that there is in ``pause_s`` seconds, over all replicas; False: it was taken before."""
+    """Take the one turn of ``pause_s`` seconds over all replicas.
+
+    False means that another replica took it.
+    """
     taking = insert_into(connection.dialect, SETTINGS).values(key=key, value="null", changed_at=now)
     over = SETTINGS.c.changed_at <= now - round(pause_s * SECOND)
     taking = taking.on_conflict_do_update(index_elements=["key"], set_={"changed_at": now}, where=over)
@@ -193,7 +207,7 @@ def take_turn(connection: Connection, key: str, *, now: Micros, pause_s: float) 
 
 
 def asked(connection: Connection, channel: str) -> Sequence[Action]:
-    """What was asked through a channel of the outbox, the latest first, as long as it is kept there."""
+    """Read what was requested through a channel of the outbox, the latest first."""
     latest = select(OUTBOX).where(OUTBOX.c.channel == channel).order_by(OUTBOX.c.created_at.desc()).limit(MOST)
     return [
         Action(from_text(row.body), row.created_at, row.tries, row.delivered_at, row.failed_at, row.error)

@@ -64,7 +64,7 @@ class Revision(NamedTuple):
 
 
 def look_up(connection: Connection, ids: Sequence[str]) -> dict[str, Known]:
-    """What is known about each of these ids."""
+    """Read what the store knows about each of these ids."""
     found: list[tuple[str, str | None, int | None]] = orjson.loads(_ask(connection, _look_up, ids)[0][0])
     schemas = _schemas(connection, {version for _, version, _ in found if version is not None})
     reported = [id_ for id_, _, revision in found if revision]
@@ -86,14 +86,17 @@ def append(connection: Connection, rows: Sequence[Revision]) -> None:
 
 
 def _ask(connection: Connection, what: Callable[[Dialect], str], ids: Sequence[str]) -> Sequence[Any]:
-    """The rows about these ids, which are one parameter: any number of them is the same statement."""
+    """Run a query about these ids.
+
+    The ids are one parameter, so that any number of them is the same statement.
+    """
     asked = orjson.dumps(ids).decode() if connection.dialect.name == "sqlite" else list(ids)
     return connection.exec_driver_sql(what(connection.dialect), (asked,)).all()
 
 
 @lru_cache(maxsize=8)
 def _look_up(dialect: Dialect) -> str:
-    """Each id with the version that answered it, as name/version, and with the number of its latest revision.
+    """Select each id with the version that answered it and the number of its latest revision.
 
     All in one JSON text: SQLite's driver gives the interpreter lock up at every row.
 
@@ -135,7 +138,9 @@ def _asked(dialect: Dialect) -> TableValuedAlias:
 
 
 def _schemas(connection: Connection, versions: AbstractSet[str]) -> dict[str, Json]:
-    """The stored schemas of these versions, by name/version; a version that was never noted has none.
+    """Read the stored schemas of these versions, by name/version.
+
+    A version that was never noted has none.
 
     What is once noted stands, and so is kept with the connection.
     """
@@ -164,7 +169,7 @@ APPENDED = frozenset({OutcomeStatus.MATCHED, OutcomeStatus.PENDING, OutcomeStatu
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How outcomes are taken; with ``hold``, one without a prediction waits for it."""
+    """Hold the settings for outcomes. With ``hold``, an outcome waits for its prediction."""
 
     normalise: Normalise
     hold: bool
@@ -222,7 +227,10 @@ def revisions_of(connection: Connection, ids: Sequence[str]) -> dict[str, list[R
 
 
 def pending(connection: Connection, *, since: Micros, limit: int, after: str = "") -> list[Recorded]:
-    """Outcomes since ``since`` whose prediction has not arrived, the latest revision of each, by id from ``after``."""
+    """Read outcomes without a prediction since ``since``, by id from ``after``.
+
+    Of each outcome the latest revision is read.
+    """
     arrived = (
         select(PREDICTIONS.c.prediction_id).where(PREDICTIONS.c.prediction_id == OUTCOMES.c.prediction_id).exists()
     )
@@ -239,7 +247,9 @@ def pending(connection: Connection, *, since: Micros, limit: int, after: str = "
 
 
 def expire(connection: Connection, *, before: Micros, limit: int) -> int:
-    """Delete up to ``limit`` outcomes last reported before ``before`` whose prediction never arrived.
+    """Delete up to ``limit`` outcomes whose prediction never arrived.
+
+    They were last reported before ``before``.
 
     The number deleted.
     """
@@ -261,7 +271,7 @@ def expire(connection: Connection, *, before: Micros, limit: int) -> int:
 
 
 def _decide(rules: Rules, outcome: Outcome, known: Known) -> tuple[OutcomeStatus, str | None, Label]:
-    """What becomes of an outcome, why it is not taken, and its label in the schema's type."""
+    """Decide an outcome's status, the reason of a refusal, and its typed label."""
     label = outcome.outcome
     if known.schema is None:
         if not rules.hold:
@@ -281,12 +291,18 @@ def _decide(rules: Rules, outcome: Outcome, known: Known) -> tuple[OutcomeStatus
 
 
 def same(one: Label | None, other: Label) -> bool:
-    """Equal as truth: 0 and 0.0 are, 0 and "0" or false are not (a 0/1 task has made them one type before)."""
+    """Tell whether two labels are the same truth.
+
+    0 and 0.0 are the same. 0 and "0", or 0 and false, are not; a 0/1 task has made them one type before.
+    """
     return one == other and isinstance(one, bool) == isinstance(other, bool)
 
 
 def _latest_label(rules: Rules, known: Known) -> Label | None:
-    """The latest outcome; one that came before its prediction was kept as sent, and now its type is known."""
+    """Give the latest label of an outcome.
+
+    An outcome that came before its prediction was kept as sent. Now its type is known.
+    """
     if known.schema is None or known.outcome is None:
         return known.outcome
     with suppress(ValueError):
@@ -301,7 +317,7 @@ def _recorded(row: Any) -> Recorded:
 
 
 def newer_outcomes(connection: Connection, *, after: Micros, most: int) -> int:
-    """How many revisions were recorded after a moment, counted up to ``most``."""
+    """Count the revisions that were recorded after a moment, up to ``most``."""
     part = select(OUTCOMES.c.recorded_at).where(OUTCOMES.c.recorded_at > after).limit(most)
     return connection.execute(select(func.count()).select_from(part.subquery())).scalar_one()
 
@@ -309,7 +325,9 @@ def newer_outcomes(connection: Connection, *, after: Micros, most: int) -> int:
 def label_delay(
     connection: Connection, name: str, version: str, *, share: float, most: int = 1000, role: Role = "active"
 ) -> float | None:
-    """The time in seconds within which ``share`` of the latest outcomes came after their predictions.
+    """Give the label delay: the seconds within which ``share`` of the outcomes came.
+
+    The latest outcomes are looked at, and the time runs from the prediction.
 
     None where none of the ``most`` latest outcomes is of this version.
     """

@@ -19,7 +19,10 @@ MOST_IDS = 500
 
 
 class Taken(Exception):
-    """An id is stored already, by another replica: the caller looks it up and answers with what is stored."""
+    """Say that another replica has stored an id already.
+
+    The caller reads the stored row and answers with it.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,9 @@ def stream(
     after: tuple[Micros, str] | None = None,
     limit: int | None = None,
 ) -> Iterator[Stored]:
-    """Stored predictions in order of (predicted_at, id), from ``start`` on and before ``end``, in constant memory.
+    """Read predictions in order of (predicted_at, id), in constant memory.
+
+    The bounds are ``start``, included, and ``end``, excluded.
 
     Args:
         labelled: only those with (True) or without (False) an outcome.

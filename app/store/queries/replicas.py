@@ -1,4 +1,4 @@
-"""What replicas share: leases, the database's clock, and usage counts."""
+"""Rows that replicas share: leases, the database's clock, and usage counts."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ KEPT_S = 3600
 
 
 class Step(NamedTuple):
-    """What a version did in one replica for a few seconds.
+    """Hold the usage counts of a version in one replica for a few seconds.
 
     Attributes:
         began: by the clock of whoever holds the step; in the store, by the database's.

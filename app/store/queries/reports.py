@@ -26,7 +26,10 @@ def save(connection: Connection, report: Report) -> None:
 
 
 def latest(connection: Connection, kind: str, name: str, version: str) -> Report | None:
-    """The newest report of a kind on a version; a check that failed says nothing about the model and is passed over."""
+    """Read the newest report of a kind on a version.
+
+    A check that failed says nothing about the model, and its report is passed over.
+    """
     return next(iter(history(connection, kind, name, version, newest_first=True, failed=False, limit=1)), None)
 
 
@@ -37,7 +40,7 @@ def latest_of_each(connection: Connection, name: str, version: str) -> dict[str,
 
 
 def purge(connection: Connection, *, before: Micros, limit: int) -> int:
-    """Delete some reports that were made before a moment and that no alert refers to; the number deleted.
+    """Delete old reports that no alert refers to, and give their number.
 
     By their ids, which sort by time: a look that finds nothing costs nothing.
     """

@@ -42,7 +42,7 @@ def insert(connection: Connection, version: str, answers: Sequence[ShadowAnswer]
 
 
 def purge(connection: Connection, *, before: Micros, limit: int) -> int:
-    """Delete answers to some ``limit`` rows that were predicted before a moment; the number found.
+    """Delete old answers, to about ``limit`` rows, and give their number.
 
     By their own time, since the predictions may be gone already, with a partition.
     """
@@ -55,7 +55,7 @@ def purge(connection: Connection, *, before: Micros, limit: int) -> int:
 
 
 class Pair(NamedTuple):
-    """Two answers to one row: a shadow's, and the one that left the service; and the truth, None where none came."""
+    """Hold two answers to one row, the shadow's and the served one, and the outcome or None."""
 
     shadow: Label
     champion: Label

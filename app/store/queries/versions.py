@@ -20,7 +20,7 @@ KEPT = 100
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """Which version of a model answers.
+    """Hold the activated version of a model.
 
     Attributes:
         sha256: of its ``bundle.yaml``, so that no replica takes another model of the same name and number.
@@ -35,7 +35,10 @@ class Activation:
 
     @property
     def began(self) -> Json | None:
-        """The entry of the history with which the version began to answer; to activate it again is no beginning."""
+        """Find the history's entry with which the version began to answer.
+
+        A repeated activation is no new beginning.
+        """
         entries = list(takewhile(lambda entry: entry["version"] == self.version, reversed(self.history)))
         return entries[-1] if entries else None
 

@@ -26,7 +26,9 @@ _MOST = 1000
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Rows in a stretch of time, and in the same stretch earlier, all counted on the same even sample of ids.
+    """Hold the row counts of a stretch of time and of the same stretch earlier.
+
+    All counts are of the same even sample of ids.
 
     Attributes:
         earlier: by how much earlier; only stretches that began when the version already had rows.
@@ -38,7 +40,7 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Arrivals:
-    """When rows came.
+    """Hold the row counts that tell whether traffic has stopped or dropped.
 
     Attributes:
         silence_s: seconds since the newest row.
@@ -54,7 +56,10 @@ class Arrivals:
 def read_arrivals(
     connection: Connection, name: str, version: str, now: Micros, *, role: Role = "active"
 ) -> Arrivals | None:
-    """Count the rows of a version up to ``now``; None where it has none. Cost: some thousand steps in the index."""
+    """Count the rows of a version up to ``now``. None means that it has none.
+
+    This costs some thousand steps in the index.
+    """
     rows = VersionRows(name, version, Micros(now + 1), role)
     bounds = _bounds(connection, rows)
     if bounds is None:
@@ -83,14 +88,20 @@ def _bounds(connection: Connection, rows: VersionRows) -> tuple[Micros, Micros] 
 
 
 def _counts(connection: Connection, rows: VersionRows, ends: Sequence[tuple[Micros, Micros]]) -> list[int]:
-    """Count each stretch ``[start, end)`` on the rows of the lowest level at which no stretch has too many."""
+    """Count each stretch ``[start, end)`` of time.
+
+    The sampling level is the lowest at which no stretch has too many rows.
+    """
     found = [_sums(connection, replace(rows, before=end), start) for start, end in ends]
     level = next(level for level in range(_LEVELS + 1) if all(sums[level] <= _MOST for sums in found))
     return [sums[level] for sums in found]
 
 
 def _sums(connection: Connection, rows: VersionRows, start: Micros) -> list[int]:
-    """Rows of each level or more from ``start`` on; below a level that has too many, none are added."""
+    """Count the rows of each level or more from ``start`` on.
+
+    Below a level with too many rows nothing more is counted.
+    """
     sums = [0] * (_LEVELS + 1)
     for level in reversed(range(_LEVELS)):
         more = rows.count(connection, level, start, _MOST + 1) if sums[level + 1] <= _MOST else 0
@@ -142,7 +153,9 @@ def read_window(
     role: Role = "active",
     truth: bool = True,
 ) -> Window:
-    """The latest ``rows`` predictions of a version; where these span less than ``hours``, an even sample of them.
+    """Read the latest ``rows`` predictions of a version, or an even sample.
+
+    It is a sample where the latest rows span less than ``hours``.
 
     A row's level is the number of trailing zero bits of a hash of its id, so the rows of level k or more are an even
     sample of one in 2^k, the same on every replica. Taken is the smallest k at which at most ``rows`` rows lie within
@@ -167,7 +180,7 @@ def read_window(
 def newer_rows(
     connection: Connection, name: str, version: str, *, after: Micros, most: int, role: Role = "active"
 ) -> int:
-    """How many predictions a version made after a moment, counted up to ``most``."""
+    """Count the predictions that a version made after a moment, up to ``most``."""
     within = VersionRows(name, version, None, role)
     return min(most, sum(within.count(connection, level, after + 1, most) for level in within.levels(connection)))
 
@@ -175,7 +188,10 @@ def newer_rows(
 def _rows(
     connection: Connection, within: VersionRows, level: int, start: int, together: int
 ) -> Iterator[tuple[Any, ...]]:
-    """(time, id, features, prediction, probabilities) of a level's rows back to a moment, the latest first."""
+    """Select a level's rows back to a moment, the latest first.
+
+    Columns: time, id, features, prediction, probabilities.
+    """
     table, rows = within.table.c, PREDICTIONS.c
     moment, name = table.predicted_at, table.prediction_id
     at: BindParameter[int] = bindparam("at", 2**62)

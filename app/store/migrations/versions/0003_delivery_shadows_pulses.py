@@ -1,4 +1,4 @@
-"""What must be delivered, what shadow versions answer, how the replicas fare; and alerts are found by their rule.
+"""Tables for delivery, shadow answers and replica usage; an index that finds alerts by their rule.
 
 Revision ID: 0003
 """
