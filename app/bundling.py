@@ -1,4 +1,4 @@
-"""Make a bundle of a fitted model: infer its schema, keep a reference, pin every file, prove that it loads again."""
+"""Make a bundle: infer the schema, keep a reference, pin every file, prove it loads."""
 
 from __future__ import annotations
 
@@ -141,7 +141,10 @@ def _source(model: Any, format: Format = "skops", trusted_types: Sequence[str] =
 def _chosen(
     source: Source, data: pd.DataFrame, holdout: pd.DataFrame | None, target: str, time: str | None
 ) -> tuple[list[str], pd.DataFrame]:
-    """Find the names of the model's features, and the reference's rows in time order: of many, an even sample."""
+    """Choose the model's features, and the reference's rows in time order.
+
+    Of many rows, an even sample is taken.
+    """
     _check_columns(data, [target])
     names = source.feature_names(data, without=(target, time))
     frame = data if holdout is None else holdout
@@ -183,7 +186,10 @@ def _times(frame: pd.DataFrame, time: str | None) -> NDArray[np.int64] | None:
 
 
 def _outcomes(schema: ModelSchema, target: pd.Series[Any]) -> NDArray[Any]:
-    """Encode the target as outcomes; every one that is there must be an answer that the model can give."""
+    """Encode the target as outcomes.
+
+    Every one must be an answer that the model can give.
+    """
     missing = target.isna().to_numpy()
     labels = [None if absent else label for label, absent in zip(target.astype(object), missing, strict=True)]
     outcomes = encode_labels(schema, labels)

@@ -34,7 +34,7 @@ def build_cli(*, only_serve: bool = False) -> typer.Typer:
 
 
 def _one_of_many() -> None:
-    """Typer takes a command for the whole program where it is the only one, unless there is something above it."""
+    """Keep Typer from taking a single command for the whole program."""
 
 
 def _add_others(cli: typer.Typer) -> None:

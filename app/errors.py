@@ -51,7 +51,10 @@ class StoreLocked(PlumblineError):
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One wrong field: where it is, what was expected, and why the value was refused (never the value itself)."""
+    """Hold one wrong field: its place, what was expected, and why it was refused.
+
+    The value itself is never shown.
+    """
 
     field: str
     expected: str
@@ -66,7 +69,10 @@ class RequestError(PlumblineError):
 
 
 class Invalid(RequestError):
-    """The body is JSON, and not what the model or endpoint takes; ``fields`` lists every wrong field."""
+    """The body is JSON, but not what the model or endpoint takes.
+
+    ``fields`` lists every wrong field.
+    """
 
     status = 422
 
@@ -82,13 +88,16 @@ class NotFound(RequestError):
 
 
 class Conflict(RequestError):
-    """The id is known with other content, or the act does not fit what is: a refused bundle, no way back."""
+    """The request conflicts with what is stored or loaded.
+
+    Examples: an id with other content, a refused bundle, no version to roll back to.
+    """
 
     status = 409
 
 
 class TooLarge(RequestError):
-    """The body is larger than ``server.max_body_bytes``, or has more rows than fit into the queue."""
+    """The body is too large: more bytes than allowed, or more rows than the queue holds."""
 
     status = 413
 

@@ -42,7 +42,10 @@ SHADOW_STATES = ("stored", "dropped", "failed")
 
 
 class JournalMetrics(Collector):
-    """The ledger: accepted = stored + forwarded + failed + waiting + spooled, at any moment and so in every scrape."""
+    """Count the ledger: accepted = stored + forwarded + failed + waiting + spooled.
+
+    This holds at any moment, and so in every scrape.
+    """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._lock = Lock()
@@ -84,7 +87,10 @@ class JournalMetrics(Collector):
             self._spooled += rows
 
     def forward(self, rows: int, *, conflicts: int) -> None:
-        """Rows went from the spool to the store, and conflicts out of both: these count as failed too."""
+        """Count rows that went from the spool to the store, and conflicts.
+
+        Conflicts count as failed too.
+        """
         with self._lock:
             self._rows["forwarded"] += rows
             self._rows["conflict"] += conflicts
@@ -164,7 +170,7 @@ class Latency:
 
 @dataclass(slots=True)
 class InProgress:
-    """Requests being answered: a number that costs nothing to change, read when somebody scrapes."""
+    """Count the requests in progress; the number is read when somebody scrapes."""
 
     requests: int = 0
 

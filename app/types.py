@@ -18,7 +18,9 @@ _LEADING_ONE = 1 << 64
 
 
 def new_id(now_ns: int | None = None) -> str:
-    """A fresh UUIDv7; ``now_ns`` is the time in nanoseconds since the epoch, by default the clock's.
+    """Make a new UUIDv7.
+
+    ``now_ns`` is the time in nanoseconds since the epoch, by default the clock's.
 
     The 12 bits after the milliseconds carry their fraction (RFC 9562, method 3), so that ids made within one
     millisecond still sort nearly in the order in which they were made.
@@ -53,7 +55,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Task(StrEnum):
-    """What a model answers."""
+    """Name the kind of answers that a model gives."""
 
     BINARY = "binary"
     MULTICLASS = "multiclass"
@@ -61,7 +63,7 @@ class Task(StrEnum):
 
 
 class FeatureType(StrEnum):
-    """How a feature's values are read and compared."""
+    """Name how a feature's values are read and compared."""
 
     NUMERIC = "numeric"
     INTEGER = "integer"
@@ -95,7 +97,7 @@ class Feature:
 
 @dataclass(frozen=True, slots=True)
 class ModelSchema:
-    """What a model version takes and answers.
+    """Describe what a model version takes and answers.
 
     Attributes:
         features: in the order in which the model takes them.
@@ -119,7 +121,10 @@ class ModelSchema:
 
 
 class Answer(NamedTuple):
-    """What the model says to one row; ``probabilities`` are in the order of the schema's classes."""
+    """Hold the model's answer to one row.
+
+    ``probabilities`` are in the order of the schema's classes.
+    """
 
     prediction: Label
     probabilities: tuple[float, ...] | None = None
@@ -167,7 +172,7 @@ class Recorded:
 
 
 class OutcomeStatus(StrEnum):
-    """What became of one reported outcome."""
+    """Hold what became of one reported outcome."""
 
     MATCHED = "matched"
     DUPLICATE = "duplicate"
@@ -244,7 +249,9 @@ def named(classes: Sequence[Label], probabilities: Sequence[float]) -> dict[str,
 
 
 def normalise_label(schema: dict[str, Any], label: Label) -> Label:
-    """A reported truth in the type of the stored schema: 0, 0.0 and false are one label in a 0/1 task; "0" is not.
+    """Convert a reported truth to the type of the stored schema.
+
+    0, 0.0 and false are one label in a 0/1 task; "0" is not.
 
     Raises:
         ValueError: the label cannot be the truth of this task; the text says what is expected.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def try_channels(config: ConfigFile = Path("config.yaml")) -> None:
-    """Send one message to every channel of alerts.notify and say what became of each; exit code 1 if one failed."""
+    """Send a test message to every channel of alerts.notify; exit code 1 if one failed."""
     settings = load_config(config, os.environ)
     from app.alerting.channels.base import SendingThread
     from app.alerting.channels.routes import open_channels
@@ -59,4 +59,4 @@ def alerts() -> typer.Typer:
 
 
 def _group() -> None:
-    """Whether those who should be told of alerts can be."""
+    """Try the channels of alerts."""

@@ -100,7 +100,9 @@ def _report(folder: Path) -> None:
 
 
 def load_model_file(path: Path, *, allow_pickle: bool, trusted_types: Sequence[str]) -> Any:
-    """The model in a file, loaded by what its name ends in: a fitted one, or the bytes of an ONNX file.
+    """Load the model in a file, by the file name's ending.
+
+    It is a fitted model, or the bytes of an ONNX file.
 
     Raises:
         BundleError: it cannot be loaded, or is a pickle without permission.
@@ -137,7 +139,9 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def read_features(path: Path) -> list[Feature]:
-    """The features of an edited schema: the list under ``features`` in ``bundle.yaml`` or in what ``--show`` prints.
+    """Read the features of an edited schema.
+
+    It is the list under ``features`` in ``bundle.yaml``, or what ``--show`` prints.
 
     Raises:
         BundleError: it is no such list.
@@ -171,7 +175,7 @@ def _described(manifest: Manifest) -> Table:
 
 
 def _runtime(manifest: Manifest) -> str:
-    """What will run the model, and why."""
+    """Say what will run the model, and why."""
     made = manifest.onnx
     if made is None:
         return "runs on onnxruntime"
@@ -181,7 +185,7 @@ def _runtime(manifest: Manifest) -> str:
 
 
 def _about_reference(profile: Json) -> str:
-    """How the reference was qualified, and what the model's answer depends on most."""
+    """Say how the reference was qualified, and what the answer depends on most."""
     shares = sorted(profile["dependence"].items(), key=lambda item: -item[1])[:SHOWN_DEPENDENCE]
     listed = ", ".join(f"{name} ({share:.0%})" for name, share in shares if share)
     depends = f"; the answer depends on {listed}" if listed else ""

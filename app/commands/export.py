@@ -1,4 +1,4 @@
-"""`plumbline export`: stored predictions with their outcomes, from a running service into a file."""
+"""`plumbline export`: write stored predictions with their outcomes to a file."""
 
 from __future__ import annotations
 
@@ -63,7 +63,10 @@ def export(
 
 
 class RowCount:
-    """Counts rows in parts of a text: its lines, without the header of a CSV file and line ends inside its quotes."""
+    """Count rows in parts of a text.
+
+    Rows are lines, without a CSV header and without line ends inside quotes.
+    """
 
     def __init__(self, *, quoted: bool) -> None:
         self._quoted = quoted

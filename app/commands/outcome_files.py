@@ -40,7 +40,9 @@ Reader: TypeAlias = Callable[[Path, Mapping[str, Label]], Iterator[Line]]
 
 
 def read_outcomes(file: Path, labels: Mapping[str, Label]) -> Generator[Line]:
-    """Every row of a file, by its suffix; ``labels`` are the classes by their text, which CSV needs.
+    """Read every row of a file, by its suffix.
+
+    ``labels`` are the classes by their text, which CSV needs.
 
     A row whose outcome is empty or null is the truth of nobody yet: its item is None.
 
@@ -59,7 +61,7 @@ def read_outcomes(file: Path, labels: Mapping[str, Label]) -> Generator[Line]:
 
 
 def size_of(file: Path) -> int:
-    """What ``done`` comes to at the end of the file."""
+    """Give the value of ``done`` at the end of the file."""
     if file.suffix.lower() == ".parquet":
         with _open_parquet(file) as table:
             return int(table.metadata.num_rows)
@@ -99,7 +101,10 @@ def _from_text(row: Mapping[str, str | None], labels: Mapping[str, Label]) -> Js
 
 
 def _label(text: str, labels: Mapping[str, Label]) -> Label:
-    """A class by its text; else the number that it spells, which may be a class too (1.0 for 1), else text."""
+    """Read a label: a class by its text, else a number, else text.
+
+    A number may be a class too: 1.0 is 1.
+    """
     if text in labels:
         return labels[text]
     try:

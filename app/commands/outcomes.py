@@ -33,7 +33,9 @@ _LATER = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE
 
 @dataclass(slots=True)
 class Progress:
-    """How far a file has been loaded, in a small file beside it that goes when the load is done.
+    """Keep how far a file has been loaded, in a small file beside it.
+
+    It is removed when the load is done.
 
     It counts for the file as it was: after a change of its size or its time the load begins anew.
     """
@@ -55,7 +57,7 @@ class Progress:
 
     @property
     def path(self) -> Path:
-        """Where it is kept."""
+        """Give the path of the progress file."""
         return self.file.with_name(f"{self.file.name}.progress")
 
     def save(self) -> None:
@@ -70,7 +72,10 @@ class Progress:
 
 
 class Loader:
-    """Loads the rows of one file; those that the service does not take are listed in ``refused``."""
+    """Load the rows of one file.
+
+    ``refused`` lists those that the service does not take.
+    """
 
     def __init__(self, client: httpx.Client, progress: Progress, refused: Path, wait: Callable[[float], None]) -> None:
         self._client = client
@@ -111,7 +116,10 @@ class Loader:
         return refused + [_refusal(line, result["status"], result["detail"]) for line, result in wrong]
 
     def _post(self, body: bytes) -> Json:
-        """The answer to one request, tried again while the service is full or away: a duplicate does no harm."""
+        """Send one request, again while the service is full or away.
+
+        A row that is sent twice does no harm.
+        """
         for attempt in range(TRIES):
             try:
                 answer = self._client.post("/outcome", content=body, headers={"content-type": "application/json"})
@@ -131,7 +139,7 @@ class Loader:
 
 
 def refusals(counts: Counter[str]) -> int:
-    """How many rows were not taken."""
+    """Count the rows that were not taken."""
     return sum(count for status, count in counts.items() if status not in _TAKEN | {_NO_OUTCOME})
 
 

@@ -1,4 +1,4 @@
-"""`plumbline selftest`: inject drifts into the loaded model's own reference, and see what the configuration finds."""
+"""`plumbline selftest`: inject drifts into the reference and see what is found."""
 
 from __future__ import annotations
 
@@ -56,7 +56,10 @@ def selftest(
 
 
 def read_setting(drift: Drift, rows_per_hour: float | None) -> Setting:
-    """The limits of a look at this traffic; by default at one that makes a look due every ``drift.every``."""
+    """Give the limits of a look at this traffic.
+
+    By default a look is due every ``drift.every``.
+    """
     from app.monitoring.false_alarm_budget import DRIFT_SHARE, Limits, alpha_per_look
     from app.monitoring.monitor import NEW_SHARE
     from app.monitoring.power import Setting
@@ -71,7 +74,7 @@ def read_setting(drift: Drift, rows_per_hour: float | None) -> Setting:
 
 
 def drift_table(title: str, findings: Findings, setting: Setting) -> Table:
-    """What became of each drift."""
+    """Describe what became of each drift."""
     table = Table(title=f"Self-test of {title}")
     for column in ("drift", "features", "streams", "found", "rows until found", "looks"):
         table.add_column(column, justify="left" if column == "drift" else "right")

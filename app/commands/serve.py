@@ -46,6 +46,9 @@ def serve(config: ConfigFile = Path("config.yaml")) -> None:
 
 
 def _settle() -> None:
-    """Keep the collector from what start-up made, which lives for ever: it would write to each page of it."""
+    """Keep the garbage collector away from objects made at start-up.
+
+    They live for ever, and the collector would write to each of their pages.
+    """
     gc.collect()
     gc.freeze()

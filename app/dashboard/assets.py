@@ -1,4 +1,4 @@
-"""The dashboard's files: its own page, style and scripts, and Plotly's script out of the installed wheel."""
+"""The dashboard's files, and Plotly's script out of the installed wheel."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MEDIA_TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; chars
 
 @dataclass(frozen=True)
 class Asset:
-    """One file; its compressed bytes, which browsers ask for, are made the first time and then kept."""
+    """Hold one file; its compressed bytes are made once, when first asked for."""
 
     file: Path
 
@@ -38,7 +38,10 @@ class Asset:
 
 
 class Dashboard:
-    """The page and its assets, whose URLs carry ``version``, a hash of all of them: browsers may keep them for ever."""
+    """Hold the page and its assets.
+
+    Their URLs carry ``version``, a hash of all of them, so that browsers may keep them for ever.
+    """
 
     def __init__(self) -> None:
         # Importing the package, or reading its list of 3,000 files, would cost time and memory for nothing.
@@ -55,6 +58,9 @@ class Dashboard:
 
 
 def read_playbook() -> str | None:
-    """The playbook in Markdown: inside an installed package, or of the checkout; None where neither has it."""
+    """Read the playbook in Markdown.
+
+    It is inside an installed package or in the checkout; None means neither has it.
+    """
     places = (HERE / "playbook.md", HERE.parents[1] / "docs" / "playbook.md")
     return next((place.read_text(encoding="utf-8") for place in places if place.exists()), None)

@@ -60,7 +60,7 @@ _MOST_LABEL = 14
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """One bin as drawn: x of the reference's bar, width and heights of both, the words below and on hover."""
+    """Hold one bin as drawn: position, width, both heights, and its labels."""
 
     x: float
     width: float
@@ -72,7 +72,9 @@ class Bin:
 
 
 def bars(reference: Json, current: Json) -> Sequence[Bin]:
-    """Lay out two histograms over the same bins; bins that are apart and empty in both are left out.
+    """Lay out two histograms over the same bins.
+
+    Bins that are apart and empty in both are left out.
 
     >>> chart = bars({"categories": ["a", "b"], "counts": [1, 3]}, {"categories": ["a", "b"], "counts": [2, 2]})
     >>> [(one.label, one.current, one.reference) for one in chart], chart[0].title

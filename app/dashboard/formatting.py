@@ -1,4 +1,4 @@
-"""Numbers, shares and names as people read them; a figure that a report does not have is a dash."""
+"""Format numbers, shares and names for people; a missing figure is a dash."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ NEW_CATEGORY = "never-seen-before"
 
 
 class DriftKind(StrEnum):
-    """What changes."""
+    """Say what changes."""
 
     NONE = "none"
     SHIFT = "shift"
@@ -122,7 +122,9 @@ def _can(kind: DriftKind, feature: Feature) -> bool:
 
 
 def drifting(data: Sequence[Sample], drift: Drift, rows: int, rng: np.random.Generator) -> Iterator[Sample]:
-    """``rows`` samples that drift from row ``drift.from_row`` on; the data are reshuffled each time they are used up.
+    """Yield ``rows`` samples that drift from row ``drift.from_row`` on.
+
+    The data are shuffled again each time they are used up.
 
     >>> data = [Sample({"a": 1.0}, 0), Sample({"a": 3.0}, 1)]
     >>> shift = plan_drift(DriftKind.SHIFT, data, [Feature("a", FeatureType.NUMERIC)], [0, 1], from_row=1)
@@ -183,7 +185,9 @@ def read_feature(entry: Json) -> Feature:
 
 
 def read_samples(file: Path, features: Sequence[Feature], classes: Sequence[Label], target: str) -> list[Sample]:
-    """Every row of a CSV file with a header; columns that are neither a feature nor the target are left out.
+    """Read every row of a CSV file with a header.
+
+    Columns that are neither a feature nor the target are left out.
 
     Raises:
         PlumblineError: the file cannot be read, lacks a column, has no rows, or holds a value of another type.
@@ -232,7 +236,10 @@ def _value(text: str, feature: Feature, where: str) -> Scalar:
 
 
 def _label(text: str, labels: Mapping[str, Label], where: str) -> Label | None:
-    """A class of the model, or in regression a number; an empty cell is a truth that nobody knows."""
+    """Read a label: a class of the model, or a number in regression.
+
+    An empty cell is an unknown truth.
+    """
     if text == "" and "" not in labels:
         return None
     try:

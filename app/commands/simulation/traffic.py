@@ -24,7 +24,10 @@ NO_ANSWER = "no answer"
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the rows and outcomes sent; rows are refused by HTTP status, latencies are seconds a request."""
+    """Hold what became of the rows and outcomes sent.
+
+    Refused rows are counted by HTTP status; latencies are seconds a request.
+    """
 
     sent: int = 0
     stored: int = 0
@@ -44,7 +47,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How traffic is sent.
+    """Hold the pace of the traffic.
 
     Attributes:
         rate: rows a second; 0 sends as fast as answers come.
@@ -71,7 +74,10 @@ class Traffic:
         self._due: deque[tuple[float, Json]] = deque()
 
     async def send(self, samples: Iterable[Sample], advance: Callable[[int], None]) -> None:
-        """Send every sample and, when due, its outcome; ``advance`` hears how many rows each answer was about."""
+        """Send every sample and, when due, its outcome.
+
+        ``advance`` is called with the rows of each answer.
+        """
         batches = enumerate(_chunks(samples, self._pace.batch))
         started = time.monotonic()
         async with asyncio.TaskGroup() as group:
