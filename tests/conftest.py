@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import uuid
@@ -9,9 +10,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.models.tasks import Fitted, build_all
 from tests.support.processes import ROOT, Postgres
+
+
+def pytest_configure() -> None:
+    """Make a run the same on every machine: fixed examples, no limit of time, and processor time beside other programs.
+
+    A worker of pytest-xdist begins a session of its own. Linux shares the processor out between sessions first: without
+    it, a check, which has the lowest priority, gets nothing beside a busy program that the same shell has started.
+    """
+    settings.register_profile(
+        "plumbline", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("plumbline")
+    if "PYTEST_XDIST_WORKER" in os.environ and os.getsid(0) != os.getpid():
+        os.setsid()
 
 
 @pytest.fixture(scope="session")

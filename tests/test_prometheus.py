@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 from urllib.request import urlopen
 
 import pytest
 
+from tests.support.deadlines import DEADLINE_S, wait_until
 from tests.support.processes import free_port, serving
 from tests.support.programs import require_tool
-
-SECONDS = 30.0
 
 
 @contextmanager
@@ -36,18 +35,20 @@ def prometheus(folder: Path, target: int) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(timeout=SECONDS)
+        process.wait(timeout=DEADLINE_S)
 
 
 def value_of(address: str, query: str) -> float:
     """The one value of a query, as soon as Prometheus has one."""
-    started = time.monotonic()
-    while time.monotonic() - started < SECONDS:
-        with suppress(OSError), urlopen(f"{address}/api/v1/query?query={quote(query)}", timeout=5) as answer:  # noqa: S310 - our own address
-            found = json.load(answer)["data"]["result"]
-            if found:
-                return float(found[0]["value"][1])
-    raise AssertionError(f"Prometheus has no value for {query}")
+    found: list[Any] = []
+
+    def ask() -> bool:
+        with suppress(OSError), urlopen(f"{address}/api/v1/query?query={quote(query)}", timeout=DEADLINE_S) as answer:  # noqa: S310 - our own address
+            found[:] = json.load(answer)["data"]["result"]
+        return bool(found)
+
+    wait_until(ask, lambda: f"Prometheus has no value for {query}")
+    return float(found[0]["value"][1])
 
 
 def test_a_real_prometheus_scrapes_the_ledger(tmp_path: Path, example_models: Path) -> None:

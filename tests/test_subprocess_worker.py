@@ -6,6 +6,7 @@ from multiprocessing.connection import Connection as Pipe
 from multiprocessing.process import BaseProcess
 
 from app.subprocess_worker import Child
+from tests.support.deadlines import DEADLINE_S
 
 
 def echo(pipe: Pipe) -> None:
@@ -33,13 +34,13 @@ class Ending(Child):
 def test_a_child_is_killed_though_it_is_ending() -> None:
     """Who shuts the service down gets no error from a process that is given up at the same moment, and it is gone."""
     child = Ending("echo", echo)
-    assert child.ask("a", 60) == "a"
+    assert child.ask("a", DEADLINE_S) == "a"
     process = child.process
     assert process is not None
     child.ending = True
 
     child.kill()
-    process.join(10)
+    process.join(DEADLINE_S)
     child.end()
 
     assert process.exitcode == -9

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.deadlines import DEADLINE_S
+
 ROOT = Path(__file__).parents[1]
 SCRIPT = """
 import os, time
@@ -36,7 +38,7 @@ def answer(pipe: Pipe) -> None:
 def run(then: str) -> str:
     """What a process without other threads, such as the one at the start of the service, says at its end."""
     command = [sys.executable, "-c", SCRIPT.format(then=then)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=DEADLINE_S)
     return done.stdout.splitlines()[-1] if done.stdout else done.stderr
 
 
@@ -44,13 +46,13 @@ def test_a_forked_child_answers_and_its_successor_too() -> None:
     """The copy answers; when it dies its question fails, and the next question gets a new process."""
     then = """
 from app.subprocess_worker import ChildFailed
-found = [child.ask("", 60) == os.getpid()]
+found = [child.ask("", 600) == os.getpid()]
 try:
-    child.ask("end", 60)
+    child.ask("end", 600)
 except ChildFailed as error:
     found.append(str(error))
 if __name__ == "__main__":
-    found.append(child.ask("", 60) == os.getpid())
+    found.append(child.ask("", 600) == os.getpid())
     child.end()
     print(found)
 """
@@ -62,7 +64,7 @@ if __name__ == "__main__":
 def test_a_forked_child_ends_with_a_parent_that_is_killed() -> None:
     """Nothing tells the copy of a SIGKILL but the end of its pipe, of which it holds one end alone."""
     then = """
-child.ask("", 60)
+child.ask("", 600)
 print("asked", flush=True)
 os.kill(os.getpid(), 9)
 """

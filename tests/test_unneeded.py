@@ -12,6 +12,7 @@ import pytest
 
 from app.monitoring.worker import UNNEEDED
 from app.unneeded import hidden
+from tests.support.deadlines import DEADLINE_S
 
 ROOT = Path(__file__).parents[1]
 NEVER = ("rich", "pygments", "httpx", "pandas", "sklearn", "scipy")
@@ -51,7 +52,13 @@ def loaded(script: str, **settings: str) -> set[str]:
     """The modules that a process of its own has loaded at its end."""
     environ = os.environ | {f"PLUMBLINE__{name}": value for name, value in settings.items()}
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, env=environ, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE_S,
     )
     words = done.stdout.rpartition("loaded:")[2].split()
     assert "app.monitoring.worker" in words, done.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 from tests.api.endpoints.test_alerts import send
 from tests.support.application import Client, client_of, make_config, samples, watch_elsewhere
+from tests.support.deadlines import wait_until
 from tests.support.models.tasks import Fitted
 from tests.support.receivers import Webhook, webhook
 
@@ -44,9 +44,8 @@ def check(client: Client, fitted: Fitted, receiver: Webhook, *, wrong: bool, exp
 
 def settled(client: Client) -> dict[str, float]:
     """``ml_alert_deliveries_total`` by result, once no message waits any more."""
-    until = time.monotonic() + 10
-    while (found := samples(client.get("/metrics").text))["ml_alert_outbox_rows", ()]:
-        assert time.monotonic() < until
+    wait_until(lambda: samples(client.get("/metrics").text)["ml_alert_outbox_rows", ()] == 0)
+    found = samples(client.get("/metrics").text)
     results = {dict(labels).get("result", ""): value for (name, labels), value in found.items() if "deliveries" in name}
     return {result: results[result] for result in ("delivered", "retried", "expired")}
 
@@ -109,7 +108,7 @@ def test_what_was_not_told_after_the_restart_is(tmp_path: Path, small_models: Sm
         send(client, small_models[1]["text"], shift=0.0, wrong=True)
         client.post("/checks")
     with webhook(away.port) as receiver, client_of(config) as client:
-        receiver.wait_for(1, seconds=15)
+        receiver.wait_for(1)
         client.post("/checks")
 
     assert receiver.titles == ["[CRITICAL] text 1: accuracy_drop"]

@@ -12,6 +12,7 @@ from app.errors import ConfigError
 from app.main import create_app
 from tests.api.endpoints.test_alerts import send
 from tests.support.application import client_of, make_config, watch_elsewhere
+from tests.support.deadlines import wait_until
 from tests.support.models.tasks import Fitted
 from tests.support.receivers import webhook
 
@@ -34,6 +35,7 @@ def test_a_failing_model_asks_for_a_new_one(tmp_path: Path, small_models: tuple[
             reports = [item["report_id"] for item in client.post("/checks").json()["reports"]]
             receiver.wait_for(1)
             client.post("/checks")
+            wait_until(lambda: client.get("/alerts").json()["actions"][0]["state"] == "delivered")
             [asked] = client.get("/alerts").json()["actions"]
             rows = client.get(receiver.taken[0]["rows"].partition("8000")[2])
             shown = [client.get(path).text for path in ("/alerts", "/metrics", f"/reports/{asked['report_id']}")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from app.store.queries.alerts import Finding, record, resolve_others
 from app.store.queries.replicas import database_now
 from app.types import SECOND, Micros, Report
 from tests.support.application import Client, client_of, make_config
+from tests.support.deadlines import wait_until
 from tests.support.models.versions import NAME, ROW, build_versions
 
 FINDING = Finding("low", 0.3, 0.01, "a drifted", ("a",))
@@ -89,9 +89,7 @@ def test_another_version_ends_them(tmp_path: Path, shadows: list[str]) -> None:
         client.post("/checks", params={"model_version": "1"})
         before = states(client, "1")
         client.post(f"/models/{NAME}/activate", {"version": "2"})
-        until = time.monotonic() + 20
-        while "firing" in states(client, "1") and time.monotonic() < until:
-            client.get("/health/live")
+        wait_until(lambda: "firing" not in states(client, "1"))
         after = states(client, "1")
         client.post("/checks", params={"model_version": "1"})
 

@@ -57,7 +57,7 @@ def test_everybody_gets_their_own_answer_once(gather: Run) -> None:
     scene = gather("moody", serving={"allow_pickle": True, "runtime": "sklearn"})
     expected: Counter[str] = Counter()
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(GUESTS)
     def holds(guests: list[Guest]) -> None:
         with capture_logs():

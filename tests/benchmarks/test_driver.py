@@ -7,6 +7,7 @@ import io
 import itertools
 
 from benchmarks.load.driver import NO_ANSWER, Load, drive, request_bytes
+from tests.support.deadlines import DEADLINE_S
 
 WHOLE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CUT = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok"
@@ -43,7 +44,7 @@ def run(answers: list[bytes]) -> tuple[Load, list[str], list[str]]:
                 ids,
                 lambda name: request_bytes(name, b""),
                 connections=1,
-                seconds=10,
+                seconds=DEADLINE_S,
                 stop=stop,
                 acknowledged=notes,
             )

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 
+from tests.support.deadlines import DEADLINE_S
 from tests.support.load import batch
 from tests.support.processes import ROOT, Service, free_port, serving
 
@@ -32,7 +33,9 @@ def service(tmp_path_factory: pytest.TempPathFactory, example_models: Path) -> I
 def run(port: int, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """One export."""
     command = [sys.executable, "-m", "app", "export", "--url", f"http://127.0.0.1:{port}", "--out", str(out)]
-    return subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        [*command, *options], cwd=ROOT, capture_output=True, text=True, check=False, timeout=DEADLINE_S
+    )
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv"])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.deadlines import DEADLINE_S
 from tests.support.load import batch
 from tests.support.processes import ROOT, Postgres, serving
 
@@ -15,7 +16,9 @@ def run(store: str, to: str) -> subprocess.CompletedProcess[str]:
     """One copy."""
     environ = os.environ | {"PLUMBLINE__STORE__URL": store, "PLUMBLINE_MIGRATE_TO": to}
     command = [sys.executable, "-m", "app", "migrate"]
-    return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False, timeout=DEADLINE_S
+    )
 
 
 def test_a_service_moves_to_postgresql(tmp_path: Path, example_models: Path, postgres: Postgres) -> None:

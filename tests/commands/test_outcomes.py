@@ -14,6 +14,7 @@ import pytest
 
 from app.commands.outcome_files import read_outcomes
 from app.errors import PlumblineError
+from tests.support.deadlines import DEADLINE_S
 from tests.support.load import batch
 from tests.support.processes import ROOT, Service, free_port, serving
 
@@ -33,7 +34,9 @@ def service(tmp_path_factory: pytest.TempPathFactory, example_models: Path) -> I
 def load(port: int, file: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """One load."""
     command = [sys.executable, "-m", "app", "outcomes", str(file), "--url", f"http://127.0.0.1:{port}"]
-    return subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        [*command, *options], cwd=ROOT, capture_output=True, text=True, check=False, timeout=DEADLINE_S
+    )
 
 
 def write(file: Path, run: str, rows: int = ROWS) -> None:

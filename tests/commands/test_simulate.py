@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.deadlines import DEADLINE_S
 from tests.support.processes import ROOT, Service, serving
 
 
@@ -31,7 +32,9 @@ def run(service: Service, models: Path, *options: str) -> subprocess.CompletedPr
         "--models",
         str(models),
     ]
-    return subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        [*command, *options], cwd=ROOT, capture_output=True, text=True, check=False, timeout=DEADLINE_S
+    )
 
 
 def test_rows_and_outcomes_arrive(service: Service, example_models: Path) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 
 from tests.support.browser import dump
+from tests.support.deadlines import wait_until
 from tests.support.models.versions import NAME, ROW, build_versions
 from tests.support.processes import Service, serving
 
@@ -25,13 +25,14 @@ def compare(service: Service) -> None:
     ids = [given["prediction_id"] for given in answer["predictions"]]
     outcomes = [{"prediction_id": each, "outcome": "no" if place % 4 else "yes"} for place, each in enumerate(ids)]
     service.call("POST", "/outcome", {"outcomes": outcomes})
-    end = time.monotonic() + 30
-    while True:
+
+    def shadow_is_checked() -> bool:
         for version in "12":
             service.call("POST", f"/checks?model_version={version}")
-        if service.call("GET", "/performance?model_version=2")[1]["window"]["rows"] == ROWS:
-            return
-        assert time.monotonic() < end
+        rows: int = service.call("GET", "/performance?model_version=2")[1]["window"]["rows"]
+        return rows == ROWS
+
+    wait_until(shadow_is_checked)
 
 
 def cells(html: str) -> list[list[str]]:

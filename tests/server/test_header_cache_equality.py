@@ -46,7 +46,7 @@ def test_what_is_known_is_answered_as_the_parser_has_it(scene: Scene) -> None:
     for request in USUAL:  # what is known by now was read from another connection
         scene.run(all_replies(scene.connect(shared), [([request], [])]))
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(BURSTS)
     def holds(bursts: list[tuple[list[bytes], list[float]]]) -> None:
         expected = scene.run(all_replies(scene.connect(Forgetful()), bursts))

@@ -19,6 +19,7 @@ from app.serving.batcher import Batcher, Cost
 from app.serving.bundle.reader import read_bundle
 from app.serving.runtimes.base import Runtime
 from app.types import Answer, Row
+from tests.support.deadlines import DEADLINE_S
 from tests.support.models.tasks import Fitted
 
 Fate: TypeAlias = Literal["stays", "leaves early", "leaves late", "is poisoned"]
@@ -82,7 +83,7 @@ class Scene:
             self._leave(left)
         else:
             self._loop.call_soon_threadsafe(self._leave, left)
-        assert left.wait(10)
+        assert left.wait(DEADLINE_S)
         return self._runtime.predict(rows)
 
     def _leave(self, left: Event) -> None:
@@ -97,7 +98,7 @@ def test_batched_is_single(small_models: tuple[Path, dict[str, Fitted]], kind: A
     """Whoever stays gets, row by row, what the model says to the row alone; the poisoned fail, and nobody else does."""
     estimator, rows, alone = _answered_singly(small_models, kind, name)
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(CALLERS, some.booleans(), some.integers(1, 16))
     def holds(callers: list[Caller], slow: bool, most: int) -> None:
         with structlog.testing.capture_logs():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -23,9 +24,11 @@ from app.store.database import open_database
 from app.store.migrate import upgrade
 from app.store.queries.predictions import stream
 from app.store.queries.replicas import acquire
+from tests.support.deadlines import DEADLINE_S
 
 Result = TypeVar("Result")
 HOST = "http://127.0.0.1"
+DAY_S = 86_400
 
 
 def make_config(folder: Path, models: Path, active: str, **sections: Mapping[str, Any]) -> Config:
@@ -43,12 +46,17 @@ def make_config(folder: Path, models: Path, active: str, **sections: Mapping[str
 
 @asynccontextmanager
 async def running(config: Config) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
-    """The running application with a client for many calls at once."""
+    """The running application with a client for many calls at once.
+
+    Where a check is a matter of days, the monitor runs none: on a slow machine its first look could meet rows.
+    """
+    if config.drift.every >= DAY_S:
+        watch_elsewhere(config.store.url.get_secret_value())
     app = create_app(config)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url=HOST, timeout=30) as client,
+        httpx.AsyncClient(transport=transport, base_url=HOST, timeout=DEADLINE_S) as client,
     ):
         yield app, client
 
@@ -86,6 +94,10 @@ class Client:
     def wait_for(self, act: Callable[[], Awaitable[Result]]) -> Result:
         """The result of an act in the application's event loop."""
         return self._portal.call(act)
+
+    def set_profile(self, function: Any) -> None:
+        """Set the profile function of the application's thread."""
+        self._portal.call(partial(sys.setprofile, function))
 
     @property
     def routes(self) -> list[tuple[str, str, bool]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from tests.support.deadlines import DEADLINE_S
 from tests.support.programs import require_tool
 
 FLAGS = (
@@ -19,5 +20,5 @@ def dump(url: str, profile: Path) -> str:
     """The page's elements as HTML after its scripts ran."""
     chromium = require_tool("chromium", "chromium-browser", "google-chrome")
     options = [*FLAGS.split(), f"--user-data-dir={profile}", f"--virtual-time-budget={PATIENCE_MS}"]
-    ran = subprocess.run([chromium, *options, "--dump-dom", url], capture_output=True, timeout=60, check=True)
+    ran = subprocess.run([chromium, *options, "--dump-dom", url], capture_output=True, timeout=DEADLINE_S, check=True)
     return ran.stdout.decode()

@@ -16,6 +16,7 @@ from app.store.queries.predictions import stream
 from app.types import Prediction
 from tests.support.application import ledger, samples
 from tests.support.connections import Scene, Wire
+from tests.support.deadlines import DEADLINE_S
 from tests.support.raw_client import Reply, post
 
 
@@ -23,7 +24,7 @@ from tests.support.raw_client import Reply, post
 def held(scene: Scene) -> Iterator[None]:
     """While the block runs nothing is committed: the writing thread has something else to do."""
     released = Event()
-    holding = asyncio.ensure_future(scene.app.state.services.journal.run(lambda _: released.wait(10)))
+    holding = asyncio.ensure_future(scene.app.state.services.journal.run(lambda _: released.wait(DEADLINE_S)))
     try:
         yield
     finally:

@@ -18,6 +18,7 @@ from app.api.app import Application
 from app.config.settings import Config
 from app.main import create_app
 from app.server.fast_path import HeaderCache, PatientProtocol
+from tests.support.deadlines import DEADLINE_S
 from tests.support.raw_client import Reply
 
 MOST_BYTES = 100_000
@@ -67,7 +68,7 @@ class Wire(asyncio.Transport):
     async def packets(self, parts: Sequence[bytes]) -> None:
         """Let these bytes arrive, each part as soon as the server listens."""
         for part in parts:
-            await asyncio.wait_for(self._listened_to.wait(), 10)
+            await asyncio.wait_for(self._listened_to.wait(), DEADLINE_S)
             if not self._closing:
                 self.packet(part)
 
@@ -87,7 +88,7 @@ class Wire(asyncio.Transport):
                 break
             else:
                 self._news.clear()
-                await asyncio.wait_for(self._news.wait(), 10)
+                await asyncio.wait_for(self._news.wait(), DEADLINE_S)
         return found
 
     def _next_reply(self) -> Reply | None:

@@ -9,13 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.deadlines import DEADLINE_S
+
 SMALL_BYTES = 3 * 2**20
 LARGE_BYTES = 64 * 2**20
 
 
 def run(*command: str | Path) -> None:
     """Run a command that must succeed."""
-    subprocess.run(command, check=True, capture_output=True, timeout=30)
+    subprocess.run(command, check=True, capture_output=True, timeout=DEADLINE_S)
 
 
 class LoopDisk:

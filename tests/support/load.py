@@ -15,6 +15,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.load.driver import Load, drive, request_bytes
+from tests.support.deadlines import DEADLINE_S, until
 
 CLIENTS = 64
 
@@ -67,6 +68,14 @@ class Run:
         """The ids that a client saw answered with 200."""
         return self.notes.read_text(encoding="ascii").split()
 
+    async def more(self, number: int = 2 * CLIENTS) -> None:
+        """Wait until so many more are acknowledged.
+
+        Twice as many as there are clients include some that were asked for after the call.
+        """
+        wanted = len(self.acknowledged) + number
+        await until(lambda: len(self.acknowledged) >= wanted)
+
 
 @asynccontextmanager
 async def under_load(
@@ -82,7 +91,7 @@ async def under_load(
                 numbered(notes.stem),
                 build,
                 connections=clients,
-                seconds=300,
+                seconds=10 * DEADLINE_S,
                 stop=stop,
                 acknowledged=acknowledged,
             )

@@ -17,15 +17,26 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from tests.support.deadlines import DEADLINE_S
+
 ROOT = Path(__file__).parents[2]
-READY_SECONDS = 30.0
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of 127.0.0.1 on which nothing listens, and that belongs to this process from now on.
+
+    On Linux a bound socket that does not listen keeps the system from giving the port to anybody who asks for some
+    port, and does not hinder a server that binds this very port: both set SO_REUSEADDR.
+    """
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    port = int(holder.getsockname()[1])
+    if sys.platform == "linux":
+        holder.detach()  # open to the end of the process
+    else:
+        holder.close()
+    return port
 
 
 @dataclass(slots=True)
@@ -38,7 +49,7 @@ class Service:
 
     def call(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
         """Status and decoded JSON body of one request on a connection of its own."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_S)
         try:
             payload = None if body is None else json.dumps(body).encode()
             connection.request(method, path, payload, {"Content-Type": "application/json"} if payload else {})
@@ -47,7 +58,7 @@ class Service:
         finally:
             connection.close()
 
-    def wait_ready(self, seconds: float = READY_SECONDS) -> float:
+    def wait_ready(self, seconds: float = DEADLINE_S) -> float:
         """Seconds until /health/ready answers 200; RuntimeError with the log when it ends or stays unready."""
         started = time.monotonic()
         while time.monotonic() - started < seconds:
@@ -59,7 +70,7 @@ class Service:
                 raise RuntimeError(f"the service ended with exit code {code}:\n{self.log.read_text()}")
         raise RuntimeError(f"the service was not ready after {seconds} s:\n{self.log.read_text()}")
 
-    def end(self, signum: signal.Signals, seconds: float = 30.0) -> int:
+    def end(self, signum: signal.Signals, seconds: float = DEADLINE_S) -> int:
         """Send a signal to this process alone and return its exit code."""
         self.process.send_signal(signum)
         return self.process.wait(timeout=seconds)
@@ -97,7 +108,12 @@ def launch(
     log = folder / f"service-{port}.log"
     with log.open("ab") as sink:
         process = subprocess.Popen(
-            [*under, sys.executable, "-m", "app", "serve"], cwd=ROOT, env=environ, stdout=sink, stderr=sink
+            [*under, sys.executable, "-m", "app", "serve"],
+            cwd=ROOT,
+            env=environ,
+            stdout=sink,
+            stderr=sink,
+            start_new_session=True,  # as under a service manager; see pytest_configure
         )
     return Service(process, port, log)
 
@@ -186,8 +202,9 @@ class Postgres:
         self._folder.cleanup()
 
     def _control(self, *arguments: str) -> None:
+        program, seconds = self._server.bin_path / "pg_ctl", f"{DEADLINE_S:.0f}"
         subprocess.run(
-            [self._server.bin_path / "pg_ctl", "-w", "-D", self._server.pgdata, "-l", self._server.log, *arguments],
-            check=True, timeout=30, user=self._server.system_user, cwd="/",
+            [program, "-w", "-t", seconds, "-D", self._server.pgdata, "-l", self._server.log, *arguments],
+            check=True, timeout=DEADLINE_S, user=self._server.system_user, cwd="/",
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import socket
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import NamedTuple
 
+from tests.support.deadlines import DEADLINE_S, wait_until
 from tests.support.processes import Service
 
 BODY = b'{"features": [0.1, 0.2, 0.3]}'
@@ -34,8 +34,8 @@ def post(
 
 
 def connect(service: Service) -> closing[socket.socket]:
-    """A connection that waits ten seconds at most."""
-    return closing(socket.create_connection(("127.0.0.1", service.port), timeout=10))
+    """A connection that waits for answers until the deadline."""
+    return closing(socket.create_connection(("127.0.0.1", service.port), timeout=DEADLINE_S))
 
 
 def replies(connection: socket.socket, number: int) -> list[Reply]:
@@ -72,11 +72,9 @@ def store_held(service: Service) -> Iterator[None]:
         connection.execute("ROLLBACK")
 
 
-def wait_for(service: Service, name: str, value: float, seconds: float = 10.0) -> None:
-    """Wait until a metric without labels has this value; AssertionError if that takes too long."""
-    started = time.monotonic()
-    while (found := _sample(service, name)) != value:
-        assert time.monotonic() - started < seconds, f"{name} is {found}"
+def wait_for(service: Service, name: str, value: float) -> None:
+    """Wait until a metric without labels has this value."""
+    wait_until(lambda: _sample(service, name) == value, lambda: f"{name} is {_sample(service, name)}")
 
 
 def _sample(service: Service, name: str) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email import message_from_bytes
@@ -14,6 +13,7 @@ from typing import Any
 
 from aiosmtpd.controller import Controller
 
+from tests.support.deadlines import wait_until
 from tests.support.processes import free_port
 
 
@@ -34,7 +34,6 @@ class Webhook:
         self.answers: list[int] = []
         self.hangs = threading.Event()
         self.released = threading.Event()
-        self.arrived = threading.Event()
         self.asked = threading.Event()
 
     @property
@@ -42,14 +41,9 @@ class Webhook:
         """The titles of the messages that arrived."""
         return [body["title"] for body in self.taken]
 
-    def wait_for(self, count: int, *, seconds: float = 10.0) -> None:
-        """Return when so many messages have arrived; TimeoutError if they do not."""
-        until = time.monotonic() + seconds
-        while len(self.taken) < count:
-            if time.monotonic() > until:
-                raise TimeoutError(f"{len(self.taken)} of {count} messages arrived")
-            self.arrived.wait(0.05)
-            self.arrived.clear()
+    def wait_for(self, count: int) -> None:
+        """Return when so many messages have arrived."""
+        wait_until(lambda: len(self.taken) >= count, lambda: f"{len(self.taken)} of {count} messages arrived")
 
     @property
     def url(self) -> str:
@@ -73,7 +67,6 @@ def webhook(port: int = 0) -> Iterator[Webhook]:
             if status < 300:
                 receiver.headers.append({name.lower(): value for name, value in self.headers.items()})
                 receiver.taken.append(body)
-                receiver.arrived.set()
             self.send_response(status)
             self.end_headers()
 

@@ -19,6 +19,7 @@ from app.config.fields import ChannelUrl
 from app.config.settings import Alerts
 from app.errors import ConfigError
 from app.types import Micros
+from tests.support.deadlines import DEADLINE_S
 from tests.support.processes import ROOT, free_port
 from tests.support.receivers import mailbox, webhook
 
@@ -60,7 +61,7 @@ def test_a_mail_arrives() -> None:
         f"mailto://localhost:{port}?smtp=localhost&from=alerts@example.com&to=team@example.com&mode=insecure"
     )
     with mailbox(port) as box:
-        route.channel.send(MESSAGE, timeout_s=10)
+        route.channel.send(MESSAGE, timeout_s=DEADLINE_S)
 
     assert box.mails == [("[TEST] Plumbline", f"{MESSAGE['text']}\r\n")]
 
@@ -107,7 +108,7 @@ def test_a_failure_names_no_address(scheme: str, status: int | None, reason: str
         host = "127.0.0.1" if status else f"{SECRET}.invalid"
         [route] = opened(f"{scheme}://user:{SECRET}@{host}:{port}/{SECRET}")
         with pytest.raises(ChannelFailed) as failed:
-            route.channel.send(MESSAGE, timeout_s=5)
+            route.channel.send(MESSAGE, timeout_s=DEADLINE_S)
 
     assert str(failed.value).startswith(reason)
     assert failed.value.retry_after_s == (60 if status == 429 and scheme == "json" else None)

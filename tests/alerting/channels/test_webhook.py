@@ -7,6 +7,7 @@ import pytest
 from app.alerting.channels.base import ChannelFailed
 from app.alerting.channels.webhook import Webhook
 from app.config.settings import Retrain
+from tests.support.deadlines import DEADLINE_S
 from tests.support.receivers import webhook
 
 BODY = {"key": "retrain-r1", "request": {"why": "it drifts"}}
@@ -21,7 +22,7 @@ def channel(port: int, **headers: str) -> Webhook:
 def test_the_request_arrives_with_its_headers() -> None:
     """The rendered body is posted alone, with the configured headers and an idempotency key."""
     with webhook() as receiver:
-        channel(receiver.port, Authorization="Bearer hush").send(BODY, timeout_s=5)
+        channel(receiver.port, Authorization="Bearer hush").send(BODY, timeout_s=DEADLINE_S)
 
     assert receiver.taken == [{"why": "it drifts"}]
     assert receiver.headers[0]["authorization"] == "Bearer hush"
@@ -33,7 +34,7 @@ def test_a_request_that_is_there_already_has_arrived() -> None:
     """A pipeline that knows the key answers 409: an earlier try came through and its answer was lost."""
     with webhook() as receiver:
         receiver.answers = [409]
-        channel(receiver.port).send(BODY, timeout_s=5)
+        channel(receiver.port).send(BODY, timeout_s=DEADLINE_S)
 
     assert receiver.tried == 1
 
@@ -44,7 +45,7 @@ def test_what_is_not_taken_is_a_failure(status: int) -> None:
     with webhook() as receiver:
         receiver.answers = [status]
         with pytest.raises(ChannelFailed, match=f"^answered {status}$"):
-            channel(receiver.port).send(BODY, timeout_s=5)
+            channel(receiver.port).send(BODY, timeout_s=DEADLINE_S)
 
     assert receiver.tried == 1
 
@@ -55,4 +56,4 @@ def test_a_webhook_that_is_down() -> None:
         port = receiver.port
 
     with pytest.raises(ChannelFailed, match=r"^not reached: ConnectError$"):
-        channel(port, Authorization="Bearer hush").send(BODY, timeout_s=5)
+        channel(port, Authorization="Bearer hush").send(BODY, timeout_s=DEADLINE_S)

@@ -18,6 +18,7 @@ from app.store.tables import REPORTS
 from tests.support.alerting.activations import activate, did, entry
 from tests.support.alerting.heartbeat import SCHEMA, Heard, watching
 from tests.support.alerting.reports import step
+from tests.support.deadlines import DEADLINE_S
 from tests.support.processes import Postgres
 
 
@@ -149,7 +150,7 @@ def test_a_rollback_keeps_nobody_waiting(database: Database) -> None:
         async with watching(database, schema=lambda: replace(SCHEMA, version="2"), free=free) as replica:
             for _ in range(3):
                 replica.version.rows["ok"].inc()
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(DEADLINE_S):
                     await replica.after(20)
             [pulse] = [pulse for pulse in await replica.readers.run(read_pulses, "m", "2") if pulse.replica != "gone"]
             free.set()

@@ -24,6 +24,7 @@ from app.errors import Conflict
 from app.store.queries.versions import read_activation
 from tests.api.test_app import KEYS, keys
 from tests.support.application import Client, client_of, make_config, running, samples, services_of
+from tests.support.deadlines import DEADLINE_S
 from tests.support.models.versions import ANSWERS, NAME, ROW, build_versions
 from tests.support.processes import Postgres
 
@@ -332,7 +333,7 @@ def test_a_load_that_hangs_does_not_keep_the_process(configure: Configure, monke
     ended = []
     service = Thread(target=lambda: ended.append(asyncio.run(scenario())), daemon=True)
     service.start()
-    service.join(15)
+    service.join(DEADLINE_S)
     alive = service.is_alive()
     answers.set()
 

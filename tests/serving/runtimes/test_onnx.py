@@ -26,6 +26,7 @@ from app.errors import BundleError
 from app.serving.bundle.reader import read_bundle
 from app.serving.runtimes.onnx import check_self_contained
 from app.types import Task
+from tests.support.deadlines import DEADLINE_S
 from tests.support.models import bundles
 from tests.support.processes import ROOT
 
@@ -373,7 +374,12 @@ def test_what_serve_loads(bundle: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
 
     run = subprocess.run(
-        [sys.executable, "-c", LOADED], cwd=tmp_path, env=environment, capture_output=True, check=True, timeout=60
+        [sys.executable, "-c", LOADED],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        check=True,
+        timeout=DEADLINE_S,
     )
 
     loaded = set(json.loads(run.stdout.splitlines()[-1]))
@@ -392,6 +398,6 @@ def test_nothing_reports_home(bundle: Path, tmp_path: Path) -> None:
         "from pathlib import Path\nfrom app.serving.bundle.reader import read_bundle\n"
         f"read_bundle(Path({str(bundle)!r}))"
     )
-    subprocess.run([sys.executable, "-c", serve], env=inherited | places, cwd=tmp_path, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", serve], env=inherited | places, cwd=tmp_path, check=True, timeout=DEADLINE_S)
 
     assert [path for path in home.rglob("*") if path.is_file()] == []

@@ -77,7 +77,7 @@ def same(one: PredictRequest, other: PredictRequest) -> bool:
 
 
 @given(body=st.one_of(ONE, MANY).map(lambda data: json.dumps(data).encode()))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @example(body=b'{"features": [1, 1e999, true, "web", 1]}')
 @example(body=b'{"features": [1, -0, true, "\\ud800", 1]}')
 @example(body=b'{"features": [1, 2, true, "\\u0000", 1]}')

@@ -25,6 +25,7 @@ from app.store.retention import clean
 from app.store.tables import PREDICTIONS
 from app.types import Micros, Prediction
 from tests.support.application import ledger
+from tests.support.deadlines import DEADLINE_S
 from tests.support.rows import prediction
 
 
@@ -60,7 +61,7 @@ class Desk:
 
         def hold(_connection: Connection) -> None:
             begun.set()
-            go_on.wait(10)
+            go_on.wait(DEADLINE_S)
 
         holding = asyncio.ensure_future(self.journal.run(hold))
         await asyncio.to_thread(begun.wait)

@@ -26,6 +26,7 @@ from app.store.queries.outcomes import Rules, Submission, revisions_of, writer
 from app.store.queries.predictions import Taken, find, insert, stream
 from app.types import Micros, ModelSchema, Outcome, OutcomeStatus, Prediction, Task
 from tests.support.application import ledger
+from tests.support.deadlines import DEADLINE_S
 from tests.support.rows import prediction
 
 AWAY = OperationalError("INSERT", {}, ConnectionRefusedError("away"))
@@ -69,7 +70,7 @@ class Desk:
 
     def forward(self) -> None:
         """Wait until the store is found, then bring everything to it."""
-        assert self.found.wait(10)
+        assert self.found.wait(DEADLINE_S)
         while self.spooler.forward():
             pass
 
@@ -305,7 +306,7 @@ def test_the_journal_spools_and_comes_back(database: Database, tmp_path: Path, m
                 ]
                 results = await asyncio.gather(*calls, return_exceptions=True)
                 during = desk.ledger()
-            assert await asyncio.to_thread(desk.metrics.forwarded.wait, 10)
+            assert await asyncio.to_thread(desk.metrics.forwarded.wait, DEADLINE_S)
         return [*results, during]
 
     with open_desk(database, tmp_path / "spool.db") as desk:

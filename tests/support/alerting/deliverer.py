@@ -46,7 +46,13 @@ class Office:
         self.readers = readers
         self._name = channel.name
         self.deliverer = Deliverer(
-            channel, journal, readers, DeliveryMetrics(self.series), clock=clock, timeout_s=timeout_s
+            channel,
+            journal,
+            readers,
+            DeliveryMetrics(self.series),
+            clock=clock,
+            ticks=lambda: 0.0,  # no message is given up
+            timeout_s=timeout_s,
         )
 
     async def put(self, alert: str, event: str = "firing") -> None:
@@ -85,7 +91,7 @@ def channel_to(receiver: Webhook, name: str = "json-test") -> AppriseChannel:
 
 @asynccontextmanager
 async def office(
-    url: str, channel: Channel, *, clock: Clock | None = None, timeout_s: float = 5.0
+    url: str, channel: Channel, *, clock: Clock | None = None, timeout_s: float = 60.0
 ) -> AsyncIterator[Office]:
     """A deliverer whose turns the test takes itself."""
     database = open_database(url)

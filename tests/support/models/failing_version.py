@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from app.bundling import build_bundle
+from tests.support.deadlines import wait_until
 from tests.support.models import bundles
 from tests.support.processes import Service
 
@@ -31,7 +31,7 @@ KNOWN, NEW = {"age": 40, "channel": "web"}, {"age": 40, "channel": "kiosk"}
 """A row that both versions take, and one on which version 2 raises: its category was not in the data."""
 
 
-Answered: TypeAlias = tuple[float, int, str | None]
+Answered: TypeAlias = tuple[int, str | None]
 ENOUGH = 200
 """Answers in a row of one version after which no other is to be expected."""
 
@@ -52,20 +52,26 @@ def half_new() -> Iterator[dict[str, Any]]:
     return ({"features": row} for row in itertools.cycle((KNOWN, NEW)))
 
 
-def ask(service: Service, seconds: float, *, until: str | None = None) -> list[Answered]:
-    """Time, status and version of each answer to requests of which half have a category that is new.
+def ask(service: Service, requests: Iterable[dict[str, Any]]) -> list[Answered]:
+    """Status and version of each answer."""
+    answers = (service.call("POST", "/predict", body) for body in requests)
+    return [(status, answer.get("model_version")) for status, answer in answers]
 
-    Args:
-        until: end early, once nothing but this version has answered for a while.
-    """
+
+def ask_some(service: Service, number: int) -> list[Answered]:
+    """Ask so many times; half of the requests have a category that is new."""
+    return ask(service, itertools.islice(half_new(), number))
+
+
+def ask_until(service: Service, version: str) -> list[Answered]:
+    """Ask, half of the times with a category that is new, until nothing but this version answers any more."""
     seen: list[Answered] = []
-    end = time.monotonic() + seconds
-    for body in half_new():
-        if time.monotonic() > end or (until and {part[1:] for part in seen[-ENOUGH:]} == {(200, until)}):
-            break
-        status, answer = service.call("POST", "/predict", body)
-        seen.append((time.monotonic(), status, answer.get("model_version")))
-        time.sleep(0.005)
+
+    def is_over() -> bool:
+        seen.extend(ask_some(service, 50))
+        return {*seen[-ENOUGH:]} == {(200, version)}
+
+    wait_until(is_over, lambda: seen[-ENOUGH:])
     return seen
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ class Moody(LogisticRegression):  # type: ignore[misc]  # scikit-learn is untype
         if RAISES in first:
             raise ValueError("not in the mood")
         if HANGS in first:
-            time.sleep(60)
+            Event().wait()
         if DIES in first:
             os._exit(1)
         return super().predict_proba(rows)[: -8 if SKIPS in first else None]
