@@ -88,7 +88,12 @@ def pause_s(message: Message, asked_s: float | None = None) -> float:
 
 
 class Deliverer(Polling):
-    """Delivers the messages of one channel, beside those of the other replicas."""
+    """Delivers the messages of one channel, beside those of the other replicas.
+
+    Args:
+        clock: the database's clock, by which messages are due.
+        ticks: a clock that never jumps, by which a channel hangs.
+    """
 
     def __init__(
         self,
@@ -98,10 +103,11 @@ class Deliverer(Polling):
         metrics: DeliveryMetrics,
         *,
         clock: Callable[[Connection], Micros] = database_now,
+        ticks: Callable[[], float] = time.monotonic,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         super().__init__(channel.name, pause_s=POLL_S)
-        self._thread = SendingThread(channel, timeout_s=timeout_s)
+        self._thread = SendingThread(channel, timeout_s=timeout_s, clock=ticks)
         self._claim_s = timeout_s + MARGIN_S
         self._journal = journal
         self._readers = readers

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -14,6 +13,7 @@ import pytest
 from app.alerting.channels.alertmanager import Alertmanager
 from app.alerting.channels.base import MOST_HANGING, ChannelFailed, SendingThread
 from app.types import Json
+from tests.support.deadlines import DEADLINE_S, wait_until
 
 
 class Hanging:
@@ -44,9 +44,7 @@ def test_what_hangs_is_given_up_in_the_end() -> None:
         now += 0.002
         busy.append(thread.busy)
     channel.free.set()
-    until = time.monotonic() + 10
-    while thread.busy:
-        assert time.monotonic() < until
+    wait_until(lambda: not thread.busy)
 
     assert busy == [*[True, True, False] * (MOST_HANGING - 1), True, True, True]
 
@@ -54,6 +52,7 @@ def test_what_hangs_is_given_up_in_the_end() -> None:
 @contextmanager
 def dripping() -> Iterator[int]:
     """The port of a server that takes a request and then sends its answer's body byte by byte, for ever."""
+    ended = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -61,18 +60,16 @@ def dripping() -> Iterator[int]:
             with connection, suppress(OSError):
                 connection.recv(65_536)
                 connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
-                while True:
+                while not ended.wait(0.02):
                     connection.sendall(b"x")
-                    time.sleep(0.02)
 
         threading.Thread(target=serve, daemon=True).start()
         yield server.getsockname()[1]
+        ended.set()
 
 
 def test_an_answer_that_never_ends_is_not_waited_for() -> None:
-    """An Alertmanager that drips its answer has taken the alerts: its status says so."""
+    """An Alertmanager that drips its answer has taken the alerts: its status says so, and nothing fails."""
     with dripping() as port:
-        started = time.monotonic()
-        asyncio.run(SendingThread(Alertmanager("m", f"http://127.0.0.1:{port}"), timeout_s=5).send({"alerts": []}))
-
-    assert time.monotonic() - started < 4
+        thread = SendingThread(Alertmanager("m", f"http://127.0.0.1:{port}"), timeout_s=DEADLINE_S)
+        asyncio.run(thread.send({"alerts": []}))
