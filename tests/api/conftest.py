@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from app.serving import model
+from app.serving.batcher import Cost
 from tests.support.application import Client, client_of, make_config
 from tests.support.connections import Scene, scene_of
 from tests.support.models.faulty import build_moody
@@ -52,8 +54,12 @@ def switch_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def gather(tmp_path: Path, switch_models: Path) -> Iterator[Run]:
-    """Starts an application for callers that come together; it stops with the test."""
+def gather(tmp_path: Path, switch_models: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    """Starts an application for callers that come together; it stops with the test.
+
+    Its model counts as quick on every machine, so that callers are answered in the event loop.
+    """
+    monkeypatch.setattr(model, "_warm", lambda *_: Cost(0.0, 0.0))
     with ExitStack() as stack:
         yield lambda name=f"{NAME}/1", **sections: stack.enter_context(
             scene_of(make_config(tmp_path, switch_models, name, **sections))

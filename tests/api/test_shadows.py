@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
@@ -12,10 +11,12 @@ import pytest
 from app.config.settings import Config
 from app.errors import BundleError
 from app.main import create_app
+from app.serving import shadow
 from app.store.database import open_database
 from app.store.queries.alerts import firing
 from app.store.queries.windows import read_window
 from tests.support.application import Client, client_of, make_config, samples, watch_elsewhere
+from tests.support.deadlines import DEADLINE_S, wait_until
 from tests.support.models.bundles import rewrite
 from tests.support.models.faulty import RAISES, build_moody
 from tests.support.models.versions import NAME, ROW, build_versions
@@ -67,10 +68,7 @@ def rows_of(client: Client, version: str) -> dict[str, float]:
 
 def wait_for(client: Client, version: str, rows: int) -> dict[str, float]:
     """What became of a shadow's rows, once it has dealt with so many."""
-    end = time.monotonic() + 30
-    while sum(rows_of(client, version).values()) < rows:
-        assert time.monotonic() < end, rows_of(client, version)
-        time.sleep(0.05)
+    wait_until(lambda: sum(rows_of(client, version).values()) >= rows, lambda: rows_of(client, version))
     return rows_of(client, version)
 
 
@@ -145,8 +143,9 @@ def test_what_a_shadow_does_touches_no_answer(configure: Configure) -> None:
         assert client.get("/health/ready").status_code == 200
 
 
-def test_what_waits_at_the_end_is_stored(configure: Configure, tmp_path: Path) -> None:
+def test_what_waits_at_the_end_is_stored(configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows answered right before the end have their shadow's answer; a row that was asked for twice has one."""
+    monkeypatch.setattr(shadow, "STOP_S", DEADLINE_S)
     with client_of(configure("2")) as client:
         for _ in range(2):
             client.post("/predict", {"features": ROW, "prediction_id": "again"})

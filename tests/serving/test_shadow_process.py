@@ -10,6 +10,7 @@ import pytest
 from app.config.settings import Serving
 from app.serving.shadow_process import ShadowProcess, ShadowRefused
 from app.subprocess_worker import ChildFailed
+from tests.support.deadlines import DEADLINE_S
 from tests.support.models.faulty import DIES, HANGS, RAISES, SKIPS, build_moody
 
 GOOD = (2.0, 1.0, 0.0)
@@ -25,8 +26,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def process(models: Path) -> Iterator[ShadowProcess]:
-    """The process of the model, which is given half a second for a call."""
-    opened = ShadowProcess("1", models / "moody" / "1", Serving(allow_pickle=True), longest_call_s=0.5)
+    """The process of the model."""
+    opened = ShadowProcess("1", models / "moody" / "1", Serving(allow_pickle=True), longest_call_s=DEADLINE_S)
     yield opened
     opened.kill()
     opened.close()
@@ -45,10 +46,15 @@ def test_only_the_guilty_row_has_no_answer(process: ShadowProcess, value: float)
 
 
 @pytest.mark.parametrize(("value", "reason"), [(DIES, "died"), (HANGS, "longer than 0.5 s")])
-def test_after_the_end_of_a_process_comes_another(process: ShadowProcess, value: float, reason: str) -> None:
+def test_after_the_end_of_a_process_comes_another(
+    process: ShadowProcess, value: float, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A model that ends its process or hangs costs the call, and the next call is answered."""
-    with pytest.raises(ChildFailed, match=reason):
-        process.predict([(value, 1.0, 0.0)])
+    process.predict([GOOD])
+    with monkeypatch.context() as patch:
+        patch.setattr(process, "_longest_call_s", 0.5 if value == HANGS else DEADLINE_S)
+        with pytest.raises(ChildFailed, match=reason):
+            process.predict([(value, 1.0, 0.0)])
 
     assert not isinstance(process.predict([GOOD])[0], str)
 
