@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from app.monitoring.false_alarm_budget import Limits
 from app.monitoring.reference.reference import Reference
 from app.store.queries.windows import Window
 from app.types import Feature, FeatureType, Json, ModelSchema, Row, Task
+from tests.support.calls import count_calls
 
 Draw = Callable[..., list[Row]]
 MakeReference = Callable[..., Reference]
@@ -359,13 +359,14 @@ def test_a_wide_report_is_small(make_reference: MakeReference, make_window: Make
 
 
 def test_a_wide_window_is_quick(make_reference: MakeReference, make_window: MakeWindow) -> None:
-    """Ten thousand rows of a hundred features take a few seconds of computing at most, once the reference is sorted."""
+    """Ten times the rows of a hundred features are little more work in Python, once the reference is sorted."""
     schema = numbers(100)
     rng = np.random.default_rng(1)
     reference = make_reference(rng.normal(size=(10_000, 100)).tolist(), schema)
-    window = make_window(rng.normal(size=(10_000, 100)).tolist(), predictions=[0.0] * 10_000)
-    drift_report(schema, reference, window, LIMITS, None)
-    started = time.thread_time()
-    drift_report(schema, reference, window, LIMITS, None)
 
-    assert time.thread_time() - started < 3.0
+    def look(rows: int) -> int:
+        window = make_window(rng.normal(size=(rows, 100)).tolist(), predictions=[0.0] * rows)
+        drift_report(schema, reference, window, LIMITS, None)
+        return count_calls(lambda: drift_report(schema, reference, window, LIMITS, None))
+
+    assert look(10_000) < 2 * look(1000)
