@@ -40,7 +40,7 @@ def test_activation_under_load_fails_no_request(tmp_path: Path, models: Path) ->
             for version in islice(cycle("21"), SWITCHES):
                 status, _ = await asyncio.to_thread(service.call, "POST", ACTIVATE, {"version": version})
                 switched.append(status)
-                await asyncio.sleep(0.2)
+                await run.more()
         return run.acknowledged, set(run.load.statuses), switched
 
     settings = quick_settings(SERVING__ACTIVE="breast_cancer/1")

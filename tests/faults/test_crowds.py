@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from benchmarks.load.driver import read_answer
+from tests.support.deadlines import DEADLINE_S
 from tests.support.load import live_row, numbered, predict_requests, quick_settings, stored_in_sqlite
 from tests.support.processes import Service, serving
 
@@ -54,7 +55,7 @@ def read_to_the_end(connection: socket.socket) -> bytes:
 
 def pour(service: Service, head: str, piece: bytes) -> bytes:
     """Send a head, then one piece again and again until the service has had enough; what it answered before the end."""
-    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=DEADLINE_S) as connection:
         fixed = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         connection.sendall(f"{fixed}{head}\r\n".encode())
         for _ in range(0, SEND_BYTES, len(piece)):
@@ -106,7 +107,8 @@ def test_thousands_of_connections_are_served(tmp_path: Path, example_models: Pat
             writer.close()
         return [identity for acknowledged in answered for identity in acknowledged]
 
-    with serving(tmp_path, models=example_models, settings=quick_settings()) as service:
+    patient = quick_settings(SERVER__RECEIVE_TIMEOUT="1h", SERVER__DEADLINE="1h")
+    with serving(tmp_path, models=example_models, settings=patient) as service:
         acknowledged = asyncio.run(scenario(service.port))
 
     assert len(acknowledged) == 2 * CONNECTIONS
@@ -121,7 +123,7 @@ def test_one_bad_row_fails_alone(tmp_path: Path, example_models: Path, poison: s
     ids.insert(31, poison)
 
     async def scenario(url: str) -> list[int]:
-        async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+        async with httpx.AsyncClient(base_url=url, timeout=DEADLINE_S) as client:
             bodies = [json.dumps({"features": row, "prediction_id": identity}) for identity in ids]
             headers = {"Content-Type": "application/json"}
             sending = (client.post("/predict", content=body, headers=headers) for body in bodies)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.load.driver import read_answer
+from tests.support.deadlines import DEADLINE_S
 from tests.support.load import CLIENTS, numbered, predict_requests, stored_in_sqlite, under_load
 from tests.support.processes import Service, serving
 
@@ -51,9 +52,10 @@ def test_begun_requests_are_answered(tmp_path: Path, example_models: Path) -> No
     """Requests half received when SIGTERM comes are answered with 200 and stored; then the process exits with 0."""
     names = numbered("begun")
     ids = [next(names) for _ in range(CLIENTS)]
-    with serving(tmp_path, models=example_models) as service:
+    patient = {"SERVER__RECEIVE_TIMEOUT": "1h", "SERVER__DRAIN_TIMEOUT": "1h"}
+    with serving(tmp_path, models=example_models, settings=patient) as service:
         statuses = asyncio.run(finish_begun_requests(service, example_models, ids))
-        code = service.process.wait(timeout=30)
+        code = service.process.wait(timeout=DEADLINE_S)
 
     assert statuses == [200] * CLIENTS
     assert code == 0
@@ -65,7 +67,7 @@ def test_stopping_under_load_is_clean(tmp_path: Path, example_models: Path) -> N
 
     async def scenario(service: Service) -> tuple[list[str], set[int], int]:
         async with under_load(service.port, tmp_path / "acknowledged.txt", predict_requests(example_models)) as run:
-            await asyncio.sleep(1.0)
+            await run.more()
             code = await asyncio.to_thread(service.end, signal.SIGTERM)
         return run.acknowledged, set(run.load.statuses), code
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.deadlines import DEADLINE_S, wait_until
 from tests.support.models.tasks import Fitted
 from tests.support.processes import Postgres, Service, free_port, serving
 from tests.support.programs import require_tool
@@ -28,6 +28,7 @@ SETTINGS = {
     "PERFORMANCE__WINDOW": "{rows: 200, hours: 0}",
 }
 FIRING, RESOLVED = "[CRITICAL] text 1: accuracy_drop", "[RESOLVED] text 1: accuracy_drop"
+ALL_EVENTS = ("message_delivered", "message_put_off", "alertmanager_failed")
 SECRET = "hunter2token"  # noqa: S105 - the tests look for it where it must not be
 
 
@@ -46,6 +47,11 @@ def check(service: Service, fitted: Fitted, *, wrong: bool) -> None:
     outcomes = [{"prediction_id": key, "outcome": flip[label] if wrong else label} for key, label in given]
     assert service.call("POST", "/outcome", {"outcomes": outcomes})[0] == 200
     assert service.call("POST", "/checks")[0] == 200
+
+
+def wait_told(*services: Service) -> None:
+    """Wait until no message waits in the store any more, by the metrics of all these services."""
+    wait_until(lambda: all("\nml_alert_outbox_rows 0.0\n" in text(service, "/metrics") for service in services))
 
 
 @contextmanager
@@ -77,21 +83,25 @@ def alertmanager(folder: Path, receiver: Webhook) -> Iterator[str]:
             stderr=log,
         )
     try:
-        until = time.monotonic() + 20
-        while time.monotonic() < until:
-            with suppress(OSError):
-                fetch(f"{address}", "/-/ready")
-                break
-            time.sleep(0.05)
+        wait_until(lambda: is_ready(address))
         yield address
     finally:
         process.kill()
         process.wait()
 
 
+def is_ready(address: str) -> bool:
+    """Whether an Alertmanager answers."""
+    try:
+        fetch(address, "/-/ready")
+    except OSError:
+        return False
+    return True
+
+
 def fetch(address: str, path: str) -> bytes:
     """The body of a GET."""
-    connection = HTTPConnection(address, timeout=5)
+    connection = HTTPConnection(address, timeout=DEADLINE_S)
     try:
         connection.request("GET", path)
         return connection.getresponse().read()
@@ -111,15 +121,16 @@ def test_an_alertmanager_notifies_once(tmp_path: Path, small_models: Small) -> N
         settings = notify(f"alertmanager+http://{address}")
         with serving(tmp_path, models=small_models[0], settings=settings) as service:
             check(service, fitted, wrong=True)
-            receiver.wait_for(1, seconds=30)
+            receiver.wait_for(1)
             check(service, fitted, wrong=True)
             service.end(signal.SIGKILL)
         with serving(tmp_path, models=small_models[0], settings=settings) as service:
             check(service, fitted, wrong=True)
             [shown] = json.loads(fetch(address, "/api/v2/alerts"))
             check(service, fitted, wrong=False)
-            receiver.wait_for(2, seconds=30)
-            time.sleep(2)
+            receiver.wait_for(2)
+            wait_until(lambda: json.loads(fetch(address, "/api/v2/alerts")) == [])
+            wait_told(service)
 
     assert heard(receiver) == [("accuracy_drop", "firing"), ("accuracy_drop", "resolved")]
     assert shown["labels"] == {
@@ -149,11 +160,11 @@ def test_killed_between_commit_and_delivery(tmp_path: Path, small_models: Small,
         check(first, fitted, wrong=True)
         first.end(signal.SIGKILL)
         with webhook(away.port) as receiver:
-            receiver.wait_for(1, seconds=90)  # the first may have died while it held the message
+            receiver.wait_for(1)  # the first may have died while it held the message
             check(second, fitted, wrong=True)
             check(second, fitted, wrong=False)
-            receiver.wait_for(2, seconds=30)
-            time.sleep(3)
+            receiver.wait_for(2)
+            wait_told(second)
 
     assert receiver.titles == [FIRING, RESOLVED]
 
@@ -171,41 +182,32 @@ def test_two_replicas_tell_once(tmp_path: Path, small_models: Small, postgres: P
     ):
         for service in (first, second, first):
             check(service, fitted, wrong=True)
-        receiver.wait_for(1, seconds=30)
+        receiver.wait_for(1)
         check(second, fitted, wrong=False)
-        receiver.wait_for(2, seconds=30)
-        time.sleep(3)
+        receiver.wait_for(2)
+        wait_told(first, second)
 
     assert receiver.titles == [FIRING, RESOLVED]
 
 
 def test_a_hanging_channel_delays_nothing(tmp_path: Path, small_models: Small) -> None:
-    """While a channel hangs, checks, requests and another channel go on, and the process ends in time."""
+    """While a channel hangs, checks, requests and another channel go on, and the process ends without it."""
     fitted = small_models[1]["text"]
     with webhook() as stuck, webhook() as receiver:
         stuck.hangs.set()
         with serving(
-            tmp_path, models=small_models[0], settings=notify(f"{stuck.url}?rto=300", receiver.url)
+            tmp_path, models=small_models[0], settings=notify(f"{stuck.url}?rto={10 * DEADLINE_S:.0f}", receiver.url)
         ) as service:
             check(service, fitted, wrong=True)
-            receiver.wait_for(1, seconds=30)
-            assert stuck.asked.wait(30)  # each channel has a thread of its own, and nobody says which comes first
-            slowest = max(map(timed, [service] * 50))
+            receiver.wait_for(1)
+            assert stuck.asked.wait(DEADLINE_S)  # each channel has a thread of its own; either may come first
+            assert {service.call("GET", "/health/ready")[0] for _ in range(50)} == {200}
             check(service, fitted, wrong=True)
-            started = time.monotonic()
             code = service.end(signal.SIGTERM)
-            seconds = time.monotonic() - started
+            assert stuck.taken == []
 
-    assert slowest < 1
-    assert (code, seconds < 8) == (0, True)
+    assert code == 0
     assert receiver.titles == [FIRING]
-
-
-def timed(service: Service) -> float:
-    """Seconds that one request takes."""
-    started = time.monotonic()
-    assert service.call("GET", "/health/ready")[0] == 200
-    return time.monotonic() - started
 
 
 def test_no_secret_is_ever_shown(tmp_path: Path, small_models: Small) -> None:
@@ -221,8 +223,8 @@ def test_no_secret_is_ever_shown(tmp_path: Path, small_models: Small) -> None:
         )
         with serving(tmp_path, models=small_models[0], settings=notify(*urls)) as service:
             check(service, fitted, wrong=True)
-            receiver.wait_for(1, seconds=20)
-            time.sleep(3)
+            receiver.wait_for(1)
+            wait_until(lambda: all(event in service.log.read_text(encoding="utf-8") for event in ALL_EVENTS))
             shown = [text(service, path) for path in ("/metrics", "/alerts", "/openapi.json", "/models/text")]
             report = service.call("GET", "/alerts")[1]["alerts"][0]["report_id"]
             shown += [text(service, f"/reports/{report}"), text(service, f"/reports/{report}.html")]
@@ -231,16 +233,13 @@ def test_no_secret_is_ever_shown(tmp_path: Path, small_models: Small) -> None:
         stored = b"".join(file.read_bytes() for file in tmp_path.glob("plumbline.db*"))
 
     assert code == 0
-    assert "message_delivered" in shown[-1]
-    assert "message_put_off" in shown[-1]
-    assert "alertmanager_failed" in shown[-1]
     assert [SECRET in each for each in shown] == [False] * len(shown)
     assert SECRET.encode() not in stored
 
 
 def text(service: Service, path: str) -> str:
     """The body of an answer."""
-    connection: Any = HTTPConnection("127.0.0.1", service.port, timeout=10)
+    connection: Any = HTTPConnection("127.0.0.1", service.port, timeout=DEADLINE_S)
     try:
         connection.request("GET", path)
         body: bytes = connection.getresponse().read()

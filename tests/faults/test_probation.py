@@ -6,16 +6,27 @@ import json
 import signal
 import sqlite3
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from threading import Thread
 
 import pytest
 
-from tests.support.models.failing_version import ACTIVATE, NAME, SETTINGS, Answered, ask, build_versions, history
+from app.alerting.rules.service import LEAST_ROWS
+from tests.support.deadlines import wait_until
+from tests.support.models.failing_version import (
+    ACTIVATE,
+    NAME,
+    SETTINGS,
+    Answered,
+    ask_some,
+    ask_until,
+    build_versions,
+    history,
+)
 from tests.support.processes import Postgres, Service, serving
 
 pytestmark = pytest.mark.fault
-BACK_WITHIN_S = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +43,11 @@ def rollbacks(service: Service) -> list[str]:
     return [alert["state"] for alert in shown if alert["rule"] == "rolled_back"]
 
 
+def is_rolled_back(service: Service) -> bool:
+    """Whether there is one alert about one rollback."""
+    return rollbacks(service) == ["firing"]
+
+
 def changes(value: str) -> list[tuple[str, str, str | None]]:
     """The stored history: act, version and who it was."""
     return [(entry["act"], entry["version"], entry["by"]) for entry in history(value)]
@@ -40,49 +56,50 @@ def changes(value: str) -> list[tuple[str, str, str | None]]:
 BY_ITSELF = [("activate", "2", None), ("rollback", "1", "plumbline: probation")]
 
 
-def test_a_failing_version_goes_within_seconds(tmp_path: Path, models: Path) -> None:
+def test_a_failing_version_goes_by_itself(tmp_path: Path, models: Path) -> None:
     """Once version 1 answers again, no request fails; the alert says why; a person may try again, and it goes again."""
     with serving(tmp_path, models=models, settings=SETTINGS) as service:
-        before = ask(service, 1.0)
+        before = ask_some(service, 100)
         assert service.call("POST", ACTIVATE, {"version": "2"})[0] == 200
-        seen = ask(service, BACK_WITHIN_S, until="1")
+        seen = ask_until(service, "1")
+        wait_until(lambda: rollbacks(service))
         shown = service.call("GET", "/alerts")[1]["alerts"]
         [alert] = [alert for alert in shown if alert["rule"] == "rolled_back"]
         report = service.call("GET", f"/reports/{alert['report_id']}")[1]
         assert service.call("POST", ACTIVATE, {"version": "2"})[0] == 200
-        again = ask(service, BACK_WITHIN_S, until="1")
-        states = rollbacks(service)
+        again = ask_until(service, "1")
+        wait_until(lambda: rollbacks(service) == ["firing", "resolved"], lambda: rollbacks(service))
         service.end(signal.SIGTERM)
     with closing(sqlite3.connect(tmp_path / "plumbline.db")) as connection:
         [(value,)] = connection.execute("SELECT value FROM settings WHERE key = ?", [f"active/{NAME}"]).fetchall()
 
-    assert {status for _, status, _ in before} == {200}
+    assert {status for status, _ in before} == {200}
     for answers in (seen, again):
-        failed = [at for at, status, _ in answers if status != 200]
-        back = next(at for at, _, version in reversed(answers) if version == "2")
+        failed = [place for place, (status, _) in enumerate(answers) if status != 200]
+        back = max(place for place, (_, version) in enumerate(answers) if version == "2")
         assert len(failed) >= 10
-        assert max(failed) - answers[0][0] < BACK_WITHIN_S / 2
-        assert {(status, version) for at, status, version in answers if at > max(back, *failed)} == {(200, "1")}
+        assert {*answers[max(back, *failed) + 1 :]} == {(200, "1")}
     assert (alert["severity"], alert["state"]) == ("high", "firing")
     assert alert["message"].startswith("version 2 was rolled back to 1: ")
     assert report["rolled_back"]["version"] == "2"
-    assert states == ["firing", "resolved"]
     assert changes(value) == BY_ITSELF * 2
 
 
 def test_a_restart_in_the_middle_changes_nothing(tmp_path: Path, models: Path) -> None:
-    """Killed while the version fails, the service comes back with it, and rolls it back: its past is in the store."""
+    """Killed while the version fails, the service comes back with it, and rolls it back once.
+
+    Before the kill the version has answered fewer rows than it is judged by.
+    """
     with serving(tmp_path, models=models, settings=SETTINGS) as service:
         assert service.call("POST", ACTIVATE, {"version": "2"})[0] == 200
-        ask(service, 1.0)
+        ask_some(service, LEAST_ROWS - 10)
         service.end(signal.SIGKILL)
     with serving(tmp_path, models=models, settings=SETTINGS) as service:
-        seen = ask(service, BACK_WITHIN_S, until="1")
-        shown = rollbacks(service)
+        seen = ask_until(service, "1")
+        wait_until(partial(is_rolled_back, service))
 
-    assert seen[0][1:] == (200, "2")
-    assert seen[-1][1:] == (200, "1")
-    assert shown == ["firing"]
+    assert seen[0] == (200, "2")
+    assert seen[-1] == (200, "1")
 
 
 def test_two_replicas_roll_back_once(tmp_path: Path, models: Path, postgres: Postgres) -> None:
@@ -95,17 +112,17 @@ def test_two_replicas_roll_back_once(tmp_path: Path, models: Path, postgres: Pos
         assert first.call("POST", ACTIVATE, {"version": "2"})[0] == 200
         seen: list[list[Answered]] = [[], []]
         threads = [
-            Thread(target=lambda part=part, service=service: part.extend(ask(service, BACK_WITHIN_S, until="1")))
+            Thread(target=lambda part=part, service=service: part.extend(ask_until(service, "1")))
             for part, service in zip(seen, (first, second), strict=True)
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        shown = [rollbacks(service) for service in (first, second)]
+        for service in (first, second):
+            wait_until(partial(is_rolled_back, service))
     [(value,)] = postgres.query("probation", "SELECT value FROM settings")
 
     assert changes(str(value)) == BY_ITSELF
     assert json.loads(str(value))["version"] == "1"
-    assert [{version for _, _, version in part[-20:]} for part in seen] == [{"1"}, {"1"}]
-    assert shown == [["firing"]] * 2
+    assert [{version for _, version in part[-20:]} for part in seen] == [{"1"}, {"1"}]

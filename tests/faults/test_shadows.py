@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 import signal
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from benchmarks.load.driver import request_bytes
 from tests.support.application import samples
+from tests.support.deadlines import DEADLINE_S, wait_until
 from tests.support.load import quick_settings, stored_in_sqlite, under_load
 from tests.support.models.faulty import HANGS, build_moody
 from tests.support.models.versions import NAME, ROW, build_versions
@@ -50,27 +50,24 @@ def first(service: Service) -> None:
 
 def shadow_rows(service: Service) -> dict[str, float]:
     """What became of the shadow's rows."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{service.port}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{service.port}/metrics", timeout=DEADLINE_S) as answer:
         found = samples(answer.read().decode())
     return {dict(labels)["state"]: rows for (name, labels), rows in found.items() if name == "ml_shadow_rows_total"}
 
 
 def wait_for(service: Service, state: str, rows: float) -> None:
     """Wait until so many of the shadow's rows have come to this."""
-    end = time.monotonic() + 30
-    while shadow_rows(service)[state] < rows:
-        assert time.monotonic() < end, (shadow_rows(service), service.log.read_text())
-        time.sleep(0.05)
+    wait_until(lambda: shadow_rows(service)[state] >= rows, lambda: (shadow_rows(service), service.log.read_text()))
 
 
-def load(service: Service, notes: Path, seconds: float) -> tuple[list[str], set[int]]:
-    """Ids acknowledged to 64 clients, and the statuses that they saw."""
+def load(service: Service, notes: Path, number: int = 1000) -> tuple[list[str], set[int]]:
+    """The ids, at least so many, that were acknowledged to 64 clients, and the statuses that they saw."""
 
     async def scenario() -> tuple[list[str], set[int]]:
         async with under_load(
             service.port, notes, lambda identity: request_bytes("/predict", FEATURES % identity.encode())
         ) as run:
-            await asyncio.sleep(seconds)
+            await run.more(number)
         return run.acknowledged, set(run.load.statuses)
 
     return asyncio.run(scenario())
@@ -79,19 +76,19 @@ def load(service: Service, notes: Path, seconds: float) -> tuple[list[str], set[
 def test_a_shadow_that_hangs_costs_no_request(service: Service, tmp_path: Path) -> None:
     """While the shadow hangs all are answered, and SIGTERM ends the service in time, its shadow with it."""
     service.call("POST", "/predict", {"features": ROW | {"a": HANGS}})
-    _, statuses = load(service, tmp_path / "hanging.txt", 2.0)
+    _, statuses = load(service, tmp_path / "hanging.txt")
     child = shadow_process(service)
 
     assert statuses == {200}
     assert service.call("GET", "/health/ready")[0] == 200
-    assert service.end(signal.SIGTERM, seconds=20) == 0
+    assert service.end(signal.SIGTERM) == 0
     assert not Path(f"/proc/{child}").exists()
 
 
 def test_a_killed_shadow_comes_back(service: Service, tmp_path: Path) -> None:
     """Its process is killed under load: every request is answered, and it goes on with the rows that waited."""
     os.kill(shadow_process(service), signal.SIGKILL)
-    acknowledged, statuses = load(service, tmp_path / "killed.txt", 1.0)
+    acknowledged, statuses = load(service, tmp_path / "killed.txt")
 
     wait_for(service, "stored", 100)
 
@@ -106,10 +103,10 @@ def test_a_kill_doubles_no_answer(tmp_path: Path, models: Path) -> None:
     """After SIGKILL under load and a restart, every shadow's answer belongs to a stored prediction, and more follow."""
     with serving(tmp_path, models=models, settings=SETTINGS) as service:
         first(service)
-        load(service, tmp_path / "before.txt", 1.0)
+        load(service, tmp_path / "before.txt")
         service.end(signal.SIGKILL)
     with serving(tmp_path, models=models, settings=SETTINGS) as service:
-        acknowledged, _ = load(service, tmp_path / "after.txt", 1.0)
+        acknowledged, _ = load(service, tmp_path / "after.txt")
         wait_for(service, "stored", len(acknowledged))
         assert service.end(signal.SIGTERM) == 0
 
@@ -127,7 +124,7 @@ def test_rows_wait_for_a_store_that_is_away(tmp_path: Path, models: Path) -> Non
             first(service)
             _, answer = service.call("POST", "/predict", {"instances": [ROW] * 50})
             with postgres.away():
-                time.sleep(1.5)
+                wait_until(lambda: "store_unreachable" in service.log.read_text())
             wait_for(service, "stored", 51)
             rows = shadow_rows(service)
         stored = {identity for (identity,) in postgres.query("store", "SELECT prediction_id FROM shadow_predictions")}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.deadlines import DEADLINE_S
 from tests.support.load import ledger, predict_requests, under_load
 from tests.support.processes import Postgres, serving
 
@@ -30,14 +31,14 @@ def test_a_database_crash_loses_and_doubles_nothing(tmp_path: Path, example_mode
     async def scenario(port: int) -> tuple[list[str], set[int]]:
         async with under_load(port, tmp_path / "acknowledged.txt", predict_requests(example_models)) as run:
             for _ in range(3):
-                await asyncio.sleep(1.0)
+                await run.more()
                 await asyncio.to_thread(mortal.crash)
-            await asyncio.sleep(2.0)
+            await run.more()
         return run.acknowledged, set(run.load.statuses)
 
     with serving(tmp_path, models=example_models, store=url) as service:
         acknowledged, statuses = asyncio.run(scenario(service.port))
-        with urllib.request.urlopen(f"http://127.0.0.1:{service.port}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{service.port}/metrics", timeout=DEADLINE_S) as answer:
             accepted, accounted = ledger(answer.read().decode())
     stored = [identity for (identity,) in mortal.query("store", "SELECT prediction_id FROM predictions")]
 
