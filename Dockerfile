@@ -2,7 +2,8 @@ FROM python:3.13-slim-trixie AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /build
 COPY requirements.lock ./
-RUN python -m venv /venv && /venv/bin/pip install --require-hashes -r requirements.lock
+RUN python -m venv /venv && /venv/bin/pip install --no-deps --require-hashes --only-binary=:all: -r requirements.lock \
+    && /venv/bin/pip check
 
 FROM python:3.13-slim-trixie
 ENV PYTHONDONTWRITEBYTECODE=1 \

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import subprocess
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from scripts.environment import supported
+
 ROOT = Path(__file__).parents[1]
+OWN = {"app", "benchmarks", "docs", "models", "scripts", "tests"}
 LOCKS = ("requirements.lock", "requirements-dev.lock")
 TEXTS = (".css", ".html", ".ini", ".js", ".lock", ".lua", ".md", ".py", ".toml", ".yaml", ".yml", "")
 BUILT = {"__pycache__", "build", "dist", "htmlcov"}
@@ -33,6 +40,23 @@ def locked(file: str) -> dict[str, set[str]]:
     for name, version in re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE):
         versions.setdefault(name, set()).add(version)
     return versions
+
+
+def locked_lines(file: str) -> list[str]:
+    """The first line of every pin of a lock file, with its marker."""
+    return re.findall(r"^[a-z0-9-]+==.*", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def imported(folder: str) -> set[str]:
+    """The top-level names that a folder's modules import, inside functions too, without Python's and our own."""
+    names = set()
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                names.add(node.module.split(".")[0])
+    return names - sys.stdlib_module_names - OWN
 
 
 def texts() -> list[Path]:
@@ -71,6 +95,52 @@ def test_locks_pin_every_line_by_hash(file: str) -> None:
     assert [entry.splitlines()[0] for entry in entries if "--hash=sha256:" not in entry] == []
 
 
+@pytest.mark.parametrize(
+    ("folder", "extras"),
+    [("app", ["parquet"])]
+    + [(folder, ["build", "dev", "examples", "parquet"]) for folder in ("benchmarks", "models", "scripts", "tests")],
+)
+def test_imports_are_declared(folder: str, extras: list[str]) -> None:
+    """What is imported is asked for by pyproject.toml, not only by one of its dependencies."""
+    described = project()
+    items = [*described["dependencies"], "pip"]  # which every environment has
+    items += [item for extra in extras for item in described["optional-dependencies"][extra]]
+    providers = packages_distributions()
+    names = imported(folder)
+    undeclared = {
+        name for name in names if not {name_of(item) for item in providers.get(name, [name])} & set(map(name_of, items))
+    }
+
+    assert "numpy" in names or folder in ("models", "scripts")
+    assert undeclared == set()
+
+
+def test_the_versions_of_python_agree() -> None:
+    """pyproject.toml, the Makefile, README.md and the image name the same versions of Python."""
+    described = project()
+    oldest, newest = supported()
+    minors = range(oldest, newest + 1)
+    classifiers = [item.rpartition(" ")[2] for item in described["classifiers"] if "Python ::" in item]
+    makefile, readme, image = ((ROOT / name).read_text() for name in ("Makefile", "README.md", "Dockerfile"))
+
+    assert described["requires-python"] == f">=3.{oldest},<3.{newest + 1}"
+    assert classifiers == [f"3.{minor}" for minor in minors]
+    assert f"$(BIN)/python python3 {' '.join(f'python3.{minor}' for minor in reversed(minors))}; do" in makefile
+    assert f"(3, {oldest}) <= sys.version_info[:2] <= (3, {newest})" in makefile
+    assert makefile.count(f"Python 3.{oldest} to 3.{newest} is needed") == 1
+    assert f"Python 3.{oldest} to 3.{newest}" in readme
+    assert {int(minor) for minor in re.findall(r"^FROM python:3\.(\d+)-", image, re.MULTILINE)} <= set(minors)
+
+
+def test_no_pin_is_for_windows() -> None:
+    """Nothing is locked for a system that is not supported."""
+    found = [
+        item for items in (*map(locked_lines, LOCKS), project()["dependencies"]) for item in items if "win32" in item
+    ]
+
+    assert found == []
+
+
 def test_locks_cover_the_dependencies() -> None:
     """What pyproject.toml asks for is locked: the runtime in one file, everything in the other."""
     described = project()
@@ -92,7 +162,15 @@ def test_make_has_a_target_for_each_intent() -> None:
     """The commands that the documentation names are there."""
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 
-    assert {"run", "test", "test-faults", "lint", "bench", "examples", "lock", "clean"} <= targets
+    assert {"run", "test", "test-faults", "test-interpreters", "lint", "bench", "examples", "lock", "clean"} <= targets
+
+
+def test_make_help_names_the_commands() -> None:
+    """Without a word, make lists what it can do, and needs no environment."""
+    listed = subprocess.run(["make"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+    assert "make run" in listed
+    assert "make test" in listed
 
 
 def test_no_file_names_a_machine() -> None:
