@@ -14,11 +14,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.configfile import load_config
+from app.config.loader import load_config
 from app.errors import ConfigError
 
 if TYPE_CHECKING:
-    from app.config import Config
+    from app.config.settings import Config
 
 PATIENCE_S = 60.0
 LOOK_EVERY_S = 0.05

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.install.checkouts import Checkout, make_checkout
+from tests.support.install.checkouts import Checkout, make_checkout
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 
 from scripts.environment import RUNTIME
 from scripts.steps import INTERRUPTED
-from tests.install.checkouts import MORE_PINS, PINS, Checkout, read_until
-from tests.install.interpreters import SUPPORTED, find_interpreter, interpreter
-from tests.install.wheels import write_wheel
+from tests.support.install.checkouts import MORE_PINS, PINS, Checkout, read_until
+from tests.support.install.interpreters import SUPPORTED, find_interpreter, interpreter
+from tests.support.install.wheels import write_wheel
 
 STEPS = ["environment", "packages", "project"]
 BUSY = "waiting for another install"

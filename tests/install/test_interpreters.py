@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from scripts.complete import __file__ as complete
-from tests.install.checkouts import DROPPED, read_until
-from tests.install.interpreters import SUPPORTED, interpreter
-from tests.servers import ROOT, free_port
+from tests.support.install.checkouts import DROPPED, read_until
+from tests.support.install.interpreters import SUPPORTED, interpreter
+from tests.support.processes import ROOT, free_port
 from tests.test_readme import blocks
 
 pytestmark = pytest.mark.interpreters

@@ -11,9 +11,9 @@ import pytest
 
 from scripts.complete import lacking
 from scripts.environment import DEVELOPMENT, LOCKED, PIP, RUNTIME
-from tests.install.checkouts import Checkout
-from tests.install.wheels import write_wheel
-from tests.servers import ROOT
+from tests.support.install.checkouts import Checkout
+from tests.support.install.wheels import write_wheel
+from tests.support.processes import ROOT
 
 CHECK = "import sys; from scripts.locks import check_lock; check_lock({lock!r}, {extras!r}, 'small')"
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.install.checkouts import read_until
-from tests.servers import ROOT, free_port
+from tests.support.install.checkouts import read_until
+from tests.support.processes import ROOT, free_port
 
 
 @pytest.fixture

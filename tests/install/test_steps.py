@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from scripts.steps import StepFailed, run_step
-from tests.servers import ROOT
+from tests.support.processes import ROOT
 
 
 def python(code: str) -> list[str]:

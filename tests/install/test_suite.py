@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import ROOT
+from tests.support.processes import ROOT
 
 CONFIGURATION = "[pytest]\nmarkers =\n    fault\n    interpreters\n"
 QUICK, FAULT = "def test_quick(): assert {}\n", "import pytest\n@pytest.mark.fault\ndef test_fault(): assert {}\n"

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.environment import DEVELOPMENT, RUNTIME, STAMP
-from tests.install import wheels
-from tests.install.wheels import write_wheel
-from tests.servers import ROOT
+from tests.support.install import wheels
+from tests.support.install.wheels import write_wheel
+from tests.support.processes import ROOT
 
 PINS = {"asker": "1.0", "coverage": "7.0", "tomlreader": "1.0"}
 """The runtime lock: asker requires coverage[toml], and that extra requires tomlreader."""
