@@ -22,6 +22,7 @@ COMPILED = (
     "sklearn.metrics._dist_metrics.EuclideanDistance64",  # a distance: no more than its parameters
     "sklearn.metrics._dist_metrics.ManhattanDistance64",  # the same
     "scipy.interpolate._bsplines.BSpline",  # SplineTransformer: knots and coefficients
+    "scipy.interpolate._bsplines._BSpline",  # the same, inside BSpline from SciPy 1.18 on (Python 3.12 and newer)
 )
 # Plain Python that holds fitted numbers; nothing in it calls what it is given.
 CONTAINERS = (
