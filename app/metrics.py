@@ -144,7 +144,7 @@ class Latencies(Collector):
         """The histograms as they stand; called from the scrape's thread."""
         family = HistogramMetricFamily(
             "ml_prediction_latency_seconds",
-            "Time from a request's first byte to its answer",
+            "Time from reading a request's first byte to its answer, with what its caller took to send the rest",
             labels=["model_name", "model_version"],
         )
         bounds = [*map(str, LATENCY_BUCKETS), "+Inf"]

@@ -16,13 +16,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api import openapi
-from app.api.coalescing import Batch, HotEndpoint, Lane, RequestCoalescer
+from app.api.coalescing import Batch, HotEndpoint, HotRoutes, RequestCoalescer
 from app.api.dependencies import Services
 from app.api.endpoints import alerts, health, metrics, models, predictions, reports
 from app.api.endpoints.dashboard import dashboard_router
 from app.api.endpoints.outcome import OutcomeBatch, outcome_handler
 from app.api.endpoints.predict import PredictBatch, predict_handler
-from app.api.http import Reply, internal_error, render_error
+from app.api.http import Reply, internal_error, received_at_of, render_error
 from app.api.middleware import AccessLog, Deadlines, common_headers, request_id_of
 from app.errors import FieldError, Invalid, PlumblineError, RequestError
 from app.metrics import InProgress
@@ -42,7 +42,6 @@ class Gateway:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = time.perf_counter()
         request_id = request_id_of(dict(scope["headers"]))
         scope["plumbline.request_id"] = request_id
         status = 0
@@ -65,7 +64,8 @@ class Gateway:
             self._in_progress.requests -= 1
             # The route's template: a client's text would make a log that cannot be counted.
             route = getattr(scope.get("route"), "path", "unmatched")
-            self._access_log.note(request_id, scope["method"], route, status, time.perf_counter() - started)
+            seconds = time.perf_counter() - scope["plumbline.received_at"]
+            self._access_log.note(request_id, scope["method"], route, status, seconds)
 
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -85,7 +85,7 @@ class Application(FastAPI):
         }
 
     @property
-    def lane(self) -> Lane:
+    def hot_routes(self) -> HotRoutes:
         """The hot endpoints by method and target, for a server that can do without ASGI."""
         services = self.state.services
         batches: dict[str, Batch[Any, Any]] = {"/predict": PredictBatch(services), "/outcome": OutcomeBatch(services)}
@@ -96,6 +96,8 @@ class Application(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the hot routes at once, and everything else through the framework."""
+        if scope["type"] == "http":
+            scope["plumbline.received_at"] = received_at_of(scope)
         hot = self._hot.get((scope.get("method", ""), scope.get("path", "")))
         await (hot or super().__call__)(scope, receive, send)
 

@@ -54,7 +54,7 @@ class Caller(Protocol):
         """The loop of its connection."""
 
     @property
-    def neighbours(self) -> int:
+    def open_connections(self) -> int:
         """How many connections there are; each has one request under way at most."""
 
     @property
@@ -64,7 +64,7 @@ class Caller(Protocol):
     def reply(self, reply: Reply) -> None:
         """Answer it."""
 
-    def go_alone(self) -> None:
+    def run_individually(self) -> None:
         """Leave it to a task of its own."""
 
 
@@ -88,7 +88,15 @@ class HotEndpoint:
         """Answer one request over ASGI."""
         headers = dict(scope["headers"])
         request_id = request_id_of(headers)
-        call = Call(scope["method"], scope["path"], scope["query_string"], headers, receive, request_id)
+        call = Call(
+            scope["method"],
+            scope["path"],
+            scope["query_string"],
+            headers,
+            receive,
+            request_id,
+            received_at=scope["plumbline.received_at"],
+        )
         reply = await self.answer(call)
         await reply.send(send, common_headers(request_id))
 
@@ -107,7 +115,7 @@ class HotEndpoint:
         finally:
             self.in_progress.requests -= 1
             self.deadlines.leave(watch)
-            seconds = time.perf_counter() - call.started
+            seconds = time.perf_counter() - call.received_at
             self.access_log.note(call.request_id, call.method, call.path, status, seconds, call.notes)
         return reply
 
@@ -142,10 +150,10 @@ class RequestCoalescer:
         self._next_at = 0.0
         self._turn: asyncio.Handle | None = None
 
-    def take(self, caller: Caller) -> None:
+    def submit(self, caller: Caller) -> None:
         """Answer a request, together with those that come now."""
         self._waiting.append(caller)
-        if len(self._waiting) == caller.neighbours:
+        if len(self._waiting) == caller.open_connections:
             self._begin(caller)
         elif len(self._waiting) == 1:
             rest = max(0.0, self._next_at - caller.loop.time())
@@ -182,7 +190,7 @@ class RequestCoalescer:
             replies = [endpoint.refuse(error, call, watch) for call in calls]
         except Exception:  # noqa: BLE001 - whatever it is, it is found again by the one whose fault it is
             for caller in together:
-                caller.go_alone()
+                caller.run_individually()
         else:
             replies = self._replies(calls, done, watch)
         finally:
@@ -208,7 +216,7 @@ class RequestCoalescer:
         if len(joined) < len(callers):
             for caller in callers:
                 if caller not in joined:
-                    caller.go_alone()
+                    caller.run_individually()
         return list(joined), list(joined.values())
 
     def _read(self, calls: Sequence[Call]) -> Sequence[Any]:
@@ -226,5 +234,5 @@ class RequestCoalescer:
         return call.is_plain_json
 
 
-Lane = Mapping[tuple[bytes, bytes], RequestCoalescer]
+HotRoutes = Mapping[tuple[bytes, bytes], RequestCoalescer]
 """Hot endpoints by method and target."""

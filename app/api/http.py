@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 import orjson
 from starlette.datastructures import QueryParams
-from starlette.types import Message, Receive, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from app.errors import (
     Invalid,
@@ -69,7 +70,7 @@ class Call:
     """One request on the hot path.
 
     Attributes:
-        started: when it was here, by ``time.perf_counter``.
+        received_at: the time of its first byte, by ``time.perf_counter``.
         body: the whole body where the server has it already; None: :attr:`receive` brings it.
         notes: what else goes into its log line.
     """
@@ -83,7 +84,7 @@ class Call:
     body: bytes | None = None
     key_name: str | None = None
     notes: Mapping[str, Any] | None = None
-    started: float = field(default_factory=perf_counter)
+    received_at: float = field(default_factory=perf_counter)
 
     @property
     def is_plain_json(self) -> bool:
@@ -95,6 +96,19 @@ class Call:
         if not self.query_string:
             return None
         return QueryParams(self.query_string.decode("latin-1")).get(name)
+
+
+FIRST_BYTES = "plumbline.first_bytes"
+"""Where the server keeps, in the state of a connection, a queue of the times at which its requests began."""
+
+
+def received_at_of(scope: Scope) -> float:
+    """The time of the first byte of a request over ASGI; by a server that does not note it, the time of this call.
+
+    It is taken out of the queue: to be called once for each request.
+    """
+    first_bytes: deque[float] | None = scope.get("state", {}).get(FIRST_BYTES)
+    return first_bytes.popleft() if first_bytes else perf_counter()
 
 
 Handler = Callable[[Call], Coroutine[Any, Any, Reply]]

@@ -55,7 +55,7 @@ class AccessLog:
         now = perf_counter()
         self._add(
             [
-                (call.request_id, call.method, call.path, reply.status, now - call.started, call.notes)
+                (call.request_id, call.method, call.path, reply.status, now - call.received_at, call.notes)
                 for call, reply in zip(calls, replies, strict=True)
             ]
         )

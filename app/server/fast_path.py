@@ -1,91 +1,197 @@
-"""The HTTP protocol of one connection: a fast path for plain requests, uvicorn's for all others."""
+"""The fast path: plain requests for hot endpoints go from the socket to the endpoint, without ASGI.
+
+ASGI costs several times what parsing and writing HTTP costs. Every other request, with its connection, is handed over
+to uvicorn's protocol, where the same endpoints give the same answers.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any, cast
 
 from starlette.types import Message
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
-from app.api.coalescing import Lane, RequestCoalescer
+from app.api.coalescing import HotRoutes
 from app.api.http import Call, Reply
 from app.api.middleware import request_id_of
+from app.server.http_connection import Event, HttpConnection, PlainRequest, UnreadBytes
+from app.server.uvicorn_path import UvicornPath
 
-MOST_HEADS = 256
-MOST_BYTES = 2048
-"""Longest head that is kept."""
-END = b"\r\n\r\n"
-SECRET = frozenset((b"authorization", b"cookie", b"proxy-authorization", b"x-api-key"))
-"""Headers that are not kept for longer than their request."""
+KEEP_ALIVE_S = 75
+"""How long a connection may be idle between two requests."""
 
 
-class ParsedHead(NamedTuple):
-    """What a head said.
+@dataclass(frozen=True)
+class ServerContext:
+    """What the connections of one server share.
 
     Attributes:
-        size: its bytes, with the empty line behind it.
-        length: the bytes of the body that follows.
+        fast: the open connections of the fast path.
+        handed_over: the open connections of uvicorn's protocol.
     """
 
-    endpoint: RequestCoalescer
-    headers: Mapping[bytes, bytes]
-    size: int
-    length: int
+    routes: HotRoutes
+    max_body_bytes: int
+    fast: set[FastPathProtocol] = field(default_factory=set)
+    handed_over: set[UvicornPath] = field(default_factory=set)
+
+    @property
+    def connections(self) -> list[FastPathProtocol | UvicornPath]:
+        """All open connections."""
+        return [*self.fast, *self.handed_over]
 
 
-class HeaderCache:
-    """What the parser found in the heads of plain requests; the same bytes at a request's begin say the same again."""
+class FastPathProtocol(asyncio.Protocol):
+    """The protocol of a new connection: it does the transport's work around an :class:`HttpConnection`."""
 
-    def __init__(self) -> None:
-        self._known: dict[bytes, ParsedHead] = {}
+    loop: asyncio.AbstractEventLoop
+    _transport: asyncio.Transport
 
-    def find(self, data: bytes) -> ParsedHead | None:
-        """The head at the begin of one whole request; None where it is unknown, or ``data`` is anything else."""
-        head = self._known.get(data[: data.find(END) + len(END)])
-        return head if head is not None and head.size + head.length == len(data) else None
+    def __init__(self, *, context: ServerContext, server_state: ServerState, **uvicorn_arguments: Any) -> None:
+        self.context = context
+        self.server_state = server_state
+        self._uvicorn_arguments = uvicorn_arguments
+        self._http = HttpConnection(context.routes, context.max_body_bytes)
+        self._listening_since = math.inf
+        self._has_answered = False
+        self._is_reading = True
+        self._is_writable = True
+        self._is_half_closed = False
 
-    def keep(self, data: bytes, endpoint: RequestCoalescer, headers: Mapping[bytes, bytes], length: int) -> None:
-        """Keep the head of one whole request, as ``data`` is where it ends with a body of this length."""
-        size = data.find(END) + len(END)
-        if size + length != len(data) or size > MOST_BYTES or not SECRET.isdisjoint(headers):
+    def is_late(self, now: float, receive_timeout_s: float) -> bool:
+        """Whether a request takes too long to arrive, or the next one to begin.
+
+        While nobody reads the connection, because a request is answered or its reply is not taken, nobody is late.
+        """
+        http = self._http
+        if http.is_answering or not self._is_writable:
+            return False
+        if not http.is_idle:
+            return now - max(http.received_at, self._listening_since) > receive_timeout_s
+        return now - self._listening_since > (KEEP_ALIVE_S if self._has_answered else receive_timeout_s)
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        self._transport.abort()
+
+    def shutdown(self) -> None:
+        """Answer what has begun, then end the connection; the server calls it when it stops."""
+        self._http.is_closing = True
+        if self._http.is_idle:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Expect the first request."""
+        self._transport = cast("asyncio.Transport", transport)
+        self.loop = asyncio.get_running_loop()
+        self._listening_since = perf_counter()
+        self.context.fast.add(self)
+        self.server_state.connections.add(cast("Any", self))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection; a reply that is under way will be for nobody."""
+        del exc
+        self._leave()
+
+    def data_received(self, data: bytes) -> None:
+        """Read what has arrived; a caller is not listened to while an earlier request of it is answered."""
+        http = self._http
+        http.receive(data, perf_counter())
+        if not http.is_answering and self._is_writable:
+            self._follow(http.next_event())
+        elif self._is_reading:
+            self._is_reading = False
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        """Answer a caller that has sent everything and still listens; what is not whole by now will never be."""
+        self._is_half_closed = True
+        self._http.is_closing = True
+        return self._http.is_answering or not self._is_writable
+
+    def pause_writing(self) -> None:
+        """Begin no further request of a caller that does not take its replies."""
+        self._is_writable = False
+
+    def resume_writing(self) -> None:
+        """Go on with a caller that has taken its replies."""
+        self._is_writable = True
+        if not self._http.is_answering and not self._transport.is_closing():
+            self._go_on()
+
+    def reply(self, reply: Reply, request_id: str) -> None:
+        """Answer the request, and go on with the next one."""
+        if self._transport.is_closing():
             return
-        if len(self._known) >= MOST_HEADS:  # heads that are never the same, such as those with a trace
-            self._known.clear()
-        self._known[data[:size]] = ParsedHead(endpoint, headers, size, length)
+        http = self._http
+        self._transport.write(http.send(reply, request_id))
+        self._has_answered = True
+        if http.is_ended:
+            self._transport.close()
+        elif self._is_writable:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Begin the next request where it is here already, else listen to the caller again."""
+        self._listening_since = perf_counter()
+        event = self._http.next_event()
+        if event is not None:
+            self._follow(event)
+        elif self._is_half_closed:
+            self._transport.close()
+        elif not self._is_reading:
+            self._resume_reading()
+
+    def _follow(self, event: Event | None) -> None:
+        if isinstance(event, PlainRequest):
+            event.endpoint.submit(FastPathRequest(self, event))
+        elif event is not None:
+            self._hand_over(event)
+
+    def _hand_over(self, unread: UnreadBytes) -> None:
+        """Leave the connection to uvicorn's protocol, from the first byte on that nobody has read."""
+        self._leave()
+        if not self._is_reading:
+            self._resume_reading()
+        arguments = {"server_state": self.server_state, **self._uvicorn_arguments}
+        path = UvicornPath(self._transport, self.context.handed_over, arguments)
+        path.take_over(unread)
+        if self._http.is_closing:
+            path.shutdown()
+
+    def _leave(self) -> None:
+        self.context.fast.discard(self)
+        self.server_state.connections.discard(cast("Any", self))
+
+    def _resume_reading(self) -> None:
+        self._is_reading = True
+        self._transport.resume_reading()
 
 
 class FastPathRequest:
-    """A request for a hot endpoint; uvicorn's protocol finds in it what it asks of a cycle of its own."""
+    """One request of the fast path: what the endpoint sees of it and of its connection."""
 
-    __slots__ = (
-        "_protocol",
-        "call",
-        "disconnected",
-        "endpoint",
-        "headers",
-        "keep_alive",
-        "message_event",
-        "response_complete",
-    )
-    call: Call
+    __slots__ = ("_endpoint", "_is_answered", "_protocol", "call")
 
-    def __init__(
-        self,
-        protocol: HttpToolsProtocol,
-        endpoint: RequestCoalescer,
-        headers: Mapping[bytes, bytes],
-        message_event: asyncio.Event,
-    ) -> None:
+    def __init__(self, protocol: FastPathProtocol, request: PlainRequest) -> None:
         self._protocol = protocol
-        self.endpoint = endpoint
-        self.headers = headers
-        self.message_event = message_event
-        self.keep_alive = True
-        self.disconnected = False
-        self.response_complete = False
+        self._endpoint = request.endpoint
+        self._is_answered = False
+        headers = request.headers
+        self.call = Call(
+            "POST",
+            request.endpoint.path,
+            b"",
+            headers,
+            _nothing_more,
+            request_id_of(headers),
+            request.body,
+            received_at=request.received_at,
+        )
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -93,198 +199,35 @@ class FastPathRequest:
         return self._protocol.loop
 
     @property
-    def neighbours(self) -> int:
+    def open_connections(self) -> int:
         """How many connections there are; each has one request under way at most."""
-        return len(self._protocol.connections)
+        return len(self._protocol.context.fast)
 
     @property
     def tasks(self) -> set[asyncio.Task[Any]]:
-        """What the server waits for when it ends."""
-        return self._protocol.tasks
-
-    def start(self, body: bytes) -> None:
-        """Have the request answered, now that it is whole."""
-        headers, endpoint = self.headers, self.endpoint
-        self.call = Call("POST", endpoint.path, b"", headers, _nothing_more, request_id_of(headers), body)
-        endpoint.take(self)
+        """The tasks that the server waits for when it ends."""
+        return self._protocol.server_state.tasks
 
     def reply(self, reply: Reply) -> None:
-        """Answer the request; a caller that does not read its answers is waited for by a task."""
-        if self._protocol.flow.write_paused:
-            self._begin(self._reply_when_read(reply))
-        else:
-            self._reply(reply)
+        """Answer the request."""
+        self._is_answered = True
+        self._protocol.reply(reply, self.call.request_id)
 
-    def go_alone(self) -> None:
+    def run_individually(self) -> None:
         """Leave the request to a task of its own."""
-        self._begin(self._answer())
-
-    def _begin(self, work: Any) -> None:
-        task = self._protocol.loop.create_task(work)
-        self._protocol.tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._protocol.tasks.discard(task)
-        if not self.response_complete:
-            self._protocol.transport.close()
+        task = self.loop.create_task(self._answer())
+        self.tasks.add(task)
+        task.add_done_callback(self._end)
 
     async def _answer(self) -> None:
-        reply = await self.endpoint.endpoint.answer(self.call)
-        await self._reply_when_read(reply)
+        self.reply(await self._endpoint.endpoint.answer(self.call))
 
-    async def _reply_when_read(self, reply: Reply) -> None:
-        if self._protocol.flow.write_paused:
-            await self._protocol.flow.drain()
-        self._reply(reply)
-
-    def _reply(self, reply: Reply) -> None:
-        protocol = self._protocol
-        if not protocol.transport.is_closing():  # uvicorn tells only the latest request that its caller has left
-            protocol.transport.write(reply.render(self.call.request_id, keep_alive=self.keep_alive))
-        self.response_complete = True
-        if not self.keep_alive:
-            protocol.transport.close()
-        protocol.on_response_complete()
+    def _end(self, task: asyncio.Task[None]) -> None:
+        """End a connection that cannot be answered any more."""
+        self.tasks.discard(task)
+        if not self._is_answered:
+            self._protocol.abort()
 
 
 async def _nothing_more() -> Message:
     return {"type": "http.disconnect"}
-
-
-KEEP_ALIVE_S = 75.0
-"""How long a connection may be idle between two requests."""
-MOST_HEAD_BYTES = 65536
-"""How much of a request's head may come behind its first part; the parser itself would keep any amount."""
-
-
-class PatientProtocol(HttpToolsProtocol):
-    """Knows since when it has been waiting: for the rest of a request or for the first, or for the next."""
-
-    receiving_since = math.inf
-    idle_since = math.inf
-    _head_bytes = -math.inf
-
-    def __init__(self, *, lane: Lane, heads: HeaderCache, most_bytes: int, **uvicorns: Any) -> None:
-        super().__init__(**uvicorns)
-        self._nobody_waits = asyncio.Event()
-        self._lane = lane
-        self._heads = heads
-        self._whole = True
-        self._arrived = b""
-        self._most_bytes = most_bytes
-        self._exchange: FastPathRequest | None = None
-        self._body: list[bytes] = []
-
-    def is_late(self, now: float, receive_timeout_s: float) -> bool:
-        """Whether this connection should be ended; ``now`` is the loop's time.
-
-        While an earlier request is answered nobody listens, and so nobody is late.
-        """
-        slow = now - self.receiving_since > receive_timeout_s and not self.flow.read_paused
-        return slow or now - self.idle_since > KEEP_ALIVE_S
-
-    def connection_made(self, transport: Any) -> None:
-        """Expect the first request."""
-        super().connection_made(transport)
-        self.receiving_since = self.loop.time()
-
-    def data_received(self, data: bytes) -> None:
-        """Start a request whose head was read before; else expect the rest of one from its first byte on."""
-        if self._whole and not self._is_answering:
-            head = self._heads.find(data)
-            if head is not None:
-                self._start_known(head, data)
-                return
-            self._arrived = data
-        self._whole = False
-        if self.receiving_since == math.inf:
-            self.receiving_since = self.loop.time()
-        self._head_bytes += len(data)
-        super().data_received(data)
-        self._arrived = b""
-        if self._head_bytes > MOST_HEAD_BYTES and not self.transport.is_closing():
-            self.send_400_response("The head of the request is too large.")
-
-    def on_message_begin(self) -> None:
-        """Expect the rest of a request that came together with the end of the one before."""
-        self.receiving_since = min(self.receiving_since, self.loop.time())
-        self.idle_since = math.inf
-        self._whole = False
-        self.url = b""
-        self.headers = []
-        self.expect_100_continue = False
-        self._head_bytes = 0.0
-
-    def on_headers_complete(self) -> None:
-        """Choose the way: the lane for a plain request to a hot endpoint, else uvicorn's cycle."""
-        self._exchange = None
-        self._head_bytes = -math.inf
-        endpoint = self._lane.get((self.parser.get_method(), self.url))
-        if endpoint and self._is_plain(headers := dict(self.headers)):
-            self._exchange = FastPathRequest(self, endpoint, headers, self._nobody_waits)
-            self.cycle = cast("RequestResponseCycle", self._exchange)
-        else:
-            url, pairs, expects = self.url, self.headers, self.expect_100_continue
-            super().on_message_begin()  # makes the scope, which the lane can do without
-            self.url, self.expect_100_continue = url, expects
-            self.headers += pairs
-            super().on_headers_complete()
-
-    def on_body(self, body: bytes) -> None:
-        """Keep a part of a body; its length was looked at before."""
-        if self._exchange:
-            self._body.append(body)
-        else:
-            super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        """Take note that the request is here."""
-        self.receiving_since = math.inf
-        self._whole = True
-        if self._exchange:
-            parts, self._body = self._body, []
-            body = b"".join(parts)
-            self._heads.keep(self._arrived, self._exchange.endpoint, self._exchange.headers, len(body))
-            self._exchange.start(body)
-        else:
-            super().on_message_complete()
-
-    def on_response_complete(self) -> None:
-        """Go on with the next request, or wait for it; the server looks at all waiting connections, without timers."""
-        self.server_state.total_requests += 1
-        if self.transport.is_closing():
-            return
-        if self.flow.read_paused:
-            self.flow.resume_reading()
-        if self.receiving_since < math.inf:
-            self.receiving_since = self.loop.time()
-        if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
-        else:
-            self.idle_since = self.loop.time()
-
-    def _start_known(self, head: ParsedHead, data: bytes) -> None:
-        """Start a whole request without the parser, which had nothing before it and will have nothing of it."""
-        self.receiving_since = self.idle_since = math.inf
-        exchange = FastPathRequest(self, head.endpoint, head.headers, self._nobody_waits)
-        self.cycle = cast("RequestResponseCycle", exchange)
-        exchange.start(data[head.size :])
-
-    @property
-    def _is_answering(self) -> bool:
-        cycle: RequestResponseCycle | None = self.cycle  # before the first request there is none
-        return cycle is not None and not cycle.response_complete
-
-    def _is_plain(self, headers: Mapping[bytes, bytes]) -> bool:
-        """One request at a time, of a known and allowed length, on a connection that stays."""
-        length = headers.get(b"content-length", b"")
-        return (
-            length.isdigit()
-            and int(length) <= self._most_bytes
-            and not self._is_answering
-            and self.parser.get_http_version() == "1.1"
-            and self.parser.should_keep_alive()
-            and not self.parser.should_upgrade()
-            and not self.expect_100_continue
-        )

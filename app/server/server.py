@@ -9,12 +9,13 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from time import perf_counter
 
 import uvicorn
 
 from app.api.app import Application
 from app.config.settings import Server as ServerSettings
-from app.server.fast_path import HeaderCache, PatientProtocol
+from app.server.fast_path import KEEP_ALIVE_S, FastPathProtocol, ServerContext
 
 BACKLOG = 4096
 LOOK_EVERY_S = 0.1
@@ -26,8 +27,9 @@ class PlumblineServer(uvicorn.Server):
     uvicorn itself raises the signal again after it has drained, and waits for a request for ever.
     """
 
-    def __init__(self, config: uvicorn.Config, receive_timeout_s: float) -> None:
+    def __init__(self, config: uvicorn.Config, context: ServerContext, receive_timeout_s: float) -> None:
         super().__init__(config)
+        self._context = context
         self._receive_timeout_s = receive_timeout_s
 
     @contextmanager
@@ -54,24 +56,23 @@ class PlumblineServer(uvicorn.Server):
             looking.cancel()
 
     async def _let_go_of_the_late(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
-            now = loop.time()
-            for connection in list(self.server_state.connections):
-                if isinstance(connection, PatientProtocol) and connection.is_late(now, self._receive_timeout_s):
-                    connection.transport.abort()
+            now = perf_counter()
+            for connection in self._context.connections:
+                if connection.is_late(now, self._receive_timeout_s):
+                    connection.abort()
             await asyncio.sleep(LOOK_EVERY_S)
 
 
 def serve(app: Application, settings: ServerSettings) -> None:
     """Serve until a signal asks to stop; requests in flight are answered first."""
-    protocol = partial(PatientProtocol, lane=app.lane, heads=HeaderCache(), most_bytes=settings.max_body_bytes)
+    context = ServerContext(app.hot_routes, settings.max_body_bytes)
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http=protocol,  # type: ignore[arg-type]  # whatever makes a protocol will do
+        http=partial(FastPathProtocol, context=context),  # type: ignore[arg-type]  # whatever makes a protocol will do
         lifespan="on",
         ws="none",
         access_log=False,
@@ -80,6 +81,7 @@ def serve(app: Application, settings: ServerSettings) -> None:
         server_header=False,
         date_header=False,
         backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=math.ceil(settings.drain_timeout),
     )
-    PlumblineServer(config, settings.receive_timeout).run()
+    PlumblineServer(config, context, settings.receive_timeout).run()

@@ -35,11 +35,11 @@ class Answered(NamedTuple):
 
 
 class Called(NamedTuple):
-    """What is known of a request beside its row; ``started`` by ``time.perf_counter``."""
+    """What is known of a request beside its row; ``received_at`` by ``time.perf_counter``."""
 
     prediction_id: str
     request_id: str
-    started: float
+    received_at: float
 
 
 class Predictor:
@@ -52,22 +52,24 @@ class Predictor:
         self._claims: dict[str, asyncio.Future[None]] = {}
 
     async def predict(
-        self, model: Model, request: PredictRequest, *, request_id: str, source: str = "predict"
+        self, model: Model, request: PredictRequest, *, request_id: str, received_at: float, source: str = "predict"
     ) -> Answered:
         """Answer the rows of one request, all or none; an answer leaves only after its row is committed.
+
+        Args:
+            received_at: when its first byte came, by ``time.perf_counter``; ``latency_us`` counts from then.
 
         Raises:
             Conflict: an id is known with other features.
             ModelFailed, Unavailable, TooLarge: see the batcher and the journal.
         """
-        started = time.perf_counter_ns()
         chosen = [prediction_id for prediction_id in request.ids if prediction_id is not None]
         async with self._claimed(chosen) if chosen else UNCLAIMED:
             while True:
                 known = await self._replays(model, request, chosen) if chosen else {}
                 fresh = [index for index, prediction_id in enumerate(request.ids) if prediction_id not in known]
                 try:
-                    rows = await self._make(model, request, fresh, request_id, source, started) if fresh else []
+                    rows = await self._make(model, request, fresh, request_id, source, received_at) if fresh else []
                     break
                 except Taken:  # another replica stored one of the ids after we looked: look again, its row answers
                     continue
@@ -89,8 +91,8 @@ class Predictor:
         now, moment = Micros(time.time_ns() // 1000), time.perf_counter()
         name, version = model.schema.name, model.schema.version
         made = [
-            Prediction(id_, name, version, row, answer, now, int((moment - started) * 1e6), request_id)
-            for row, answer, (id_, request_id, started) in zip(rows, answers, calls, strict=True)
+            Prediction(id_, name, version, row, answer, now, int((moment - received_at) * 1e6), request_id)
+            for row, answer, (id_, request_id, received_at) in zip(rows, answers, calls, strict=True)
         ]
         await self._journal.append(insert, made, ledger=True, spool=insert)
         return made
@@ -102,7 +104,13 @@ class Predictor:
             self._offer(model, rows)
 
     async def _make(
-        self, model: Model, request: PredictRequest, fresh: Sequence[int], request_id: str, source: str, started_ns: int
+        self,
+        model: Model,
+        request: PredictRequest,
+        fresh: Sequence[int],
+        request_id: str,
+        source: str,
+        received_at: float,
     ) -> list[Prediction]:
         """The fresh rows answered by the model, then stored.
 
@@ -112,7 +120,7 @@ class Predictor:
         rows: list[Prediction] = []
 
         def store(answers: list[Answer]) -> None:
-            rows.extend(_rows(model, request, fresh, answers, request_id, source, started_ns))
+            rows.extend(_rows(model, request, fresh, answers, request_id, source, received_at))
             self._journal.submit(insert, rows, stored, ledger=True, spool=insert)
 
         model.batcher.submit([request.rows[index] for index in fresh], stored, store)
@@ -150,11 +158,11 @@ def _rows(
     answers: Sequence[Answer],
     request_id: str,
     source: str,
-    started_ns: int,
+    received_at: float,
 ) -> list[Prediction]:
     """The rows to store: one for each fresh row of the request and its answer."""
     now = Micros(time.time_ns() // 1000)
-    latency_us = (time.perf_counter_ns() - started_ns) // 1000
+    latency_us = int((time.perf_counter() - received_at) * 1e6)
     name, version = model.schema.name, model.schema.version
     return [
         Prediction(

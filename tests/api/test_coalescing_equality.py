@@ -93,7 +93,7 @@ async def _meet(scene: Scene, guests: Sequence[Guest]) -> list[Reply | None]:
         if not stays:
             wire.leave()
     found = iter(await receive([wire for wire, stays in zip(wires, stay, strict=True) if stays]))
-    await asyncio.gather(*wires[0].protocol.tasks)
+    await asyncio.gather(*scene.tasks)
     return [next(found) if stays else None for stays in stay]
 
 

@@ -46,7 +46,7 @@ def test_who_waits_at_the_end_is_told_so(gather: Run) -> None:
     async def drain() -> list[Reply]:
         with held(scene):
             wires = await send(scene, [predict((1.0, 1.0, 1.0))] * 5)
-            for task in list(wires[0].protocol.tasks):
+            for task in list(scene.tasks):
                 task.cancel()
             return await receive(wires)
 

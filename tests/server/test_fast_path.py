@@ -1,7 +1,8 @@
-"""The lane beside ASGI answers as ASGI does, in turn, and whoever leaves or lingers harms nobody else."""
+"""The fast path answers as ASGI does, in turn, and whoever leaves or lingers harms nobody else."""
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import socket
@@ -9,9 +10,12 @@ import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from time import perf_counter
 
 import pytest
 
+from app.server.fast_path import KEEP_ALIVE_S
+from tests.support.connections import Scene
 from tests.support.models.tasks import Fitted
 from tests.support.processes import Service, serving
 from tests.support.raw_client import BODY, LIVE, connect, is_ended, post, replies, store_held, wait_for
@@ -46,16 +50,16 @@ def service(
     ],
     ids=["query", "escaped", "absolute", "chunked", "expect", "close", "HTTP 1.0"],
 )
-def test_every_way_gives_the_answer_of_the_lane(service: Service, request_: bytes, *, stays: bool) -> None:
-    """What the lane leaves to ASGI is answered with the same status, headers and body; who asks for an end gets it."""
+def test_both_paths_give_one_answer(service: Service, request_: bytes, *, stays: bool) -> None:
+    """What is left to ASGI has the same status, headers and body; a caller that asks for an end gets it."""
     with connect(service) as connection:
         connection.sendall(post(KNOWN, b"x-request-id: r"))
-        lane = replies(connection, 1)[0]
+        fast = replies(connection, 1)[0]
         connection.sendall(request_.replace(b"\r\n", b"\r\nx-request-id: r\r\n", 1))
         other = replies(connection, 1)[0]
 
         assert other.headers.pop("connection", None) == (None if stays else "close")
-        assert other == lane
+        assert other == fast
         assert is_ended(connection) is not stays
 
 
@@ -73,15 +77,15 @@ def test_every_way_gives_the_answer_of_the_lane(service: Service, request_: byte
     ids=["empty", "no JSON", "invalid", "no JSON type", "gzip", "too large", "unknown"],
 )
 def test_refusals_are_alike(service: Service, request_: bytes) -> None:
-    """With and without the lane a body has one answer, and the connection goes on."""
+    """On both paths a body has one answer, and the connection goes on."""
     named = request_.replace(b"\r\n", b"\r\nx-request-id: r\r\n", 1)
     with connect(service) as connection:
         connection.sendall(named)
-        lane = replies(connection, 1)
+        fast = replies(connection, 1)
         connection.sendall(named.replace(b" HTTP", b"? HTTP", 1) + post(KNOWN))
 
         other, next_ = replies(connection, 2)
-        assert [other] == lane
+        assert [other] == fast
         assert next_.status == 200
 
 
@@ -107,7 +111,7 @@ def test_a_repeated_head_is_read_as_the_first_time(service: Service) -> None:
     ]
     good, spaced, bad = (post(body.ljust(40)) for body in bodies)
     with connect(service) as connection:
-        for request, status in [(good, 200), (good, 200), (spaced, 200), (bad, 422), (b"GET" + good[4:], 405)]:
+        for request, status in [(good, 200), (good, 200), (spaced, 200), (bad, 422)]:
             connection.sendall(request)
             assert [reply.status for reply in replies(connection, 1)] == [status]
         for cut in (1, 4, 40, good.index(b"{"), good.index(b"{") - 2, len(good) - 1):
@@ -115,8 +119,8 @@ def test_a_repeated_head_is_read_as_the_first_time(service: Service) -> None:
             assert [reply.status for reply in replies(connection, 1)] == [200]
             connection.sendall(good[cut:])
             assert [reply.status for reply in replies(connection, 1)] == [200]
-        connection.sendall(good + bad + good)
-        assert [reply.status for reply in replies(connection, 3)] == [200, 422, 200]
+        connection.sendall(good + bad + good + b"GET" + good[4:] + good)
+        assert [reply.status for reply in replies(connection, 5)] == [200, 422, 200, 405, 200]
 
 
 def test_a_crowd_gets_its_own_answers(service: Service) -> None:
@@ -171,7 +175,150 @@ def test_who_is_not_listened_to_is_not_late(tmp_path: Path, small_models: tuple[
 
 
 def test_an_endless_head_is_refused(service: Service) -> None:
-    """A client cannot fill the memory with headers."""
+    """A client cannot fill the memory with headers, neither with its first request nor with a later one."""
     head = LIVE[:-2] + b"".join(b"x-%d: %b\r\n" % (number, b"y" * 60_000) for number in range(1000))
-    with connect(service) as connection, pytest.raises(OSError, match=r"reset|pipe"):
-        connection.sendall(head)
+    for before in (b"", LIVE):
+        with connect(service) as connection:
+            connection.sendall(before)
+            replies(connection, 1 if before else 0)
+            with pytest.raises(OSError, match=r"reset|pipe"):
+                connection.sendall(head)
+
+
+def test_a_caller_may_end_its_side_first(service: Service) -> None:
+    """It gets the answers to all that it has sent, on both paths, and then the end."""
+    for data in (post() * 2, LIVE * 2, post() + LIVE):
+        with store_held(service), connect(service) as connection:
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+            if data.startswith(b"POST"):
+                wait_for(service, "ml_journal_queue_rows", 1)
+            pending = connection.dup()
+        with pending:
+            assert [reply.status for reply in replies(pending, 2)] == [200, 200]
+            assert is_ended(pending)
+
+
+def test_a_caller_is_not_listened_to_while_it_is_answered(scene: Scene) -> None:
+    """What it sends meanwhile waits in its own network buffers, not in our memory."""
+
+    async def meet() -> list[bool]:
+        wire = scene.connect()
+        wire.packet(post())
+        found = [wire.is_reading()]
+        wire.packet(post())
+        found.append(wire.is_reading())
+        await wire.replies(2)
+        found.append(wire.is_reading())
+        wire.leave()
+        return found
+
+    assert scene.run(meet()) == [True, False, True]
+
+
+@pytest.mark.parametrize("request_", [post(), LIVE], ids=["plain", "special"])
+def test_a_caller_that_does_not_take_its_replies_gets_no_more(scene: Scene, request_: bytes) -> None:
+    """Its next request begins once there is room for the reply."""
+
+    async def meet() -> list[int]:
+        wire = scene.connect()
+        protocol = wire.protocol
+        protocol.pause_writing()
+        wire.packet(request_)
+        await asyncio.sleep(0)
+        assert not scene.tasks
+        assert not wire.is_reading()
+        assert not protocol.is_late(perf_counter() + 1000, 10)
+        protocol.resume_writing()
+        found = [reply.status for reply in await wire.replies(1)]
+        wire.leave()
+        return found
+
+    assert scene.run(meet()) == [200]
+
+
+def test_a_full_buffer_at_the_end_is_no_mistake(scene: Scene) -> None:
+    """A connection that ends while its last replies are on their way goes on with nothing."""
+
+    async def meet() -> bool:
+        wire = scene.connect()
+        wire.packet(post() + post()[:20])
+        wire.protocol.pause_writing()
+        await wire.replies(1)
+        wire.close()
+        wire.protocol.resume_writing()
+        found = wire.is_reading() or bool(scene.tasks)
+        wire.leave()
+        return found
+
+    assert not scene.run(meet())
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "replies_", "ends_at_once"),
+    [
+        (b"", b"", [], True),
+        (post()[:20], post()[20:], ["close"], False),
+        (post(), b"", ["close"], False),
+        (post() * 2, b"", [None, "close"], False),
+        (post() + post()[:20], post()[20:], [None, "close"], False),
+        (post() + LIVE, b"", [None, "close"], False),
+        (LIVE[:20], LIVE[20:], ["close"], False),
+        (LIVE * 2, b"", [None, "close"], False),
+    ],
+    ids=["idle", "half", "plain", "two", "one and a half", "plain and special", "half special", "two special"],
+)
+def test_a_shutdown_answers_what_has_begun(
+    scene: Scene, before: bytes, after: bytes, replies_: list[str | None], *, ends_at_once: bool
+) -> None:
+    """The last reply says that the connection ends, and then it does."""
+
+    async def meet() -> tuple[bool, list[str | None], bool]:
+        wire = scene.connect()
+        if before:
+            wire.packet(before)
+        wire.protocol.shutdown()
+        at_once = wire.is_closing()
+        await wire.packets([after] if after else [])
+        found = [reply.headers.get("connection") for reply in await wire.replies(len(replies_))]
+        is_ended = wire.is_closing()
+        wire.leave()
+        return at_once, found, is_ended
+
+    assert scene.run(meet()) == (ends_at_once, replies_, True)
+
+
+def test_lateness(scene: Scene) -> None:
+    """The first request, and the rest of one, must come in time; between two a caller may think for longer."""
+
+    async def meet() -> list[bool]:
+        wire = scene.connect()
+        late = wire.protocol.is_late
+        found = [late(perf_counter() + seconds, 10) for seconds in (9, 11)]
+        wire.packet(post()[:20])
+        found += [late(perf_counter() + seconds, 10) for seconds in (9, 11)]
+        wire.packet(post()[20:])
+        found.append(late(perf_counter() + 1000, 10))
+        await wire.replies(1)
+        found += [late(perf_counter() + seconds, 10) for seconds in (11, KEEP_ALIVE_S + 1)]
+        wire.leave()
+        return found
+
+    assert scene.run(meet()) == [False, True, False, True, False, False, True]
+
+
+def test_a_lone_caller_waits_for_no_handed_over_connection(scene: Scene) -> None:
+    """A group begins when all connections of the fast path have asked; a scraper's connection is none of them."""
+
+    async def meet() -> bool:
+        scraper, caller = scene.connect(), scene.connect()
+        scraper.packet(LIVE)
+        await scraper.replies(1)
+        caller.packet(post())
+        begun = bool(scene.tasks)
+        await caller.replies(1)
+        for wire in (scraper, caller):
+            wire.leave()
+        return begun
+
+    assert scene.run(meet())

@@ -134,16 +134,16 @@ def test_sigterm_waits_only_so_long(tmp_path: Path, small_models: tuple[Path, di
     settings = {"SERVING__ACTIVE": "text", "SERVER__DRAIN_TIMEOUT": "1s"}
     with (
         serving(tmp_path, models=small_models[0], settings=settings) as service,
-        connect(service) as lane,
+        connect(service) as fast,
         connect(service) as other,
         store_held(service),
     ):
-        lane.sendall(post())
+        fast.sendall(post())
         other.sendall(post(target=b"/predict?"))
         wait_for(service, "ml_journal_queue_rows", 2)
         service.process.send_signal(signal.SIGTERM)
 
-        for connection in (lane, other):
+        for connection in (fast, other):
             answered = replies(connection, 1)[0]
             assert answered.status == 503
             assert answered.headers["retry-after"]

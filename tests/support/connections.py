@@ -9,7 +9,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import uvicorn
 from uvicorn.server import ServerState
@@ -17,7 +17,9 @@ from uvicorn.server import ServerState
 from app.api.app import Application
 from app.config.settings import Config
 from app.main import create_app
-from app.server.fast_path import HeaderCache, PatientProtocol
+from app.server.fast_path import FastPathProtocol, ServerContext
+from app.server.http_connection import UnreadBytes
+from app.server.uvicorn_path import UvicornPath
 from tests.support.deadlines import DEADLINE_S
 from tests.support.raw_client import Reply
 
@@ -28,26 +30,47 @@ Connect = Callable[..., "Wire"]
 class Wire(asyncio.Transport):
     """One connection of the server."""
 
-    def __init__(self, protocol: PatientProtocol) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.protocol = protocol
+        self._protocol: asyncio.BaseProtocol = asyncio.Protocol()
         self._sent = b""
         self._news = asyncio.Event()
         self._listened_to = asyncio.Event()
         self._listened_to.set()
         self._closing = False
-        protocol.connection_made(self)
+
+    @property
+    def protocol(self) -> FastPathProtocol | UvicornPath:
+        """What serves the connection now."""
+        return cast("FastPathProtocol | UvicornPath", self._protocol)
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """What serves the connection now."""
+        return self._protocol
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Have the connection served by another protocol."""
+        self._protocol = protocol
+
+    def is_reading(self) -> bool:
+        """Whether the caller is listened to."""
+        return self._listened_to.is_set() and not self._closing
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Keep what the server sends."""
-        assert not self._closing
-        self._sent += data
-        self._news.set()
+        """Keep what the server sends; behind the end of the connection nothing goes out."""
+        if not self._closing:
+            self._sent += data
+            self._news.set()
 
     def close(self) -> None:
         """Take note that the server ends the connection."""
         self._closing = True
         self._news.set()
+        self._listened_to.set()
+
+    def abort(self) -> None:
+        """Take note that the server ends the connection at once."""
+        self.close()
 
     def is_closing(self) -> bool:
         """Whether either side has ended the connection."""
@@ -72,6 +95,12 @@ class Wire(asyncio.Transport):
             if not self._closing:
                 self.packet(part)
 
+    async def end_input(self) -> None:
+        """Let the server see, as soon as it listens, that nothing more comes, though the caller reads on."""
+        await asyncio.wait_for(self._listened_to.wait(), 10)
+        if not self._closing and not self.protocol.eof_received():
+            self.close()
+
     def leave(self) -> None:
         """End the connection as a caller does who has gone."""
         self._closing = True
@@ -93,6 +122,9 @@ class Wire(asyncio.Transport):
 
     def _next_reply(self) -> Reply | None:
         head, end, rest = self._sent.partition(b"\r\n\r\n")
+        if head.startswith(b"HTTP/1.1 1"):  # a provisional one, with no body
+            self._sent = rest
+            return self._next_reply()
         length = re.search(rb"content-length: (\d+)", head)
         if not end or length is None or len(rest) < int(length[1]):
             return None
@@ -102,29 +134,39 @@ class Wire(asyncio.Transport):
 
 
 class Scene(NamedTuple):
-    """An application, what connects to it, and what runs an act in its event loop."""
+    """An application, what connects to it, the tasks of its requests, and what runs an act in its event loop."""
 
     app: Application
     connect: Connect
+    tasks: set[asyncio.Task[None]]
     run: Callable[[Coroutine[Any, Any, Any]], Any]
 
 
 @asynccontextmanager
-async def wired(config: Config) -> AsyncIterator[tuple[Application, Connect]]:
-    """A running application, and what connects to it; ``connect(heads)`` shares these heads."""
+async def wired(config: Config) -> AsyncIterator[tuple[Application, Connect, set[asyncio.Task[None]]]]:
+    """A running application, what connects to it (``by_uvicorn=True``: past the fast path), and its tasks."""
     app = create_app(config)
-    uvicorns: dict[str, Any] = {
+    state = ServerState()
+    arguments: dict[str, Any] = {
         "config": uvicorn.Config(app, log_config=None, ws="none", lifespan="off"),
-        "server_state": ServerState(),
+        "server_state": state,
         "app_state": {},
+        "_loop": asyncio.get_running_loop(),
     }
-    ours: dict[str, Any] = {"lane": app.lane, "most_bytes": MOST_BYTES, "_loop": asyncio.get_running_loop()}
+    context = ServerContext(app.hot_routes, MOST_BYTES)
 
-    def connect(heads: HeaderCache | None = None) -> Wire:
-        return Wire(PatientProtocol(heads=heads or HeaderCache(), **ours, **uvicorns))
+    def connect(*, by_uvicorn: bool = False) -> Wire:
+        wire = Wire()
+        if by_uvicorn:
+            UvicornPath(wire, context.handed_over, arguments).take_over(UnreadBytes(b"", 0.0))
+        else:
+            protocol = FastPathProtocol(context=context, **arguments)
+            wire.set_protocol(protocol)
+            protocol.connection_made(wire)
+        return wire
 
     async with app.router.lifespan_context(app):
-        yield app, connect
+        yield app, connect, state.tasks
 
 
 @contextmanager
@@ -132,6 +174,5 @@ def scene_of(config: Config) -> Iterator[Scene]:
     """A running application for many acts of a test, each of which is a coroutine."""
     with asyncio.Runner() as runner:
         running = wired(config)
-        app, connect = runner.run(running.__aenter__())
-        yield Scene(app, connect, runner.run)
+        yield Scene(*runner.run(running.__aenter__()), runner.run)
         runner.run(running.__aexit__(None, None, None))

@@ -28,14 +28,16 @@ def predict_handler(services: Services) -> Handler:
             body = await read_json_body(call, limits)
             request = model.validator.parse(body)
             rows = len(request.rows)
-            answered = await services.predictor.predict(model, request, request_id=call.request_id)
+            answered = await services.predictor.predict(
+                model, request, request_id=call.request_id, received_at=call.received_at
+            )
         except RequestError as error:
             model.metrics.rows["refused" if error.status < HTTPStatus.INTERNAL_SERVER_ERROR else "failed"].inc(rows)
             raise
         except BaseException:
             model.metrics.rows["failed"].inc(rows)
             raise
-        _count(model, answered, time.perf_counter() - call.started)
+        _count(model, answered, time.perf_counter() - call.received_at)
         call.notes = {"rows": rows}
         if request.many:
             return Reply(200, orjson.dumps(_many(model, answered)))
@@ -69,7 +71,7 @@ class PredictBatch:
         """Answer and store; an id that the caller did not choose is the request's, where that is ours too."""
         model = self._registry.get(None)
         called = [
-            Called(new_id() if b"x-request-id" in call.headers else call.request_id, call.request_id, call.started)
+            Called(new_id() if b"x-request-id" in call.headers else call.request_id, call.request_id, call.received_at)
             for call in calls
         ]
         try:
@@ -90,7 +92,7 @@ class PredictBatch:
         ended, notes = time.perf_counter(), {"rows": 1}
         model.metrics.rows["ok"].inc(len(rows))
         for call in calls:
-            model.metrics.latency.observe(ended - call.started)
+            model.metrics.latency.observe(ended - call.received_at)
             call.notes = notes
         return replies
 
