@@ -26,6 +26,7 @@ from app.statistics.order import (
     ks_noise_floor,
     ks_p_value,
     ks_statistic,
+    middle_ranks,
     mood_p_value,
     mood_z,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "ks_noise_floor",
     "ks_p_value",
     "ks_statistic",
+    "middle_ranks",
     "mood_p_value",
     "mood_z",
     "normal_quantile",

@@ -10,9 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
-from scipy.stats import rankdata
 
-from app.statistics import FloatArray
+from app.statistics import FloatArray, middle_ranks
 
 
 def standard_error(influence: FloatArray) -> float:
@@ -55,9 +54,9 @@ def of_roc_auc(actual: NDArray[np.bool_], scores: FloatArray) -> FloatArray:
     positives, negatives = int(actual.sum()), int((~actual).sum())
     if not positives or not negatives:
         return influence
-    ranks = rankdata(scores)
+    ranks = middle_ranks(scores)
     for side, others, sign in ((actual, negatives, 1), (~actual, positives, -1)):
-        placed = sign * (ranks[side] - rankdata(scores[side])) / others
+        placed = sign * (ranks[side] - middle_ranks(scores[side])) / others
         influence[side] = of_mean(placed) * len(scores) / int(side.sum())
     return influence
 

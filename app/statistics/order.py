@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from app.statistics.histograms import FloatArray, IntArray
 
@@ -146,6 +146,22 @@ def _weighted(nodes: FloatArray, roots: FloatArray, determinant: FloatArray) -> 
     return nodes.ravel(), weights.ravel()
 
 
+def middle_ranks(values: FloatArray) -> FloatArray:
+    """Rank finite values from 1 on; equal values share the mean of their ranks.
+
+    The same as ``scipy.stats.rankdata``, whose import alone takes 0.4 s and 46 MiB.
+
+    >>> middle_ranks(np.array([0.5, 7.0, 7.0, 1.0]))
+    array([1. , 3.5, 3.5, 2. ])
+    """
+    order = np.argsort(values)
+    new = np.diff(values[order], prepend=np.nan) != 0
+    ends = np.append(np.flatnonzero(new), len(values))
+    ranks = np.empty(len(values))
+    ranks[order] = ((ends[:-1] + ends[1:] + 1) / 2)[np.cumsum(new) - 1]
+    return ranks
+
+
 def ks_statistic(pair: Pair) -> float:
     """Largest distance of the two distribution functions: Kolmogorov and Smirnov.
 
@@ -167,7 +183,9 @@ def ks_p_value(distance: float, n: int, m: int) -> float:
     >>> f"{ks_p_value(0.1, 10_000, 1_000):.2e}"
     '2.30e-08'
     """
-    return float(stats.kstwo.sf(distance, max(round(n * m / (n + m)), 1)))
+    from scipy.stats import kstwo  # takes longer to import than all else that a drift check needs
+
+    return float(kstwo.sf(distance, max(round(n * m / (n + m)), 1)))
 
 
 def ks_noise_floor(n: int, m: int) -> float:

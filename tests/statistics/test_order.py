@@ -162,6 +162,19 @@ def test_ks_p_value_in_the_tail(shift: float) -> None:
     assert exact == pytest.approx(statistics.ks_p_value(distance, 2000, 997), rel=1 / 3)
 
 
+@pytest.mark.parametrize("distinct", [1, 3, 50, 10_000])
+def test_middle_ranks_are_scipys(distinct: int) -> None:
+    """Equal values share their mean rank, to the last bit as SciPy ranks them."""
+    values = np.random.default_rng(distinct).integers(distinct, size=1000) / 7
+
+    assert statistics.middle_ranks(values).tolist() == stats.rankdata(values).tolist()
+
+
+def test_nothing_has_no_ranks() -> None:
+    """An empty sample is no error."""
+    assert statistics.middle_ranks(np.empty(0)).tolist() == []
+
+
 K = np.arange(1.0, 2001.0)
 ANDERSON_DARLING, CRAMER_VON_MISES = 1 / (K * (K + 1)), 1 / (K * np.pi) ** 2
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
 
 from app.monitoring.performance.metrics import positive_index
 from app.monitoring.performance.scoring import Scored
@@ -48,6 +47,8 @@ class Calibrator:
         >>> found.shares(np.ones(4), np.array([0.0, 0.5, 0.85, 1.0]))
         array([0.  , 0.5 , 0.75, 1.  ])
         """
+        from scipy.optimize import isotonic_regression  # 24 MiB that only an estimate needs
+
         total = np.bincount(self.level, weights, len(self.levels))
         hits = np.bincount(self.level, weights * self.happened, len(self.levels))
         used = total > 0

@@ -1,10 +1,8 @@
-"""Performance metrics, calibration error among them."""
+"""Performance metrics as scikit-learn defines them, and the calibration error."""
 
 from __future__ import annotations
 
-import math
-import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,7 +99,9 @@ def metrics(
     found = _labels(schema, outcomes, predictions)
     if probabilities is None:
         return found
-    return found | _scores(schema, outcomes, probabilities) | _shares(schema, outcomes, probabilities)
+    return (
+        found | _order_metrics(schema, outcomes, probabilities) | _probability_metrics(schema, outcomes, probabilities)
+    )
 
 
 def positive_index(schema: ModelSchema) -> int:
@@ -120,88 +120,98 @@ def promises(
 
 
 def _labels(schema: ModelSchema, outcomes: NDArray[Any], predictions: NDArray[Any]) -> dict[str, float | None]:
-    from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
-
-    truth, said, options = outcomes, predictions, {"average": "macro", "zero_division": 0.0}
-    if schema.task is Task.BINARY:
-        truth, said = (labels == positive_index(schema) for labels in (outcomes, predictions))
-        options = {"zero_division": math.nan}
-    present = np.unique(outcomes)
-    # balanced_accuracy_score by its definition: it warns of classes that were predicted and never came.
-    balanced = recall_score(outcomes, predictions, labels=present, average="macro", zero_division=0.0)
+    binary = schema.task is Task.BINARY
+    codes = np.array([positive_index(schema)]) if binary else np.union1d(outcomes, predictions)
+    actual, said = (labels[:, np.newaxis] == codes for labels in (outcomes, predictions))
+    hits, came, given = ((actual & said).sum(axis=0), actual.sum(axis=0), said.sum(axis=0))
+    # An average takes a class without rows as a miss; the positive class alone then has no share.
+    none = np.nan if binary else 0.0
+    present, places, rows = np.unique(outcomes, return_inverse=True, return_counts=True)
+    right = np.bincount(places[outcomes == predictions], minlength=len(present))
     return {
-        "accuracy": finite(accuracy_score(outcomes, predictions)),
-        "precision": finite(precision_score(truth, said, **options)),
-        "recall": finite(recall_score(truth, said, **options)),
-        "specificity": finite(_specificity(schema, outcomes, predictions)),
-        "f1": finite(f1_score(truth, said, **options)),
-        "balanced_accuracy": finite(balanced),
+        "accuracy": _mean(outcomes == predictions),
+        "precision": _mean(_shares(hits, given, none)),
+        "recall": _mean(_shares(hits, came, none)),
+        "specificity": _mean(_shares(len(outcomes) - came - given + hits, len(outcomes) - came, np.nan)),
+        "f1": _mean(_shares(2 * hits, came + given, none)),
+        "balanced_accuracy": _mean(right / rows),
     }
 
 
-def _specificity(schema: ModelSchema, outcomes: NDArray[Any], predictions: NDArray[Any]) -> float:
-    """Average the recall of "not this class" over the classes that are named, or over the positive one alone."""
-    from sklearn.metrics import recall_score
-
-    watched = np.union1d(outcomes, predictions)
-    if schema.task is Task.BINARY:
-        watched = np.array([positive_index(schema)])
-    shares = [recall_score(outcomes != code, predictions != code, zero_division=math.nan) for code in watched]
-    return float(np.mean(shares))
+def _mean(values: NDArray[Any] | Sequence[float]) -> float | None:
+    """Average; None where it is undefined."""
+    return finite(float(np.mean(values)))
 
 
-def _scores(schema: ModelSchema, outcomes: NDArray[Any], probabilities: FloatArray) -> dict[str, float | None]:
+def _shares(hits: NDArray[Any], rows: NDArray[Any], none: float) -> FloatArray:
+    """Divide; ``none`` where there are no rows."""
+    shares: FloatArray = np.divide(hits, rows, out=np.full(len(hits), none), where=rows > 0)
+    return shares
+
+
+def _order_metrics(schema: ModelSchema, outcomes: NDArray[Any], probabilities: FloatArray) -> dict[str, float | None]:
     """Metrics of the order that probabilities bring rows into; undefined until every class has come."""
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
     codes = range(len(schema.classes))
     if len(np.unique(outcomes)) < len(codes):
         return {"roc_auc": None, "average_precision": None}
     if schema.task is Task.BINARY:
-        truth, scores = outcomes == positive_index(schema), probabilities[:, positive_index(schema)]
-        return {
-            "roc_auc": finite(roc_auc_score(truth, scores)),
-            "average_precision": finite(average_precision_score(truth, scores)),
-        }
-    # Rounded to 32 bits, a model's probabilities add up to 1 only nearly, which scikit-learn may refuse.
-    scores = probabilities / probabilities.sum(axis=1, keepdims=True)
-    return {
-        "roc_auc": finite(roc_auc_score(outcomes, scores, multi_class="ovr", labels=codes)),
-        "average_precision": finite(average_precision_score(outcomes, probabilities)),
-    }
+        watched, scores = [positive_index(schema)], probabilities
+    else:
+        # Rounded to 32 bits, a model's probabilities add up to 1 only nearly.
+        watched, scores = list(codes), probabilities / probabilities.sum(axis=1, keepdims=True)
+    areas = [_roc_auc(*_threshold_counts(outcomes == code, scores[:, code])) for code in watched]
+    precisions = [_average_precision(*_threshold_counts(outcomes == code, probabilities[:, code])) for code in watched]
+    return {"roc_auc": _mean(areas), "average_precision": _mean(precisions)}
 
 
-def _shares(schema: ModelSchema, outcomes: NDArray[Any], probabilities: FloatArray) -> dict[str, float | None]:
+def _threshold_counts(actual: NDArray[np.bool_], scores: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """True and false positives at each distinct score, the highest first."""
+    order = np.argsort(-scores, kind="stable")
+    last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
+    hits = np.cumsum(actual[order], dtype=np.float64)[last]
+    return hits, 1 + last - hits
+
+
+def _roc_auc(hits: FloatArray, misses: FloatArray) -> float:
+    """Area under the ROC curve, by trapezoids between its corners."""
+    if len(hits) > 2:  # noqa: PLR2004 - two points have no corner between them
+        corner = (np.diff(misses, 2) != 0) | (np.diff(hits, 2) != 0)
+        kept = np.concatenate([[True], corner, [True]])
+        hits, misses = hits[kept], misses[kept]
+    above, right = (np.append(0.0, side) / side[-1] for side in (hits, misses))
+    return float(np.trapezoid(above, right))
+
+
+def _average_precision(hits: FloatArray, misses: FloatArray) -> float:
+    """Sum of the precisions, each weighted by the rise of the recall: the area of the curve's steps."""
+    precision, recall = (hits / (hits + misses))[::-1], np.append((hits / hits[-1])[::-1], 0.0)
+    return max(0.0, -float(np.sum(np.diff(recall) * precision)))
+
+
+def _probability_metrics(
+    schema: ModelSchema, outcomes: NDArray[Any], probabilities: FloatArray
+) -> dict[str, float | None]:
     """Metrics of the probabilities' own size."""
-    from sklearn.metrics import brier_score_loss, log_loss
-
-    codes = range(len(schema.classes))
-    with warnings.catch_warnings():
-        # The warning that 32-bit probabilities do not add up to 1: they do, to 32 bits.
-        warnings.simplefilter("ignore", UserWarning)
-        loss = log_loss(outcomes, probabilities, labels=codes)
-        if schema.task is Task.BINARY:
-            positive = positive_index(schema)
-            brier = brier_score_loss(outcomes == positive, probabilities[:, positive])
-        else:
-            brier = brier_score_loss(outcomes, probabilities, labels=codes)
+    certain = np.eye(len(schema.classes))[outcomes]
+    smallest = np.finfo(np.float64).eps
+    given = np.clip(probabilities[np.arange(len(outcomes)), outcomes], smallest, 1 - smallest)
+    if schema.task is Task.BINARY:
+        said, came = (side[:, positive_index(schema)] for side in (probabilities, certain))
+        brier = np.mean(((1 - came) - (1 - said)) ** 2 + (came - said) ** 2) / 2
+    else:
+        brier = np.mean(np.sum((certain - probabilities) ** 2, axis=1))
     error = Calibration.of(*promises(schema, outcomes, probabilities)).value
-    return {"log_loss": finite(loss), "brier": finite(brier), "calibration_error": finite(error)}
+    return {"log_loss": _mean(-np.log(given)), "brier": finite(brier), "calibration_error": finite(error)}
 
 
 def _regression(outcomes: FloatArray, predictions: FloatArray) -> dict[str, float | None]:
-    from sklearn.metrics import (
-        mean_absolute_error,
-        mean_absolute_percentage_error,
-        r2_score,
-        root_mean_squared_error,
-    )
-
+    errors = np.abs(predictions - outcomes)
+    squares, sizes = (outcomes - predictions) ** 2, np.maximum(np.abs(outcomes), np.finfo(np.float64).eps)
     varied = len(outcomes) > 1 and np.ptp(outcomes) > 0
     return {
-        "mae": finite(mean_absolute_error(outcomes, predictions)),
-        "rmse": finite(root_mean_squared_error(outcomes, predictions)),
-        "mape": finite(mean_absolute_percentage_error(outcomes, predictions)),
-        "r2": finite(r2_score(outcomes, predictions)) if varied else None,
-        "bias": finite(float(np.mean(predictions - outcomes))),
+        "mae": _mean(errors),
+        "rmse": finite(np.sqrt(np.mean(squares))),
+        "mape": _mean(errors / sizes),
+        "r2": finite(1 - np.sum(squares) / np.sum((outcomes - outcomes.mean()) ** 2)) if varied else None,
+        "bias": _mean(predictions - outcomes),
     }

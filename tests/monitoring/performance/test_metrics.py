@@ -8,6 +8,8 @@ from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
 from app.monitoring.performance.metrics import metrics
+from app.monitoring.performance.report import by_class
+from app.monitoring.performance.scoring import Scored
 from tests.support.monitoring.labelled_windows import REGRESSION, binary, draw, multiclass
 
 
@@ -31,6 +33,25 @@ def test_binary_metrics_are_scikit_learns(positive: int) -> None:
 
     assert found.pop("calibration_error") is not None
     assert expected == pytest.approx(found, abs=1e-9)
+
+
+@pytest.mark.parametrize("digits", [0, 1, 2])
+def test_tied_scores_are_ranked_as_by_scikit_learn(digits: int) -> None:
+    """Rows of one score are one step of both curves, whichever way the rows came."""
+    truth, said, shares = draw(2, 500, seed=5)
+    scores = shares[:, 1].round(digits)
+    found = metrics(binary(), truth, said, np.column_stack([1 - scores, scores]))
+
+    assert found["roc_auc"] == sk.roc_auc_score(truth, scores)
+    assert found["average_precision"] == sk.average_precision_score(truth, scores)
+
+
+def test_the_confusion_matrix_is_scikit_learns() -> None:
+    """Truths go down, and predictions across."""
+    truth, said, shares = draw(3, 500, seed=6)
+    found = by_class(Scored(multiclass(), truth, said, shares))
+
+    assert found["confusion_matrix"]["counts"] == sk.confusion_matrix(truth, said).tolist()
 
 
 def test_calibration_error_is_the_mean_gap_of_the_calibration_curve() -> None:
