@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -34,7 +35,7 @@ from app.dashboard.assets import read_playbook
 from app.errors import ConfigError
 from app.metrics import JournalMetrics, ServingMetrics, new_registry
 from app.monitoring.metrics import LatestReports, check_durations
-from app.monitoring.monitor import AfterReport, Monitor, Overdue, Watched
+from app.monitoring.monitor import AfterReport, Monitor, Overdue, RequestedCheck, Watched
 from app.monitoring.scheduler import Scheduler
 from app.monitoring.worker import Worker
 from app.serving.activation import Lifecycle
@@ -85,7 +86,8 @@ class Watching:
     @property
     def stops(self) -> Sequence[Callable[[], Awaitable[None]]]:
         """What ends each part; the last one first."""
-        return (self.worker.close, self.scheduler.stop, self.watch.stop, self.delivery.stop, self.direct.stop)
+        last = (self.worker.close, self.monitor.stop)
+        return (*last, self.scheduler.stop, self.watch.stop, self.delivery.stop, self.direct.stop)
 
     def start(self) -> None:
         """Start every task, in the event loop."""
@@ -93,11 +95,19 @@ class Watching:
         self.watch.start()
         self.delivery.start()
 
-    async def check_now(self, model_version: str) -> list[Report]:
-        """Run every check on a version."""
-        reports = await self.monitor.run(watched=_watched(self.registry, model_version))
+    async def check_now(self, model_version: str, seconds: float) -> list[RequestedCheck]:
+        """Run every check on a version; return when all have ended, or after some seconds, and let the rest go on.
+
+        Raises:
+            Unavailable: the store cannot be reached.
+        """
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        requested = await self.monitor.request(watched=_watched(self.registry, model_version))
+        left = max(0.0, seconds - (clock() - began))
+        await asyncio.wait([check.task for check in requested], timeout=left)
         await self.delivery.wake()
-        return reports
+        return requested
 
 
 def set_up_watching(parts: Parts, routes: Sequence[Route], rules: RuleSet, worker: Worker) -> Watching:

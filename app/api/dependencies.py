@@ -18,6 +18,7 @@ from app.api.http import BodyLimits
 from app.config.settings import Config, Key, Scope
 from app.errors import Forbidden, Unauthenticated
 from app.metrics import ServingMetrics
+from app.monitoring.monitor import RequestedCheck
 from app.serving.activation import Lifecycle
 from app.serving.model import Model
 from app.serving.predictor import Predictor
@@ -25,7 +26,7 @@ from app.serving.registry import Registry
 from app.store.database import Readers
 from app.store.journal.journal import Journal
 from app.store.journal.spool import Spooler
-from app.types import Json, Micros, ModelSchema, Report, from_datetime
+from app.types import Json, Micros, ModelSchema, from_datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class Services:
     """Everything behind the HTTP room.
 
     Attributes:
-        check_now: runs every check on a version and returns the saved reports.
+        check_now: runs every check on a version; returns when all have ended, or after some seconds.
         rules: of which alerts there may be.
         refresh: brings the metrics that speak of stored reports up to date, before a scrape.
     """
@@ -102,7 +103,7 @@ class Services:
     series: CollectorRegistry
     keyring: Keyring
     rules: RuleSet
-    check_now: Callable[[str], Awaitable[list[Report]]]
+    check_now: Callable[[str, float], Awaitable[list[RequestedCheck]]]
     refresh: Callable[[], Awaitable[None]]
     monitor_alive: Callable[[], bool]
 

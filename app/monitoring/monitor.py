@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -74,8 +75,22 @@ class Watched:
     role: Role = "active"
 
 
+@dataclass(frozen=True, slots=True)
+class RequestedCheck:
+    """A check that was asked for.
+
+    Attributes:
+        report_id: the id of the report that it will save.
+        task: ends when the report is saved.
+    """
+
+    report_id: str
+    kind: str
+    task: asyncio.Task[Report]
+
+
 class Monitor:
-    """Runs checks on the watched version and on its shadows and saves their reports.
+    """Runs checks on the watched version and on its shadows, one at a time, and saves their reports.
 
     Args:
         after_report: for reports on the watched version alone: a shadow wakes nobody.
@@ -100,6 +115,9 @@ class Monitor:
         self._after_report = after_report
         self._durations = durations
         self._shadows = shadows
+        self._turn = asyncio.Lock()
+        self._waiting: dict[tuple[str, Watched], RequestedCheck] = {}
+        self._tasks: set[asyncio.Task[Report]] = set()
         self._log = structlog.get_logger("monitor")
 
     async def run_due(self) -> list[Report]:
@@ -114,7 +132,29 @@ class Monitor:
 
     async def run(self, kinds: Sequence[str] = KINDS, watched: Watched | None = None) -> list[Report]:
         """Run checks now; one that fails is a report with its error, and the others go on."""
-        return [await self._check(kind, watched or self._watched()) for kind in kinds]
+        requested = await self.request(kinds, watched)
+        if requested:
+            await asyncio.wait([check.task for check in requested])
+        return [check.task.result() for check in requested]
+
+    async def request(self, kinds: Sequence[str] = KINDS, watched: Watched | None = None) -> list[RequestedCheck]:
+        """Ask for checks; they run in the order of the requests.
+
+        A check that still waits for its turn serves all who ask for it, since it reads the rows when it begins. A check
+        that has begun may have missed the newest rows, so another one follows it.
+
+        Raises:
+            Unavailable: the store cannot be reached.
+        """
+        target = watched or self._watched()
+        now = await self._readers.run(database_now)
+        return [self._waiting.get((kind, target)) or self._enqueue(kind, target, now) for kind in kinds]
+
+    async def stop(self) -> None:
+        """End the check that runs and those that wait; they save no report."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def is_due(self, connection: Connection, kind: str, schema: ModelSchema, role: Role = "active") -> bool:
         """Whether it is time for a check, and there is enough that is new to look at."""
@@ -144,7 +184,29 @@ class Monitor:
         budget = alpha_per_look(self._config.drift.every, self._config.drift.false_alarm_every) * QUALITY_SHARE
         return arrivals is not None and is_silent(arrivals, budget / quality_tests(len(schema.features)))
 
-    async def _check(self, kind: str, watched: Watched) -> Report:
+    def _enqueue(self, kind: str, watched: Watched, now: Micros) -> RequestedCheck:
+        report_id = new_id(now * 1000)
+        task = asyncio.create_task(self._take_turn(report_id, kind, watched), name=f"plumbline-check-{kind}")
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+        self._waiting[kind, watched] = requested = RequestedCheck(report_id, kind, task)
+        return requested
+
+    def _forget(self, task: asyncio.Task[Report]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # it is in the log; asyncio would complain where nobody waits for the check any more
+
+    async def _take_turn(self, report_id: str, kind: str, watched: Watched) -> Report:
+        async with self._turn:
+            del self._waiting[kind, watched]
+            try:
+                return await self._check(report_id, kind, watched)
+            except Exception as error:
+                self._log.warning("report_not_saved", kind=kind, report_id=report_id, reason=str(error))
+                raise
+
+    async def _check(self, report_id: str, kind: str, watched: Watched) -> Report:
         schema, config = watched.schema, self._config
         started = time.perf_counter()
         now, before = await self._readers.run(_now_and_before, kind, schema)
@@ -155,7 +217,8 @@ class Monitor:
         except CheckFailed as error:
             self._log.exception("check_failed", kind=kind, exc_info=error)
             body = {"status": "error", "errors": [{"feature": None, "reason": str(error)}]}
-        report = _report(kind, schema, now, {"role": watched.role} | body)
+        body = {"role": watched.role} | body
+        report = Report(report_id, kind, schema.name, schema.version, now, body["status"], body)
 
         def save(connection: Connection) -> Exception | None:
             reports.save(connection, report)
@@ -171,7 +234,3 @@ class Monitor:
 
 def _now_and_before(connection: Connection, kind: str, schema: ModelSchema) -> tuple[Micros, Report | None]:
     return database_now(connection), reports.latest(connection, kind, schema.name, schema.version)
-
-
-def _report(kind: str, schema: ModelSchema, now: Micros, body: Json) -> Report:
-    return Report(new_id(now * 1000), kind, schema.name, schema.version, now, body["status"], body)

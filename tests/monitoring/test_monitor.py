@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from app.config.settings import Config
 from app.metrics import JournalMetrics
 from app.monitoring.metrics import check_durations
-from app.monitoring.monitor import AfterReport, Monitor, Watched
+from app.monitoring.monitor import AfterReport, Monitor, RequestedCheck, Watched
 from app.monitoring.worker import Worker
 from app.serving.bundle.reader import read_bundle
 from app.store.database import Connection, Database, Readers, open_database
@@ -49,10 +50,11 @@ def nothing(_connection: Connection, _report: Report) -> None:
     """No alerts."""
 
 
-async def due(
-    config: Config, folder: Path, row: Sequence[object], silence: int, times: int, after: AfterReport = nothing
-) -> list[list[Report]]:
-    """What a monitor finds when it is asked some times in a row."""
+@asynccontextmanager
+async def monitoring(
+    config: Config, folder: Path, row: Sequence[object], silence: int, after: AfterReport = nothing
+) -> AsyncIterator[Monitor]:
+    """A monitor of a store in which rows came up to some silence ago."""
     schema = read_bundle(folder).schema
     url, series = config.store.url.get_secret_value(), CollectorRegistry()
     database = open_database(url)
@@ -66,13 +68,20 @@ async def due(
     journal.start()
     try:
         watched = Watched(schema, folder)
-        monitor = Monitor(config, lambda: watched, readers, journal, worker, after, durations)
-        return [await monitor.run_due() for _ in range(times)]
+        yield Monitor(config, lambda: watched, readers, journal, worker, after, durations)
     finally:
         await worker.close()
         await journal.close()
         readers.close()
         database.close()
+
+
+async def due(
+    config: Config, folder: Path, row: Sequence[object], silence: int, times: int, after: AfterReport = nothing
+) -> list[list[Report]]:
+    """What a monitor finds when it is asked some times in a row."""
+    async with monitoring(config, folder, row, silence, after) as monitor:
+        return [await monitor.run_due() for _ in range(times)]
 
 
 def test_silence_calls_for_one_look(tmp_path: Path, small_models: tuple[Path, dict[str, Fitted]]) -> None:
@@ -119,3 +128,45 @@ def test_alerts_that_fail_lose_no_report(
     said = capsys.readouterr().out
     assert "alerts_not_updated" in said
     assert "no such rule" in said
+
+
+def test_a_check_that_waits_serves_all_who_ask(tmp_path: Path, small_models: tuple[Path, dict[str, Fitted]]) -> None:
+    """Asked twice, the monitor runs what has begun once more and what waits once; the reports have the ids given."""
+    models, fitted = small_models
+    config = make_config(tmp_path, models, "mixed")
+    row = list(fitted["mixed"].rows[0].values())
+
+    async def scenario() -> tuple[list[RequestedCheck], list[RequestedCheck], list[Report]]:
+        async with monitoring(config, models / "mixed" / "1", row, MINUTE) as monitor:
+            first, second = await monitor.request(), await monitor.request()
+            await asyncio.wait([check.task for check in (*first, *second)])
+            return first, second, [check.task.result() for check in (*first, *second)]
+
+    first, second, saved = asyncio.run(scenario())
+
+    assert [check.kind for check in second] == ["drift", "performance"]
+    assert first[0].report_id < second[0].report_id
+    assert first[1] is second[1]
+    assert [report.report_id for report in saved] == [check.report_id for check in (*first, *second)]
+
+
+def test_a_monitor_that_stops_saves_no_report(tmp_path: Path, small_models: tuple[Path, dict[str, Fitted]]) -> None:
+    """The check that runs and the one that waits both end at once, and neither is a failed check."""
+    models, fitted = small_models
+    config = make_config(tmp_path, models, "mixed")
+    row = list(fitted["mixed"].rows[0].values())
+
+    async def scenario() -> list[RequestedCheck]:
+        async with monitoring(config, models / "mixed" / "1", row, MINUTE) as monitor:
+            requested = await monitor.request()
+            await monitor.stop()
+            return requested
+
+    requested = asyncio.run(scenario())
+    database = open_database(config.store.url.get_secret_value())
+    with database.readers.connect() as connection:
+        saved = [reports.get(connection, check.report_id) for check in requested]
+    database.close()
+
+    assert [check.task.cancelled() for check in requested] == [True, True]
+    assert saved == [None, None]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, JSONResponse
 
 from app.api.dependencies import Cursor, From, Limit, SchemaDep, Services, ServicesDep, To, micros, page, require
 from app.dashboard.report_page import CONTENT_SECURITY_POLICY, render_report
@@ -90,11 +91,24 @@ async def report(report_id: str, services: ServicesDep) -> dict[str, Any]:
     return render(await _find(services, report_id))
 
 
-@router.post("/checks", dependencies=[Depends(require("admin"))])
-async def checks(services: ServicesDep, schema: SchemaDep) -> dict[str, Any]:
+@router.post(
+    "/checks",
+    dependencies=[Depends(require("admin"))],
+    response_model=dict[str, Any],
+    responses={504: {"description": "Some checks still run; their reports will have the ids in `pending`"}},
+)
+async def checks(services: ServicesDep, schema: SchemaDep) -> dict[str, Any] | JSONResponse:
     """Run every check now."""
-    saved = await services.check_now(schema.version)
-    return {"reports": [{"report_id": report.report_id, "kind": report.kind} for report in saved]}
+    ended: list[Json] = []
+    pending: list[Json] = []
+    for check in await services.check_now(schema.version, services.config.server.deadline):
+        if check.task.done():
+            check.task.result()  # raises what kept the report from being saved
+        (ended if check.task.done() else pending).append({"report_id": check.report_id, "kind": check.kind})
+    if not pending:
+        return {"reports": ended}
+    detail = "some checks still run: GET /reports/{report_id} will have the reports that are pending"
+    return JSONResponse({"detail": detail, "reports": ended, "pending": pending}, HTTPStatus.GATEWAY_TIMEOUT)
 
 
 async def _find(services: Services, report_id: str) -> Report:
