@@ -7,7 +7,6 @@ import sys
 import typer
 
 from app.errors import PlumblineError
-from app.unneeded import hidden
 
 
 def build_cli(*, only_serve: bool = False) -> typer.Typer:
@@ -23,8 +22,8 @@ def build_cli(*, only_serve: bool = False) -> typer.Typer:
         pretty_exceptions_enable=False,
         add_completion=False,
     )
-    with hidden("rich"):  # structlog would load it, and Pygments too, for tracebacks in colour
-        from app.commands.serve import serve
+    from app.commands.serve import serve
+
     cli.command()(serve)
     if only_serve:
         cli.callback()(_one_of_many)

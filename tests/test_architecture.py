@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS: dict[str, tuple[str, ...]] = {
     "app": (
         "errors types statistics",
-        "config logging metrics background subprocess_worker unneeded",
+        "config logging metrics background subprocess_worker",
         "store",
         "serving monitoring alerting dashboard",
         "api bundling",

@@ -19,15 +19,16 @@ from app.store.queries.labelled import read_error_stream, read_labelled
 from app.store.queries.outcomes import label_delay
 from app.store.queries.shadow_predictions import Pair, read_pairs
 from app.store.queries.windows import Window, read_arrivals, read_window
+from app.store.throttle import Pause, no_pause
 from app.types import SECOND, Json, Micros, to_rfc3339
 
 
-def run_check(check: Check, connection: Connection, reference: Reference) -> Json:
+def run_check(check: Check, connection: Connection, reference: Reference, pause: Pause = no_pause) -> Json:
     """The body of the report: a function of the window, the reference, the configuration and the look before."""
-    return _CHECKS[check.kind](check, connection, reference)
+    return _CHECKS[check.kind](check, connection, reference, pause)
 
 
-def _drift(check: Check, connection: Connection, reference: Reference) -> Json:
+def _drift(check: Check, connection: Connection, reference: Reference, pause: Pause) -> Json:
     settings = check.drift
     rows, hours = settings.window.rows, settings.window.hours
     window = read_window(connection, *_version(check), rows=rows, hours=hours, role=check.role, truth=False)
@@ -50,10 +51,11 @@ def _drift(check: Check, connection: Connection, reference: Reference) -> Json:
         earlier=earlier if window.rows else None,
         arrivals=arrivals,
         segments=check.performance.segments,
+        pause=pause,
     )
 
 
-def _performance(check: Check, connection: Connection, reference: Reference) -> Json:
+def _performance(check: Check, connection: Connection, reference: Reference, pause: Pause) -> Json:
     settings = check.performance
     delay = _label_delay(check, connection)
     end = Micros(check.now - round(delay * SECOND)) if delay else None
@@ -84,8 +86,9 @@ def _performance(check: Check, connection: Connection, reference: Reference) -> 
         stream=stream,
         label_delay_s=delay,
         previous=before,
+        pause=pause,
     )
-    report["estimated"] = estimated(check.schema, reference, latest, mature, limits, previous=before)
+    report["estimated"] = estimated(check.schema, reference, latest, mature, limits, previous=before, pause=pause)
     return report | ({"beside": beside(check.schema, pairs)} if check.role == "shadow" else {})
 
 
@@ -136,4 +139,7 @@ def _version(check: Check) -> tuple[str, str]:
     return check.schema.name, check.schema.version
 
 
-_CHECKS: dict[str, Callable[[Check, Connection, Reference], Json]] = {"drift": _drift, "performance": _performance}
+_CHECKS: dict[str, Callable[[Check, Connection, Reference, Pause], Json]] = {
+    "drift": _drift,
+    "performance": _performance,
+}

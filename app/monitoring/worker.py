@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import count
@@ -15,10 +14,9 @@ from typing import TYPE_CHECKING
 
 from app.monitoring.check_request import Check
 from app.store.database import Engine, open_readers
-from app.store.throttle import Pacing
+from app.store.throttle import Pause, Throttle
 from app.subprocess_worker import Child, ChildFailed, stand_back
 from app.types import Json, ModelSchema
-from app.unneeded import Hidden
 
 if TYPE_CHECKING:
     from app.monitoring.reference.reference import Reference
@@ -26,11 +24,8 @@ if TYPE_CHECKING:
 LONGEST_CHECK_S = 300.0
 _WHOLE_COLLECTION = 100
 """Checks from one collection of all garbage to the next; between them, that of the latest check is collected."""
-NICENESS = 19
+NICENESS = 5
 """Whoever waits for an answer comes first; a check waits for nobody."""
-
-UNNEEDED = ("pandas", "psutil", "charset_normalizer", "rich")
-"""What scikit-learn, joblib and NumPy load where it is installed: 60 MiB and some for no use in a check."""
 
 SHARED = ("numpy", "sqlalchemy.dialects.sqlite", "app.store.queries.windows", "app.store.queries.shadow_predictions")
 """What the service and its checks both load, and share where it is loaded before :meth:`Worker.fork`."""
@@ -87,30 +82,29 @@ class Worker:
 def serve_checks(pipe: Pipe, store_url: str) -> None:
     """The child's side: answer checks until the pipe ends."""
     stand_back(NICENESS)
-    sys.meta_path.insert(0, Hidden(*UNNEEDED))
     gc.disable()  # it would look through the rows of a large window again and again, in two fifths of the time to read
     engine = open_readers(store_url, snapshots=False)
-    pacing = Pacing(engine)
+    throttle = Throttle()
+    throttle.pause_between_statements(engine)
     for number in count(1):
         try:
             check: Check = pipe.recv()
         except EOFError:
             return
         try:
-            with pacing.check():
-                answer = _answer(check, engine)
-            pipe.send(answer)
+            throttle.start()
+            pipe.send(_answer(check, engine, throttle.pause))
         except Exception as error:  # noqa: BLE001 - whatever a check raises becomes the report's error, and the process lives
             pipe.send(f"{type(error).__name__}: {error}")
         # What earlier checks have left alive is looked at again now and then only: that takes a tenth of a second.
         gc.collect(2 if number % _WHOLE_COLLECTION == 0 else 0)
 
 
-def _answer(check: Check, engine: Engine) -> Json:
+def _answer(check: Check, engine: Engine, pause: Pause) -> Json:
     from app.monitoring.checks import run_check  # SciPy: a second that the serving process need not spend
 
     with engine.connect() as connection:
-        return run_check(check, connection, _reference(check.folder, check.schema))
+        return run_check(check, connection, _reference(check.folder, check.schema), pause)
 
 
 @lru_cache(maxsize=4)

@@ -92,13 +92,14 @@ def open_readers(url: str, *, snapshots: bool = True) -> Engine:
     """Connections that cannot write, for another process.
 
     Args:
-        snapshots: False lets each statement on SQLite see the store as it is then. While a reader holds a snapshot, the
-            log grows, and the writer pays for it at its end.
+        snapshots: False lets each statement see the store as it is then, with no transaction around it. While a reader
+            of SQLite holds a snapshot, the log grows, and the writer pays for it at its end.
     """
     parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite":
         return sqlite_engine(parsed, sqlite_module(), snapshots=snapshots)
-    return _postgres(parsed, 1)
+    engine = _postgres(parsed, 1)
+    return engine if snapshots else engine.execution_options(isolation_level="AUTOCOMMIT")
 
 
 def parse_url(url: str) -> URL:

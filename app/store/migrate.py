@@ -11,7 +11,6 @@ from sqlalchemy import Connection, Engine, inspect, text
 
 from app.errors import ConfigError
 from app.store.database import open_database, parse_url
-from app.unneeded import hidden
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATION_LOCK = 0x706C756D
@@ -69,9 +68,8 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _migrate(connection: Connection) -> None:
-    with hidden("pygments"):  # Mako would load it, to show errors in colour
-        from alembic import command  # 8 MiB that a service on a database of today need not hold
-        from alembic.config import Config as AlembicConfig
+    from alembic import command  # 8 MiB that a service on a database of today need not hold
+    from alembic.config import Config as AlembicConfig
 
     settings = AlembicConfig()
     settings.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))

@@ -1,80 +1,78 @@
-"""A check that had to wait for the processor has somebody busy beside it: it rests for several times as long."""
+"""Pauses of a check: where it had to wait for the processor, the service is busy beside it, and comes first."""
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from typing import TypeAlias
 
 from sqlalchemy import Engine, event
 
-_BURST_S = 0.002
-"""Processor time after which a rest may be due; the system looks at its next tick."""
-_RESTS_PER_WAIT = 4.0
-_SHORTEST_S, _LONGEST_S = 0.001, 0.25
-_MOST_S = 60.0
-"""Rest in one check: a machine that is always busy must not keep it from its end."""
+PAUSE_PER_WAIT = 4.0
+"""Seconds of pause for each second that the check was ready to run and had to wait."""
+MIN_PAUSE_S, MAX_PAUSE_S = 0.001, 0.25
+MAX_PAUSES_PER_CPU_S = 2.0
+"""Seconds of pause for each second of processor time: a machine that is always busy must not keep a check for long."""
+MAX_PAUSES_S = 4.0
+"""Seconds of pause in one check."""
+
+Pause: TypeAlias = Callable[[], None]
+"""What a check calls between two of its steps, each of which takes some milliseconds."""
 
 
-class Pacing:
-    """Rests of this process, which may use up idle moments of a busy processor, but not all of them.
+def no_pause() -> None:
+    """Go on at once: for a check that nobody is disturbed by."""
 
-    The lowest priority alone takes every moment in which the service waits for its disk: the service then finds its
-    caches cold, and has no moment left to catch up in. On an idle processor there is no wait, and so no rest.
+
+class Throttle:
+    """Decides after each step of a check how long the check pauses.
+
+    A low priority alone lets a check take every moment in which the service waits for its disk. The service then finds
+    its caches cold, and has no moment left to catch up in. On an idle processor a check does not wait, and so it does
+    not pause.
+
+    A pause is a plain sleep that the code of the check asks for, with no transaction open: while a reader holds a
+    snapshot, SQLite's log cannot start anew, and the writer pays for its length.
 
     Attributes:
-        rested_s: time spent at rest in the latest check.
+        paused_s: length of all pauses since the check began.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self.rested_s = 0.0
-        self._held, self._resting = True, False
-        self._used = self._began = 0.0
-        event.listen(engine, "begin", self._hold)
-        event.listen(engine, "before_cursor_execute", self._between_statements)
-        event.listen(engine, "rollback", self._let_go)
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        cpu_clock: Callable[[], float] = time.process_time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._clock = clock
+        self._cpu_clock = cpu_clock
+        self._sleep = sleep
+        self.start()
 
-    @contextmanager
-    def check(self) -> Iterator[None]:
-        """Rest from time to time within the block, which must be in the main thread."""
-        signal.signal(signal.SIGPROF, self._after_burst)  # for good: unhandled, one more would end the process
-        signal.siginterrupt(signal.SIGPROF, False)
-        self.rested_s, self._held = 0.0, False
-        self._start_burst()
-        signal.setitimer(signal.ITIMER_PROF, _BURST_S, _BURST_S)
-        try:
-            yield
-        finally:
-            signal.setitimer(signal.ITIMER_PROF, 0.0)
-            self._held = True
+    def start(self) -> None:
+        """Begin a check, which may pause as long as any other."""
+        self.paused_s = 0.0
+        self._check_cpu_s = self._cpu_clock()
+        self._start_step()
 
-    def _rest(self) -> None:
-        if self._resting:  # the signal may come amid a rest that a statement has brought
-            return
-        self._resting = True
-        used = time.process_time() - self._used
-        if used >= _BURST_S:
-            waited = time.monotonic() - self._began - used
-            pause = min(waited * _RESTS_PER_WAIT, _LONGEST_S, _MOST_S - self.rested_s)
-            if pause > _SHORTEST_S:
-                time.sleep(pause)
-                self.rested_s += pause
-            self._start_burst()
-        self._resting = False
+    def pause(self) -> None:
+        """End a step: sleep in proportion to the time that it waited for the processor."""
+        cpu_s = self._cpu_clock()
+        waited_s = self._clock() - self._step_began_s - (cpu_s - self._step_cpu_s)
+        most_s = min(MAX_PAUSES_PER_CPU_S * (cpu_s - self._check_cpu_s), MAX_PAUSES_S)
+        seconds = min(PAUSE_PER_WAIT * waited_s, MAX_PAUSE_S, most_s - self.paused_s)
+        if seconds >= MIN_PAUSE_S:
+            self._sleep(seconds)
+            self.paused_s += seconds
+            self._start_step()
 
-    def _start_burst(self) -> None:
-        self._used, self._began = time.process_time(), time.monotonic()
+    def pause_between_statements(self, engine: Engine) -> None:
+        """Pause before each statement on this engine, whose connections must hold no transaction between two."""
+        event.listen(engine, "before_cursor_execute", self._before_statement)
 
-    def _after_burst(self, *_: object) -> None:
-        if not self._held:  # amid a statement a rest would hold a snapshot, for which the writer pays
-            self._rest()
+    def _before_statement(self, *_: object) -> None:
+        self.pause()
 
-    def _hold(self, *_: object) -> None:
-        self._held = True
-
-    def _between_statements(self, *_: object) -> None:
-        self._rest()
-
-    def _let_go(self, *_: object) -> None:
-        self._held = False
+    def _start_step(self) -> None:
+        self._step_began_s, self._step_cpu_s = self._clock(), self._cpu_clock()

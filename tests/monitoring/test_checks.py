@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from itertools import count
 from pathlib import Path
+
+import pytest
+from sqlalchemy import text
 
 from app.config.settings import Drift, Performance
 from app.monitoring.check_request import Check
 from app.monitoring.checks import run_check
-from app.store.database import open_database
+from app.store.database import Database, open_database, open_readers
 from app.store.migrate import upgrade
 from app.store.queries.outcomes import Rules, Submission, record
 from app.store.queries.predictions import insert
+from app.store.throttle import Throttle
 from app.types import SECOND, Answer, Micros, ModelSchema, Outcome, Prediction, Report
 from tests.monitoring.conftest import Draw, MakeReference
 from tests.support.monitoring.unlabelled_windows import BINARY, reference, sample
@@ -51,8 +56,8 @@ def test_drift_looks_at_the_configured_segments_and_says_the_same_again(
     assert json.dumps(again.body, allow_nan=False) == json.dumps(first.body, allow_nan=False)
 
 
-def test_estimates_look_at_the_latest_rows_and_are_proved_on_older_ones(tmp_path: Path) -> None:
-    """The latest rows are estimated while their outcomes are awaited, and the older ones compared with theirs."""
+def fill(database: Database) -> None:
+    """Store rows of the binary model, one a second, with the outcomes of the older ones."""
     drawn = sample(BINARY, ROWS, 5).answers
     inputs = sample(BINARY, ROWS, 5).inputs.tolist()
     shares = [] if drawn.probabilities is None else drawn.probabilities.tolist()
@@ -64,11 +69,16 @@ def test_estimates_look_at_the_latest_rows_and_are_proved_on_older_ones(tmp_path
     ]
     outcomes = [Outcome(f"row-{row}", drawn.outcomes.tolist()[row]) for row in range(LABELLED)]
     rules = Rules(lambda _stored, label: label, hold=False)
-    database = open_database(f"sqlite:///{tmp_path / 'store.db'}")
     upgrade(database.writer)
     with database.writer.begin() as connection:
         insert(connection, rows)
         record(rules, connection, [Submission(outcome, Micros(ROWS * SECOND)) for outcome in outcomes])
+
+
+def test_estimates_look_at_the_latest_rows_and_are_proved_on_older_ones(tmp_path: Path) -> None:
+    """The latest rows are estimated while their outcomes are awaited, and the older ones compared with theirs."""
+    database = open_database(f"sqlite:///{tmp_path / 'store.db'}")
+    fill(database)
     settings = Performance.model_validate({"label_delay": f"{ROWS - LABELLED}s"})
     check = Check("performance", BINARY, tmp_path, Drift(), settings, Micros(ROWS * SECOND), None)
     with database.readers.connect() as connection:
@@ -81,3 +91,46 @@ def test_estimates_look_at_the_latest_rows_and_are_proved_on_older_ones(tmp_path
     assert found["comparison"]["metrics"]["accuracy"]["realised"] == report["realised"]["metrics"]["accuracy"]["value"]
     assert found["comparison"]["metrics"]["accuracy"]["within"]
     json.dumps(report, allow_nan=False)
+
+
+def transactions(database: Database) -> int:
+    """The number of connections that keep the store from forgetting old rows."""
+    if database.lock is None:
+        others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        with database.writer.begin() as connection:
+            return int(connection.execute(text(f"{others} AND state <> 'idle'")).scalar_one())
+    with database.writer.begin() as connection:
+        connection.execute(text("REPLACE INTO leases (name, holder, token, until) VALUES ('test', '', 0, 0)"))
+    driver = database.writer.raw_connection()
+    driver.cursor().execute("PRAGMA busy_timeout = 0")
+    busy = int(driver.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
+    driver.close()
+    return busy
+
+
+@pytest.mark.parametrize("kind", ["drift", "performance"])
+def test_a_check_holds_no_transaction_when_it_pauses(store_url: str, tmp_path: Path, kind: str) -> None:
+    """Between statements and between columns the store is free, and pauses change nothing in the report."""
+    database = open_database(store_url)
+    fill(database)
+    check = Check(kind, BINARY, tmp_path, Drift(), Performance(), Micros(ROWS * SECOND), None)
+    known, held = reference(BINARY, 1000), []
+    ticks = count()
+
+    def sleep(_seconds: float) -> None:
+        held.append(transactions(database))
+        throttle.start()  # so that every step ends with a pause
+
+    throttle = Throttle(clock=lambda: 2.0 * next(ticks), cpu_clock=lambda: float(next(ticks)), sleep=sleep)
+    engine = open_readers(store_url, snapshots=False)
+    throttle.pause_between_statements(engine)
+    with engine.connect() as connection:
+        paused = run_check(check, connection, known, throttle.pause)
+    engine.dispose()
+    with database.readers.connect() as connection:
+        plain = run_check(check, connection, known)
+    database.close()
+
+    assert len(held) > 40
+    assert set(held) == {0}
+    assert paused == plain

@@ -1,98 +1,117 @@
-"""Pacing, beside a process that keeps the same processor busy: who had to wait rests, and never amid statements."""
+"""The pauses of a check, on a machine whose clocks the test turns."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import create_engine, text
 
-from app.store.throttle import Pacing
+from app.store.throttle import MAX_PAUSE_S, MAX_PAUSES_PER_CPU_S, MAX_PAUSES_S, PAUSE_PER_WAIT, Throttle
 
-BUSY = "print(flush=True)\nwhile True: pass"
+
+@dataclass
+class Machine:
+    """A machine on which a check computes, waits for the processor, and sleeps."""
+
+    now_s: float = 0.0
+    cpu_s: float = 0.0
+    slept: list[float] = field(default_factory=list)
+
+    def throttle(self) -> Throttle:
+        """A throttle that lives by this machine's clocks."""
+        return Throttle(clock=lambda: self.now_s, cpu_clock=lambda: self.cpu_s, sleep=self.sleep)
+
+    def work(self, cpu_s: float, *, waited_s: float = 0.0) -> None:
+        """Compute for some time, and wait for the processor for some more."""
+        self.cpu_s += cpu_s
+        self.now_s += cpu_s + waited_s
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, which takes no processor time."""
+        self.now_s += seconds
+        self.slept.append(seconds)
 
 
 @pytest.fixture
-def engine() -> Iterator[Engine]:
-    """A database in memory."""
+def machine() -> Machine:
+    """A machine that has been up for a while."""
+    return Machine(now_s=1000.0, cpu_s=10.0)
+
+
+def test_a_check_that_never_waits_never_pauses(machine: Machine) -> None:
+    """Where all time is processor time, nobody is disturbed, and a check takes as long as it computes."""
+    throttle = machine.throttle()
+    for _ in range(100):
+        machine.work(0.1)
+        throttle.pause()
+
+    assert machine.slept == []
+
+
+def test_a_check_that_waited_pauses_for_several_times_as_long(machine: Machine) -> None:
+    """The pause is in proportion to the wait since the pause before, in which sleep does not count."""
+    throttle = machine.throttle()
+    machine.work(1.0, waited_s=0.01)
+    throttle.pause()
+    throttle.pause()
+    machine.work(1.0, waited_s=0.02)
+    throttle.pause()
+
+    assert machine.slept == pytest.approx([0.01 * PAUSE_PER_WAIT, 0.02 * PAUSE_PER_WAIT])
+    assert throttle.paused_s == pytest.approx(sum(machine.slept))
+
+
+def test_short_waits_add_up_to_a_pause(machine: Machine) -> None:
+    """A wait that is not worth a pause is not forgotten."""
+    throttle = machine.throttle()
+    for _ in range(100):
+        machine.work(0.01, waited_s=0.0001)
+        throttle.pause()
+
+    assert sum(machine.slept) == pytest.approx(100 * 0.0001 * PAUSE_PER_WAIT, rel=0.1)
+
+
+def test_one_pause_is_bounded(machine: Machine) -> None:
+    """A machine that stood still for a minute makes no check sleep for minutes."""
+    throttle = machine.throttle()
+    machine.work(1.0, waited_s=60.0)
+    throttle.pause()
+
+    assert machine.slept == [MAX_PAUSE_S]
+
+
+def test_all_pauses_are_bounded_by_the_processor_time_of_the_check(machine: Machine) -> None:
+    """A check that is always kept waiting sleeps in proportion to its work, so that it ends."""
+    throttle = machine.throttle()
+    for _ in range(10):
+        machine.work(0.05, waited_s=1.0)
+        throttle.pause()
+
+    assert throttle.paused_s == pytest.approx(0.5 * MAX_PAUSES_PER_CPU_S)
+
+
+def test_all_pauses_of_a_check_are_bounded(machine: Machine) -> None:
+    """However much a check computes, its pauses end; the next check has pauses of its own."""
+    throttle = machine.throttle()
+    for _ in range(2):
+        throttle.start()
+        for _ in range(100):
+            machine.work(1.0, waited_s=1.0)
+            throttle.pause()
+
+        assert throttle.paused_s == pytest.approx(MAX_PAUSES_S)
+
+
+def test_a_pause_comes_before_each_statement(machine: Machine) -> None:
+    """Statements are steps of a check as its columns are."""
     engine = create_engine("sqlite://")
-    yield engine
+    throttle = machine.throttle()
+    throttle.pause_between_statements(engine)
+    with engine.connect() as connection:
+        for _ in range(2):
+            machine.work(1.0, waited_s=0.01)
+            connection.execute(text("SELECT 1")).all()
     engine.dispose()
 
-
-@pytest.fixture
-def neighbour() -> Iterator[None]:
-    """A process that never waits, on the one processor that this one may use as well."""
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(allowed)})
-    with subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE) as busy:
-        assert busy.stdout is not None
-        busy.stdout.readline()
-        yield
-        busy.kill()
-    os.sched_setaffinity(0, allowed)
-
-
-def work(seconds: float = 0.1) -> None:
-    """Use up processor time."""
-    end = time.process_time() + seconds
-    while time.process_time() < end:
-        pass
-
-
-@pytest.mark.usefixtures("neighbour")
-def test_who_has_to_wait_rests_for_longer(engine: Engine) -> None:
-    """Part of the time of a check beside a busy process is rest."""
-    pacing = Pacing(engine)
-    started = time.monotonic()
-    with pacing.check():
-        work()
-    took = time.monotonic() - started
-    work()
-
-    assert 0 < pacing.rested_s < took
-
-
-@pytest.mark.usefixtures("neighbour")
-def test_no_rest_amid_statements(engine: Engine) -> None:
-    """From a transaction's first statement to its end, rests come between statements alone: they hold no snapshot."""
-    pacing = Pacing(engine)
-    rested = []
-    with pacing.check(), engine.connect() as connection:
-        for _ in range(2):
-            connection.execute(text("SELECT 1")).all()
-            rested.append(pacing.rested_s)
-            work()
-            rested.append(pacing.rested_s)
-        connection.rollback()
-        work()
-        rested.append(pacing.rested_s)
-
-    first, worked, second, again, after = rested
-    assert first == worked < second == again < after
-
-
-@pytest.mark.usefixtures("neighbour")
-def test_rest_in_one_check_is_bounded(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that is always busy keeps no check from its end; the next one has rests of its own."""
-    monkeypatch.setattr("app.store.throttle._MOST_S", 0.05)
-    pacing = Pacing(engine)
-    for _ in range(2):
-        with pacing.check():
-            work()
-
-        assert 0 < pacing.rested_s <= 0.05 + 1e-9
-
-
-def test_who_never_waits_never_rests(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where all time is processor time, a check takes as long as it computes."""
-    monkeypatch.setattr("app.store.throttle.time.monotonic", time.process_time)
-    pacing = Pacing(engine)
-    with pacing.check():
-        work()
-
-    assert pacing.rested_s == 0.0
+    assert len(machine.slept) == 2

@@ -17,6 +17,7 @@ from app.monitoring.false_alarm_budget import Limits
 from app.monitoring.reference.columns import ReferenceColumn
 from app.monitoring.reference.encoding import encode
 from app.store.queries.windows import Window
+from app.store.throttle import Pause, no_pause
 from app.types import Json, ModelSchema, to_rfc3339
 
 MOST_SEGMENTS = 20
@@ -29,6 +30,7 @@ def against_previous(
     arrays: Sequence[NDArray[Any]],
     before: Window,
     limits: Limits,
+    pause: Pause = no_pause,
 ) -> Json:
     """Compare a window with the one before: what has changed of late, whatever the reference says."""
     report: Json = {
@@ -48,7 +50,7 @@ def against_previous(
     columns = encode(schema, before.features) + answers(schema, before)
     pairs = zip(watched, columns, strict=False)
     earlier = [ReferenceColumn(column.subject, array, ordered=True) for column, array in pairs][: len(arrays)]
-    entries = _entries(compare_all(earlier, arrays[: len(earlier)], []), limits)
+    entries = _entries(compare_all(earlier, arrays[: len(earlier)], [], pause=pause), limits)
     features = dict(zip(schema.feature_names, entries, strict=False))
     drifted = [name for name, entry in features.items() if entry["status"] == "drift"]
     return report | {
@@ -60,7 +62,11 @@ def against_previous(
 
 
 def by_segment(
-    watched: Sequence[ReferenceColumn], arrays: Sequence[NDArray[Any]], names: Sequence[str], limits: Limits
+    watched: Sequence[ReferenceColumn],
+    arrays: Sequence[NDArray[Any]],
+    names: Sequence[str],
+    limits: Limits,
+    pause: Pause = no_pause,
 ) -> Json:
     """Compare, for each value of some categorical features, the window's rows with the reference's that have it too.
 
@@ -75,7 +81,7 @@ def by_segment(
             report[name] = {"reason": "not a categorical feature: the reference cannot be divided by it", "values": {}}
             continue
         report[name] = {"reason": None, "values": {}}
-        for value, entry, compared in _parts(watched, arrays, by, limits.min_rows):
+        for value, entry, compared in _parts(watched, arrays, by, limits.min_rows, pause):
             report[name]["values"][value] = entry
             if compared:
                 places.append((entry, compared))
@@ -90,7 +96,7 @@ def by_segment(
 
 
 def _parts(
-    watched: Sequence[ReferenceColumn], arrays: Sequence[NDArray[Any]], by: int, least: int
+    watched: Sequence[ReferenceColumn], arrays: Sequence[NDArray[Any]], by: int, least: int, pause: Pause
 ) -> Iterator[tuple[str, Json, list[tuple[str, Comparison | None]]]]:
     """Give each frequent value of a segment with its entry, and with its comparisons where both sides have the rows."""
     categories = watched[by].subject.categories or ()
@@ -104,7 +110,7 @@ def _parts(
         if min(rows, reference_rows) >= least:
             others = [place for place in range(len(arrays)) if place != by]
             parts = [ReferenceColumn(watched[place].subject, watched[place].values[ours]) for place in others]
-            found = compare_all(parts, [arrays[place][theirs] for place in others], [])
+            found = compare_all(parts, [arrays[place][theirs] for place in others], [], pause=pause)
             compared = [(part.subject.name, each) for part, each in zip(parts, found, strict=True)]
         yield str(categories[code]), entry, compared
 

@@ -26,6 +26,7 @@ from app.monitoring.reference.encoding import encode_labels, encode_probabilitie
 from app.statistics import FloatArray, IntArray, Pair
 from app.statistics.autocorrelation import Independence, Inflation
 from app.store.queries.windows import Window
+from app.store.throttle import Pause, no_pause
 from app.types import Json, ModelSchema
 
 NUMERIC, CATEGORICAL = "anderson-darling+mood", "chi-square+largest-share"
@@ -255,10 +256,15 @@ def compare_all(
     errors: list[Json],
     inflations: Sequence[float] | None = None,
     distinct: float = 1.0,
+    pause: Pause = no_pause,
 ) -> list[Comparison | None]:
     """Compare each column, None where that fails; ``errors`` gets an entry for it, and for each that says little."""
     wider = inflations or [1.0] * len(watched)
-    return [_compare(*each, distinct, errors) for each in zip(watched, arrays, wider, strict=True)]
+    found = []
+    for each in zip(watched, arrays, wider, strict=True):
+        pause()
+        found.append(_compare(*each, distinct, errors))
+    return found
 
 
 def _compare(

@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 from app.monitoring.false_alarm_budget import Limits
 from app.monitoring.reference.columns import MISSING, UNSEEN, ReferenceColumn, Subject
 from app.monitoring.reference.reference import Reference
-from app.statistics import FloatArray, IntArray
+from app.statistics import FloatArray, IntArray, middle_ranks
 from app.statistics.autocorrelation import Independence
 from app.store.queries.windows import Window
+from app.store.throttle import Pause, no_pause
 from app.types import Json, to_rfc3339
 
 _TOP_CATEGORIES = 8
@@ -89,9 +90,12 @@ def noise_level(count: int) -> float:
     return math.sqrt(2 * math.log(max(count, 1)))
 
 
-def design(subjects: Sequence[Subject], columns: Sequence[NDArray[Any]]) -> DesignMatrix:
+def design(subjects: Sequence[Subject], columns: Sequence[NDArray[Any]], pause: Pause = no_pause) -> DesignMatrix:
     """Turn encoded columns into normal scores and indicators, and after them the scores' squares."""
-    simple = [(place, column) for place in range(len(columns)) for column in _columns(subjects[place], columns[place])]
+    simple: list[tuple[int, FloatArray]] = []
+    for place in range(len(columns)):
+        pause()
+        simple += [(place, column) for column in _columns(subjects[place], columns[place])]
     squares = [
         (place, scores**2)
         for place, scores in simple
@@ -113,7 +117,7 @@ def _columns(subject: Subject, values: NDArray[Any]) -> Iterator[FloatArray]:
     yield from _indicators(missing, [True])
     if not missing.all():
         scores = np.zeros(len(values))
-        scores[~missing] = special.ndtri(stats.rankdata(values[~missing]) / (np.sum(~missing) + 1))
+        scores[~missing] = special.ndtri(middle_ranks(values[~missing]) / (np.sum(~missing) + 1))
         yield scores
 
 
@@ -165,6 +169,7 @@ def separate(
     *,
     ordered: bool = False,
     inflation: float = 1.0,
+    pause: Pause = no_pause,
 ) -> Separation:
     """Fit a domain classifier on one half of the rows and test it on the other, both ways round.
 
@@ -181,10 +186,13 @@ def separate(
     """
     sampled = [_even(column) for column in reference], [_even(column) for column in window]
     sides = len(sampled[0][0]), len(sampled[1][0])
-    table = design(subjects, [np.concatenate(pair) for pair in zip(*sampled, strict=True)])
+    table = design(subjects, [np.concatenate(pair) for pair in zip(*sampled, strict=True)], pause)
     label = np.repeat([0.0, 1.0], sides)
     fold = np.concatenate([np.arange(rows) * _CHUNKS // rows % 2 for rows in sides])
-    halves = [_test(table, label, fold == half, ordered=ordered) for half in (0, 1)]
+    halves = []
+    for half in (0, 1):
+        pause()
+        halves.append(_test(table, label, fold == half, ordered=ordered))
     z = float(np.mean([half.z for half in halves])) / np.sqrt(inflation)
     shares = np.maximum(np.sum([half.contributions for half in halves], axis=0), 0.0)
     whole = float(shares.sum())
@@ -231,7 +239,7 @@ def _mean_distances(values: FloatArray, label: FloatArray) -> tuple[FloatArray, 
 
 def _mann_whitney(ours: FloatArray, theirs: FloatArray, worth: tuple[float, float]) -> tuple[float, float]:
     """AUC and its z-value, with ties at their middle rank, for as many rows as the scores are worth."""
-    ranks = stats.rankdata(np.concatenate([ours, theirs])) / (len(ours) + len(theirs))
+    ranks = middle_ranks(np.concatenate([ours, theirs])) / (len(ours) + len(theirs))
     error = float(np.std(ranks, ddof=1)) * np.sqrt(1 / worth[0] + 1 / worth[1])
     distance = float(ranks[len(ours) :].mean() - ranks[: len(ours)].mean())
     return 0.5 + distance, distance / error if error > _ROUNDING else 0.0
@@ -258,6 +266,7 @@ def joint_drift(
     end: str,
     inflations: Sequence[float] = (),
     before: Json | None = None,
+    pause: Pause = no_pause,
 ) -> Json:
     """Judge whether any combination of features gives the window away; the verdict opens and closes as a feature's.
 
@@ -279,6 +288,7 @@ def joint_drift(
         window,
         ordered=watched[0].ordered,
         inflation=max(inflations, default=1.0),
+        pause=pause,
     )
     if found.effective_rows < limits.min_rows:
         return _empty("insufficient_data", f"the window is worth {found.effective_rows:.0f} independent rows: too few")
@@ -327,6 +337,8 @@ def joint_of(
     previous: Json | None,
     entries: Json,
     errors: list[Json],
+    *,
+    pause: Pause = no_pause,
 ) -> Json:
     """Judge a window's features together; where that fails, ``errors`` gets an entry and the rest of the report stands.
 
@@ -349,6 +361,7 @@ def joint_of(
             end=to_rfc3339(window.predicted_at[-1]),
             inflations=[wider[place] for place in sound],
             before=previous.get("multivariate") if previous is not None and same else None,
+            pause=pause,
         )
     except Exception as error:  # noqa: BLE001 - whatever is wrong with the features together, each was still judged
         reason = f"not compared: {type(error).__name__}: {error}"

@@ -21,6 +21,7 @@ from app.monitoring.reference.importance import rank_causes
 from app.monitoring.reference.reference import Reference
 from app.monitoring.reference.seasonality import choose
 from app.store.queries.windows import Arrivals, Window
+from app.store.throttle import Pause, no_pause
 from app.types import Json, ModelSchema, to_rfc3339
 
 _ROWS_PER_WINDOW_ROW = 10
@@ -93,6 +94,7 @@ def drift_report(
     earlier: Window | None = None,
     segments: Sequence[str] = (),
     arrivals: Arrivals | None = None,
+    pause: Pause = no_pause,
 ) -> Json:
     """Compare a window with the reference; the answer of ``GET /drift`` without its id, model and time.
 
@@ -109,7 +111,7 @@ def drift_report(
     columns = encode(schema, window.features)
     answered = answers(schema, window)
     report["data_quality"] = data_quality(
-        schema, reference, columns, limits, predictions=answered[0], arrivals=arrivals
+        schema, reference, columns, limits, predictions=answered[0], arrivals=arrivals, pause=pause
     )
     if reference is None:
         return report | {"status": "no_reference", "message": "the model was bundled without reference data"}
@@ -118,14 +120,14 @@ def drift_report(
     season = choose(watched, reference.cycles[: len(watched)], reference.times, np.array(window.predicted_at))
     report["seasonal"] = season.about
     if earlier is not None:
-        report["previous_window"] = against_previous(schema, watched, arrays, earlier, limits)
-    report["segments"] = by_segment(watched, arrays, segments, limits)
+        report["previous_window"] = against_previous(schema, watched, arrays, earlier, limits, pause)
+    report["segments"] = by_segment(watched, arrays, segments, limits, pause)
     codes = row_codes(columns)
     distinct = worth(codes, reference.collisions)
-    report |= _verdicts(reference, season.columns, arrays, window, limits, previous, distinct)
+    report |= _verdicts(reference, season.columns, arrays, window, limits, previous, distinct, pause)
     together, alone = season.together[: len(columns)], without_copies(columns, codes, reference.collisions)
     report["multivariate"] = joint_of(
-        reference, together, alone, window, limits, previous, report["features"], report["errors"]
+        reference, together, alone, window, limits, previous, report["features"], report["errors"], pause=pause
     )
     if report["multivariate"]["status"] == "drift":
         report["status"] = "drift"
@@ -147,11 +149,12 @@ def _verdicts(
     limits: Limits,
     previous: Json | None,
     distinct: float,
+    pause: Pause,
 ) -> Json:
     """Judge all that is watched as one family, without the answers where the model was fitted on the reference."""
     errors: list[Json] = []
     wider = reference.inflations(window.rows)[: len(watched)]
-    found = compare_all(watched, arrays[: len(watched)], errors, wider, distinct)
+    found = compare_all(watched, arrays[: len(watched)], errors, wider, distinct, pause)
     before = _entries_before(previous, reference, len(watched))
     look = Look(limits, to_rfc3339(window.predicted_at[0]), to_rfc3339(window.predicted_at[-1]))
     family = len(reference.features) if reference.in_sample else len(watched)

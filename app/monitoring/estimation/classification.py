@@ -12,6 +12,7 @@ from app.monitoring.performance.metrics import positive_index
 from app.monitoring.performance.scoring import Measured, Scored
 from app.statistics import FloatArray
 from app.statistics.intervals import Bounded, Mean
+from app.store.throttle import Pause, no_pause
 from app.types import Task
 
 
@@ -128,7 +129,7 @@ class Confidence:
     0.75
     """
 
-    def __init__(self, reference: Sample, window: Sample, shift: Shift) -> None:
+    def __init__(self, reference: Sample, window: Sample, shift: Shift, pause: Pause = no_pause) -> None:
         self._answers, self._shift = window.answers, shift
         self._calibration = calibration = Calibration.of(reference.answers)
         self._truth, self._known = _certain(reference.answers), Expected(reference.answers)
@@ -139,7 +140,7 @@ class Confidence:
         self._anchors = [self._anchor(ones, believed[0]), self._anchor(shift.weights, believed[1])]
         self._names = list(expected.metrics(self._raw))
         plain, weighted = self._estimates(expected, np.ones(window.rows, dtype=np.bool_))
-        fits, sampled = self._resampled(expected)
+        fits, sampled = self._resampled(expected, pause)
         variance = _variance(fits[1] - fits[0])
         self._trust = trust(weighted - plain, variance) if shift.shifted else np.zeros(len(self._names))
         self._errors = np.sqrt(_variance(sampled) + _variance(fits[0]) + self._trust * variance)
@@ -185,7 +186,7 @@ class Confidence:
         realised, expected = (self._known.metrics(each, weights) for each in (self._truth, belief))
         return _array(realised) - _array(expected)
 
-    def _resampled(self, expected: Expected) -> tuple[FloatArray, FloatArray]:
+    def _resampled(self, expected: Expected, pause: Pause) -> tuple[FloatArray, FloatArray]:
         """Metrics by resampled references (plain, weighted), and by outcomes of the window drawn at random.
 
         The spread of the first is the calibration's error, that of the second what chance does to the outcomes of these
@@ -194,6 +195,7 @@ class Confidence:
         rng, rows = np.random.default_rng(_SEED), len(self._shift.weights)
         plain, weighted, sampled = [], [], []
         for _ in range(min(max(_FITS // self._truth.shape[1], _FEWEST), _MOST)):
+            pause()
             counts = _counts(rows, rng)
             plain.append(self._refitted(expected, counts))
             moved = counts * self._shift.weights

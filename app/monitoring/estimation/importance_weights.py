@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
-from app.statistics import FloatArray
+from app.statistics import FloatArray, middle_ranks
+from app.store.throttle import Pause, no_pause
 
 _SEED = 20_130_101
 _SURPRISING = 3.0
@@ -46,7 +46,7 @@ class Shift:
         return float(self.weights.sum() ** 2 / np.sum(self.weights**2))
 
 
-def measure_shift(reference: FloatArray, window: FloatArray) -> Shift:
+def measure_shift(reference: FloatArray, window: FloatArray, pause: Pause = no_pause) -> Shift:
     """Compare two samples of shapes (n, d) and (m, d), NaN where a value is missing.
 
     The density ratio of window to reference is ``q / (1 - q) * n / m``, q being the classifier's probability of
@@ -65,7 +65,7 @@ def measure_shift(reference: FloatArray, window: FloatArray) -> Shift:
         return Shift(0.5, False, np.ones(n), unseen)
     origin = np.repeat([0, 1], [n, m])
     shares, areas = np.empty(n + m), []
-    for fold, found in _out_of_fold(np.vstack([reference, window]), origin):
+    for fold, found in _out_of_fold(np.vstack([reference, window]), origin, pause):
         shares[fold] = found
         areas.append(_area(origin[fold] == 1, found))
     auc = float(np.mean(areas))
@@ -98,13 +98,16 @@ def _missing_anew(reference: FloatArray, window: FloatArray) -> NDArray[np.bool_
     return np.asarray((np.isnan(window) & always).any(axis=1), dtype=np.bool_)
 
 
-def _out_of_fold(rows: FloatArray, origin: NDArray[Any]) -> Iterator[tuple[NDArray[np.bool_], FloatArray]]:
+def _out_of_fold(
+    rows: FloatArray, origin: NDArray[Any], pause: Pause
+) -> Iterator[tuple[NDArray[np.bool_], FloatArray]]:
     """Yield each half of the rows, and what the classifier of the other half says of them."""
     from sklearn.ensemble import HistGradientBoostingClassifier
     from threadpoolctl import threadpool_limits
 
     half = np.random.default_rng(_SEED).permutation(len(rows)) % 2 == 0
     for fold in (half, ~half):
+        pause()
         classifier = HistGradientBoostingClassifier(
             max_iter=50, max_leaf_nodes=8, min_samples_leaf=50, l2_regularization=1.0, early_stopping=False
         )
@@ -115,5 +118,5 @@ def _out_of_fold(rows: FloatArray, origin: NDArray[Any]) -> Iterator[tuple[NDArr
 def _area(positive: NDArray[np.bool_], scores: FloatArray) -> float:
     """Area under the ROC curve by the rank sum of Mann and Whitney (1947), doi:10.1214/aoms/1177730491."""
     count = int(positive.sum())
-    ranks = float(rankdata(scores)[positive].sum())
+    ranks = float(middle_ranks(scores)[positive].sum())
     return (ranks - count * (count + 1) / 2) / (count * (len(scores) - count))

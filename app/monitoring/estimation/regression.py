@@ -18,6 +18,7 @@ from app.monitoring.estimation.samples import Sample
 from app.monitoring.performance.scoring import Measured, Scored
 from app.statistics import FloatArray
 from app.statistics.intervals import Interval, Mean, RootMean
+from app.store.throttle import Pause, no_pause
 
 _SEED = 20_130_103
 _FOLDS = 3
@@ -60,10 +61,10 @@ class LossModel:
     (0.4, 0.4)
     """
 
-    def __init__(self, reference: Sample, window: Sample, shift: Shift) -> None:
+    def __init__(self, reference: Sample, window: Sample, shift: Shift, pause: Pause = no_pause) -> None:
         self._shift, self._rows = shift, window.rows
         self._losses = {
-            name: _estimate(reference.inputs, loss, window.inputs, shift, floor)
+            name: _estimate(reference.inputs, loss, window.inputs, shift, floor, pause)
             for name, (loss, floor) in _losses(reference.answers).items()
         }
 
@@ -98,9 +99,11 @@ def _losses(answers: Scored) -> dict[str, tuple[FloatArray, float]]:
     return found
 
 
-def _estimate(inputs: FloatArray, loss: FloatArray, window: FloatArray, shift: Shift, floor: float) -> _Loss:
+def _estimate(
+    inputs: FloatArray, loss: FloatArray, window: FloatArray, shift: Shift, floor: float, pause: Pause
+) -> _Loss:
     """Expect the loss of each row; the reference decides how far to believe the regressor, and the correction."""
-    said, expected = _regressed(inputs, loss, window)
+    said, expected = _regressed(inputs, loss, window, pause)
     varied = float(np.mean((said - said.mean()) ** 2))
     slope = float(np.clip(np.mean((loss - loss.mean()) * (said - said.mean())) / varied, 0, 1)) if varied else 0.0
     missed = loss - loss.mean() - slope * (said - said.mean())
@@ -114,7 +117,7 @@ def _estimate(inputs: FloatArray, loss: FloatArray, window: FloatArray, shift: S
     return _Loss(expected, part * change, float(np.sqrt(own + sampling)), floor)
 
 
-def _regressed(inputs: FloatArray, loss: FloatArray, window: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _regressed(inputs: FloatArray, loss: FloatArray, window: FloatArray, pause: Pause) -> tuple[FloatArray, FloatArray]:
     """Regress the loss on the inputs: for the reference out of fold, for the window by the mean of all folds."""
     from sklearn.ensemble import HistGradientBoostingRegressor
     from threadpoolctl import threadpool_limits
@@ -123,6 +126,7 @@ def _regressed(inputs: FloatArray, loss: FloatArray, window: FloatArray) -> tupl
     said, expected = np.empty(len(loss)), np.zeros(len(window))
     with threadpool_limits(limits=1):  # sums of several threads differ in their last digit, and so would reports
         for each in range(_FOLDS):
+            pause()
             model = HistGradientBoostingRegressor(
                 max_iter=50, max_leaf_nodes=8, min_samples_leaf=20, l2_regularization=1.0, early_stopping=False
             )

@@ -18,6 +18,7 @@ from app.monitoring.performance.scoring import Measured, Scored
 from app.monitoring.reference.columns import finite
 from app.monitoring.reference.reference import Reference
 from app.store.queries.windows import Window
+from app.store.throttle import Pause, no_pause
 from app.types import Json, ModelSchema, Task, to_rfc3339
 
 
@@ -35,10 +36,10 @@ class Estimator(Protocol):
         """Estimate each metric over all rows, with its interval."""
 
 
-def estimator_of(reference: Sample, window: Sample, shift: Shift) -> Estimator:
+def estimator_of(reference: Sample, window: Sample, shift: Shift, pause: Pause = no_pause) -> Estimator:
     """Choose the estimate that fits the task; every outcome of the reference is known."""
     regression = window.answers.schema.task is Task.REGRESSION
-    return (LossModel if regression else Confidence)(reference, window, shift)
+    return (LossModel if regression else Confidence)(reference, window, shift, pause)
 
 
 _CHUNKS, _FEWEST = 10, 100
@@ -55,7 +56,9 @@ def comparison(estimates: Mapping[str, Measured], answers: Scored) -> Json:
     }
 
 
-def track_record(estimate: Callable[[NDArray[np.bool_]], Mapping[str, float]], answers: Scored) -> Json | None:
+def track_record(
+    estimate: Callable[[NDArray[np.bool_]], Mapping[str, float]], answers: Scored, pause: Pause = no_pause
+) -> Json | None:
     """Average the distance of estimate and truth over up to ten runs of rows in time order, of a hundred rows or more.
 
     None where there are too few for two. One window has one truth; its parts show how far an estimate is usually off.
@@ -67,6 +70,7 @@ def track_record(estimate: Callable[[NDArray[np.bool_]], Mapping[str, float]], a
     place = np.arange(answers.rows) * chunks // answers.rows
     distances: dict[str, list[float]] = {}
     for chunk in range(chunks):
+        pause()
         realised = _realised(answers.only(place == chunk))
         for name, value in estimate(place == chunk).items():
             truth = realised.get(name)
@@ -107,6 +111,7 @@ def estimated(
     limits: Degradation,
     *,
     previous: Json | None = None,
+    pause: Pause = no_pause,
 ) -> Json:
     """Estimate the metrics of the ``latest`` rows, and compare estimates of ``mature`` rows with their outcomes.
 
@@ -119,11 +124,11 @@ def estimated(
             return _block(reason)
         start, end = to_rfc3339(latest.predicted_at[0]), to_rfc3339(latest.predicted_at[-1])
         judge, before = Judge(limits, _GROUPS, start, end), _before(previous, reference)
-        shift = measure_shift(known.inputs, window.inputs)
-        estimator = estimator_of(known, window, shift)
+        shift = measure_shift(known.inputs, window.inputs, pause)
+        estimator = estimator_of(known, window, shift, pause)
         graded = judge.grade(estimator.measured(), Baseline(reference).measured, before, rows=window.rows)
         found = _found(known, window, shift, estimator.method, graded)
-        return found | _proved(known, window_sample(schema, mature).labelled, limits)
+        return found | _proved(known, window_sample(schema, mature).labelled, limits, pause)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with the estimate, realised performance is reported
         return _block(f"not estimated: {type(error).__name__}: {error}")
 
@@ -164,14 +169,15 @@ def _missing(reference: Reference, known: Sample | None, window: Sample, limits:
     return None
 
 
-def _proved(reference: Sample, labelled: Sample, limits: Degradation) -> Json:
+def _proved(reference: Sample, labelled: Sample, limits: Degradation, pause: Pause) -> Json:
     """Compare the estimate with the truth over rows whose outcomes have come."""
     if labelled.rows < limits.min_labelled:
         return {"comparison": None, "track_record": None}
-    estimator = estimator_of(reference, labelled, measure_shift(reference.inputs, labelled.inputs))
+    shift = measure_shift(reference.inputs, labelled.inputs, pause)
+    estimator = estimator_of(reference, labelled, shift, pause)
     return {
         "comparison": comparison(estimator.measured(), labelled.answers),
-        "track_record": track_record(estimator.values, labelled.answers),
+        "track_record": track_record(estimator.values, labelled.answers, pause),
     }
 
 

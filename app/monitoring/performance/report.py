@@ -19,6 +19,7 @@ from app.monitoring.reference.columns import finite
 from app.monitoring.reference.reference import Reference
 from app.statistics.intervals import Mean, Share
 from app.store.queries.labelled import ErrorStream, Labelled
+from app.store.throttle import Pause, no_pause
 from app.types import Json, Label, Micros, ModelSchema, Scalar, Task, label_key, to_rfc3339
 
 
@@ -27,9 +28,10 @@ def by_class(rows: Scored) -> Json:
     schema = rows.schema
     if schema.task is Task.REGRESSION or not rows.rows:
         return {}
-    from sklearn.metrics import confusion_matrix
-
-    counts = confusion_matrix(rows.outcomes, rows.predictions, labels=np.arange(len(schema.classes)))
+    size = len(schema.classes)
+    known = (rows.outcomes >= 0) & (rows.predictions >= 0)
+    cells = rows.outcomes[known] * size + rows.predictions[known]
+    counts = np.bincount(cells, minlength=size**2).reshape(size, size)
     names = [label_key(label) for label in schema.classes]
     classes = {name: _class(counts, place) for place, name in enumerate(names)}
     return {"confusion_matrix": {"labels": names, "counts": counts.tolist()}, "classes": classes}
@@ -107,12 +109,15 @@ def places(schema: ModelSchema, names: Sequence[str]) -> dict[str, int | None]:
     return {name: position.get(name) for name in names}
 
 
-def split(schema: ModelSchema, columns: Mapping[str, Sequence[Scalar]], baseline: Baseline) -> list[Segment]:
+def split(
+    schema: ModelSchema, columns: Mapping[str, Sequence[Scalar]], baseline: Baseline, pause: Pause = no_pause
+) -> list[Segment]:
     """Split rows by the values of each segment, the most frequent first; a row without a value (null) is in none."""
     found = []
     for name, feature in places(schema, list(columns)).items():
         values = columns[name]
         for value, _ in Counter(each for each in values if each is not None).most_common(MOST):
+            pause()
             rows = np.array([each is not None and each == value for each in values], dtype=np.bool_)
             found.append(Segment(name, label_key(value), rows, baseline.of(feature, value)))
     return found
@@ -128,6 +133,7 @@ def performance_report(
     stream: Sequence[ErrorStream] = (),
     label_delay_s: float | None = None,
     previous: Json | None = None,
+    pause: Pause = no_pause,
 ) -> Json:
     """Judge a window's outcomes against the baseline; the answer of ``GET /performance`` without id, model and time.
 
@@ -139,11 +145,11 @@ def performance_report(
     errors: list[Json] = []
     baseline, before = Baseline(reference), _comparable(previous, reference)
     (rows, labelled), delays = score(schema, window, errors), label_delays(window)
-    parts = split(schema, window.segments, baseline)
+    parts = split(schema, window.segments, baseline, pause)
     start, end = (to_rfc3339(window.predicted_at[place]) for place in (0, -1)) if window.rows else (None, None)
     judge = Judge(limits, 1 + len(parts), start or "", end or "")
     graded = _grade(judge, rows, baseline, before, errors)
-    segments = _segments(judge, rows, labelled, parts, before)
+    segments = _segments(judge, rows, labelled, parts, before, pause)
     return {
         "status": overall(chain(graded.values(), *(entry["metrics"].values() for entry in _each(segments)))),
         "message": _message(rows.rows, limits, baseline),
@@ -183,11 +189,12 @@ def _grade(judge: Judge, rows: Scored, baseline: Baseline, before: Json, errors:
 
 
 def _segments(
-    judge: Judge, rows: Scored, labelled: NDArray[np.bool_], parts: list[Segment], before: Json
+    judge: Judge, rows: Scored, labelled: NDArray[np.bool_], parts: list[Segment], before: Json, pause: Pause
 ) -> dict[str, dict[str, Json]]:
     """Grade each segment against the reference's rows of the same kind."""
     found: dict[str, dict[str, Json]] = {}
     for part in parts:
+        pause()
         own = rows.only(part.rows[labelled])
         was = before.get("segments", {}).get(part.name, {}).get(part.value, {}).get("metrics", {})
         metrics = judge.grade(own.measure(), part.baseline, was, rows=own.rows)

@@ -18,6 +18,7 @@ from app.monitoring.reference.reference import Reference
 from app.statistics import FloatArray, share_p_values
 from app.statistics.autocorrelation import Independence, Inflation
 from app.store.queries.windows import Arrivals
+from app.store.throttle import Pause, no_pause
 from app.types import Feature, FeatureType, Json, ModelSchema
 
 
@@ -180,6 +181,7 @@ def data_quality(
     *,
     predictions: NDArray[Any] | None = None,
     arrivals: Arrivals | None = None,
+    pause: Pause = no_pause,
 ) -> Json:
     """Judge a window's encoded columns, in order of time; the ``data_quality`` of ``GET /drift``.
 
@@ -194,7 +196,7 @@ def data_quality(
     alpha = limits.quality_alpha / quality_tests(len(schema.features))
     findings = []
     if reference is not None:
-        findings = _window_findings(schema, reference, columns, predictions, alpha, limits.material_share)
+        findings = _window_findings(schema, reference, columns, predictions, alpha, limits.material_share, pause)
     if arrivals is not None:
         findings += traffic_findings(arrivals, alpha)
     return {"status": "warning" if findings else "ok", "findings": findings}
@@ -207,11 +209,13 @@ def _window_findings(
     predictions: NDArray[Any] | None,
     alpha: float,
     material: float,
+    pause: Pause,
 ) -> list[Json]:
     rule = Rule(alpha, material, reference.rows, len(columns[0]))
     findings: list[Json] = []
     sound = []
     for feature, ours, theirs in zip(schema.features, reference.features, columns, strict=True):
+        pause()
         found = _read(feature.name, feature_findings(feature, ours, theirs, rule, in_sample=reference.in_sample))
         findings += found
         if not found:
