@@ -58,7 +58,6 @@ SMALL_WITH_ONE_IMPORTER = {
     "app.commands.check": "a verb of its own",
     "app.commands.keys": "a verb of its own",
     "app.logging": "a term of its own, used by whoever starts a process",
-    "app.store.retention": "a term of its own",
 }
 """Modules that stay small, with the reason."""
 MODULES = {

@@ -13,7 +13,8 @@ from sqlalchemy import select
 from app.store.tables import OUTCOMES
 from tests.api.conftest import Run
 from tests.support.application import make_config
-from tests.support.callers import (
+from tests.support.connections import scene_of
+from tests.support.http.callers import (
     body_of,
     held,
     id_of,
@@ -27,7 +28,6 @@ from tests.support.callers import (
     stored,
     together,
 )
-from tests.support.connections import scene_of
 from tests.support.models.versions import ANSWERS, NAME, ROW
 from tests.support.raw_client import Reply, post
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as some
 from structlog.testing import capture_logs
 
 from tests.api.conftest import Run
-from tests.support.callers import assert_nothing_is_left, counts, predict, receive, send, stored
 from tests.support.connections import Scene
+from tests.support.http.callers import assert_nothing_is_left, counts, predict, receive, send, stored
 from tests.support.models.faulty import RAISES
 from tests.support.raw_client import Reply, post
 

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from app.api.endpoints.predict import PredictBatch
 from app.serving.batcher import Batcher
 from tests.api.conftest import Run
-from tests.support.callers import (
+from tests.support.http.callers import (
     assert_nothing_is_left,
     body_of,
     counts,

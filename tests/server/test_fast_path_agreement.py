@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from tests.support.connections import Scene
-from tests.support.exchanges import CORPUS, USUAL, cut, exchange, exchange_behind, exchange_by_uvicorn
+from tests.support.http.exchanges import CORPUS, USUAL, cut, exchange, exchange_behind, exchange_by_uvicorn
 from tests.support.raw_client import LIVE, post
 
 TOKENS = [b"\r\n", b"\n", b"\r", b" ", b"\t", b"\0", b":", b"0", b"9", b",", b"\xff", b"\r\n\r\n", b"HTTP/1.1"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as some
 from app.api.coalescing import HotRoutes, RequestCoalescer
 from app.api.http import Reply
 from app.server.http_connection import MAX_HEAD_BYTES, HttpConnection, PlainRequest, UnreadBytes
-from tests.support.exchanges import CORPUS, USUAL, cut
+from tests.support.http.exchanges import CORPUS, USUAL, cut
 from tests.support.raw_client import BODY, LIVE, post
 
 MAX_BODY_BYTES = 100_000

@@ -19,7 +19,7 @@ from app.server.uvicorn_path import RequestWatch
 from app.store.queries.predictions import stream
 from tests.support.application import samples
 from tests.support.connections import Scene
-from tests.support.exchanges import CORPUS
+from tests.support.http.exchanges import CORPUS
 from tests.support.raw_client import BODY, LIVE, Reply, post
 
 HEAD = post().removesuffix(BODY)
