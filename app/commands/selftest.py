@@ -90,9 +90,9 @@ def drift_table(title: str, findings: Findings, setting: Setting) -> Table:
 
 def describe(findings: Findings, setting: Setting, reference_rows: int, *, in_sample: bool) -> Iterator[str]:
     """Lines on false alarms, and on what the figures rest on."""
-    from app.statistics import wilson
+    from app.statistics.intervals import Share
 
-    low, high = wilson(findings.exam_alarms, findings.looks)
+    low, high = Share(findings.exam_alarms, findings.looks).bounds(0.95)
     yield (
         f"false alarms: {findings.alarms} in {findings.looks} quiet looks (budget: {setting.limits.alpha:.1e} a look); "
         f"with a budget of 1 % a look: {findings.exam_alarms / findings.looks:.1%} ({low:.1%} to {high:.1%})"

@@ -13,7 +13,6 @@ from app.statistics.histograms import (
     js_noise_floor,
     psi,
     psi_noise_floor,
-    psi_p_value,
     total_variation,
     total_variation_noise_floor,
 )
@@ -22,13 +21,12 @@ from app.statistics.order import (
     anderson_darling,
     anderson_darling_p_value,
     cramer_von_mises,
-    cramer_von_mises_p_value,
     ks_noise_floor,
-    ks_p_value,
     ks_statistic,
     middle_ranks,
     mood_p_value,
     mood_z,
+    rank_auc,
 )
 from app.statistics.proportions import (
     benjamini_hochberg,
@@ -37,7 +35,6 @@ from app.statistics.proportions import (
     share_tails,
     smallest_p_value,
     widen,
-    wilson,
 )
 
 __all__ = [
@@ -49,12 +46,10 @@ __all__ = [
     "anderson_darling_p_value",
     "benjamini_hochberg",
     "cramer_von_mises",
-    "cramer_von_mises_p_value",
     "homogeneity_p_value",
     "js_distance",
     "js_noise_floor",
     "ks_noise_floor",
-    "ks_p_value",
     "ks_statistic",
     "middle_ranks",
     "mood_p_value",
@@ -62,12 +57,11 @@ __all__ = [
     "normal_quantile",
     "psi",
     "psi_noise_floor",
-    "psi_p_value",
+    "rank_auc",
     "share_p_values",
     "share_tails",
     "smallest_p_value",
     "total_variation",
     "total_variation_noise_floor",
     "widen",
-    "wilson",
 ]

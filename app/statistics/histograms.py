@@ -47,17 +47,6 @@ def psi_noise_floor(reference: IntArray, window: IntArray) -> float:
     return max(bins - 1, 0) * _noise(reference, window)
 
 
-def psi_p_value(reference: IntArray, window: IntArray) -> float:
-    """Give the probability of a PSI this large under the null of :func:`psi_noise_floor`; too bold in sparse bins.
-
-    >>> round(psi_p_value(np.full(10, 1000), np.full(10, 100)), 6)
-    1.0
-    """
-    bins = int(np.count_nonzero(reference + window))
-    unit = _noise(reference, window)
-    return float(special.chdtrc(bins - 1, psi(reference, window) / unit)) if bins > 1 else 1.0
-
-
 def js_distance(reference: IntArray, window: IntArray) -> float:
     """Jensen-Shannon distance of two histograms, from 0 (equal) to 1 (disjoint).
 

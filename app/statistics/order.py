@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
 from app.statistics.histograms import FloatArray, IntArray
@@ -92,17 +93,6 @@ def anderson_darling_tail(x: FloatArray) -> FloatArray:
     return _sum(_anderson_darling(), x)
 
 
-def cramer_von_mises_tail(x: FloatArray) -> FloatArray:
-    """Probability that the limit of Cramér's and von Mises' statistic exceeds x, of any shape.
-
-    The law of ``sum chi-square_1 / (k pi)^2`` over k >= 1: Anderson and Darling (1952), doi:10.1214/aoms/1177729437.
-
-    >>> cramer_von_mises_tail(np.array([0.46136, 1.16204])).round(4)
-    array([0.05 , 0.001])
-    """
-    return _sum(_cramer_von_mises(), x)
-
-
 def _sum(exponentials: tuple[FloatArray, FloatArray], x: FloatArray) -> FloatArray:
     nodes, weights = exponentials
     certain = _CONVERGED / nodes.max()
@@ -115,14 +105,6 @@ def _anderson_darling() -> tuple[FloatArray, FloatArray]:
     k = np.arange(1.0, 2 * _INTERVALS + 1)
     nodes, roots = _nodes(k * (k + 1) / 2)
     determinant = np.cos(np.pi / 2 * np.sqrt(1 + 8 * nodes)) / (2 * np.pi * nodes)
-    return _weighted(nodes, roots, determinant)
-
-
-@lru_cache(maxsize=1)
-def _cramer_von_mises() -> tuple[FloatArray, FloatArray]:
-    k = np.arange(1.0, 2 * _INTERVALS + 1)
-    nodes, roots = _nodes((k * np.pi) ** 2 / 2)
-    determinant = np.sin(np.sqrt(2 * nodes)) / np.sqrt(2 * nodes)
     return _weighted(nodes, roots, determinant)
 
 
@@ -175,19 +157,6 @@ def ks_statistic(pair: Pair) -> float:
     return float(max(above.max(), below.max()))
 
 
-def ks_p_value(distance: float, n: int, m: int) -> float:
-    """Two-sided p-value of a two-sample KS distance between n and m values; careful (too large) with ties.
-
-    The one-sample law of Simard and L'Ecuyer (2011), doi:10.18637/jss.v039.i11, at the effective size n m / (n + m).
-
-    >>> f"{ks_p_value(0.1, 10_000, 1_000):.2e}"
-    '2.30e-08'
-    """
-    from scipy.stats import kstwo  # takes longer to import than all else that a drift check needs
-
-    return float(kstwo.sf(distance, max(round(n * m / (n + m)), 1)))
-
-
 def ks_noise_floor(n: int, m: int) -> float:
     """Expect this KS distance when nothing has changed: ``sqrt(pi / 2) ln 2 sqrt(1/n + 1/m)``, Kolmogorov's mean.
 
@@ -195,6 +164,24 @@ def ks_noise_floor(n: int, m: int) -> float:
     0.0288
     """
     return float(np.sqrt(np.pi / 2 * (1 / n + 1 / m)) * np.log(2))
+
+
+def rank_auc(ranks: FloatArray, positive: NDArray[np.bool_]) -> float:
+    """Area under the ROC curve by the rank sum: the chance that a positive row ranks above another one.
+
+    ``(R - n (n + 1) / 2) / (n m)``, where R is the sum of the ranks of the n positive rows among all n + m: Mann and
+    Whitney (1947), doi:10.1214/aoms/1177730491.
+
+    Args:
+        ranks: of the scores, from 1, tied ones at their middle rank; shape (rows,).
+        positive: which rows are positive; at least one is, and at least one is not.
+
+    >>> rank_auc(np.array([1.0, 2.0, 3.0, 4.0]), np.array([False, True, False, True]))
+    0.75
+    """
+    count = int(positive.sum())
+    total = float(ranks[positive].sum())
+    return (total - count * (count + 1) / 2) / (count * (len(ranks) - count))
 
 
 _MOOD_SKEWNESS = 0.6389
@@ -280,21 +267,6 @@ def cramer_von_mises(ranks: IntArray, n: int) -> FloatArray:
     counted = (total - rank) @ (2.0 * np.arange(m) + 1)
     sums = squares - 2 * m * total * crossed + total**2 * counted
     return np.asarray(sums / (n * m * total**2), dtype=np.float64)
-
-
-def cramer_von_mises_p_value(statistic: FloatArray, n: int, m: int) -> FloatArray:
-    """Probability of a Cramér-von Mises distance this large between n and m values when nothing has changed.
-
-    The limit law, after bringing the statistic's mean and variance at n and m to the limit's: Anderson (1962). Careful
-    (too large) with heavy ties.
-
-    >>> cramer_von_mises_p_value(np.array([0.2292, 0.9]), 5, 3).round(3)
-    array([0.244, 0.003])
-    """
-    total = float(n + m)
-    mean = (1 + 1 / total) / 6
-    variance = (total + 1) / total**2 * (4 * n * m * total - 3 * (n**2 + m**2) - 2 * n * m) / (180.0 * n * m)
-    return cramer_von_mises_tail((statistic - mean) / np.sqrt(45 * variance) + 1 / 6)
 
 
 def _pearson_tail(z: FloatArray, skewness: FloatArray) -> FloatArray:

@@ -1,4 +1,4 @@
-"""Tests and intervals of proportions, and the correction of p-values for many tests."""
+"""Tests of proportions, and the correction of p-values for many tests."""
 
 from __future__ import annotations
 
@@ -63,21 +63,6 @@ def _log_choose(n: FloatArray | float, k: FloatArray | float) -> FloatArray:
     return np.asarray(
         special.gammaln(n + 1.0) - special.gammaln(k + 1.0) - special.gammaln(n - k + 1.0), dtype=np.float64
     )
-
-
-def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Confidence interval of a share from independent trials (at least one).
-
-    Wilson (1927), doi:10.1080/01621459.1927.10502953. Never leaves [0, 1] and never collapses at 0 or 1.
-
-    >>> [round(bound, 4) for bound in wilson(90, 100)]
-    [0.8256, 0.9448]
-    """
-    z = normal_quantile(confidence)
-    share, spread = successes / trials, z**2 / trials
-    centre = (share + spread / 2) / (1 + spread)
-    half = float(np.sqrt(share * (1 - share) * spread + spread**2 / 4)) / (1 + spread)
-    return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
 def normal_quantile(confidence: float) -> float:

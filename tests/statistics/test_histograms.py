@@ -54,16 +54,14 @@ def test_psi_ignores_bins_that_nobody_uses() -> None:
 
 @pytest.mark.parametrize("bins", [2, 10, 20])
 def test_null_of_counts(bins: int) -> None:
-    """Under the null PSI averages its noise floor, and both p-values reject about one in a hundred."""
+    """Under the null PSI averages its noise floor, and the chi-square test rejects about one in a hundred."""
     rng = np.random.default_rng(bins)
     shares = np.full(bins, 1 / bins)
     pairs = list(zip(rng.multinomial(10_000, shares, 3000), rng.multinomial(1000, shares, 3000), strict=True))
     mean = np.mean([statistics.psi(a, b) for a, b in pairs])
-    by_psi = np.mean([statistics.psi_p_value(a, b) <= 0.01 for a, b in pairs])
     by_table = np.mean([statistics.homogeneity_p_value(a, b) <= 0.01 for a, b in pairs])
 
     assert mean == pytest.approx(statistics.psi_noise_floor(*pairs[0]), rel=0.06)
-    assert 0.004 < by_psi < 0.018
     assert 0.004 < by_table < 0.018
 
 

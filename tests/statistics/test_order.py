@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from scipy import integrate, stats
 
 from app import statistics
 from app.statistics import FloatArray, IntArray, Pair
-from app.statistics.order import anderson_darling_tail, cramer_von_mises_tail
+from app.statistics.order import anderson_darling_tail, rank_auc
 
 SIZES = [(1, 1), (2, 1), (40, 7), (7, 40), (300, 100)]
 
@@ -62,15 +60,13 @@ def test_mood_is_scipys(digits: int) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_cramer_von_mises(seed: int) -> None:
-    """The Cramér-von Mises distance is SciPy's, and so is its p-value."""
+    """The Cramér-von Mises distance is SciPy's."""
     rng = np.random.default_rng(seed)
     reference, window = np.sort(rng.normal(size=300)), np.sort(rng.normal(0.1, 1.0, int(rng.integers(50, 400))))
     expected = stats.cramervonmises_2samp(reference, window, method="asymptotic")
     found = statistics.cramer_von_mises(Pair(reference, window).ranks, len(reference))
-    p_value = statistics.cramer_von_mises_p_value(found, len(reference), len(window))
 
     assert expected.statistic == pytest.approx(float(found))
-    assert expected.pvalue == pytest.approx(float(p_value), rel=0.02, abs=1e-7)
 
 
 def permuted_ranks(n: int, m: int, looks: int, seed: int) -> IntArray:
@@ -81,12 +77,11 @@ def permuted_ranks(n: int, m: int, looks: int, seed: int) -> IntArray:
 
 @pytest.mark.parametrize(("n", "m"), [(1000, 100), (100, 100)])
 def test_null_of_order(n: int, m: int) -> None:
-    """When nothing has changed all three tests reject as often as their level says."""
+    """When nothing has changed both tests reject as often as their level says."""
     ranks = permuted_ranks(n, m, looks=6000, seed=3)
     p_values = (
         statistics.anderson_darling_p_value(statistics.anderson_darling(ranks, n)),
         statistics.mood_p_value(statistics.mood_z(ranks, n), n, m),
-        statistics.cramer_von_mises_p_value(statistics.cramer_von_mises(ranks, n), n, m),
     )
     for found in p_values:
         for level, slack in ((0.1, 0.15), (0.01, 0.4)):
@@ -152,16 +147,6 @@ def test_noise_floor_is_the_mean_under_the_null() -> None:
     assert np.mean(found) == pytest.approx(statistics.ks_noise_floor(3000, 300), rel=0.05)
 
 
-@pytest.mark.parametrize("shift", [0.07, 0.09, 0.11])
-def test_ks_p_value_in_the_tail(shift: float) -> None:
-    """Down to 1e-6 the KS p-value is within a third of the exact two-sample one."""
-    reference, window = np.arange(2000) / 2000, np.arange(997) / 997 + shift
-    exact = stats.ks_2samp(reference, window, method="exact").pvalue
-    distance = statistics.ks_statistic(Pair(reference, window))
-
-    assert exact == pytest.approx(statistics.ks_p_value(distance, 2000, 997), rel=1 / 3)
-
-
 @pytest.mark.parametrize("distinct", [1, 3, 50, 10_000])
 def test_middle_ranks_are_scipys(distinct: int) -> None:
     """Equal values share their mean rank, to the last bit as SciPy ranks them."""
@@ -176,7 +161,7 @@ def test_nothing_has_no_ranks() -> None:
 
 
 K = np.arange(1.0, 2001.0)
-ANDERSON_DARLING, CRAMER_VON_MISES = 1 / (K * (K + 1)), 1 / (K * np.pi) ** 2
+ANDERSON_DARLING = 1 / (K * (K + 1))
 
 
 def by_inversion(weights: FloatArray, x: float) -> float:
@@ -189,17 +174,24 @@ def by_inversion(weights: FloatArray, x: float) -> float:
     return 0.5 + integrate.quad(integrand, 1e-9, 2000.0 / x, limit=2000)[0] / np.pi
 
 
-@pytest.mark.parametrize(
-    ("tail", "weights", "points"),
-    [
-        (anderson_darling_tail, ANDERSON_DARLING, (0.5, 1.0, 2.5, 4.0, 7.0)),
-        (cramer_von_mises_tail, CRAMER_VON_MISES, (0.1, 0.2, 0.5, 0.75, 1.2)),
-    ],
-)
-def test_tail(tail: Callable[[FloatArray], FloatArray], weights: FloatArray, points: tuple[float, ...]) -> None:
-    """Both give the same probability, in the middle and in the tail."""
-    for x in points:
-        assert float(tail(np.array(x))) == pytest.approx(by_inversion(weights, x), abs=2e-4, rel=0.02)
+@pytest.mark.parametrize("x", [0.5, 1.0, 2.5, 4.0, 7.0])
+def test_tail(x: float) -> None:
+    """The tail is the one that numeric inversion gives, in the middle and far out."""
+    expected = by_inversion(ANDERSON_DARLING, x)
+
+    assert float(anderson_darling_tail(np.array(x))) == pytest.approx(expected, abs=2e-4, rel=0.02)
+
+
+@pytest.mark.parametrize("digits", [15, 1])
+def test_rank_auc_is_scikit_learns(digits: int) -> None:
+    """The area by ranks is scikit-learn's, with ties and without."""
+    from sklearn.metrics import roc_auc_score
+
+    rng = np.random.default_rng(3)
+    scores, positive = rng.normal(size=300).round(digits), rng.random(300) < 0.3
+    expected = roc_auc_score(positive, scores)
+
+    assert expected == pytest.approx(rank_auc(stats.rankdata(scores), positive), abs=1e-12)
 
 
 def test_far_tail_is_that_of_the_largest_term() -> None:

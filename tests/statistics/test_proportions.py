@@ -1,4 +1,4 @@
-"""Tests, intervals and corrections of proportions agree with SciPy, and keep their level."""
+"""Tests and corrections of proportions agree with SciPy, and keep their level."""
 
 from __future__ import annotations
 
@@ -16,14 +16,6 @@ def test_share_p_value_is_fishers() -> None:
     found = statistics.share_p_values(np.array([10]), 1000, np.array([20]), 500)
 
     assert 2 * min(sides) == pytest.approx(float(found[0]))
-
-
-@pytest.mark.parametrize("successes", [0, 1, 45, 50])
-def test_wilson(successes: int) -> None:
-    """Wilson's interval is SciPy's, at the edges as well."""
-    expected = stats.binomtest(successes, 50).proportion_ci(0.99, "wilson")
-
-    assert (expected.low, expected.high) == pytest.approx(statistics.wilson(successes, 50, 0.99), abs=1e-12)
 
 
 def test_tails_share_the_observed_point() -> None:

@@ -14,7 +14,7 @@ from scipy import special
 from app.monitoring.false_alarm_budget import Limits
 from app.monitoring.reference.columns import MISSING, UNSEEN, ReferenceColumn, Subject
 from app.monitoring.reference.reference import Reference
-from app.statistics import FloatArray, IntArray, middle_ranks
+from app.statistics import FloatArray, IntArray, middle_ranks, rank_auc
 from app.statistics.autocorrelation import Independence
 from app.store.queries.windows import Window
 from app.store.throttle import Pause, no_pause
@@ -239,10 +239,10 @@ def _mean_distances(values: FloatArray, label: FloatArray) -> tuple[FloatArray, 
 
 def _mann_whitney(ours: FloatArray, theirs: FloatArray, worth: tuple[float, float]) -> tuple[float, float]:
     """AUC and its z-value, with ties at their middle rank, for as many rows as the scores are worth."""
-    ranks = middle_ranks(np.concatenate([ours, theirs])) / (len(ours) + len(theirs))
-    error = float(np.std(ranks, ddof=1)) * np.sqrt(1 / worth[0] + 1 / worth[1])
-    distance = float(ranks[len(ours) :].mean() - ranks[: len(ours)].mean())
-    return 0.5 + distance, distance / error if error > _ROUNDING else 0.0
+    ranks = middle_ranks(np.concatenate([ours, theirs]))
+    error = float(np.std(ranks / len(ranks), ddof=1)) * np.sqrt(1 / worth[0] + 1 / worth[1])
+    auc = rank_auc(ranks, np.arange(len(ranks)) >= len(ours))
+    return auc, (auc - 0.5) / error if error > _ROUNDING else 0.0
 
 
 def _even(column: NDArray[Any]) -> NDArray[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.statistics import FloatArray, middle_ranks
+from app.statistics import FloatArray, middle_ranks, rank_auc
 from app.store.throttle import Pause, no_pause
 
 _SEED = 20_130_101
@@ -67,7 +67,7 @@ def measure_shift(reference: FloatArray, window: FloatArray, pause: Pause = no_p
     shares, areas = np.empty(n + m), []
     for fold, found in _out_of_fold(np.vstack([reference, window]), origin, pause):
         shares[fold] = found
-        areas.append(_area(origin[fold] == 1, found))
+        areas.append(rank_auc(middle_ranks(found), origin[fold] == 1))
     auc = float(np.mean(areas))
     shifted = auc - 0.5 > _SURPRISING * float(np.sqrt((n + m + 1) / (12 * n * m)))
     certain = np.clip(shares, _SURE, 1 - _SURE)
@@ -113,10 +113,3 @@ def _out_of_fold(
         )
         with threadpool_limits(limits=1):  # sums of several threads differ in their last digit, and so would reports
             yield fold, classifier.fit(rows[~fold], origin[~fold]).predict_proba(rows[fold])[:, 1]
-
-
-def _area(positive: NDArray[np.bool_], scores: FloatArray) -> float:
-    """Area under the ROC curve by the rank sum of Mann and Whitney (1947), doi:10.1214/aoms/1177730491."""
-    count = int(positive.sum())
-    ranks = float(middle_ranks(scores)[positive].sum())
-    return (ranks - count * (count + 1) / 2) / (count * (len(scores) - count))
