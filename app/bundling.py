@@ -19,7 +19,7 @@ from app.serving.bundle.manifest import MANIFEST, check_name, make_manifest
 from app.serving.bundle.reader import libraries, read_bundle
 from app.serving.bundle.schema_inference import infer_features, widen
 from app.serving.bundle.sources import FittedModel, OnnxFile, Proved, Source
-from app.serving.runtimes.base import Format
+from app.serving.runtimes.formats import FORMATS
 from app.types import Feature, Label, Micros, ModelSchema, Task, from_datetime, to_rfc3339
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def build_bundle(
     threshold: float | None = None,
     time: str | None = None,
     features: Sequence[Feature] | None = None,
-    format: Format = "skops",  # noqa: A002 - the manifest's word
+    format: str = "skops",  # noqa: A002 - the manifest's word
     trusted_types: Sequence[str] = (),
     attachments: Mapping[str, bytes] | None = None,
     replace: bool = False,
@@ -77,7 +77,7 @@ def build_bundle(
             (staged / file).write_bytes(content)
         moment = now or from_datetime(datetime.now(UTC))
         _write(staged, proved, source.format, outcomes=outcomes, times=times, in_sample=holdout is None, now=moment)
-        read_bundle(staged, allow_pickle=source.format == "joblib", trusted_types=trusted_types)
+        read_bundle(staged, allow_pickle=FORMATS[source.format].runs_code, trusted_types=trusted_types)
     return folder
 
 
@@ -134,7 +134,7 @@ def infer_schema(
     return widen(infer_features(data[names]), sample)
 
 
-def _source(model: Any, format: Format = "skops", trusted_types: Sequence[str] = ()) -> Source:  # noqa: A002 - the manifest's word
+def _source(model: Any, format: str = "skops", trusted_types: Sequence[str] = ()) -> Source:  # noqa: A002 - the manifest's word
     return OnnxFile(model) if isinstance(model, bytes) else FittedModel(model, format, trusted_types)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.errors import BundleError
+from app.serving.runtimes.formats import FORMATS, format_of_file, storable, suffixes
 from app.types import Feature, Json
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 
 SHOWN_CATEGORIES = 6
 SHOWN_DEPENDENCE = 3
-ModelFile = Annotated[
-    Path, typer.Argument(help="Fitted scikit-learn model (.skops, or .joblib/.pkl with --allow-pickle) or .onnx.")
-]
 Holdout = Annotated[Path | None, typer.Option(help="Rows it was not fitted on; without, verdicts are withheld.")]
 Positive = Annotated[str | None, typer.Option(help="Class that counts as positive; default: the second of two.")]
 Threshold = Annotated[float | None, typer.Option(min=0, max=1, help="Probability from which it is predicted.")]
@@ -34,7 +32,7 @@ AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Load a pickle
 
 def bundle(
     *,
-    model: ModelFile,
+    model: Annotated[Path, typer.Argument(help=f"Fitted scikit-learn model or ONNX file: {suffixes()}.")],
     data: Annotated[Path, typer.Option(help="CSV or Parquet file that the model was fitted on.")],
     target: Annotated[str, typer.Option(help="Column with the truth.")],
     name: Annotated[str, typer.Option(help="Name of the model.")],
@@ -46,7 +44,7 @@ def bundle(
     time: Annotated[str | None, typer.Option(help="Column with the rows' times.")] = None,
     schema: Annotated[Path | None, typer.Option(help="Edited features, in the form that --show prints.")] = None,
     trust: Annotated[list[str] | None, typer.Option(help="Type that may be loaded beyond the reviewed list.")] = None,
-    format: Annotated[Literal["skops", "joblib"], typer.Option(help="How scikit-learn's model is stored.")] = "skops",  # noqa: A002
+    format: Annotated[str, typer.Option(help=f"How the model is stored: {' or '.join(storable())}.")] = "skops",  # noqa: A002
     allow_pickle: AllowPickle = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace the version if it is there.")] = False,
     show: Annotated[bool, typer.Option("--show", help="Print the inferred features as YAML and stop.")] = False,
@@ -54,6 +52,8 @@ def bundle(
     """Make a bundle: infer the schema, keep a reference, pin every file, and prove that the model answers as before."""
     from app.bundling import build_bundle
 
+    if format not in storable():
+        raise typer.BadParameter(f"{format} is not one of {', '.join(storable())}", param_hint="--format")
     progress = Console(stderr=True)
     with progress.status("loading model and data"):
         fitted = load_model_file(model, allow_pickle=allow_pickle, trusted_types=trust or ())
@@ -109,15 +109,12 @@ def load_model_file(path: Path, *, allow_pickle: bool, trusted_types: Sequence[s
     """
     from app.serving.runtimes.sklearn import load_model
 
-    if path.suffix == ".onnx":
-        return _bytes(path)
-    if path.suffix == ".skops":
-        return load_model(_bytes(path), file="skops", trusted_types=trusted_types, what=str(path))
-    if path.suffix not in (".joblib", ".pkl", ".pickle"):
-        raise BundleError(f"{path}: a model is a .skops, .joblib, .pkl or .onnx file")
-    if not allow_pickle:
+    name = format_of_file(path)
+    entry = FORMATS[name]
+    if entry.runs_code and not allow_pickle:
         raise BundleError(f"{path}: loading it runs the code inside it; pass --allow-pickle if you trust its source")
-    return load_model(_bytes(path), file="joblib", trusted_types=trusted_types, what=str(path))
+    data = _bytes(path)
+    return data if entry.load is None else load_model(data, file=name, trusted_types=trusted_types, what=str(path))
 
 
 def read_table(path: Path) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 from app.dashboard import formatting
 from app.dashboard.charts import bars, scale
 from app.dashboard.formatting import duration, listed, number, share, words
+from app.figures.drift import DRIFT_STATISTICS, DriftStatistic
+from app.figures.performance import PERFORMANCE_METRICS
 from app.types import Json
 
 _RANK = {"drift": 0, "error": 1, "withheld": 2}
@@ -67,6 +70,46 @@ def _entries(report: Json) -> list[tuple[str, Json]]:
     return sorted(ranked, key=lambda item: (_RANK.get(item[1]["status"], 3), item[0] not in features))
 
 
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure of a column as the page shows it: its words, and in ``about`` what it means."""
+
+    title: str
+    value: str
+    note: str
+    about: str
+
+
+def statistics(entry: Json, alpha: float | None) -> list[Figure]:
+    """Show every drift statistic that a column's entry has, beside its noise floor or its earlier value.
+
+    >>> [(each.title, each.value, each.note) for each in statistics({"psi": 0.31, "psi_noise_floor": 0.012}, None)]
+    [('PSI', '0.31', 'noise 0.012')]
+    """
+    found = ((each, each.value_in(entry)) for each in DRIFT_STATISTICS)
+    return [
+        Figure(each.title, _shown(each, value), _note(each, entry, alpha), each.description)
+        for each, value in found
+        if value is not None
+    ]
+
+
+def _shown(statistic: DriftStatistic, value: float) -> str:
+    return share(value) if statistic.unit == "share of rows" else number(value)
+
+
+def _note(statistic: DriftStatistic, entry: Json, alpha: float | None) -> str:
+    """Say what a statistic is held against."""
+    if statistic.name == "adjusted_p_value":
+        return f"limit {number(alpha)}"
+    if statistic.place == ("current",):
+        before = (entry.get("reference") or {}).get(statistic.name)
+        return f"was {number(before) if before is None else _shown(statistic, before)}"
+    unit = [statistic.unit] if statistic.unit == "sd" else []
+    floor = entry.get(statistic.noise_floor or "")
+    return ", ".join(unit + ([] if floor is None else [f"noise {_shown(statistic, floor)}"]))
+
+
 def _segments(segments: Json) -> list[tuple[str, Json]]:
     """Every segment's values as ``channel = web``, with what drifted in them."""
     return [(f"{name} = {value}", entry) for name, each in segments.items() for value, entry in each["values"].items()]
@@ -82,6 +125,7 @@ def performance_view(report: Json) -> dict[str, Any]:
     return {
         "level": _LEVELS.get(report["status"], "idle"),
         "headline": _performance_headline(report["status"], realised.get("metrics") or {}),
+        "about": {metric.name: metric.description for metric in PERFORMANCE_METRICS},
         "realised": realised,
         "estimated": estimated,
         "segments": _performance_segments(report.get("segments") or {}),
@@ -141,6 +185,7 @@ _FILTERS = (
     formatting.listed,
     bars,
     scale,
+    statistics,
 )
 
 

@@ -9,20 +9,12 @@ from prometheus_client import Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from app.figures.drift import DRIFT_STATISTICS
+from app.figures.performance import PERFORMANCE_METRICS
+from app.figures.quality import finding_kinds
 from app.monitoring.check_request import KINDS
-from app.monitoring.quality.traffic import KINDS_OF_FINDING
 from app.types import SECOND, Json, ModelSchema, Report
 
-STATISTICS = (
-    "p_value",
-    "adjusted_p_value",
-    "psi",
-    "psi_noise_floor",
-    "ks_statistic",
-    "wasserstein",
-    "js_distance",
-    "impact",
-)
 CHECK_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
@@ -64,13 +56,15 @@ class LatestReports(Collector):
         for name in self.schema.feature_names:
             entry = body.get("features", {}).get(name, {})
             self._add(detected, float(entry.get("status") == "drift"), name)
-            for statistic in STATISTICS:
-                self._add(statistics, entry.get(statistic), name, statistic)
+            for statistic in DRIFT_STATISTICS:
+                self._add(statistics, statistic.value_in(entry), name, statistic.name)
+                if statistic.noise_floor is not None:
+                    self._add(statistics, entry.get(statistic.noise_floor), name, statistic.noise_floor)
         for name in ("alpha_per_look", "material_psi"):
             self._add(limits, body.get("limits", {}).get(name), name)
         self._add(share, body.get("drift_share"))
         found = [finding["kind"] for finding in body.get("data_quality", {}).get("findings", [])]
-        for kind in KINDS_OF_FINDING:
+        for kind in finding_kinds():
             self._add(findings, float(found.count(kind)), kind)
         yield from (statistics, detected, limits, share, findings)
 
@@ -80,11 +74,11 @@ class LatestReports(Collector):
         coverage = self._family("ml_label_coverage_ratio", "Share of the window's rows with an outcome")
         value = self._family("ml_business_value", "Sum of the business values in the window")
         realised = body.get("realised", {})
-        for name, metric in realised.get("metrics", {}).items():
-            self._add(performance, metric["value"], name, "realised")
-            self._add(performance, metric["baseline"], name, "baseline")
-        for name, metric in body.get("estimated", {}).get("metrics", {}).items():
-            self._add(performance, metric["value"], name, "estimated")
+        known, estimated = realised.get("metrics", {}), body.get("estimated", {}).get("metrics", {})
+        for name in (metric.name for metric in PERFORMANCE_METRICS):
+            self._add(performance, known.get(name, {}).get("value"), name, "realised")
+            self._add(performance, known.get(name, {}).get("baseline"), name, "baseline")
+            self._add(performance, estimated.get(name, {}).get("value"), name, "estimated")
         self._add(accuracy, realised.get("metrics", {}).get("accuracy", {}).get("value"), f"{self._window_hours:g}")
         self._add(coverage, realised.get("coverage"))
         self._add(value, body.get("business", {}).get("value_sum"))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import ClassVar
 
 from app.alerting.channels.base import TIMEOUT_S, ChannelFailed, SendingThread
 from app.alerting.messages import Pages, describe
@@ -17,9 +18,19 @@ from app.store.queries.alerts import Alert, active_silences
 from app.store.queries.replicas import database_now
 from app.types import SECOND, Json, Micros, Report, Severity, to_rfc3339
 
+PREFIX = "alertmanager+"
+"""Before the URL of an Alertmanager."""
+
 
 class Alertmanager:
     """The API v2 behind a base URL."""
+
+    schemes: ClassVar = (PREFIX,)
+
+    @classmethod
+    def open(cls, name: str, url: str) -> Alertmanager:
+        """Open the Alertmanager behind ``alertmanager+http(s)://…``; ValueError where the URL is wrong."""
+        return cls(name, url[len(PREFIX) :])
 
     def __init__(self, name: str, url: str) -> None:
         from httpx import URL, InvalidURL

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Iterable
 from types import ModuleType
+from typing import ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 from app.alerting.channels.base import ChannelFailed
@@ -28,6 +29,14 @@ class AppriseChannel:
     Raises:
         ValueError: apprise does not take the URL, or it has several targets.
     """
+
+    schemes: ClassVar = ("",)
+    """Every scheme that no other channel takes."""
+
+    @classmethod
+    def open(cls, name: str, url: str) -> AppriseChannel:
+        """Open the channel of an apprise URL."""
+        return cls(name, url)
 
     def __init__(self, name: str, url: str) -> None:
         self.name = name

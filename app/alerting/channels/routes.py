@@ -5,16 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Protocol
 
 from app.alerting.channels.alertmanager import Alertmanager
+from app.alerting.channels.apprise import AppriseChannel
 from app.alerting.channels.base import Channel
 from app.config.fields import ChannelUrl
 from app.config.settings import Notify
 from app.errors import ConfigError
 from app.types import Severity
 
-ALERTMANAGER = "alertmanager+"
-"""Before the URL of an Alertmanager."""
+
+class Opener(Protocol):
+    """A class of channels that is opened by the scheme of a URL."""
+
+    @property
+    def schemes(self) -> tuple[str, ...]:
+        """What the schemes of its URLs begin with."""
+
+    def open(self, name: str, url: str) -> Channel:
+        """Open a channel; ValueError where its URL is wrong."""
+
+
+CHANNELS: tuple[Opener, ...] = (Alertmanager, AppriseChannel)
+"""The first that takes a URL's scheme opens it; the last one takes all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +78,5 @@ def told_once(routes: Sequence[Route]) -> Sequence[Route]:
 
 def _open(url: ChannelUrl) -> Channel:
     """One channel; ValueError where its URL is wrong."""
-    name, text = channel_name(url), url.get_secret_value()
-    if url.scheme.lower().startswith(ALERTMANAGER):
-        return Alertmanager(name, text[len(ALERTMANAGER) :])
-    from app.alerting.channels.apprise import AppriseChannel
-
-    return AppriseChannel(name, text)
+    opener = next(each for each in CHANNELS if url.scheme.lower().startswith(each.schemes))
+    return opener.open(channel_name(url), url.get_secret_value())

@@ -10,18 +10,12 @@ from typing import Any
 from app.alerting.rules.drift import CHECKS, Verdicts, severities
 from app.config.settings import Rule
 from app.errors import ConfigError
+from app.figures.drift import DRIFT_STATISTICS, DriftStatistic
+from app.figures.performance import metrics_of
 from app.store.queries.alerts import SEVERITIES, Alert, Finding
 from app.types import ModelSchema, Report, Severity, Task
 
-_LABELS = ("accuracy", "precision", "recall", "specificity", "f1", "balanced_accuracy")
-_PROBABILITIES = ("roc_auc", "average_precision", "log_loss", "brier", "calibration_error")
-METRICS: Mapping[Task, tuple[str, ...]] = {
-    Task.BINARY: _LABELS + _PROBABILITIES,
-    Task.MULTICLASS: _LABELS + _PROBABILITIES,
-    Task.REGRESSION: ("mae", "rmse", "mape", "r2", "bias"),
-}
-STATISTICS = ("psi", "impact", "ks_statistic", "wasserstein", "js_distance", "missing_share")
-"""Figures of one feature's drift; Kolmogorov-Smirnov and Wasserstein of numbers only."""
+_STATISTICS: Mapping[str, DriftStatistic] = {statistic.name: statistic for statistic in DRIFT_STATISTICS}
 _PLACES: Mapping[str, tuple[str, ...]] = {
     "drift.share": ("drift_share",),
     "drift.prediction.psi": ("prediction", "psi"),
@@ -46,9 +40,9 @@ def known_figures(schema: ModelSchema) -> Iterator[str]:
     """Every figure of a model's reports."""
     yield from _PLACES
     for feature in schema.feature_names:
-        yield from (f"{_FEATURE}{feature}.{statistic}" for statistic in STATISTICS)
+        yield from (f"{_FEATURE}{feature}.{statistic}" for statistic in _STATISTICS)
     for basis in ("realised", "estimated"):
-        yield from (f"performance.{basis}.{metric}" for metric in METRICS[schema.task])
+        yield from (f"performance.{basis}.{metric.name}" for metric in metrics_of(schema.task))
 
 
 def kind_of(figure: str) -> str:
@@ -75,7 +69,7 @@ def _place(figure: str, segment: str | None) -> tuple[str, ...]:
     *_, basis, last = figure.split(".")
     feature = feature_of(figure)
     if feature is not None:
-        return ("features", feature, *(("current",) if last == "missing_share" else ()), last)
+        return ("features", feature, *_STATISTICS[last].place, last)
     part = ("segments", *segment.split("=", 1)) if segment else (basis,)
     return (*part, "metrics", last, "value")
 

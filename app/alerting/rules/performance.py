@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from app.alerting.rules.drift import MAIN_METRIC, Verdicts, listed, ranked_causes, severities
+from app.figures.performance import METRIC
 from app.store.queries.alerts import Finding
 from app.types import Json, Severity, Task
 
 COVERAGE_SHARE = 0.5
 """Part of the earlier label coverage below which labels are missing."""
-_LOWER_IS_BETTER = {"mae", "rmse", "mape", "log_loss", "brier", "calibration_error"}
 
 
 def judge_performance(task: Task, body: Json, drift: Json | None) -> Verdicts:
@@ -86,7 +86,7 @@ def _metrics(body: Json, basis: str) -> Json:
 
 def degradation(name: str, metric: Json) -> str:
     """Say in words how far a degraded metric of a report is from its limit."""
-    side = "above" if name in _LOWER_IS_BETTER or metric["limit"] > metric["baseline"] else "below"
+    side = "above" if METRIC[name].better == "lower" or metric["limit"] > metric["baseline"] else "below"
     interval = f"[{_bound(metric['low'])}, {_bound(metric['high'])}]"
     limits = f"its limit {metric['limit']:.3g}, baseline {metric['baseline']:.3g}"
     return f"{name} {metric['value']:.3g} {interval} is {side} {limits}"

@@ -20,6 +20,8 @@ from app.store.queries.windows import Window
 from app.store.throttle import Pause, no_pause
 from app.types import Json, ModelSchema, to_rfc3339
 
+SHOWN_STATISTICS = ("psi", "psi_noise_floor", "ks_statistic", "wasserstein", "js_distance")
+"""Distances of a second reading: it is a summary, and the shape of stored reports stays."""
 MOST_SEGMENTS = 20
 """Values of one segmenting feature that are looked at: the window's most frequent ones."""
 
@@ -131,6 +133,4 @@ def _entry(comparison: Comparison | None, adjusted: float | None, limits: Limits
         "p_value": comparison.evidence.p_value,
         "adjusted_p_value": adjusted,
         "test": comparison.test,
-        "psi": comparison.psi,
-        "psi_noise_floor": comparison.psi_noise_floor,
-    } | {name: comparison.distances[name] for name in ("ks_statistic", "wasserstein", "js_distance")}
+    } | {name: comparison.distances[name] for name in SHOWN_STATISTICS}

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import statistics
+from app.figures.drift import DRIFT_STATISTICS
 from app.monitoring.false_alarm_budget import SHAPE_SHARE
 from app.monitoring.reference.columns import (
     QuantileBins,
@@ -23,8 +24,9 @@ from app.monitoring.reference.columns import (
     without,
 )
 from app.monitoring.reference.encoding import encode_labels, encode_probabilities
-from app.statistics import FloatArray, IntArray, Pair
+from app.statistics import FloatArray, IntArray, Pair, distances
 from app.statistics.autocorrelation import Independence, Inflation
+from app.statistics.distances import Samples
 from app.store.queries.windows import Window
 from app.store.throttle import Pause, no_pause
 from app.types import Json, ModelSchema
@@ -110,27 +112,20 @@ def _largest_change(shares: Shares, null: Inflation) -> float | None:
     return statistics.smallest_p_value(np.minimum(rise / weight, fall / (1 - weight)))
 
 
-_OF_NUMBERS = ("ks_statistic", "ks_noise_floor", "wasserstein", "wasserstein_noise_floor", "cramer_von_mises")
-"""Effect sizes that only numbers have."""
-
-
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """What one column's comparison found.
 
     Attributes:
-        psi_noise_floor: the PSI to expect when nothing has changed.
         gap_effect: PSI above noise of the missing values against all others.
         effective_rows: independent rows that the window is worth.
         inflation: how many times the null's variance is larger than with independent rows.
-        distances: further effect sizes, None where one side has no values at all.
+        distances: each distance of the table and its noise floor, None where one side has no values at all.
         note: what could not be compared, or None.
     """
 
     test: str
     evidence: Evidence
-    psi: float
-    psi_noise_floor: float
     gap_effect: float
     effective_rows: float
     inflation: float
@@ -138,6 +133,16 @@ class Comparison:
     current: Json
     reference: Json
     note: str | None
+
+    @property
+    def psi(self) -> float:
+        """The population stability index of the histograms."""
+        return float(self.distances["psi"])
+
+    @property
+    def psi_noise_floor(self) -> float:
+        """The PSI to expect when nothing has changed."""
+        return float(self.distances["psi_noise_floor"])
 
     @property
     def effect(self) -> float:
@@ -168,12 +173,12 @@ def compare(
     return Comparison(
         test=NUMERIC if numeric else CATEGORICAL,
         evidence=evidence,
-        psi=statistics.psi(expected, counts),
-        psi_noise_floor=statistics.psi_noise_floor(expected, counts) * null.values,
         gap_effect=_gap_effect(expected, counts, null.gaps),
         effective_rows=worth.values * len(window),
         inflation=null.values,
-        distances=_distances(reference, counts, pair, null.values),
+        distances=_distances(
+            Samples(expected, counts, pair, reference.scale if pair is not None else None), null.values
+        ),
         current=describe(reference.subject, present, counts, reference.bins),
         reference=reference.summary,
         note=_note(expected, counts),
@@ -210,25 +215,15 @@ def _cells(reference: ReferenceColumn, window: NDArray[Any], counts: IntArray) -
     return Shares(ours, len(reference.values), theirs, len(window), gaps=2)
 
 
-def _distances(reference: ReferenceColumn, counts: IntArray, pair: Pair | None, null: float) -> Json:
-    """Measure further effect sizes, and what they are when nothing has changed."""
-    expected, wider = reference.counts, float(np.sqrt(null))
-    found: Json = {
-        "js_distance": statistics.js_distance(expected, counts),
-        "js_noise_floor": statistics.js_noise_floor(expected, counts) * wider,
-        "total_variation": statistics.total_variation(expected, counts),
-        "total_variation_noise_floor": statistics.total_variation_noise_floor(expected, counts) * wider,
-    }
-    if pair is None:
-        return found | dict.fromkeys(_OF_NUMBERS)
-    values = (
-        statistics.ks_statistic(pair),
-        statistics.ks_noise_floor(pair.n, pair.m) * wider,
-        reference.scale.wasserstein(pair.window),
-        reference.scale.noise_floor(pair.n, pair.m) * wider,
-        float(statistics.cramer_von_mises(pair.ranks, pair.n)),
-    )
-    return found | dict(zip(_OF_NUMBERS, values, strict=True))
+def _distances(samples: Samples, inflation: float) -> Json:
+    """Measure every distance, and what it is when nothing has changed."""
+    found: Json = {}
+    for statistic in DRIFT_STATISTICS:
+        if statistic.is_distance:
+            found[statistic.name] = distances.measure(statistic.name, samples)
+            if statistic.noise_floor is not None:
+                found[statistic.noise_floor] = distances.noise_floor(statistic.name, samples, inflation)
+    return found
 
 
 def _note(expected: IntArray, counts: IntArray) -> str | None:

@@ -124,8 +124,6 @@ def _figures(comparison: Comparison) -> Json:
         "adjusted_p_value": None,
         "test": comparison.test,
         "tests": comparison.evidence.each,
-        "psi": comparison.psi,
-        "psi_noise_floor": comparison.psi_noise_floor,
         **comparison.distances,
         "impact": comparison.effect,
         "effective_rows": round(comparison.effective_rows),

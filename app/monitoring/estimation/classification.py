@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from app.figures.performance import METRIC
 from app.monitoring.estimation.calibration import Calibration, probabilities_of
 from app.monitoring.estimation.importance_weights import Shift, trust
 from app.monitoring.estimation.samples import Sample
@@ -106,7 +107,6 @@ def _areas(mass: FloatArray, count: FloatArray, last: NDArray[np.intp]) -> tuple
 
 _SEED = 20_130_102
 _FITS, _FEWEST, _MOST = 60, 12, 30
-_LOSSES = frozenset({"log_loss", "brier"})
 
 
 class Confidence:
@@ -155,7 +155,9 @@ class Confidence:
         """Estimate each metric over some of the window's rows; NaN where it is undefined."""
         plain, weighted = self._estimates(Expected(self._answers.only(rows)), rows)
         found = dict(zip(self._names, plain + self._trust * (weighted - plain), strict=True))
-        return {name: float(np.clip(value, 0.0, np.inf if name in _LOSSES else 1.0)) for name, value in found.items()}
+        return {
+            name: float(np.clip(value, 0.0, 1.0 if METRIC[name].is_share else np.inf)) for name, value in found.items()
+        }
 
     def measured(self) -> dict[str, Measured]:
         """Estimate each metric over the window, with an interval for what its outcomes will show."""
@@ -167,7 +169,9 @@ class Confidence:
         rows = self._answers.rows
         if np.isnan(value):
             return Measured(None, None)
-        return Measured(value, Mean(value, error, 0.0, rows, 0.0) if name in _LOSSES else Bounded(value, error, rows))
+        return Measured(
+            value, Bounded(value, error, rows) if METRIC[name].is_share else Mean(value, error, 0.0, rows, 0.0)
+        )
 
     def _estimates(self, expected: Expected, rows: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
         """Estimate over some of the window's rows, with all reference rows alike and with their weights."""

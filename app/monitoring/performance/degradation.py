@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from app.figures.performance import METRIC
 from app.monitoring.performance.scoring import Measured, Scored, known
 from app.monitoring.reference.encoding import encode
 from app.monitoring.reference.reference import Reference
@@ -57,13 +58,6 @@ class Baseline:
         return self.scored.only(chosen).measure() if chosen.sum() >= MIN_ROWS else {}
 
 
-RELATIVE = frozenset({"mae", "rmse", "mape", "log_loss", "brier"})
-"""Errors, whose allowed rise is a share of the baseline; of all others it is absolute."""
-LOWER_IS_BETTER = RELATIVE | {"calibration_error"}
-TWO_SIDED = "bias"
-"""Worse to either side of its baseline, by more than the allowed share of the baseline's mean absolute error."""
-
-
 @dataclass(frozen=True, slots=True)
 class Margin:
     """The limit of one metric, ``factor * baseline + sign * points``; ``sign`` is 1 where more is worse."""
@@ -101,11 +95,21 @@ def margin(name: str, found: float, baseline: Mapping[str, float], allowed: floa
     >>> round(margin("rmse", 4.0, {"rmse": 2.0}, 0.05).limit(2.0), 6)
     2.1
     """
-    if name == TWO_SIDED:
-        return Margin(1 if found >= baseline[name] else -1, 1.0, allowed * baseline["mae"])
-    if name in RELATIVE:
-        return Margin(1, 1 + allowed, 0.0)
-    return Margin(1 if name in LOWER_IS_BETTER else -1, 1.0, allowed)
+    metric = METRIC[name]
+    match metric.better:
+        case "zero":
+            sign = 1 if found >= baseline[name] else -1
+        case "lower":
+            sign = 1
+        case "higher":
+            sign = -1
+    match metric.limit:
+        case "points":
+            return Margin(sign, 1.0, allowed)
+        case "share of the baseline":
+            return Margin(sign, 1 + sign * allowed, 0.0)
+        case "share of the baseline's MAE":
+            return Margin(sign, 1.0, allowed * baseline["mae"])
 
 
 def _value(measured: Measured) -> float:
@@ -160,7 +164,7 @@ class Judge:
         keep it. What is degraded stays so until the window has none of the rows left that last showed it.
         """
         judged = {name for name in found if name in baseline and baseline[name].value is not None}
-        tests = self.groups * (len(judged) + (TWO_SIDED in judged)) or 1
+        tests = self.groups * sum(METRIC[name].tests for name in judged) or 1
         confidence = 1 - 2 * self.limits.alpha / tests if rows >= self.limits.min_labelled else None
         return {
             name: _shown(metric) | self._verdict(name, metric, baseline if name in judged else {}, before, confidence)
@@ -188,7 +192,7 @@ class Judge:
         if worse or (was_open and self.start <= was["last_degraded_at"]):
             since, last = was["since"] if was_open else self.end, self.end if worse else was["last_degraded_at"]
             return entry | {"status": "degraded", "since": since, "last_degraded_at": last}
-        better = name != TWO_SIDED and limit.bettered(found, baseline[name], confidence)
+        better = METRIC[name].better != "zero" and limit.bettered(found, baseline[name], confidence)
         return entry | {"status": "improved" if better else "ok"}
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from app.figures.performance import metrics_of
 from app.monitoring.reference.columns import finite
-from app.statistics import FloatArray, normal_quantile
+from app.statistics import FloatArray, IntArray, normal_quantile
 from app.types import ModelSchema, Task
 
 BINS = 10
@@ -77,13 +80,54 @@ class Calibration:
         return low, min(max(high, self.value), 1.0)
 
 
-Values = Mapping[str, float | None]
+@dataclass(frozen=True)
+class Rows:
+    """Encoded outcomes and answers, of which there is at least one; every outcome is known.
+
+    Attributes:
+        outcomes: codes of classes, or numbers; ``predictions`` alike, both of shape (rows,).
+        probabilities: of shape (rows, classes) in the schema's order; None where the model gave none.
+    """
+
+    schema: ModelSchema
+    outcomes: NDArray[Any]
+    predictions: NDArray[Any]
+    probabilities: FloatArray | None
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether a metric speaks of the positive class alone."""
+        return self.schema.task is Task.BINARY
+
+    @property
+    def scores(self) -> FloatArray:
+        """The probabilities, for a metric that needs them."""
+        if self.probabilities is None:
+            raise ValueError("the model gave no probabilities")
+        return self.probabilities
+
+    @cached_property
+    def counts(self) -> tuple[IntArray, IntArray, IntArray]:
+        """Rows that are rightly predicted as a class, that are of it, and that are predicted as it.
+
+        One entry for each class that came or was predicted; in a binary task, for the positive class alone.
+        """
+        codes = np.array([positive_index(self.schema)])
+        if not self.is_binary:
+            codes = np.union1d(self.outcomes, self.predictions)
+        actual, said = (labels[:, np.newaxis] == codes for labels in (self.outcomes, self.predictions))
+        return (actual & said).sum(axis=0), actual.sum(axis=0), said.sum(axis=0)
+
+    @property
+    def of_no_rows(self) -> float:
+        """The share of a class without rows: an average takes it as a miss, the positive class alone has none."""
+        return math.nan if self.is_binary else 0.0
 
 
 def metrics(
     schema: ModelSchema, outcomes: NDArray[Any], predictions: NDArray[Any], probabilities: FloatArray | None
 ) -> dict[str, float | None]:
-    """Compute the task's metrics; None where one is undefined.
+    """Compute each metric of the table that the task has; None where one is undefined.
 
     Takes what :func:`encode_labels` and :func:`encode_probabilities` give, at least one row, each known. Precision,
     recall, specificity and F1 are the positive class's in a binary task, else macro averages, as are ROC AUC
@@ -94,14 +138,12 @@ def metrics(
     >>> found["accuracy"], found["recall"], found["specificity"]
     (0.75, 0.666..., 1.0)
     """
-    if schema.task is Task.REGRESSION:
-        return _regression(outcomes, predictions)
-    found = _labels(schema, outcomes, predictions)
-    if probabilities is None:
-        return found
-    return (
-        found | _order_metrics(schema, outcomes, probabilities) | _probability_metrics(schema, outcomes, probabilities)
-    )
+    rows = Rows(schema, outcomes, predictions, probabilities)
+    return {
+        metric.name: finite(VALUES[metric.name](rows))
+        for metric in metrics_of(schema.task)
+        if probabilities is not None or not metric.needs_probabilities
+    }
 
 
 def positive_index(schema: ModelSchema) -> int:
@@ -119,28 +161,8 @@ def promises(
     return probabilities.max(axis=1), outcomes == probabilities.argmax(axis=1)
 
 
-def _labels(schema: ModelSchema, outcomes: NDArray[Any], predictions: NDArray[Any]) -> dict[str, float | None]:
-    binary = schema.task is Task.BINARY
-    codes = np.array([positive_index(schema)]) if binary else np.union1d(outcomes, predictions)
-    actual, said = (labels[:, np.newaxis] == codes for labels in (outcomes, predictions))
-    hits, came, given = ((actual & said).sum(axis=0), actual.sum(axis=0), said.sum(axis=0))
-    # An average takes a class without rows as a miss; the positive class alone then has no share.
-    none = np.nan if binary else 0.0
-    present, places, rows = np.unique(outcomes, return_inverse=True, return_counts=True)
-    right = np.bincount(places[outcomes == predictions], minlength=len(present))
-    return {
-        "accuracy": _mean(outcomes == predictions),
-        "precision": _mean(_shares(hits, given, none)),
-        "recall": _mean(_shares(hits, came, none)),
-        "specificity": _mean(_shares(len(outcomes) - came - given + hits, len(outcomes) - came, np.nan)),
-        "f1": _mean(_shares(2 * hits, came + given, none)),
-        "balanced_accuracy": _mean(right / rows),
-    }
-
-
-def _mean(values: NDArray[Any] | Sequence[float]) -> float | None:
-    """Average; None where it is undefined."""
-    return finite(float(np.mean(values)))
+def _mean(values: NDArray[Any] | Sequence[float]) -> float:
+    return float(np.mean(values))
 
 
 def _shares(hits: NDArray[Any], rows: NDArray[Any], none: float) -> FloatArray:
@@ -149,19 +171,54 @@ def _shares(hits: NDArray[Any], rows: NDArray[Any], none: float) -> FloatArray:
     return shares
 
 
-def _order_metrics(schema: ModelSchema, outcomes: NDArray[Any], probabilities: FloatArray) -> dict[str, float | None]:
-    """Metrics of the order that probabilities bring rows into; undefined until every class has come."""
-    codes = range(len(schema.classes))
-    if len(np.unique(outcomes)) < len(codes):
-        return {"roc_auc": None, "average_precision": None}
-    if schema.task is Task.BINARY:
-        watched, scores = [positive_index(schema)], probabilities
-    else:
-        # Rounded to 32 bits, a model's probabilities add up to 1 only nearly.
-        watched, scores = list(codes), probabilities / probabilities.sum(axis=1, keepdims=True)
-    areas = [_roc_auc(*_threshold_counts(outcomes == code, scores[:, code])) for code in watched]
-    precisions = [_average_precision(*_threshold_counts(outcomes == code, probabilities[:, code])) for code in watched]
-    return {"roc_auc": _mean(areas), "average_precision": _mean(precisions)}
+def _accuracy(rows: Rows) -> float:
+    return _mean(rows.outcomes == rows.predictions)
+
+
+def _precision(rows: Rows) -> float:
+    hits, _, said = rows.counts
+    return _mean(_shares(hits, said, rows.of_no_rows))
+
+
+def _recall(rows: Rows) -> float:
+    hits, came, _ = rows.counts
+    return _mean(_shares(hits, came, rows.of_no_rows))
+
+
+def _specificity(rows: Rows) -> float:
+    hits, came, said = rows.counts
+    count = len(rows.outcomes)
+    return _mean(_shares(count - came - said + hits, count - came, math.nan))
+
+
+def _f1(rows: Rows) -> float:
+    hits, came, said = rows.counts
+    return _mean(_shares(2 * hits, came + said, rows.of_no_rows))
+
+
+def _balanced_accuracy(rows: Rows) -> float:
+    present, places, counts = np.unique(rows.outcomes, return_inverse=True, return_counts=True)
+    right = np.bincount(places[rows.outcomes == rows.predictions], minlength=len(present))
+    return _mean(right / counts)
+
+
+def _roc_auc(rows: Rows) -> float:
+    # Rounded to 32 bits, a model's probabilities add up to 1 only nearly.
+    scores = rows.scores if rows.is_binary else rows.scores / rows.scores.sum(axis=1, keepdims=True)
+    return _of_ranking(rows, scores, _area)
+
+
+def _average_precision(rows: Rows) -> float:
+    return _of_ranking(rows, rows.scores, _area_of_steps)
+
+
+def _of_ranking(rows: Rows, scores: FloatArray, area: Callable[[FloatArray, FloatArray], float]) -> float:
+    """Average an area over the classes, each against the rest; of two, the positive one's. NaN until each has come."""
+    classes = len(rows.schema.classes)
+    if len(np.unique(rows.outcomes)) < classes:
+        return math.nan
+    watched = [positive_index(rows.schema)] if rows.is_binary else range(classes)
+    return _mean([area(*_threshold_counts(rows.outcomes == code, scores[:, code])) for code in watched])
 
 
 def _threshold_counts(actual: NDArray[np.bool_], scores: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -172,7 +229,7 @@ def _threshold_counts(actual: NDArray[np.bool_], scores: FloatArray) -> tuple[Fl
     return hits, 1 + last - hits
 
 
-def _roc_auc(hits: FloatArray, misses: FloatArray) -> float:
+def _area(hits: FloatArray, misses: FloatArray) -> float:
     """Area under the ROC curve, by trapezoids between its corners."""
     if len(hits) > 2:  # noqa: PLR2004 - two points have no corner between them
         corner = (np.diff(misses, 2) != 0) | (np.diff(hits, 2) != 0)
@@ -182,36 +239,70 @@ def _roc_auc(hits: FloatArray, misses: FloatArray) -> float:
     return float(np.trapezoid(above, right))
 
 
-def _average_precision(hits: FloatArray, misses: FloatArray) -> float:
+def _area_of_steps(hits: FloatArray, misses: FloatArray) -> float:
     """Sum of the precisions, each weighted by the rise of the recall: the area of the curve's steps."""
     precision, recall = (hits / (hits + misses))[::-1], np.append((hits / hits[-1])[::-1], 0.0)
     return max(0.0, -float(np.sum(np.diff(recall) * precision)))
 
 
-def _probability_metrics(
-    schema: ModelSchema, outcomes: NDArray[Any], probabilities: FloatArray
-) -> dict[str, float | None]:
-    """Metrics of the probabilities' own size."""
-    certain = np.eye(len(schema.classes))[outcomes]
+def _log_loss(rows: Rows) -> float:
     smallest = np.finfo(np.float64).eps
-    given = np.clip(probabilities[np.arange(len(outcomes)), outcomes], smallest, 1 - smallest)
-    if schema.task is Task.BINARY:
-        said, came = (side[:, positive_index(schema)] for side in (probabilities, certain))
-        brier = np.mean(((1 - came) - (1 - said)) ** 2 + (came - said) ** 2) / 2
-    else:
-        brier = np.mean(np.sum((certain - probabilities) ** 2, axis=1))
-    error = Calibration.of(*promises(schema, outcomes, probabilities)).value
-    return {"log_loss": _mean(-np.log(given)), "brier": finite(brier), "calibration_error": finite(error)}
+    given = rows.scores[np.arange(len(rows.outcomes)), rows.outcomes]
+    return _mean(-np.log(np.clip(given, smallest, 1 - smallest)))
 
 
-def _regression(outcomes: FloatArray, predictions: FloatArray) -> dict[str, float | None]:
-    errors = np.abs(predictions - outcomes)
-    squares, sizes = (outcomes - predictions) ** 2, np.maximum(np.abs(outcomes), np.finfo(np.float64).eps)
-    varied = len(outcomes) > 1 and np.ptp(outcomes) > 0
-    return {
-        "mae": _mean(errors),
-        "rmse": finite(np.sqrt(np.mean(squares))),
-        "mape": _mean(errors / sizes),
-        "r2": finite(1 - np.sum(squares) / np.sum((outcomes - outcomes.mean()) ** 2)) if varied else None,
-        "bias": _mean(predictions - outcomes),
-    }
+def _brier(rows: Rows) -> float:
+    certain = np.eye(len(rows.schema.classes))[rows.outcomes]
+    if rows.is_binary:
+        said, came = (side[:, positive_index(rows.schema)] for side in (rows.scores, certain))
+        return _mean(((1 - came) - (1 - said)) ** 2 + (came - said) ** 2) / 2
+    return _mean(np.sum((certain - rows.scores) ** 2, axis=1))
+
+
+def _calibration_error(rows: Rows) -> float:
+    return Calibration.of(*promises(rows.schema, rows.outcomes, rows.scores)).value
+
+
+def _mae(rows: Rows) -> float:
+    return _mean(np.abs(rows.predictions - rows.outcomes))
+
+
+def _rmse(rows: Rows) -> float:
+    return math.sqrt(_mean((rows.outcomes - rows.predictions) ** 2))
+
+
+def _mape(rows: Rows) -> float:
+    sizes = np.maximum(np.abs(rows.outcomes), np.finfo(np.float64).eps)
+    return _mean(np.abs(rows.predictions - rows.outcomes) / sizes)
+
+
+def _r2(rows: Rows) -> float:
+    outcomes = rows.outcomes
+    if len(outcomes) < 2 or not np.ptp(outcomes) > 0:  # noqa: PLR2004 - one row has no variance
+        return math.nan
+    return float(1 - np.sum((outcomes - rows.predictions) ** 2) / np.sum((outcomes - outcomes.mean()) ** 2))
+
+
+def _bias(rows: Rows) -> float:
+    return _mean(rows.predictions - rows.outcomes)
+
+
+VALUES: Mapping[str, Callable[[Rows], float]] = {
+    "accuracy": _accuracy,
+    "precision": _precision,
+    "recall": _recall,
+    "specificity": _specificity,
+    "f1": _f1,
+    "balanced_accuracy": _balanced_accuracy,
+    "roc_auc": _roc_auc,
+    "average_precision": _average_precision,
+    "log_loss": _log_loss,
+    "brier": _brier,
+    "calibration_error": _calibration_error,
+    "mae": _mae,
+    "rmse": _rmse,
+    "mape": _mape,
+    "r2": _r2,
+    "bias": _bias,
+}
+"""What computes each metric of :data:`app.figures.performance.PERFORMANCE_METRICS`; NaN where it is undefined."""

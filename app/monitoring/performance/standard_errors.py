@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.monitoring.performance.metrics import Calibration, positive_index, promises
+from app.monitoring.performance.metrics import Calibration, Rows, positive_index, promises
 from app.statistics import FloatArray, intervals
 from app.statistics.intervals import Bounded, Interval, Mean, MeanShare, RootMean, Share
 from app.types import ModelSchema, Task
@@ -64,6 +64,13 @@ def _exp(exponent: float) -> float:
 Flags = NDArray[np.bool_]
 
 
+class Influence(NamedTuple):
+    """What each row does to a metric between 0 and 1, and the rows of the rarest class that the metric speaks of."""
+
+    by_row: FloatArray
+    rarest: int
+
+
 def spread(
     schema: ModelSchema,
     outcomes: NDArray[Any],
@@ -78,50 +85,14 @@ def spread(
     >>> [round(bound, 2) for bound in found["mae"].bounds(0.95)]
     [0.16, 3.84]
     """
-    if schema.task is Task.REGRESSION:
-        found = _regression(outcomes, predictions)
-    else:
-        known = {name: value for name, value in values.items() if value is not None}
-        found = _labels(schema, outcomes, predictions, known)
-        if probabilities is not None:
-            found |= _probabilistic(schema, outcomes, probabilities, known)
-    return {name: interval for name, interval in found.items() if values.get(name) is not None}
+    rows = Rows(schema, outcomes, predictions, probabilities)
+    return {name: _interval(INTERVALS[name](rows), value) for name, value in values.items() if value is not None}
 
 
-def _regression(outcomes: FloatArray, predictions: FloatArray) -> dict[str, Interval]:
-    signed = predictions - outcomes
-    errors = np.abs(signed)
-    percentages = errors / np.maximum(np.abs(outcomes), np.finfo(np.float64).eps)
-    return {
-        "mae": Mean.of(errors, 0.0),
-        "rmse": RootMean(Mean.of(errors**2, 0.0)),
-        "mape": Mean.of(percentages, 0.0),
-        "r2": Explained.of(errors**2, (outcomes - outcomes.mean()) ** 2),
-        "bias": Mean.of(signed),
-    }
-
-
-def _labels(
-    schema: ModelSchema, outcomes: NDArray[Any], predictions: NDArray[Any], values: Mapping[str, float]
-) -> dict[str, Interval]:
-    hits, codes = outcomes == predictions, np.unique(outcomes)
-    found: dict[str, Interval] = {
-        "accuracy": Share(int(hits.sum()), len(hits)),
-        "balanced_accuracy": _mean_share(hits, outcomes, codes),
-    }
-    if schema.task is Task.BINARY:
-        actual, said = (labels == positive_index(schema) for labels in (outcomes, predictions))
-        found |= {
-            "precision": _share(actual, said),
-            "recall": _share(said, actual),
-            "specificity": _share(~said, ~actual),
-        }
-        influences = {"f1": intervals.of_ratio(2.0 * (actual & said), 1.0 * actual + said)}
-    else:
-        named = np.union1d(outcomes, predictions)
-        found |= {"precision": _mean_share(hits, predictions, named), "recall": _mean_share(hits, outcomes, named)}
-        influences = _macro(outcomes, predictions, named)
-    return found | _bounded(influences, values, min(int((outcomes == code).sum()) for code in codes))
+def _interval(found: Interval | Influence, value: float) -> Interval:
+    if isinstance(found, Influence):
+        return Bounded(value, intervals.standard_error(found.by_row), found.rarest)
+    return found
 
 
 def _share(hits: Flags, trials: Flags) -> Share:
@@ -132,41 +103,146 @@ def _mean_share(hits: Flags, labels: NDArray[Any], codes: NDArray[Any]) -> MeanS
     return MeanShare(tuple(_share(hits, labels == code) for code in codes))
 
 
-def _macro(outcomes: NDArray[Any], predictions: NDArray[Any], named: NDArray[Any]) -> dict[str, FloatArray]:
-    """Influences on averages over the classes that occur, where one row speaks of several classes."""
-    actual, said = ((labels[:, np.newaxis] == named).astype(np.float64) for labels in (outcomes, predictions))
-    return {
-        "specificity": intervals.of_macro_ratio((1 - actual) * (1 - said), 1 - actual),
-        "f1": intervals.of_macro_ratio(2 * actual * said, actual + said),
-    }
+def _accuracy(rows: Rows) -> Interval:
+    hits = rows.outcomes == rows.predictions
+    return Share(int(hits.sum()), len(hits))
 
 
-def _probabilistic(
-    schema: ModelSchema, outcomes: NDArray[Any], probabilities: FloatArray, values: Mapping[str, float]
-) -> dict[str, Interval]:
-    classes = np.arange(len(schema.classes))
-    given = np.clip(probabilities[np.arange(len(outcomes)), outcomes], np.finfo(np.float64).eps, 1.0)
-    squares = np.sum((probabilities - (outcomes[:, np.newaxis] == classes)) ** 2, axis=1)
-    if schema.task is Task.BINARY:
-        squares = (probabilities[:, positive_index(schema)] - (outcomes == positive_index(schema))) ** 2
-    found: dict[str, Interval] = {
-        "log_loss": Mean.of(-np.log(given), 0.0),
-        "brier": Mean.of(squares, 0.0),
-        "calibration_error": Calibration.of(*promises(schema, outcomes, probabilities)),
-    }
-    watched = classes if schema.task is Task.MULTICLASS else [positive_index(schema)]
-    sides = [(outcomes == code, probabilities[:, code]) for code in watched]
-    influences = {
-        "roc_auc": intervals.mean_of(intervals.of_roc_auc(*side) for side in sides),
-        "average_precision": intervals.mean_of(intervals.of_average_precision(*side) for side in sides),
-    }
-    rarest = int(np.bincount(outcomes, minlength=len(classes)).min())
-    return found | _bounded(influences, values, rarest)
+def _balanced_accuracy(rows: Rows) -> Interval:
+    return _mean_share(rows.outcomes == rows.predictions, rows.outcomes, np.unique(rows.outcomes))
 
 
-def _bounded(influences: Mapping[str, FloatArray], values: Mapping[str, float], rows: int) -> dict[str, Interval]:
-    return {
-        name: Bounded(values[name], intervals.standard_error(each), rows)
-        for name, each in influences.items()
-        if name in values
-    }
+def _precision(rows: Rows) -> Interval:
+    if rows.is_binary:
+        actual, said = _positive(rows)
+        return _share(actual, said)
+    return _mean_share(rows.outcomes == rows.predictions, rows.predictions, _named(rows))
+
+
+def _recall(rows: Rows) -> Interval:
+    if rows.is_binary:
+        actual, said = _positive(rows)
+        return _share(said, actual)
+    return _mean_share(rows.outcomes == rows.predictions, rows.outcomes, _named(rows))
+
+
+def _specificity(rows: Rows) -> Interval | Influence:
+    if rows.is_binary:
+        actual, said = _positive(rows)
+        return _share(~said, ~actual)
+    of_actual, of_said = _one_hot(rows)
+    influence = intervals.of_macro_ratio((1 - of_actual) * (1 - of_said), 1 - of_actual)
+    return Influence(influence, _rarest_seen(rows))
+
+
+def _f1(rows: Rows) -> Influence:
+    if rows.is_binary:
+        actual, said = _positive(rows)
+        both, either = (actual & said).astype(np.float64), actual.astype(np.float64) + said.astype(np.float64)
+        influence = intervals.of_ratio(2 * both, either)
+    else:
+        of_actual, of_said = _one_hot(rows)
+        influence = intervals.of_macro_ratio(2 * of_actual * of_said, of_actual + of_said)
+    return Influence(influence, _rarest_seen(rows))
+
+
+def _positive(rows: Rows) -> tuple[Flags, Flags]:
+    """Tell which outcomes, and which predictions, are the positive class."""
+    positive = positive_index(rows.schema)
+    return rows.outcomes == positive, rows.predictions == positive
+
+
+def _named(rows: Rows) -> NDArray[Any]:
+    """List the classes that came or were predicted."""
+    return np.union1d(rows.outcomes, rows.predictions)
+
+
+def _one_hot(rows: Rows) -> tuple[FloatArray, FloatArray]:
+    """Give outcomes and predictions by class, for averages over classes where one row speaks of several."""
+    named = _named(rows)
+    actual, said = ((labels[:, np.newaxis] == named).astype(np.float64) for labels in (rows.outcomes, rows.predictions))
+    return actual, said
+
+
+def _rarest_seen(rows: Rows) -> int:
+    """Count the rows of the rarest class that came."""
+    return int(np.unique(rows.outcomes, return_counts=True)[1].min())
+
+
+def _roc_auc(rows: Rows) -> Influence:
+    return _of_ranking(rows, intervals.of_roc_auc)
+
+
+def _average_precision(rows: Rows) -> Influence:
+    return _of_ranking(rows, intervals.of_average_precision)
+
+
+def _of_ranking(rows: Rows, influence: Callable[[Flags, FloatArray], FloatArray]) -> Influence:
+    """Average the influences over the classes, each against the rest; of two, the positive one's."""
+    classes = len(rows.schema.classes)
+    watched = range(classes) if rows.schema.task is Task.MULTICLASS else [positive_index(rows.schema)]
+    whole = intervals.mean_of(influence(rows.outcomes == code, rows.scores[:, code]) for code in watched)
+    rarest = int(np.bincount(rows.outcomes, minlength=classes).min())
+    return Influence(whole, rarest)
+
+
+def _log_loss(rows: Rows) -> Interval:
+    given = rows.scores[np.arange(len(rows.outcomes)), rows.outcomes]
+    return Mean.of(-np.log(np.clip(given, np.finfo(np.float64).eps, 1.0)), 0.0)
+
+
+def _brier(rows: Rows) -> Interval:
+    if rows.is_binary:
+        positive = positive_index(rows.schema)
+        return Mean.of((rows.scores[:, positive] - (rows.outcomes == positive)) ** 2, 0.0)
+    classes = np.arange(len(rows.schema.classes))
+    return Mean.of(np.sum((rows.scores - (rows.outcomes[:, np.newaxis] == classes)) ** 2, axis=1), 0.0)
+
+
+def _calibration_error(rows: Rows) -> Interval:
+    return Calibration.of(*promises(rows.schema, rows.outcomes, rows.scores))
+
+
+def _mae(rows: Rows) -> Interval:
+    return Mean.of(_errors(rows), 0.0)
+
+
+def _rmse(rows: Rows) -> Interval:
+    return RootMean(Mean.of(_errors(rows) ** 2, 0.0))
+
+
+def _mape(rows: Rows) -> Interval:
+    return Mean.of(_errors(rows) / np.maximum(np.abs(rows.outcomes), np.finfo(np.float64).eps), 0.0)
+
+
+def _r2(rows: Rows) -> Interval:
+    return Explained.of(_errors(rows) ** 2, (rows.outcomes - rows.outcomes.mean()) ** 2)
+
+
+def _bias(rows: Rows) -> Interval:
+    return Mean.of(rows.predictions - rows.outcomes)
+
+
+def _errors(rows: Rows) -> FloatArray:
+    return np.asarray(np.abs(rows.predictions - rows.outcomes), dtype=np.float64)
+
+
+INTERVALS: Mapping[str, Callable[[Rows], Interval | Influence]] = {
+    "accuracy": _accuracy,
+    "precision": _precision,
+    "recall": _recall,
+    "specificity": _specificity,
+    "f1": _f1,
+    "balanced_accuracy": _balanced_accuracy,
+    "roc_auc": _roc_auc,
+    "average_precision": _average_precision,
+    "log_loss": _log_loss,
+    "brier": _brier,
+    "calibration_error": _calibration_error,
+    "mae": _mae,
+    "rmse": _rmse,
+    "mape": _mape,
+    "r2": _r2,
+    "bias": _bias,
+}
+"""The interval of each metric of :data:`app.figures.performance.PERFORMANCE_METRICS`, or what each row does to it."""

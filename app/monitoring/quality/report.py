@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.figures.quality import NUMBERS, UNREADABLE, WINDOW_CHECKS, checks_of
 from app.monitoring.false_alarm_budget import Limits
-from app.monitoring.quality.traffic import make_finding, quality_tests, traffic_findings
+from app.monitoring.quality.traffic import freshness_findings, make_finding, quality_tests, traffic_findings
 from app.monitoring.reference.columns import MISSING, UNSEEN, ReferenceColumn
 from app.monitoring.reference.reference import Reference
 from app.statistics import FloatArray, share_p_values
@@ -75,89 +76,144 @@ _RARE = 0.05
 """A value of at most this share in the reference does not repeat by itself."""
 
 
+@dataclass(frozen=True)
+class Columns:
+    """One feature on both sides, as its checks look at it.
+
+    Attributes:
+        window: the window's column, in order of time.
+        rule: for shares of the feature's values; ``gaps`` for those of its missing values.
+        in_sample: whether the reference are rows that the model was fitted on.
+    """
+
+    feature: Feature
+    reference: ReferenceColumn
+    window: NDArray[Any]
+    rule: Rule
+    gaps: Rule
+    in_sample: bool
+
+    @classmethod
+    def of(
+        cls, feature: Feature, ours: ReferenceColumn, theirs: NDArray[Any], rule: Rule, *, in_sample: bool
+    ) -> Columns:
+        """Let each rule ask how much its rows resemble their neighbours, at most once."""
+
+        @cache
+        def null() -> Inflation:
+            return Independence.of(theirs).inflation(rule.m, ours.independence, rule.n)
+
+        values, gaps = (lambda: null().values), (lambda: null().gaps)
+        return cls(
+            feature, ours, theirs, replace(rule, inflation=values), replace(rule, inflation=gaps), in_sample=in_sample
+        )
+
+    @cached_property
+    def present(self) -> NDArray[Any]:
+        """The window's values without the missing ones."""
+        return self.window[~self.missing(self.window)]
+
+    def missing(self, column: NDArray[Any]) -> NDArray[np.bool_]:
+        """Tell which values of a column are missing."""
+        gaps = column == MISSING if self.feature.type is FeatureType.CATEGORICAL else np.isnan(column)
+        return np.asarray(gaps, dtype=np.bool_)
+
+    def compare(self, kind: str, ours: int, theirs: int, what: str) -> Iterator[Json]:
+        """Compare two counts of values; see :meth:`Rule.finding`."""
+        return self.rule.finding(self.feature.name, kind, ours, theirs, what)
+
+
 def feature_findings(
     feature: Feature, ours: ReferenceColumn, theirs: NDArray[Any], rule: Rule, *, in_sample: bool
 ) -> Iterator[Json]:
     """Yield what is wrong with a feature, in a window's column ``theirs`` that is in order of time."""
-    categorical = feature.type is FeatureType.CATEGORICAL
+    columns = Columns.of(feature, ours, theirs, rule, in_sample=in_sample)
+    nothing_known = not len(ours.present)
+    kinds: set[str] = set()
+    for check in checks_of(feature.type):
+        if check.unless in kinds or (check.types == NUMBERS and nothing_known):
+            continue
+        for finding in FEATURE_TESTS[check.name](columns):
+            kinds.add(finding["kind"])
+            yield finding
 
-    @cache
-    def null() -> Inflation:
-        return Independence.of(theirs).inflation(rule.m, ours.independence, rule.n)
 
-    gaps = replace(rule, inflation=lambda: null().gaps)
-    rule = replace(rule, inflation=lambda: null().values)
-    gone = ours.values == MISSING if categorical else np.isnan(ours.values)
-    lost = theirs == MISSING if categorical else np.isnan(theirs)
-    yield from gaps.finding(feature.name, "missing_share", int(gone.sum()), int(lost.sum()), "have no value")
-    present = theirs[~lost]
+def _missing(columns: Columns) -> Iterator[Json]:
+    gone, lost = (int(columns.missing(each).sum()) for each in (columns.reference.values, columns.window))
+    yield from columns.gaps.finding(columns.feature.name, "missing_share", gone, lost, "have no value")
+
+
+def _constant(columns: Columns) -> Iterator[Json]:
+    present = columns.present
     if len(present) and (present == present[0]).all():
-        same = int((ours.values == present[0]).sum())
-        yield from rule.finding(feature.name, "constant", same, len(present), "have one and the same value")
-    if categorical:
-        yield from _unseen(feature.name, ours.values, theirs, rule, in_sample=in_sample)
-    elif feature.type.is_number and len(ours.present):
-        yield from _frozen(feature.name, ours.present, theirs, rule)
-        outside = list(_out_of_range(feature, ours.present, present, rule))
-        yield from outside or _outliers(feature.name, ours.present, present, rule)
-        yield from _fractions(feature.name, ours.present, present, rule)
+        same = int((columns.reference.values == present[0]).sum())
+        yield from columns.compare("constant", same, len(present), "have one and the same value")
 
 
-def _unseen(name: str, ours: NDArray[Any], theirs: NDArray[Any], rule: Rule, *, in_sample: bool) -> Iterator[Json]:
+def _unseen(columns: Columns) -> Iterator[Json]:
     """Compare with the reference's rate of novelty.
 
     That is the share of its own unseen rows. Where it has none, its categories may be known because the schema was made
     of it: then the share of rows whose category occurs once, Good (1953), doi:10.1093/biomet/40.3-4.237. A schema that
     was made of this reference and left categories out says nothing about novelty.
     """
+    ours = columns.reference.values
     new = int((ours == UNSEEN).sum())
-    if new and in_sample:
+    if new and columns.in_sample:
         return
     singles = int((np.bincount(ours[ours >= 0]) == 1).sum())
     what = "have a category that the schema does not know"
-    yield from rule.finding(name, "unseen_category", new or singles, int((theirs == UNSEEN).sum()), what)
+    yield from columns.compare("unseen_category", new or singles, int((columns.window == UNSEEN).sum()), what)
 
 
-def _frozen(name: str, ours: FloatArray, theirs: FloatArray, rule: Rule) -> Iterator[Json]:
+def _frozen(columns: Columns) -> Iterator[Json]:
     """Find a number that varied and stands still: the last row's value, rare in the reference, again and again.
 
     A run of length L has the probability ``share^(L - 1)``, the share being that of the value in the reference.
     """
+    theirs, rule = columns.window, columns.rule
     last = theirs[-1]
     if np.isnan(last) or (theirs == last).all():
         return
     run = int((theirs[::-1] != last).argmax())
-    share = (_between(ours, last, last) + 1) / (rule.n + 1)
+    share = (_between(columns.reference.present, last, last) + 1) / (rule.n + 1)
     if share > _RARE:
         return
     limit = max(1 + math.ceil(math.log(rule.alpha) / math.log(share)), _FROZEN_SHARE * rule.m) / rule.m
     if run / rule.m >= limit:
         message = f"the latest {run} rows, {run / rule.m:.2%}, have one and the same value; limit {limit:.2%}"
-        yield make_finding(name, "frozen", run / rule.m, limit, message)
+        yield make_finding(columns.feature.name, "frozen", run / rule.m, limit, message)
 
 
-def _out_of_range(feature: Feature, ours: FloatArray, theirs: FloatArray, rule: Rule) -> Iterator[Json]:
+def _below_range(columns: Columns) -> Iterator[Json]:
     """Test each side by itself: one side's test is exact also where the bound is the reference's own extreme."""
-    if feature.low is not None:
-        below = len(ours) - _between(ours, feature.low, np.inf), int((theirs < feature.low).sum())
-        yield from rule.finding(feature.name, "out_of_range", *below, f"lie below {feature.low:g}")
-    if feature.high is not None:
-        above = len(ours) - _between(ours, -np.inf, feature.high), int((theirs > feature.high).sum())
-        yield from rule.finding(feature.name, "out_of_range", *above, f"lie above {feature.high:g}")
+    ours, low = columns.reference.present, columns.feature.low
+    if low is not None:
+        outside = len(ours) - _between(ours, low, np.inf), int((columns.present < low).sum())
+        yield from columns.compare("out_of_range", *outside, f"lie below {low:g}")
 
 
-def _outliers(name: str, ours: FloatArray, theirs: FloatArray, rule: Rule) -> Iterator[Json]:
+def _above_range(columns: Columns) -> Iterator[Json]:
+    ours, high = columns.reference.present, columns.feature.high
+    if high is not None:
+        outside = len(ours) - _between(ours, -np.inf, high), int((columns.present > high).sum())
+        yield from columns.compare("out_of_range", *outside, f"lie above {high:g}")
+
+
+def _outliers(columns: Columns) -> Iterator[Json]:
+    ours, theirs = columns.reference.present, columns.present
     first, third = ours[len(ours) // 4], ours[3 * len(ours) // 4]
     low, high = first - _FENCE * (third - first), third + _FENCE * (third - first)
     if low < high:
         outside = len(ours) - _between(ours, low, high), int(((theirs < low) | (theirs > high)).sum())
-        yield from rule.finding(name, "outlier_share", *outside, f"lie far outside the usual, [{low:g}, {high:g}]")
+        yield from columns.compare("outlier_share", *outside, f"lie far outside the usual, [{low:g}, {high:g}]")
 
 
-def _fractions(name: str, ours: FloatArray, theirs: FloatArray, rule: Rule) -> Iterator[Json]:
+def _fractions(columns: Columns) -> Iterator[Json]:
+    ours, theirs = columns.reference.present, columns.present
     if _is_whole(ours[:_FEW]) and _is_whole(ours):
         fractions = int((theirs != np.floor(theirs)).sum())
-        yield from rule.finding(name, "type_change", 0, fractions, "have a fraction")
+        yield from columns.compare("type_change", 0, fractions, "have a fraction")
 
 
 def _is_whole(values: FloatArray) -> bool:
@@ -168,6 +224,18 @@ def _between(values: FloatArray, low: float, high: float) -> int:
     """Count the sorted values in [low, high]."""
     return int(np.searchsorted(values, high, "right") - np.searchsorted(values, low, "left"))
 
+
+FEATURE_TESTS: Mapping[str, Callable[[Columns], Iterator[Json]]] = {
+    "missing_share": _missing,
+    "constant": _constant,
+    "unseen_category": _unseen,
+    "frozen": _frozen,
+    "below_range": _below_range,
+    "above_range": _above_range,
+    "outlier_share": _outliers,
+    "type_change": _fractions,
+}
+"""What each of :data:`app.figures.quality.FEATURE_CHECKS` does; they run in the order of that list."""
 
 _IMBALANCE = 0.1
 """Smallest rise of the largest class's share that matters; drift of the prediction sees smaller ones."""
@@ -194,36 +262,48 @@ def data_quality(
         arrivals: when rows came; traffic that drops or ends is then found.
     """
     alpha = limits.quality_alpha / quality_tests(len(schema.features))
-    findings = []
+    findings: list[Json] = []
+    samples = None
     if reference is not None:
-        findings = _window_findings(schema, reference, columns, predictions, alpha, limits.material_share, pause)
-    if arrivals is not None:
-        findings += traffic_findings(arrivals, alpha)
+        rule = Rule(alpha, limits.material_share, reference.rows, len(columns[0]))
+        sound = []
+        for place, (feature, ours, theirs) in enumerate(zip(schema.features, reference.features, columns, strict=True)):
+            pause()
+            found = _read(feature.name, feature_findings(feature, ours, theirs, rule, in_sample=reference.in_sample))
+            findings += found
+            if not found:
+                sound.append(place)
+        samples = Samples(schema, reference, [columns[place] for place in sound], sound, predictions, rule)
+    look = Look(alpha, samples, arrivals)
+    for check in WINDOW_CHECKS:
+        if check.unless not in {finding["kind"] for finding in findings}:
+            findings += WINDOW_TESTS[check.name](look)
     return {"status": "warning" if findings else "ok", "findings": findings}
 
 
-def _window_findings(
-    schema: ModelSchema,
-    reference: Reference,
-    columns: Sequence[NDArray[Any]],
-    predictions: NDArray[Any] | None,
-    alpha: float,
-    material: float,
-    pause: Pause,
-) -> list[Json]:
-    rule = Rule(alpha, material, reference.rows, len(columns[0]))
-    findings: list[Json] = []
-    sound = []
-    for feature, ours, theirs in zip(schema.features, reference.features, columns, strict=True):
-        pause()
-        found = _read(feature.name, feature_findings(feature, ours, theirs, rule, in_sample=reference.in_sample))
-        findings += found
-        if not found:
-            sound.append((ours.values, theirs))
-    findings += _duplicates(sound, rule)
-    if predictions is not None and schema.classes and not reference.in_sample:
-        findings += _imbalance(schema, reference.answers[0], predictions, replace(rule, material=_IMBALANCE))
-    return findings
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Window and reference, as the checks of whole rows look at them.
+
+    Attributes:
+        sound: places of the features without a finding of their own, and ``columns`` the window's values of these.
+    """
+
+    schema: ModelSchema
+    reference: Reference
+    columns: Sequence[NDArray[Any]]
+    sound: Sequence[int]
+    predictions: NDArray[Any] | None
+    rule: Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """All that the checks of a whole window may need; ``samples`` is None without a reference."""
+
+    alpha: float
+    samples: Samples | None
+    arrivals: Arrivals | None
 
 
 def _read(feature: str | None, findings: Iterator[Json]) -> list[Json]:
@@ -231,32 +311,58 @@ def _read(feature: str | None, findings: Iterator[Json]) -> list[Json]:
     try:
         return list(findings)
     except (TypeError, ValueError, IndexError) as error:
-        return [{"feature": feature, "kind": "unreadable", "value": None, "limit": None, "message": str(error)}]
+        return [{"feature": feature, "kind": UNREADABLE, "value": None, "limit": None, "message": str(error)}]
 
 
-def _imbalance(schema: ModelSchema, ours: ReferenceColumn, theirs: NDArray[Any], rule: Rule) -> Iterator[Json]:
+def _duplicates(look: Look) -> Iterator[Json]:
+    """Compare with as many reference rows as the window has, since repeats grow with the number of rows.
+
+    Looks at the columns without a finding of their own: where one went missing or stands still, rows coincide in the
+    rest.
+    """
+    found = look.samples
+    if found is None:
+        return
+    size = min(found.rule.n, found.rule.m)
+    same_size = replace(found.rule, n=size, m=size)
+    expected = _repeats([_evenly(found.reference.features[place].values, size) for place in found.sound])
+    repeated = _repeats([_evenly(theirs, size) for theirs in found.columns])
+    yield from same_size.finding(None, "duplicates", expected, repeated, "repeat another row")
+
+
+def _imbalance(look: Look) -> Iterator[Json]:
     """Compare the share of the window's most frequent answer; which one that is was chosen among all classes."""
+    found = look.samples
+    if found is None or found.predictions is None or not found.schema.classes or found.reference.in_sample:
+        return
+    ours, theirs, rule = found.reference.answers[0], found.predictions, found.rule
     largest = int(np.bincount(theirs[theirs >= 0], minlength=1).argmax())
     counts = int((ours.values == largest).sum()), int((theirs == largest).sum())
     rule = replace(
         rule,
-        alpha=rule.alpha / len(schema.classes),
+        alpha=rule.alpha / len(found.schema.classes),
+        material=_IMBALANCE,
         inflation=lambda: Independence.of(theirs).inflation(rule.m, ours.independence, rule.n).values,
     )
-    what = f"are answered with {schema.classes[largest]}"
+    what = f"are answered with {found.schema.classes[largest]}"
     yield from rule.finding(None, "class_imbalance", *counts, what)
 
 
-def _duplicates(columns: Sequence[tuple[NDArray[Any], NDArray[Any]]], rule: Rule) -> Iterator[Json]:
-    """Compare with as many reference rows as the window has, since repeats grow with the number of rows.
+def _freshness(look: Look) -> Iterator[Json]:
+    return freshness_findings(look.arrivals, look.alpha) if look.arrivals is not None else iter(())
 
-    Takes the columns without a finding of their own: where one went missing or stands still, rows coincide in the rest.
-    """
-    size = min(rule.n, rule.m)
-    same_size = replace(rule, n=size, m=size)
-    expected = _repeats([_evenly(ours, size) for ours, _ in columns])
-    found = _repeats([_evenly(theirs, size) for _, theirs in columns])
-    yield from same_size.finding(None, "duplicates", expected, found, "repeat another row")
+
+def _traffic(look: Look) -> Iterator[Json]:
+    return traffic_findings(look.arrivals, look.alpha) if look.arrivals is not None else iter(())
+
+
+WINDOW_TESTS: Mapping[str, Callable[[Look], Iterator[Json]]] = {
+    "duplicates": _duplicates,
+    "class_imbalance": _imbalance,
+    "freshness": _freshness,
+    "traffic": _traffic,
+}
+"""What each of :data:`app.figures.quality.WINDOW_CHECKS` does; they run in the order of that list."""
 
 
 def _evenly(column: NDArray[Any], size: int) -> NDArray[np.float64]:

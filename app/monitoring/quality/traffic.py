@@ -5,36 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from app.figures.quality import WINDOW_CHECKS, checks_of
 from app.store.queries.windows import Arrivals, Stretch
-from app.types import Json
-
-KINDS_OF_FINDING = (
-    "missing_share",
-    "out_of_range",
-    "unseen_category",
-    "type_change",
-    "constant",
-    "frozen",
-    "outlier_share",
-    "unreadable",
-    "duplicates",
-    "class_imbalance",
-    "traffic",
-    "freshness",
-)
-_TESTS_A_FEATURE = 7
-"""Missing, constant, frozen, below and above the range, outliers, type; categories have fewer."""
-_TESTS_A_WINDOW = 4
-"""Duplicates, class imbalance, traffic, freshness."""
+from app.types import FeatureType, Json
 
 
 def quality_tests(features: int) -> int:
     """Count the tests among which a look's alpha for data quality is divided.
 
+    Every feature counts as one of the type with most tests, whether they apply or not.
+
     >>> quality_tests(30)
     214
     """
-    return features * _TESTS_A_FEATURE + _TESTS_A_WINDOW
+    return features * max(len(checks_of(each)) for each in FeatureType) + len(WINDOW_CHECKS)
 
 
 def make_finding(feature: str | None, kind: str, value: float, limit: float, message: str) -> Json:
@@ -49,18 +33,22 @@ _NEEDED = "a day earlier"
 """Traffic has a daily course: before a version has a day of history, nothing says what is normal."""
 
 
+def freshness_findings(arrivals: Arrivals, alpha: float) -> Iterator[Json]:
+    """Yield a finding where no row has come for too long; see :func:`is_silent`."""
+    if is_silent(arrivals, alpha):
+        when, rows = _quietest(arrivals.silence)
+        message = f"no row for {arrivals.silence_s:.0f} s; {when} the same stretch of time had {rows} or more"
+        yield make_finding(None, "freshness", arrivals.silence_s, LONGEST_SILENCE_S, message)
+
+
 def traffic_findings(arrivals: Arrivals, alpha: float) -> Iterator[Json]:
-    """Yield what is wrong with when rows came.
+    """Yield a finding where the last hour has too few rows.
 
     A stretch of time is compared with the quietest of the same stretches an hour, a day and a week earlier. It has too
     few rows when it has at most half as many, and the share of its rows in the sum of both is below one half by more
     than chance: Przyborowski and Wilenski (1940), doi:10.1093/biomet/31.3-4.313, for Poisson arrivals.
     """
-    if is_silent(arrivals, alpha):
-        when, rows = _quietest(arrivals.silence)
-        message = f"no row for {arrivals.silence_s:.0f} s; {when} the same stretch of time had {rows} or more"
-        yield make_finding(None, "freshness", arrivals.silence_s, LONGEST_SILENCE_S, message)
-    elif _too_few(arrivals.hour, alpha):
+    if _too_few(arrivals.hour, alpha):
         when, rows = _quietest(arrivals.hour)
         drop = 1 - arrivals.hour.rows / rows
         message = f"the last hour had {drop:.0%} fewer rows than the same hour {when}, limit {_DROP:.0%}"

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from app.errors import BundleError
+from app.serving.runtimes.formats import FORMATS
 from app.types import Feature, FeatureType, Json, Label, ModelSchema, Task
 
 MANIFEST = "bundle.yaml"
@@ -68,6 +69,12 @@ class OnnxEntry(_Strict):
     reason: str | None = None
 
 
+def _known_format(name: str) -> str:
+    if name not in FORMATS:
+        raise ValueError(f"expected one of {', '.join(FORMATS)}")
+    return name
+
+
 class Manifest(_Strict):
     """The content of ``bundle.yaml``; ``files`` pins every other file of the bundle by its sha256."""
 
@@ -76,7 +83,7 @@ class Manifest(_Strict):
     version: Name
     task: Annotated[Task, Field(strict=False)]
     created_at: str
-    format: Literal["skops", "joblib", "onnx"]
+    format: Annotated[str, AfterValidator(_known_format)]
     model_file: FileName
     input: Literal["array", "dataframe"]
     features: Annotated[tuple[FeatureEntry, ...], Field(min_length=1, strict=False)]

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from app.errors import BundleError
 from app.serving.bundle.manifest import MANIFEST, PROFILE, REFERENCE, Manifest, find_versions, parse_manifest
-from app.serving.runtimes.base import Format, Runtime, RuntimeName
+from app.serving.runtimes.base import Runtime, RuntimeName
+from app.serving.runtimes.formats import FORMATS
 from app.serving.runtimes.sklearn import Estimator, load_model
 from app.serving.runtimes.skops import MAX_BYTES, check_archive, one_line
 from app.types import Answer, Feature, FeatureType, Json, ModelSchema, Row, Scalar
@@ -134,7 +135,7 @@ def choose(manifest: Manifest, wanted: str, where: str) -> RuntimeName:
     Raises:
         BundleError: the bundle has nothing that the wanted runtime could run.
     """
-    if manifest.format == "onnx":
+    if FORMATS[manifest.format].runtime == "onnx":
         if wanted == "sklearn":
             raise BundleError(f"{where}: is an ONNX model, which scikit-learn cannot run; set serving.runtime: auto")
         return "onnx"
@@ -157,7 +158,7 @@ def load_runtime(
     Raises:
         BundleError: the file cannot be loaded, or does not fit the manifest.
     """
-    if manifest.format != "onnx" and runtime == "sklearn":
+    if FORMATS[manifest.format].runtime == "sklearn" and runtime == "sklearn":
         where = f"{folder / manifest.model_file}"
         return _sklearn(manifest, files[manifest.model_file], manifest.format, trusted_types, where), where
     from app.serving.runtimes.onnx import MISSING_TEXT, OnnxModel, open_session
@@ -170,7 +171,7 @@ def load_runtime(
     return OnnxModel(session, manifest.schema_of(), missing_text=missing_text, what=where), where
 
 
-def _sklearn(manifest: Manifest, data: bytes, file: Format, trusted_types: Sequence[str], where: str) -> Estimator:
+def _sklearn(manifest: Manifest, data: bytes, file: str, trusted_types: Sequence[str], where: str) -> Estimator:
     model = load_model(data, file=file, trusted_types=trusted_types, what=where)
     schema = manifest.schema_of()
     takes = getattr(model, "n_features_in_", len(schema.features))
@@ -189,8 +190,8 @@ def _sklearn(manifest: Manifest, data: bytes, file: Format, trusted_types: Seque
 
 __all__ = ["Bundle", "find_versions", "libraries", "read_bundle", "read_manifest"]
 
-LIBRARIES = ("scikit-learn", "numpy", "scipy", "skops", "joblib", "pandas", "onnxruntime")
-"""The libraries on whose versions a model's answers can depend."""
+LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas")
+"""Libraries on whose versions a model's answers can depend, beside those that read its format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,10 +238,10 @@ def read_bundle(
         BundleError: it is refused; one line says why, and what to do.
     """
     manifest, sha256 = read_manifest(folder)
-    if manifest.format == "joblib" and not allow_pickle:
+    if FORMATS[manifest.format].runs_code and not allow_pickle:
         raise BundleError(
-            f"{folder / manifest.model_file}: loading a joblib file runs the code inside it; bundle the model as "
-            "skops, or set serving.allow_pickle: true if you trust its source"
+            f"{folder / manifest.model_file}: loading a {manifest.format} file runs the code inside it; bundle "
+            "the model as skops, or set serving.allow_pickle: true if you trust its source"
         )
     chosen = choose(manifest, runtime, f"{folder}")
     files = {name: _verified(folder, name, pinned) for name, pinned in manifest.files.items()}
@@ -282,7 +283,8 @@ def read_manifest(folder: Path) -> tuple[Manifest, str]:
 
 def libraries() -> dict[str, str]:
     """The installed versions of the libraries that a model's answers can depend on."""
-    return {name: found for name in LIBRARIES if (found := _installed(name))}
+    names = (*LIBRARIES, *(entry.library for entry in FORMATS.values()))
+    return {name: found for name in names if (found := _installed(name))}
 
 
 def _read(folder: Path, name: str) -> bytes:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from app.errors import BundleError
-from app.serving.runtimes.base import Format
-from app.serving.runtimes.skops import one_line
 from app.types import Feature, Label, ModelSchema, Task
 
 if TYPE_CHECKING:
@@ -86,30 +82,6 @@ def classification(
     if task is Task.MULTICLASS and threshold is not None:
         raise BundleError(f"a threshold needs two classes, the model has {len(classes)}")
     return ModelSchema(name, version, task, tuple(features), classes, _positive(classes, positive), threshold)
-
-
-def dump_model(model: Any, file: Format) -> bytes:
-    """A model's bytes.
-
-    Raises:
-        BundleError: skops cannot store it.
-    """
-    if file == "joblib":
-        import joblib
-
-        buffer = io.BytesIO()
-        joblib.dump(model, buffer, compress=3)
-        return buffer.getvalue()
-    import skops.io
-
-    try:
-        data: bytes = skops.io.dumps(model, compression=zipfile.ZIP_DEFLATED)
-    except Exception as error:  # skops calls what the model's parts define
-        raise BundleError(
-            f"skops cannot store the model ({one_line(error)}); as joblib it can be bundled, "
-            "and is served where serving.allow_pickle is set"
-        ) from error
-    return data
 
 
 def _classes(model: Any) -> tuple[Label, ...]:

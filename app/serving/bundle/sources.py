@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from app.errors import BundleError
 from app.serving.bundle.manifest import OnnxEntry
 from app.serving.bundle.onnx_export.acceptance import adopt
-from app.serving.bundle.schema_inference import dtypes_of, dump_model, rows_of
-from app.serving.runtimes.base import Format, Runtime
+from app.serving.bundle.schema_inference import dtypes_of, rows_of
+from app.serving.runtimes.base import Runtime
+from app.serving.runtimes.formats import dump_model
 from app.serving.runtimes.sklearn import Estimator, load_model
 from app.serving.runtimes.skops import one_line
 from app.types import Feature, FeatureType, ModelSchema, Row, Scalar
@@ -67,7 +68,7 @@ class Proved:
 
 
 def prove(
-    model: Any, schema: ModelSchema, *, frame: pd.DataFrame, fitted_on: pd.DataFrame, file: Format, trust: Sequence[str]
+    model: Any, schema: ModelSchema, *, frame: pd.DataFrame, fitted_on: pd.DataFrame, file: str, trust: Sequence[str]
 ) -> Proved:
     """Store a fitted model, load it, and let both answer the reference.
 
@@ -287,7 +288,7 @@ class FittedModel:
     """A fitted scikit-learn model, and how it is to be stored."""
 
     model: Any
-    format: Format
+    format: str
     trusted_types: Sequence[str]
 
     def feature_names(self, data: pd.DataFrame, *, without: Sequence[str | None]) -> list[str]:

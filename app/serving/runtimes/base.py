@@ -53,6 +53,3 @@ def matrix_of(rows: Sequence[Sequence[Any]], width: int) -> NDArray[np.float64]:
         return np.frombuffer(b"".join([pack(*row) for row in rows]), np.float64).reshape(len(rows), width)
     except struct.error:  # something is missing
         return np.array(rows, dtype=np.float64).reshape(len(rows), width)
-
-
-Format = Literal["skops", "joblib"]

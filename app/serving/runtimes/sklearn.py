@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -11,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import BundleError
-from app.serving.runtimes.base import Format, by_threshold, whole_blocks
-from app.serving.runtimes.skops import load_skops, one_line
+from app.serving.runtimes.base import by_threshold, whole_blocks
+from app.serving.runtimes.formats import FORMATS
 from app.types import Answer, FeatureType, Label, ModelSchema, Row
 
 # Their predict() is the class of the highest probability; of any other model, predict() is asked as well.
@@ -155,10 +154,10 @@ def parts(model: Any) -> Iterator[Any]:
         yield from parts(value)
 
 
-def load_model(data: bytes, *, file: Format, trusted_types: Sequence[str], what: str) -> Any:
+def load_model(data: bytes, *, file: str, trusted_types: Sequence[str], what: str) -> Any:
     """The estimator in a file's bytes, by the format that is claimed for it and never by its content.
 
-    A joblib file runs the code inside it: the caller has asked for permission.
+    A file of some formats runs the code inside it: the caller has asked for permission.
 
     Raises:
         BundleError: it cannot be loaded, or is no estimator.
@@ -166,21 +165,11 @@ def load_model(data: bytes, *, file: Format, trusted_types: Sequence[str], what:
     from sklearn.base import BaseEstimator
     from sklearn.exceptions import InconsistentVersionWarning
 
+    load = FORMATS[file].load
     with warnings.catch_warnings():
         # Golden rows say whether another version matters.
         warnings.simplefilter("ignore", InconsistentVersionWarning)
-        model = (
-            _load_joblib(data, what) if file == "joblib" else load_skops(data, trusted_types=trusted_types, what=what)
-        )
+        model = data if load is None else load(data, trusted_types, what)
     if not isinstance(model, BaseEstimator) or not hasattr(model, "predict"):
         raise BundleError(f"{what}: holds a {type(model).__name__}, not a fitted scikit-learn model")
     return model
-
-
-def _load_joblib(data: bytes, what: str) -> Any:
-    import joblib
-
-    try:
-        return joblib.load(io.BytesIO(data))
-    except Exception as error:  # unpickling runs foreign code
-        raise BundleError(f"{what}: joblib cannot read it ({one_line(error)}); bundle the model again") from error

@@ -7,13 +7,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from io import StringIO
+from pkgutil import iter_modules
 from typing import Any
 
 import pytest
 
+from app.alerting import channels
 from app.alerting.channels.base import ChannelFailed
-from app.alerting.channels.routes import open_channels
+from app.alerting.channels.routes import CHANNELS, open_channels
 from app.alerting.messages import sample_message
 from app.config.fields import ChannelUrl
 from app.config.settings import Alerts
@@ -30,6 +33,25 @@ MESSAGE = sample_message("http://service", now=Micros(0))
 def opened(*items: object) -> Any:
     """The channels of ``alerts.notify``."""
     return open_channels(Alerts.model_validate({"notify": list(items)}).notify)
+
+
+def classes_by_scheme() -> set[object]:
+    """Every class of the package's modules that names the schemes of its URLs."""
+    modules = [import_module(f"{channels.__name__}.{module.name}") for module in iter_modules(channels.__path__)]
+    classes = [each for module in modules for each in vars(module).values() if isinstance(each, type)]
+    return {each for each in classes if isinstance(vars(each).get("schemes"), tuple)}
+
+
+def test_every_channel_is_in_the_table_and_described() -> None:
+    """A class that names its schemes is opened by them, the one that takes all comes last, and the page names each."""
+    described = (ROOT / "docs" / "alerting.md").read_text(encoding="utf-8")
+    *special, last = CHANNELS
+
+    assert {*CHANNELS} == classes_by_scheme()
+    assert last.schemes == ("",)
+    for channel in special:
+        assert channel.schemes
+        assert all(scheme in described for scheme in channel.schemes)
 
 
 def run(*words: str, **settings: str) -> subprocess.CompletedProcess[str]:

@@ -11,10 +11,12 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from app.alerting.rules.configured import METRICS, RuleSet, known_figures, look_up, rule_set
+from app.alerting.rules.configured import RuleSet, known_figures, look_up, rule_set
 from app.alerting.rules.drift import severities
 from app.config.settings import Alerts, Rule
 from app.errors import ConfigError
+from app.figures.drift import DRIFT_STATISTICS
+from app.figures.performance import metrics_of
 from app.monitoring.performance.metrics import metrics
 from app.store.queries.alerts import Alert, Finding
 from app.types import Feature, FeatureType, Json, Micros, ModelSchema, Report, Severity, Task
@@ -228,9 +230,9 @@ def test_every_figure_is_documented(task: Task) -> None:
 def test_every_known_figure_can_be_looked_up(task: Task) -> None:
     """Whatever is offered has a place in its report, and reads a number from it."""
     schema = ModelSchema("m", "1", task, SCHEMA.features, ("no", "yes"))
-    statistics = {"psi": 1.0, "impact": 1.0, "ks_statistic": 1.0, "wasserstein": 1.0, "js_distance": 1.0}
+    statistics = {statistic.name: 1.0 for statistic in DRIFT_STATISTICS if not statistic.place}
     feature = statistics | {"current": {"missing_share": 1.0}}
-    measured = {"metrics": {metric: {"value": 1.0} for metric in METRICS[task]}}
+    measured = {"metrics": {metric.name: {"value": 1.0} for metric in metrics_of(task)}}
     figures = ("error_rate", "p99_seconds", "rows", "refused")
     body: Json = drift_body({}, features={"a": feature, "b.c": feature}, drift_share=1.0, prediction=feature) | {
         "multivariate": {"auc": 1.0},
@@ -252,4 +254,4 @@ def test_the_metrics_are_those_of_the_monitor(task: Task) -> None:
     outcomes = np.arange(6) % len(classes)
     chances = np.full((6, len(classes)), 1 / len(classes))
 
-    assert tuple(metrics(schema, outcomes, outcomes, chances)) == METRICS[task]
+    assert tuple(metrics(schema, outcomes, outcomes, chances)) == tuple(metric.name for metric in metrics_of(task))

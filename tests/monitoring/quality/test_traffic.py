@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.monitoring.quality.traffic import is_silent, traffic_findings
+from app.monitoring.quality.traffic import freshness_findings, is_silent, traffic_findings
 from app.store.queries.windows import Arrivals, Stretch
 
 ALPHA = 1e-7
@@ -52,7 +52,7 @@ def test_a_drop(rows: int, before: dict[str, int], found: bool) -> None:
 def test_silence(silence_s: float, before: dict[str, int], found: bool) -> None:
     """No row for minutes in which hours and days before had many; a stretch that is quiet every week is no finding."""
     arrivals = Arrivals(silence_s, Stretch(500, earlier(900, 900)), Stretch(0, before))
-    findings = list(traffic_findings(arrivals, ALPHA))
+    findings = list(freshness_findings(arrivals, ALPHA))
 
     assert is_silent(arrivals, ALPHA) is found
     assert [finding["kind"] for finding in findings] == ["freshness"] * found

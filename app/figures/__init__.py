@@ -1,0 +1,1 @@
+"""The tables of what reports hold: drift statistics, performance metrics, data-quality checks."""
