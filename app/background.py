@@ -1,126 +1,186 @@
-"""Background work: tasks that take turns until they are stopped, and daemon threads."""
+"""Background work: periodic tasks, tasks that end by themselves, and calls in daemon threads."""
 
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from threading import Thread
-from typing import TypeVar
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 import structlog
+from structlog.typing import FilteringBoundLogger
 
 from app.errors import Unavailable
 
+TASK_PREFIX = "plumbline-"
+"""Before the name of every periodic task, as asyncio shows it."""
+WORK_PREFIX = "plumbline-work-"
+"""Before the name of a task that ends by itself."""
 STOP_S = 1.0
-"""How long the end of the process waits for a turn that has begun."""
+"""How long a stop waits for a turn that has begun."""
+AT_ONCE = 0.0
+"""A turn returns it where there may be more to do."""
+StoreAway: TypeAlias = Literal["warn", "wait"]
+"""What follows a turn that raised Unavailable: a warning, or nothing, where the journal's own line is enough."""
 
 
-class Polling(ABC):
-    """Takes a turn at once when woken, else after ``pause_s``. Start and stop it in one event loop."""
+class BackgroundTask(Protocol):
+    """Work that must go on as long as the service runs; ``/health/ready`` asks whether it does."""
 
-    def __init__(self, name: str, *, pause_s: float) -> None:
-        self._name = name
-        self._pause_s = pause_s
-        self._woken = asyncio.Event()
-        self._stopping = False
-        self._task: asyncio.Task[None] | None = None
-        self._log = structlog.get_logger("delivery").bind(channel=name)
+    @property
+    def name(self) -> str:
+        """Its name in the log and at ``/health/ready``, which everybody may read."""
 
     @property
     def alive(self) -> bool:
-        """False once the task has ended."""
+        """False once it has ended."""
+
+
+def dead_tasks(tasks: Iterable[BackgroundTask]) -> list[str]:
+    """The names of the tasks that have ended, each once, in order."""
+    return sorted({task.name for task in tasks if not task.alive})
+
+
+async def wait_for_event(event: asyncio.Event, seconds: float) -> None:
+    """Wait until an event is set, and at most for so many seconds."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+
+
+class PeriodicTask:
+    """Repeats a turn until it is stopped. Start and stop it in one event loop.
+
+    A turn that raises ends nothing: it is logged, and the next turn comes after the interval. A task that ends although
+    nobody stopped it is logged at once as ``task_died``.
+
+    Args:
+        name: in the log and at ``/health/ready``, which everybody may read: no secret, no channel.
+        turn: does the work once. It returns the seconds until the next turn, or None for the interval.
+        interval_s: the time between two turns, unless :meth:`wake` is called.
+        store_away: what follows a turn that raised Unavailable; the next turn comes in both cases.
+        log: where the task reports its own failures.
+        wait: waits for an event, at most for so many seconds. A test passes one that needs no time.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        turn: Callable[[], Awaitable[float | None]],
+        *,
+        interval_s: float,
+        store_away: StoreAway,
+        log: FilteringBoundLogger | None = None,
+        wait: Callable[[asyncio.Event, float], Awaitable[None]] = wait_for_event,
+    ) -> None:
+        self.name = name
+        self._turn = turn
+        self._interval_s = interval_s
+        self._store_away = store_away
+        self._log: FilteringBoundLogger = log or structlog.get_logger(name)
+        self._wait = wait
+        self._woken = asyncio.Event()
+        self._stopping = False
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def started(self) -> bool:
+        """True from the start on, also after the end."""
+        return self._task is not None
+
+    @property
+    def alive(self) -> bool:
+        """False before the start, and once the task has ended."""
         return self._task is not None and not self._task.done()
 
-    def start(self) -> None:
-        """Start taking turns."""
-        self._task = asyncio.create_task(self._run(), name=f"plumbline-delivery-{self._name}")
+    def start(self, after_s: float = 0.0) -> None:
+        """Start; the first turn begins after so many seconds."""
+        self._task = asyncio.create_task(self._run(after_s), name=f"{TASK_PREFIX}{self.name}")
+        self._task.add_done_callback(self._report_death)
 
     def wake(self) -> None:
-        """Take the next turn now."""
+        """Take the next turn now; during a turn, take another one right behind it."""
         self._woken.set()
 
-    async def stop(self) -> None:
-        """Take no more turns; one that has begun has a moment to end."""
+    async def stop(self, grace_s: float = STOP_S) -> None:
+        """Take no more turns; one that has begun is cancelled after so many seconds."""
         if self._task is None:
             return
         self._stopping = True
         self.wake()
-        await asyncio.wait([self._task], timeout=STOP_S)
+        if grace_s:
+            await asyncio.wait([self._task], timeout=grace_s)
         self._task.cancel()
         await asyncio.wait([self._task])
 
-    @abstractmethod
-    async def turn(self) -> bool:
-        """Do what there is; True: there may be more.
-
-        Raises:
-            Unavailable: the store cannot be reached.
-        """
-
-    async def _run(self) -> None:
-        while not self._stopping:
+    async def _run(self, after_s: float) -> None:
+        pause_s = after_s
+        while True:
+            if pause_s:
+                await self._wait(self._woken, pause_s)
+            if self._stopping:
+                return
             self._woken.clear()
-            if not await self._turn():
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._woken.wait(), self._pause_s)
+            pause_s = await self._take_turn()
 
-    async def _turn(self) -> bool:
+    async def _take_turn(self) -> float:
+        """Take one turn; the seconds until the next one."""
+        pause_s = None
         try:
-            return await self.turn()
-        except Unavailable:
-            return False
-        except Exception as error:  # noqa: BLE001 - logged, and the next turn comes
-            self._log.exception("delivery_failed", exc_info=error)
-            return False
+            pause_s = await self._turn()
+        except Unavailable as error:
+            if self._store_away == "warn":
+                self._log.warning("turn_skipped", task=self.name, reason=str(error))
+        except asyncio.CancelledError as error:
+            if self._task is not None and self._task.cancelling():
+                raise
+            # The turn awaited something that was cancelled: nobody wants this task to end.
+            self._log.exception("turn_failed", task=self.name, exc_info=error)
+        except Exception as error:  # noqa: BLE001 - a turn that fails is logged, and the next one comes
+            self._log.exception("turn_failed", task=self.name, exc_info=error)
+        return self._interval_s if pause_s is None else pause_s
+
+    def _report_death(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None or not self._stopping:
+            self._log.critical("task_died", task=self.name, exc_info=error)
 
 
-class Delivery:
-    """The tasks of all channels, together."""
+def start_work(name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    """Start a task that ends by itself, or by the end of the work that it supports; a failure is logged at once."""
 
-    def __init__(self, tasks: Sequence[Polling]) -> None:
-        self._tasks = tasks
+    def report_failure(task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            structlog.get_logger("background").error("work_failed", task=name, exc_info=error)
 
-    @property
-    def alive(self) -> bool:
-        """False once one of the tasks has ended."""
-        return all(task.alive for task in self._tasks)
-
-    def start(self) -> None:
-        """Start all."""
-        for task in self._tasks:
-            task.start()
-
-    async def wake(self) -> None:
-        """Let all look at once: there is something to tell."""
-        for task in self._tasks:
-            task.wake()
-
-    async def stop(self) -> None:
-        """Stop all at the same time."""
-        await asyncio.gather(*(task.stop() for task in self._tasks))
+    task = asyncio.create_task(work, name=f"{WORK_PREFIX}{name}")
+    task.add_done_callback(report_failure)
+    return task
 
 
 Result = TypeVar("Result")
 LEAVE_S = 5.0
-"""How long the end of the process waits for a load that has begun."""
+"""How long the end of the process waits for a call that has begun."""
 
 
-async def run_in_daemon_thread(act: Callable[[], Result]) -> Result:
-    """What an act gives, which runs in a thread of its own; asyncio's threads would have to end before the process."""
-    given: Future[Result] = Future()
-    given.set_running_or_notify_cancel()
+async def run_in_daemon_thread(call: Callable[[], Result]) -> Result:
+    """Run a call in a daemon thread of its own and return its result.
+
+    The process could not end before a thread of asyncio's own pool does.
+    """
+    result: Future[Result] = Future()
+    result.set_running_or_notify_cancel()
 
     def run() -> None:
         try:
-            given.set_result(act())
+            result.set_result(call())
         except BaseException as error:  # noqa: BLE001 - it is raised where the result is awaited
-            given.set_exception(error)
+            result.set_exception(error)
 
     Thread(target=run, name="plumbline-loading", daemon=True).start()
-    waiting = asyncio.wrap_future(given)
+    waiting = asyncio.wrap_future(result)
     try:
         return await asyncio.shield(waiting)
     except asyncio.CancelledError:

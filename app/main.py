@@ -1,10 +1,10 @@
-"""Build the application: its parts from a configuration, started in order and stopped in reverse."""
+"""Build the application from a configuration; its parts start in order and stop in reverse."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,30 +15,30 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from app.alerting.channels.routes import Route, open_channels
-from app.alerting.delivery import DirectTelling, FiringAlerts, set_up_delivery
-from app.alerting.evaluation import Notifier, Reaction
+from app.alerting.delivery import Delivery, DirectNotifier, FiringAlerts, set_up_delivery
+from app.alerting.evaluation import AlertUpdater, Notifier
 from app.alerting.messages import Pages, Playbook
 from app.alerting.retraining import Retraining
 from app.alerting.rules.configured import RuleSet, rule_set
-from app.alerting.service.heartbeat import Watch
-from app.alerting.service.outage import Outage, Tell
-from app.alerting.service.report import Judging
-from app.alerting.service.rollback import BY, Guard, Trial
+from app.alerting.service.heartbeat import Heartbeat
+from app.alerting.service.outage import Outage
+from app.alerting.service.report import ServiceEvaluation
+from app.alerting.service.rollback import BY, AutomaticRollback, Probation
 from app.alerting.service.usage import Meter
 from app.api.app import Application, build_api
 from app.api.dependencies import Keyring, Services
-from app.api.endpoints.metrics import Refresh
+from app.api.endpoints.metrics import StoredMetrics
 from app.api.endpoints.outcome import recorder
-from app.background import Delivery
+from app.background import PeriodicTask
 from app.config.settings import Config
 from app.dashboard.assets import read_playbook
 from app.errors import ConfigError
 from app.metrics import JournalMetrics, ServingMetrics, new_registry
 from app.monitoring.metrics import LatestReports, check_durations
-from app.monitoring.monitor import AfterReport, Monitor, Overdue, RequestedCheck, Watched
-from app.monitoring.scheduler import Scheduler
+from app.monitoring.monitor import Monitor, Overdue, RequestedCheck, Watched
+from app.monitoring.scheduler import Job, Scheduler
 from app.monitoring.worker import Worker
-from app.serving.activation import Lifecycle
+from app.serving.activation import Activator
 from app.serving.model import Model
 from app.serving.predictor import Predictor
 from app.serving.registry import Registry
@@ -48,184 +48,257 @@ from app.store.journal.journal import Journal
 from app.store.journal.spool import Spooler, open_spool
 from app.store.migrate import upgrade
 from app.store.queries.predictions import Stored, find
-from app.store.queries.versions import read_activation, remember
+from app.store.queries.versions import remember
 from app.store.retention import clean
-from app.types import Json, Micros, ModelSchema, Report
+from app.types import Json, Micros, ServedVersions
+
+
+class RegistryVersions:
+    """The versions of the registry, as checks and alerts need them. Call it in the event loop."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def served(self) -> ServedVersions:
+        """A snapshot of the versions, which other threads may read."""
+        return self._registry.served()
+
+    def active(self) -> Watched:
+        """The version that answers."""
+        return self.find(None)
+
+    def shadows(self) -> list[Watched]:
+        """The versions beside it."""
+        return [Watched(shadow.schema, shadow.folder, "shadow") for shadow in self._registry.shadows]
+
+    def find(self, version: str | None) -> Watched:
+        """A loaded version or a shadow; None asks for the active one.
+
+        Raises:
+            NotFound: it is neither.
+        """
+        if shadow := self._registry.shadow(version):
+            return Watched(shadow.schema, shadow.folder, "shadow")
+        model = self._registry.get(version)
+        return Watched(model.schema, model.bundle.folder)
+
+
+class SpooledOrStored:
+    """Predictions by their ids, and the schemas of loaded versions, in the store and in the spool."""
+
+    def __init__(self, readers: Readers, spooler: Spooler | None) -> None:
+        self._readers = readers
+        self._spooler = spooler
+
+    async def find(self, ids: Sequence[str]) -> dict[str, Stored]:
+        """The predictions with these ids."""
+        return await (self._spooler.find(self._readers, ids) if self._spooler else self._readers.run(find, ids))
+
+    def remember(self, connection: Connection, model: Model) -> None:
+        """Store the schema of a version; this comes before any row of it."""
+        remember(connection, model.schema, model.bundle.sha256, now=_now())
+        if self._spooler:
+            self._spooler.remember(model.schema, model.bundle.sha256, now=_now())
+
+
+class ProbationRollback:
+    """Rolls the version on probation back in the name of the service."""
+
+    def __init__(self, activator: Activator) -> None:
+        self._activator = activator
+
+    async def roll_back(self, probation: Probation, evidence: Json) -> None:
+        """Go back to the version before."""
+        await self._activator.rollback(by=BY, of=probation.version, evidence=evidence)
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """What the second journey stands on."""
+class ServingParts:
+    """The parts of the request path that monitoring uses."""
 
     config: Config
     registry: Registry
-    lifecycle: Lifecycle
+    activator: Activator
     journal: Journal
     readers: Readers
     meter: Meter
     series: CollectorRegistry
 
 
-@dataclass(frozen=True, slots=True)
-class Watching:
-    """The running parts."""
+class MonitoringService:
+    """Checks, alerts and the heartbeat: their tasks, started and stopped together."""
 
-    registry: Registry
-    worker: Worker
-    monitor: Monitor
-    scheduler: Scheduler
-    watch: Watch
-    delivery: Delivery
-    direct: DirectTelling
+    def __init__(
+        self,
+        versions: RegistryVersions,
+        journal: Journal,
+        worker: Worker,
+        monitor: Monitor,
+        updater: AlertUpdater,
+        heartbeat: Heartbeat,
+        delivery: Delivery,
+        direct: DirectNotifier,
+        *,
+        tick_s: float,
+        cleaning: Job,
+    ) -> None:
+        self._versions = versions
+        self._journal = journal
+        self._worker = worker
+        self._monitor = monitor
+        self._updater = updater
+        self._heartbeat = heartbeat
+        self._delivery = delivery
+        self._direct = direct
+        jobs = (
+            Job("checks", monitor.run_due),
+            Job("alerts", self.update_alerts),
+            Job("delivery", delivery.wake),
+            cleaning,
+        )
+        self._scheduler = Scheduler(journal, jobs, tick_s=tick_s)
 
     @property
-    def alive(self) -> bool:
-        """False once a task has ended."""
-        return self.scheduler.alive and self.watch.alive and self.delivery.alive
-
-    @property
-    def stops(self) -> Sequence[Callable[[], Awaitable[None]]]:
-        """What ends each part; the last one first."""
-        last = (self.worker.close, self.monitor.stop)
-        return (*last, self.scheduler.stop, self.watch.stop, self.delivery.stop, self.direct.stop)
+    def tasks(self) -> list[PeriodicTask]:
+        """All periodic tasks."""
+        return [self._scheduler.task, self._heartbeat.task, *self._delivery.tasks]
 
     def start(self) -> None:
-        """Start every task, in the event loop."""
-        self.scheduler.start()
-        self.watch.start()
-        self.delivery.start()
+        """Start all tasks, in the event loop."""
+        for task in self.tasks:
+            task.start()
+
+    async def stop(self) -> None:
+        """Stop all, and the process of the checks last; each also where the stop before failed."""
+        async with AsyncExitStack() as stack:
+            for stop in (
+                self._worker.close,
+                self._monitor.stop,
+                self._scheduler.stop,
+                self._heartbeat.stop,
+                self._delivery.stop,
+                self._direct.stop,
+            ):
+                stack.push_async_callback(stop)
 
     async def check_now(self, model_version: str, seconds: float) -> list[RequestedCheck]:
-        """Run every check on a version; return when all have ended, or after some seconds, and let the rest go on.
+        """Run every check on a version; return when all have ended, or after some seconds.
+
+        The checks that have not ended go on.
 
         Raises:
             Unavailable: the store cannot be reached.
         """
         clock = asyncio.get_running_loop().time
         began = clock()
-        requested = await self.monitor.request(watched=_watched(self.registry, model_version))
+        requested = await self._monitor.request(watched=self._versions.find(model_version))
         left = max(0.0, seconds - (clock() - began))
         await asyncio.wait([check.task for check in requested], timeout=left)
-        await self.delivery.wake()
+        await self._delivery.wake()
         return requested
 
+    async def update_alerts(self) -> None:
+        """End the alerts of versions that have none any more, and send those that a channel lacks."""
+        served = self._versions.served()
+        await self._journal.run(lambda connection: self._updater.on_tick(connection, served))
 
-def set_up_watching(parts: Parts, routes: Sequence[Route], rules: RuleSet, worker: Worker) -> Watching:
-    """Every part of the second journey, not yet running."""
-    config, registry, journal, readers = parts.config, parts.registry, parts.journal, parts.readers
+
+def build_monitoring(parts: ServingParts, routes: Sequence[Route], rules: RuleSet, worker: Worker) -> MonitoringService:
+    """Build checks, alerts and the heartbeat; nothing runs before ``start``."""
+    config, journal, readers = parts.config, parts.journal, parts.readers
+    versions = RegistryVersions(parts.registry)
     retraining = Retraining(config.alerts.retrain, config.server.address, config.drift.retrain_share)
-    cleaning = partial(clean, journal, retention_s=config.store.retention, hold_s=config.outcomes.hold_for, now=_now)
     pages = Pages(config.server.address, Playbook(read_playbook() or ""))
-    react = Reaction(rules, Notifier(routes, pages), retraining, config.drift.retrain_share)
-    delivery = set_up_delivery(routes, pages, journal, readers, parts.series, more=retraining.channels)
-
-    def after_report(connection: Connection, report: Report) -> None:
-        if report.model_version in _answering(registry, connection):
-            is_active = report.model_version == registry.active.schema.version
-            react.on_report(connection, report, registry.schema(report.model_version).task, is_active=is_active)
-
-    async def keep_up() -> None:
-        def end(connection: Connection) -> None:
-            react.on_turn(connection, registry.active.schema.name, _answering(registry, connection))
-
-        await journal.run(end)
-
-    monitor = Monitor(
-        config,
-        partial(_watched, registry),
-        readers,
+    updater = AlertUpdater(rules, Notifier(routes, pages), retraining, config.drift.retrain_share)
+    monitor = Monitor(config, versions, readers, journal, worker, updater, check_durations(parts.series))
+    direct = DirectNotifier(routes, pages)
+    cleaning = partial(clean, journal, retention_s=config.store.retention, hold_s=config.outcomes.hold_for, now=_now)
+    return MonitoringService(
+        versions,
         journal,
         worker,
-        after_report,
-        check_durations(parts.series),
-        partial(_shadows, registry),
-    )
-    direct = DirectTelling(routes, pages)
-    tick_s = min(max(min(config.drift.every, config.performance.every) / 6, 0.5), 10.0)
-    scheduler = Scheduler(journal, (monitor.run_due, keep_up, delivery.wake, cleaning), tick_s=tick_s)
-    return Watching(
-        registry, worker, monitor, scheduler, _watch(parts, monitor, after_report, direct, rules), delivery, direct
+        monitor,
+        updater,
+        _build_heartbeat(parts, versions, monitor, updater, direct, rules),
+        set_up_delivery(routes, pages, journal, readers, parts.series, more=retraining.channels),
+        direct,
+        tick_s=min(max(min(config.drift.every, config.performance.every) / 6, 0.5), 10.0),
+        cleaning=Job("retention", cleaning),
     )
 
 
-def _watch(parts: Parts, monitor: Monitor, after: AfterReport, tell: Tell, rules: RuleSet) -> Watch:
-    """What watches the service itself, and rolls back a version on probation."""
+def _build_heartbeat(
+    parts: ServingParts,
+    versions: RegistryVersions,
+    monitor: Monitor,
+    updater: AlertUpdater,
+    direct: DirectNotifier,
+    rules: RuleSet,
+) -> Heartbeat:
+    """Build the heartbeat, which evaluates the service and rolls a failing version back."""
     journal, readers = parts.journal, parts.readers
-
-    def schema() -> ModelSchema:
-        return parts.registry.active.schema
-
-    async def roll_back(trial: Trial, evidence: Json) -> None:
-        await parts.lifecycle.rollback(by=BY, of=trial.version, evidence=evidence)
-
-    overdue = Overdue(parts.config, monitor.is_due, schema)
-    judging = Judging(journal=journal, readers=readers, schema=schema, overdue=overdue, after=after, rules=rules)
-    return Watch(
-        meter=parts.meter,
-        outage=Outage(lambda: journal.outage, schema, tell, rules),
-        judging=judging,
-        guard=Guard(readers, schema, roll_back, judging.judge, probation_s=parts.config.serving.probation),
+    evaluation = ServiceEvaluation(
         journal=journal,
         readers=readers,
-        after=after,
+        versions=versions,
+        overdue=Overdue(parts.config, monitor),
+        listener=updater,
+        rules=rules,
     )
-
-
-def _watched(registry: Registry, version: str | None = None) -> Watched:
-    """What checks look at for a version; None asks for the active one."""
-    if shadow := registry.shadow(version):
-        return Watched(shadow.schema, shadow.folder, "shadow")
-    model = registry.get(version)
-    return Watched(model.schema, model.bundle.folder)
-
-
-def _answering(registry: Registry, connection: Connection) -> set[str]:
-    """The versions whose alerts concern somebody: the active one, and one that is about to be; no shadow."""
-    chosen = read_activation(connection, registry.active.schema.name)
-    return {registry.active.schema.version} | ({chosen.version} if chosen else set())
-
-
-def _shadows(registry: Registry) -> list[Watched]:
-    return [Watched(shadow.schema, shadow.folder, "shadow") for shadow in registry.shadows]
+    rollback = AutomaticRollback(
+        readers,
+        versions,
+        ProbationRollback(parts.activator),
+        evaluation,
+        probation_s=parts.config.serving.probation,
+    )
+    return Heartbeat(
+        meter=parts.meter,
+        outage=Outage(direct, rules),
+        evaluation=evaluation,
+        rollback=rollback,
+        versions=versions,
+        journal=journal,
+        readers=readers,
+        listener=updater,
+    )
 
 
 def create_app(config: Config, worker: Worker | None = None) -> Application:
-    """The application, its model loaded and its store open; serving starts with its lifespan.
+    """Build the application, load its model and open its store; serving starts with its lifespan.
 
     Args:
-        worker: what runs the checks, where it has already started.
+        worker: runs the checks, where it has already started.
 
     Raises:
-        BundleError, ConfigError, StoreLocked: what it needs is refused; the text says what to do.
+        BundleError, ConfigError, StoreLocked: a part is refused; the text says what to do.
     """
     routes = open_channels(config.alerts.notify)
     series = new_registry()
-    serving = ServingMetrics(series)
+    serving, ledger = ServingMetrics(series), JournalMetrics(series)
     registry = Registry(config.serving, serving, series)
     active = registry.load()
     rules = rule_set(config.alerts.rules, active.schema, config.performance.segments)
-    ledger = JournalMetrics(series)
     database, spooler = _open_store(config, active, ledger)
     journal = Journal(database, ledger, max_rows=config.serving.max_queue_rows, spooler=spooler)
     readers = Readers(database.readers)
-    latest = LatestReports(active.schema, config.performance.window.hours)
+    latest, alerts = LatestReports(active.schema, config.performance.window.hours), FiringAlerts(active.schema, rules)
     series.register(latest)
-    alerts = FiringAlerts(active.schema, rules)
     series.register(alerts)
 
-    lifecycle = Lifecycle(registry, journal, readers, partial(_note, spooler), serving.followed)
-    parts = Parts(config, registry, lifecycle, journal, readers, Meter(serving, ledger, journal, readers), series)
-    worker = worker or Worker(config.store.url.get_secret_value())
-    watching = set_up_watching(parts, routes, rules, worker)
+    stored = SpooledOrStored(readers, spooler)
+    activator = Activator(registry, journal, readers, stored, serving.followed)
+    parts = ServingParts(
+        config, registry, activator, journal, readers, Meter(serving, ledger, journal, readers), series
+    )
+    monitoring = build_monitoring(parts, routes, rules, worker or Worker(config.store.url.get_secret_value()))
     serving.build({"version": package_version()})
     shadows = Shadows(registry, config.serving, journal, serving)
     services = Services(
         config=config,
         registry=registry,
-        lifecycle=lifecycle,
-        predictor=Predictor(
-            journal, partial(_find, spooler, readers), shadows.offer if config.serving.shadows else None
-        ),
+        activator=activator,
+        predictor=Predictor(journal, stored, shadows if config.serving.shadows else None),
         journal=journal,
         spooler=spooler,
         readers=readers,
@@ -233,37 +306,36 @@ def create_app(config: Config, worker: Worker | None = None) -> Application:
         series=series,
         keyring=Keyring(config.auth.keys),
         rules=rules,
-        check_now=watching.check_now,
-        refresh=Refresh(registry, readers, latest, alerts),
-        monitor_alive=lambda: lifecycle.alive and watching.alive,
+        monitoring=monitoring,
+        stored_metrics=StoredMetrics(registry, readers, latest, alerts),
+        background=[activator.task, *shadows.tasks, *monitoring.tasks, *([spooler] if spooler else [])],
     )
-
-    return build_api(services, partial(_lifespan, services, database, shadows, watching))
+    return build_api(services, partial(_lifespan, services, database, shadows, monitoring))
 
 
 @asynccontextmanager
 async def _lifespan(
-    services: Services, database: Database, shadows: Shadows, watching: Watching, _app: FastAPI
+    services: Services, database: Database, shadows: Shadows, monitoring: MonitoringService, _app: FastAPI
 ) -> AsyncIterator[None]:
-    journal, lifecycle = services.journal, services.lifecycle
+    journal, activator = services.journal, services.activator
     async with AsyncExitStack() as stack:  # in reverse order, each also when the one before it failed
         if services.spooler:
             stack.callback(services.spooler.close)
         for close in (database.close, services.registry.close, services.readers.close):
             stack.callback(close)
-        for stop in (journal.close, shadows.stop, *watching.stops, lifecycle.stop):
+        for stop in (journal.close, shadows.stop, monitoring.stop, activator.stop):
             stack.push_async_callback(stop)
         journal.start()
-        await lifecycle.start()
+        await activator.start()
         shadows.start()
-        watching.start()
+        monitoring.start()
         yield
 
 
 def _open_store(config: Config, active: Model, ledger: JournalMetrics) -> tuple[Database, Spooler | None]:
-    """The store, migrated and knowing the active model, and what spools where that is chosen.
+    """Open the store, migrate it and store the schema of the active model; open the spool where it is configured.
 
-    A store that is away then is no error: it is migrated when it comes.
+    With a spool, a store that is away is no error: it is migrated when it is back.
     """
     database = open_database(config.store.url.get_secret_value())
     spooler = None
@@ -288,18 +360,6 @@ def _open_store(config: Config, active: Model, ledger: JournalMetrics) -> tuple[
             advice="install the pysqlite3 wheel: SQLite 3.51.3 mends a bug",
         )
     return database, spooler
-
-
-async def _find(spooler: Spooler | None, readers: Readers, ids: Sequence[str]) -> dict[str, Stored]:
-    """Predictions by their ids, wherever they are."""
-    return await (spooler.find(readers, ids) if spooler else readers.run(find, ids))
-
-
-def _note(spooler: Spooler | None, connection: Connection, model: Model) -> None:
-    """Note a version in the store, and where one stands in for it also in the spool, before either gets a row of it."""
-    remember(connection, model.schema, model.bundle.sha256, now=_now())
-    if spooler:
-        spooler.remember(model.schema, model.bundle.sha256, now=_now())
 
 
 def _now() -> Micros:

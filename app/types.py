@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from random import getrandbits
 from time import time_ns
-from typing import Any, Literal, NamedTuple, NewType, TypeAlias
+from typing import Any, Literal, NamedTuple, NewType, Protocol, TypeAlias
 
 PREDICTION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 """What a caller may choose as ``prediction_id``."""
@@ -118,6 +118,26 @@ class ModelSchema:
     def feature_names(self) -> tuple[str, ...]:
         """The features' names, in order."""
         return tuple(feature.name for feature in self.features)
+
+
+@dataclass(frozen=True, slots=True)
+class ServedVersions:
+    """The versions that a replica serves at one moment; it never changes, so that every thread may read it.
+
+    Attributes:
+        active: the version that answers.
+        schemas: the schema of each loaded version and of each shadow, by version.
+    """
+
+    active: ModelSchema
+    schemas: Mapping[str, ModelSchema]
+
+
+class VersionSource(Protocol):
+    """Knows which versions a replica serves."""
+
+    def served(self) -> ServedVersions:
+        """The versions of this moment. Call it in the event loop, which activates versions."""
 
 
 class Answer(NamedTuple):

@@ -15,10 +15,10 @@ from prometheus_client.registry import Collector
 
 from app.alerting.channels.alertmanager import AGAIN_S, LASTS_S, Alertmanager, AlertmanagerFeed, render
 from app.alerting.channels.base import TIMEOUT_S, Channel, ChannelFailed, SendingThread
-from app.alerting.channels.routes import Route, alertmanagers, told_once
+from app.alerting.channels.routes import Route, alertmanagers, outbox_routes
 from app.alerting.messages import Pages, compose
 from app.alerting.rules.configured import RuleSet
-from app.background import Delivery, Polling
+from app.background import AT_ONCE, PeriodicTask, start_work
 from app.errors import Unavailable
 from app.store.database import Connection, Readers
 from app.store.journal.journal import Journal
@@ -31,7 +31,7 @@ from app.types import SECOND, Json, Micros, ModelSchema
 
 
 class FiringAlerts(Collector):
-    """``ml_alerts_firing``: 1 for a rule that fires, else 0; whoever scrapes brings all it shows up to date first."""
+    """``ml_alerts_firing``: 1 for a rule that fires, else 0; a scrape refreshes ``firing`` first."""
 
     def __init__(self, schema: ModelSchema, rules: RuleSet) -> None:
         self.schema = schema
@@ -39,7 +39,7 @@ class FiringAlerts(Collector):
         self.firing: Sequence[Alert] = ()
 
     def collect(self) -> Iterator[Metric]:
-        """One sample for every rule with its severity, and with the one it fires with, where that is another."""
+        """Yield a sample for every rule with its severity, and one more where it fires with another severity."""
         family = GaugeMetricFamily(
             "ml_alerts_firing", "1 while the rule fires", labels=["model_name", "model_version", "rule", "severity"]
         )
@@ -51,7 +51,7 @@ class FiringAlerts(Collector):
 
 
 class DeliveryMetrics:
-    """What became of messages, over all channels: a channel's name is not for everybody who may scrape."""
+    """Counts of messages over all channels; ``/metrics`` must not show the name of a channel."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         deliveries = Counter(
@@ -65,18 +65,18 @@ class DeliveryMetrics:
 
 
 POLL_S = 2.0
-"""How long a message may wait that another replica stored."""
+"""Time between two looks at the outbox; so long may a message wait that another replica stored."""
 MARGIN_S = 30.0
-"""How much longer than it takes to send a message it is claimed; then another replica may have it."""
+"""A message is claimed for its time-out and so much longer; then another replica may take it."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 900.0
 EXPIRY_S = 86_400.0
-"""A message older than this helps nobody; the alert itself stands at ``/alerts``."""
+"""An older message is given up; the alert itself stays at ``/alerts``."""
 
 
 def pause_s(message: Message, asked_s: float | None = None) -> float:
-    """How long to wait after a failed try: 5 s, doubled each time up to 15 min, a quarter more or less; or as asked.
+    """The seconds until the next try: 5, doubled each time up to 900, a quarter more or less; or as the channel asks.
 
-    The share is a hash of the message, so that what failed together is not tried again together.
+    The variation is a hash of the message, so that messages that failed together are not tried again together.
 
     >>> message = Message("a/firing/x", "x", "firing", {}, Micros(0), tries=1)
     >>> round(pause_s(message), 1), pause_s(message, asked_s=120.0)
@@ -87,8 +87,8 @@ def pause_s(message: Message, asked_s: float | None = None) -> float:
     return max(pause, min(asked_s or 0.0, EXPIRY_S))
 
 
-class Deliverer(Polling):
-    """Delivers the messages of one channel, beside those of the other replicas.
+class Deliverer:
+    """Delivers the messages of one channel from the outbox; other replicas do the same.
 
     Args:
         clock: the database's clock, by which messages are due.
@@ -106,7 +106,9 @@ class Deliverer(Polling):
         ticks: Callable[[], float] = time.monotonic,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
-        super().__init__(channel.name, pause_s=POLL_S)
+        self._name = channel.name
+        self._log = structlog.get_logger("delivery").bind(channel=channel.name)
+        self.task = PeriodicTask("delivery", self.turn, interval_s=POLL_S, store_away="wait", log=self._log)
         self._thread = SendingThread(channel, timeout_s=timeout_s, clock=ticks)
         self._claim_s = timeout_s + MARGIN_S
         self._journal = journal
@@ -114,8 +116,8 @@ class Deliverer(Polling):
         self._metrics = metrics
         self._clock = clock
 
-    async def turn(self) -> bool:
-        """Deliver one message; True: there may be another one.
+    async def turn(self) -> float | None:
+        """Deliver one message; ``AT_ONCE`` where there may be another one.
 
         Raises:
             Unavailable: the store cannot be reached.
@@ -123,14 +125,15 @@ class Deliverer(Polling):
         due, waiting = await self._readers.run(self._look)
         self._metrics.rows.set(waiting)
         if not due or self._thread.busy:
-            return False
+            return None
         message, expired = await self._journal.run(self._claim)
         if expired:
             self._metrics.expired.inc(expired)
             self._log.error("messages_expired", messages=expired, after_s=EXPIRY_S)
-        return message is not None and await self._deliver(message)
+        return AT_ONCE if message is not None and await self._deliver(message) else None
 
     async def _deliver(self, message: Message) -> bool:
+        """Send a message and store what became of it; False where the channel did not take it."""
         about = {"message": message.outbox_id, "tries": message.tries}
         try:
             await self._thread.send(message.body)
@@ -150,7 +153,7 @@ class Deliverer(Polling):
         return outbox.is_due(connection, self._name, now=now), outbox.count_waiting(connection, since=since)
 
     def _claim(self, connection: Connection) -> tuple[Message | None, int]:
-        """The next message, after those are dropped whose alert is over, and those given up, which are counted."""
+        """Claim the next message and count the expired ones; a begin whose end waits too is dropped."""
         now = self._clock(connection)
         expired = outbox.expire(connection, self._name, before=Micros(now - round(EXPIRY_S * SECOND)), now=now)
         outbox.supersede(connection, self._name, now=now)
@@ -167,7 +170,7 @@ class Deliverer(Polling):
             outbox.rest(connection, self._name, until=Micros(now + round(min(asked_s, EXPIRY_S) * SECOND)))
 
     async def _store(self, act: Callable[[Connection], Result]) -> Result:
-        """Store what became of a message, also when the store comes back only later: it is known nowhere else."""
+        """Store the result of a delivery; while the store is away, try again until it is back."""
         while True:
             try:
                 return await self._journal.run(act)
@@ -175,12 +178,12 @@ class Deliverer(Polling):
                 await asyncio.sleep(POLL_S)
 
 
-class DirectTelling:
-    """Sends an alert to every channel that is told of its severity, until it has arrived or has ended.
+class DirectNotifier:
+    """Sends an alert to the channels without the store, until the alert has arrived or has ended.
 
     Args:
-        clock: the wall clock, by which an Alertmanager is told how long the alert lasts.
-        again_s: how often an Alertmanager is told again.
+        clock: the wall clock, from which the end of an alert for an Alertmanager is computed.
+        again_s: how often the alert is sent again to an Alertmanager.
     """
 
     def __init__(
@@ -201,32 +204,32 @@ class DirectTelling:
         self._log = structlog.get_logger("delivery")
 
     def begin(self, alert: Alert) -> None:
-        """Begin to send, and return at once."""
+        """Begin to send to every channel that gets alerts of this severity, and return at once."""
         for route in self._routes:
             if alert.finding.severity in route.severities:
-                task = asyncio.create_task(self._tell(route, alert), name=f"plumbline-direct-{route.channel.name}")
+                task = start_work("direct-delivery", self._notify(route, alert))
                 self._sending.add(task)
                 task.add_done_callback(self._sending.discard)
 
     def end(self) -> None:
-        """Give up what is not sent yet."""
+        """Cancel what is not sent yet."""
         for task in self._sending:
             task.cancel()
 
     async def stop(self) -> None:
-        """Give up what is not sent yet, and wait until nothing runs."""
+        """Cancel what is not sent yet, and wait until nothing runs."""
         self.end()
         await asyncio.gather(*self._sending, return_exceptions=True)
 
-    async def _tell(self, route: Route, alert: Alert) -> None:
+    async def _notify(self, route: Route, alert: Alert) -> None:
         thread = SendingThread(route.channel)
         await self._send(thread, route, alert)
-        while isinstance(route.channel, Alertmanager):  # it forgets what it does not hear again
+        while isinstance(route.channel, Alertmanager):  # it forgets an alert that is not sent again
             await asyncio.sleep(self._again_s)
             await self._send(thread, route, alert)
 
     async def _send(self, thread: SendingThread, route: Route, alert: Alert) -> None:
-        """Send until it is taken."""
+        """Send until the channel takes it."""
         tries = 0
         while True:
             tries += 1
@@ -247,6 +250,27 @@ class DirectTelling:
         return compose("firing", alert, None, self._pages) | {"alerts": [render(alert, None, self._pages, ends=ends)]}
 
 
+class Delivery:
+    """The tasks of all channels."""
+
+    def __init__(self, tasks: Sequence[PeriodicTask]) -> None:
+        self.tasks = tasks
+
+    def start(self) -> None:
+        """Start all."""
+        for task in self.tasks:
+            task.start()
+
+    async def wake(self) -> None:
+        """Let all look for messages now."""
+        for task in self.tasks:
+            task.wake()
+
+    async def stop(self) -> None:
+        """Stop all at the same time."""
+        await asyncio.gather(*(task.stop() for task in self.tasks))
+
+
 def set_up_delivery(
     routes: Sequence[Route],
     pages: Pages,
@@ -256,12 +280,15 @@ def set_up_delivery(
     *,
     more: Sequence[Channel] = (),
 ) -> Delivery:
-    """A task for each route, and for each further channel that messages are stored to."""
+    """Set up a task for each route, and for each further channel with messages in the outbox."""
     metrics = DeliveryMetrics(series)
-    channels = [*(route.channel for route in told_once(routes)), *more]
+    channels = [*(route.channel for route in outbox_routes(routes)), *more]
     return Delivery(
         [
-            *(Deliverer(channel, journal, readers, metrics) for channel in channels),
-            *(AlertmanagerFeed(channel, severities, readers, pages) for channel, severities in alertmanagers(routes)),
+            *(Deliverer(channel, journal, readers, metrics).task for channel in channels),
+            *(
+                AlertmanagerFeed(channel, severities, readers, pages).task
+                for channel, severities in alertmanagers(routes)
+            ),
         ]
     )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.alerting.channels.routes import Route, told_once
+from app.alerting.channels.routes import Route, outbox_routes
 from app.alerting.messages import Pages, compose
 from app.alerting.retraining import Retraining
 from app.alerting.rules.configured import RuleSet
@@ -14,9 +14,10 @@ from app.alerting.rules.performance import judge_coverage, judge_performance, ju
 from app.alerting.rules.service import judge_service
 from app.store.database import Connection
 from app.store.queries import alerts, outbox, reports
-from app.store.queries.alerts import SEVERITIES, Alert, Change, aloud, record, resolve_others
+from app.store.queries.alerts import SEVERITIES, Alert, Change, firing_unsilenced, record, resolve_others
 from app.store.queries.replicas import database_now
-from app.types import SECOND, Json, Micros, Report, Severity, Task
+from app.store.queries.versions import read_activation
+from app.types import SECOND, Json, Micros, Report, ServedVersions, Severity, Task
 
 HOUR = 3600 * SECOND
 DAY = 24 * HOUR
@@ -27,11 +28,11 @@ def evaluate(
 ) -> list[Change]:
     """Bring the alerts up to date with a report, in the transaction that saves it.
 
-    A check that failed says nothing but that, and one that had too little data says nothing about any rule over it.
-    A rule that is no longer among ``rules`` (by default those of the house) does not hold.
+    A check that failed changes the alert of failed checks alone. A check with too little data changes no alert of a
+    rule over its figures. A rule that is no longer among ``rules`` (by default the default rules) does not hold.
 
     Returns:
-        what somebody must be told.
+        the changes that must be sent to channels.
     """
     rules = rules or RuleSet()
     version = (report.model_name, report.model_version)
@@ -45,14 +46,14 @@ def evaluate(
     return record(connection, report, verdicts, rules.checks)
 
 
-def judge_beats(connection: Connection, report: Report, rules: RuleSet) -> Verdicts:
-    """Judge a service report that is not stored, and will not be if it says nothing new."""
+def evaluate_service(connection: Connection, report: Report, rules: RuleSet) -> Verdicts:
+    """Evaluate the rules on a service report that is not stored yet, and is not if no alert changes."""
     before = alerts.still_open(connection, report.model_name, report.model_version)
     return rules.change(judge_service(report.body)) | rules.judge(report, before, ())
 
 
 def _default(connection: Connection, report: Report, task: Task, drift: Json, retrain_share: float) -> Verdicts:
-    """Judge the rules of the house; ``drift`` is the body of the latest drift report."""
+    """Evaluate the default rules; ``drift`` is the body of the latest drift report."""
     if report.kind == "service":
         return judge_service(report.body)
     if report.kind == "performance":
@@ -78,22 +79,22 @@ def _coverage(connection: Connection, report: Report, task: Task) -> Verdicts:
 
 
 class Notifier:
-    """Stores a message of each change for each channel that is told of its severity.
+    """Stores a message for each change and each channel that gets alerts of its severity.
 
-    What a channel has heard of an alert stands in the outbox. So of one that grows worse it is told again, of one that
-    grows milder it is not, and one that was told of to others is told to a channel that is new. Who was told that an
-    alert fires is told of its end, whatever its severity is by then.
+    The outbox holds what a channel got before. So a channel gets an alert again when it grows worse, but not when it
+    grows milder, and a new channel gets the alerts that fire already. A channel that got the begin of an alert gets its
+    end too, also after its severity has changed.
     """
 
     def __init__(self, routes: Sequence[Route], pages: Pages) -> None:
-        self._routes = told_once(routes)
+        self._routes = outbox_routes(routes)
         self._pages = pages
 
-    def __call__(self, connection: Connection, changes: Sequence[Change], *, now: Micros) -> None:
+    def enqueue(self, connection: Connection, changes: Sequence[Change], *, now: Micros) -> None:
         """Store the messages; the same change twice is one message."""
         for change in changes:
             alert = change.alert
-            channels = [route.channel.name for route in self._routes if _hears(connection, route, change)]
+            channels = [route.channel.name for route in self._routes if _gets(connection, route, change)]
             if not channels:
                 continue
             body = compose(change.event, alert, reports.get(connection, alert.report_id), self._pages, change.because)
@@ -110,18 +111,18 @@ class Notifier:
                 )
 
 
-def _hears(connection: Connection, route: Route, change: Change) -> bool:
-    """Whether a change is for a channel, which has not heard of a beginning that was as bad."""
+def _gets(connection: Connection, route: Route, change: Change) -> bool:
+    """Whether a channel gets a change: of a begin, only if it has got none of the same severity or a worse one."""
     alert = change.alert
     severity = alert.finding.severity
     concerned = severity in route.severities
     if change.event == "resolved":
-        return concerned or _has_heard(connection, route, alert, SEVERITIES)
-    return concerned and not _has_heard(connection, route, alert, SEVERITIES[: SEVERITIES.index(severity) + 1])
+        return concerned or _has_got(connection, route, alert, SEVERITIES)
+    return concerned and not _has_got(connection, route, alert, SEVERITIES[: SEVERITIES.index(severity) + 1])
 
 
-def _has_heard(connection: Connection, route: Route, alert: Alert, severities: Sequence[Severity]) -> bool:
-    """Whether a channel was told that an alert fires with one of these severities."""
+def _has_got(connection: Connection, route: Route, alert: Alert, severities: Sequence[Severity]) -> bool:
+    """Whether a channel has got the begin of an alert with one of these severities."""
     keys = [_key(alert, severity) for severity in severities]
     return outbox.is_stored(connection, channel=route.channel.name, event="firing", keys=keys)
 
@@ -131,26 +132,37 @@ def _key(alert: Alert, severity: Severity) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Reaction:
-    """Puts rules, messages and requests together."""
+class AlertUpdater:
+    """Updates alerts after a report and at each tick; all of it runs in the writer thread, on a snapshot."""
 
     rules: RuleSet
-    tell: Notifier
+    notifier: Notifier
     retraining: Retraining
     retrain_share: float
 
-    def on_report(self, connection: Connection, report: Report, task: Task, *, is_active: bool) -> None:
-        """Bring alerts up to date; only the version that answers is retrained."""
-        at = report.checked_at
-        changes = evaluate(connection, report, task=task, retrain_share=self.retrain_share, rules=self.rules)
-        self.tell(connection, changes, now=at)
-        self.tell(connection, aloud(connection, report.model_name, report.model_version, now=at), now=at)
-        if is_active:
-            self.retraining(connection, report, task)
+    def on_report(self, connection: Connection, report: Report, served: ServedVersions) -> None:
+        """Bring the alerts of a version up to date, if it may have any; only the active version is retrained."""
+        version, at = report.model_version, report.checked_at
+        schema = served.schemas.get(version)
+        if schema is None or version not in _versions_with_alerts(connection, served):
+            return
+        changes = evaluate(connection, report, task=schema.task, retrain_share=self.retrain_share, rules=self.rules)
+        self.notifier.enqueue(connection, changes, now=at)
+        firing = firing_unsilenced(connection, report.model_name, version, now=at)
+        self.notifier.enqueue(connection, firing, now=at)
+        if version == served.active.version:
+            self.retraining.request_if_needed(connection, report, schema.task)
 
-    def on_turn(self, connection: Connection, name: str, watched: Collection[str]) -> None:
-        """End the alerts of versions that nobody watches any more, and tell of the others who has not heard yet."""
-        now = database_now(connection)
-        self.tell(connection, resolve_others(connection, name, watched, now=now), now=now)
-        for version in watched:
-            self.tell(connection, aloud(connection, name, version, now=now), now=now)
+    def on_tick(self, connection: Connection, served: ServedVersions) -> None:
+        """End the alerts of versions that have none any more; send the other alerts to channels that lack them."""
+        now, name = database_now(connection), served.active.name
+        versions = _versions_with_alerts(connection, served)
+        self.notifier.enqueue(connection, resolve_others(connection, name, versions, now=now), now=now)
+        for version in versions:
+            self.notifier.enqueue(connection, firing_unsilenced(connection, name, version, now=now), now=now)
+
+
+def _versions_with_alerts(connection: Connection, served: ServedVersions) -> set[str]:
+    """The versions whose alerts are sent: the active one, and one that is about to be; no shadow."""
+    chosen = read_activation(connection, served.active.name)
+    return {served.active.version} | ({chosen.version} if chosen else set())

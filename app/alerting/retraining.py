@@ -150,8 +150,8 @@ class Retraining:
         """Where the requests go."""
         return [Webhook(self._settings)] if self._settings else []
 
-    def __call__(self, connection: Connection, report: Report, task: Task) -> None:
-        """Ask for a new model if the latest reports press for it, the input is sound, and none was asked for lately."""
+    def request_if_needed(self, connection: Connection, report: Report, task: Task) -> None:
+        """Request a new model if the latest reports press for one, the input is sound, and no request is recent."""
         if self._settings is None:
             return
         version = (report.model_name, report.model_version)

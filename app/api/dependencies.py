@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import Annotated, Any, Protocol, TypeAlias, TypeVar
 
 from fastapi import Depends, Query, Request
 from prometheus_client import CollectorRegistry
@@ -15,11 +15,12 @@ from pydantic import AwareDatetime, BeforeValidator
 
 from app.alerting.rules.configured import RuleSet
 from app.api.http import BodyLimits
+from app.background import BackgroundTask
 from app.config.settings import Config, Key, Scope
 from app.errors import Forbidden, Unauthenticated
 from app.metrics import ServingMetrics
 from app.monitoring.monitor import RequestedCheck
-from app.serving.activation import Lifecycle
+from app.serving.activation import Activator
 from app.serving.model import Model
 from app.serving.predictor import Predictor
 from app.serving.registry import Registry
@@ -82,19 +83,32 @@ Moment: TypeAlias = Annotated[AwareDatetime, BeforeValidator(_written)]
 """A time in a body or a query string."""
 
 
+class Monitoring(Protocol):
+    """Runs checks when a caller asks for them."""
+
+    async def check_now(self, model_version: str, seconds: float) -> list[RequestedCheck]:
+        """Run every check on a version; return when all have ended, or after some seconds."""
+
+
+class StoredMetrics(Protocol):
+    """The metrics whose figures are in the store."""
+
+    async def refresh(self) -> None:
+        """Read the figures again, before a scrape."""
+
+
 @dataclass(frozen=True)
 class Services:
-    """Everything behind the HTTP room.
+    """The parts of the running application that endpoints use.
 
     Attributes:
-        check_now: runs every check on a version; returns when all have ended, or after some seconds.
-        rules: of which alerts there may be.
-        refresh: brings the metrics that speak of stored reports up to date, before a scrape.
+        rules: the rules that alerts can come from.
+        background: the tasks that must run as long as the service does; ``/health/ready`` asks all of them.
     """
 
     config: Config
     registry: Registry
-    lifecycle: Lifecycle
+    activator: Activator
     predictor: Predictor
     journal: Journal
     spooler: Spooler | None
@@ -103,9 +117,9 @@ class Services:
     series: CollectorRegistry
     keyring: Keyring
     rules: RuleSet
-    check_now: Callable[[str, float], Awaitable[list[RequestedCheck]]]
-    refresh: Callable[[], Awaitable[None]]
-    monitor_alive: Callable[[], bool]
+    monitoring: Monitoring
+    stored_metrics: StoredMetrics
+    background: Sequence[BackgroundTask]
 
     @property
     def body_limits(self) -> BodyLimits:

@@ -34,18 +34,18 @@ def serve(config: ConfigFile = Path("config.yaml")) -> None:
     worker = Worker(store)
     for module in SHARED:
         import_module(module)
-    _settle()
+    freeze_startup_objects()
     create_apart(store)
     worker.fork()  # what both need is loaded, and no thread runs yet
     from app.main import create_app
     from app.server.server import serve as serve_app
 
     app = create_app(settings, worker)
-    _settle()
+    freeze_startup_objects()
     serve_app(app, settings.server)
 
 
-def _settle() -> None:
+def freeze_startup_objects() -> None:
     """Keep the garbage collector away from objects made at start-up.
 
     They live for ever, and the collector would write to each of their pages.

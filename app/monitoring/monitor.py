@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 from prometheus_client import Histogram
 
+from app.background import WORK_PREFIX
 from app.config.settings import Config
 from app.monitoring.check_request import KINDS, Check
 from app.monitoring.false_alarm_budget import QUALITY_SHARE, alpha_per_look
@@ -24,27 +26,32 @@ from app.store.queries import reports
 from app.store.queries.outcomes import newer_outcomes
 from app.store.queries.replicas import database_now
 from app.store.queries.windows import newer_rows, read_arrivals
-from app.types import SECOND, Json, Micros, ModelSchema, Report, Role, new_id
+from app.types import SECOND, Json, Micros, ModelSchema, Report, Role, VersionSource, new_id
 
 INTERVALS = 3
 LEAST_S = 60.0
 """A check takes its time, however short the interval is."""
-IsDue = Callable[[Connection, str, ModelSchema], bool]
+
+
+class DueChecks(Protocol):
+    """Knows which checks are due."""
+
+    def is_due(self, connection: Connection, kind: str, schema: ModelSchema) -> bool:
+        """Whether it is time for a check, and there is enough that is new to look at."""
 
 
 class Overdue:
-    """Remembers since when each check has been due; one that ended, well or not, is no longer overdue."""
+    """Remembers since when each check has been due; a check that ended, also with an error, is not overdue."""
 
-    def __init__(self, config: Config, is_due: IsDue, schema: Callable[[], ModelSchema]) -> None:
+    def __init__(self, config: Config, checks: DueChecks) -> None:
         every = {"drift": config.drift.every, "performance": config.performance.every}
         self._limits_s = {kind: max(INTERVALS * every[kind], LEAST_S) for kind in KINDS}
-        self._is_due = is_due
-        self._schema = schema
+        self._checks = checks
         self._since: dict[tuple[str, str], Micros] = {}
 
-    def __call__(self, connection: Connection) -> Json:
-        """For each kind of check how long it has been due, in seconds, and how long it may be."""
-        now, schema = database_now(connection), self._schema()
+    def read(self, connection: Connection, schema: ModelSchema) -> Json:
+        """For each kind of check on a version, how long it has been due, and how long it may be; in seconds."""
+        now = database_now(connection)
         return {
             kind: {"overdue_s": self._overdue_s(connection, kind, schema, now), "limit_s": limit}
             for kind, limit in self._limits_s.items()
@@ -52,7 +59,7 @@ class Overdue:
 
     def _overdue_s(self, connection: Connection, kind: str, schema: ModelSchema, now: Micros) -> float:
         key = (schema.version, kind)
-        if not self._is_due(connection, kind, schema):
+        if not self._checks.is_due(connection, kind, schema):
             self._since.pop(key, None)
             return 0.0
         found = reports.history(connection, kind, schema.name, schema.version, newest_first=True, limit=1)
@@ -61,18 +68,26 @@ class Overdue:
 
 
 NEW_SHARE = 0.1
-"""Part of a window that must be new before it is looked at again."""
-AfterReport = Callable[[Connection, Report], None]
-"""What else is written in a report's transaction: the state of its alerts."""
+"""Part of a window that must be new before the next check of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """The model version under watch."""
+    """A model version that checks look at."""
 
     schema: ModelSchema
     folder: Path
     role: Role = "active"
+
+
+class WatchedVersions(VersionSource, Protocol):
+    """Knows the versions that checks look at."""
+
+    def active(self) -> Watched:
+        """The version that answers."""
+
+    def shadows(self) -> Sequence[Watched]:
+        """The versions beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,31 +105,29 @@ class RequestedCheck:
 
 
 class Monitor:
-    """Runs checks on the watched version and on its shadows, one at a time, and saves their reports.
+    """Runs checks on the active version and on its shadows, one at a time, and saves their reports.
 
     Args:
-        after_report: for reports on the watched version alone: a shadow wakes nobody.
+        listener: is called for reports on versions that answer: a shadow has no alerts.
     """
 
     def __init__(
         self,
         config: Config,
-        watched: Callable[[], Watched],
+        versions: WatchedVersions,
         readers: Readers,
         journal: Journal,
         worker: Worker,
-        after_report: AfterReport,
+        listener: reports.ReportListener,
         durations: Histogram,
-        shadows: Callable[[], Sequence[Watched]] = tuple,
     ) -> None:
         self._config = config
-        self._watched = watched
+        self._versions = versions
         self._readers = readers
         self._journal = journal
         self._worker = worker
-        self._after_report = after_report
+        self._listener = listener
         self._durations = durations
-        self._shadows = shadows
         self._turn = asyncio.Lock()
         self._waiting: dict[tuple[str, Watched], RequestedCheck] = {}
         self._tasks: set[asyncio.Task[Report]] = set()
@@ -123,7 +136,7 @@ class Monitor:
     async def run_due(self) -> list[Report]:
         """Run the checks whose time has come and which have enough new rows to look at."""
         found = []
-        for watched in (self._watched(), *self._shadows()):
+        for watched in (self._versions.active(), *self._versions.shadows()):
             due = [
                 kind for kind in KINDS if await self._readers.run(self.is_due, kind, watched.schema, role=watched.role)
             ]
@@ -146,7 +159,7 @@ class Monitor:
         Raises:
             Unavailable: the store cannot be reached.
         """
-        target = watched or self._watched()
+        target = watched or self._versions.active()
         now = await self._readers.run(database_now)
         return [self._waiting.get((kind, target)) or self._enqueue(kind, target, now) for kind in kinds]
 
@@ -186,7 +199,7 @@ class Monitor:
 
     def _enqueue(self, kind: str, watched: Watched, now: Micros) -> RequestedCheck:
         report_id = new_id(now * 1000)
-        task = asyncio.create_task(self._take_turn(report_id, kind, watched), name=f"plumbline-check-{kind}")
+        task = asyncio.create_task(self._take_turn(report_id, kind, watched), name=f"{WORK_PREFIX}check-{kind}")
         self._tasks.add(task)
         task.add_done_callback(self._forget)
         self._waiting[kind, watched] = requested = RequestedCheck(report_id, kind, task)
@@ -219,10 +232,11 @@ class Monitor:
             body = {"status": "error", "errors": [{"feature": None, "reason": str(error)}]}
         body = {"role": watched.role} | body
         report = Report(report_id, kind, schema.name, schema.version, now, body["status"], body)
+        served = self._versions.served()
 
         def save(connection: Connection) -> Exception | None:
             reports.save(connection, report)
-            follow = partial(self._after_report, connection, report)
+            follow = partial(self._listener.on_report, connection, report, served)
             return attempt(connection, follow) if watched.role == "active" else None
 
         if failure := await self._journal.run(save):

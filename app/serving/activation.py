@@ -1,16 +1,15 @@
-"""Which version answers: activated and rolled back over HTTP, stored, and followed by every replica."""
+"""The active version: activated and rolled back over HTTP, stored, and followed by every replica."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol
 
 import structlog
 from prometheus_client import Gauge
 
-from app.background import run_in_daemon_thread
+from app.background import PeriodicTask, run_in_daemon_thread
 from app.errors import BundleError, Conflict, NotFound, Unavailable
 from app.serving.model import Model
 from app.serving.registry import Registry
@@ -20,48 +19,51 @@ from app.store.queries.versions import Activation, read_activation, save_activat
 from app.types import Json
 
 FOLLOW_S = 2.0
-"""How long a replica may answer with the version before."""
+"""How long a replica may answer with the version before, after another replica has activated one."""
 RETRY_S = 30.0
-"""After a load that failed: it costs seconds of a processor."""
-Note: TypeAlias = Callable[[Connection, Model], None]
-"""Notes the schema of a version in the store, before a row of it is stored."""
+"""Pause after a load that failed, since a load costs seconds of a processor."""
 
 
-class Lifecycle:
-    """Changes the active version, one change at a time; whatever fails, the version that answered goes on.
+class VersionLog(Protocol):
+    """Keeps the schemas of loaded versions in the store."""
+
+    def remember(self, connection: Connection, model: Model) -> None:
+        """Store the schema of a version; this comes before any row of it."""
+
+
+class Activator:
+    """Changes the active version, one change at a time; if a change fails, the version before goes on answering.
 
     Args:
-        followed: says whether the stored choice is the version that answers here.
+        followed: 1 while the stored choice is the version that answers here, else 0.
     """
 
-    def __init__(self, registry: Registry, journal: Journal, readers: Readers, note: Note, followed: Gauge) -> None:
+    def __init__(
+        self, registry: Registry, journal: Journal, readers: Readers, versions: VersionLog, followed: Gauge
+    ) -> None:
         self._registry = registry
         self._journal = journal
         self._readers = readers
-        self._note = note
+        self._versions = versions
         self._followed = followed
         self._changing = asyncio.Lock()
-        self._task: asyncio.Task[None] | None = None
-        self._log = structlog.get_logger("lifecycle")
-
-    @property
-    def alive(self) -> bool:
-        """False once the task that follows the stored choice has ended."""
-        return self._task is not None and not self._task.done()
+        self._log = structlog.get_logger("activation")
+        self.task = PeriodicTask("activation", self._turn, interval_s=FOLLOW_S, store_away="wait", log=self._log)
 
     async def start(self) -> None:
         """Take the stored choice before the first request, then follow it."""
-        pause = await self._turn()
-        self._task = asyncio.create_task(self._run(pause), name="plumbline-lifecycle")
+        try:
+            pause_s = await self._turn()
+        except Unavailable:
+            pause_s = FOLLOW_S
+        self.task.start(after_s=pause_s)
 
     async def stop(self) -> None:
-        """Follow no longer."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        """Follow the stored choice no longer."""
+        await self.task.stop(grace_s=0)
 
     async def activate(self, version: str, *, by: str | None) -> Activation:
-        """Load, verify and warm a version, store the choice, then let the version answer.
+        """Load, verify and warm a version, store the choice, and let the version answer.
 
         Raises:
             NotFound: the version is not on disk.
@@ -72,14 +74,14 @@ class Lifecycle:
             seen = await self._seen()
             model = await self._prepare(version)
             chosen = (seen or self._configured()).change(version, model.bundle.sha256)
-            return await self._settle(model, chosen, seen, "activate", by)
+            return await self._commit(model, chosen, seen, "activate", by)
 
     async def rollback(self, *, by: str | None, of: str | None = None, evidence: Json | None = None) -> Activation:
         """Go back to the version that answered before the active one was activated.
 
         Args:
             of: the version that must still be the active one.
-            evidence: why, where nobody but the service itself decided it.
+            evidence: the reason for an automatic rollback.
 
         Raises:
             Conflict: there is none, or as with :meth:`activate`.
@@ -92,10 +94,10 @@ class Lifecycle:
             if of not in (None, seen.version):
                 raise Conflict("another version was activated meanwhile")
             model = await self._prepare(seen.earlier[-1])
-            return await self._settle(model, seen.back(model.bundle.sha256), seen, "rollback", by, evidence)
+            return await self._commit(model, seen.back(model.bundle.sha256), seen, "rollback", by, evidence)
 
     async def follow(self) -> None:
-        """Take the stored choice, where another replica or an earlier run has made one.
+        """Load and activate the stored choice of another replica or of an earlier run.
 
         Raises:
             NotFound, BundleError: it cannot be loaded here.
@@ -107,7 +109,7 @@ class Lifecycle:
             if chosen is None or (chosen.version, chosen.sha256) == (active.schema.version, active.bundle.sha256):
                 return
             model = await run_in_daemon_thread(partial(self._registry.prepare, chosen.version, chosen.sha256))
-            await self._journal.run(lambda connection: self._note(connection, model))
+            await self._journal.run(lambda connection: self._versions.remember(connection, model))
             self._registry.activate(model)
         self._log.info("activation_followed", version=chosen.version)
 
@@ -115,7 +117,7 @@ class Lifecycle:
         return await self._readers.run(read_activation, self._registry.active.schema.name)
 
     def _configured(self) -> Activation:
-        """What answers as long as nothing was activated."""
+        """The configured version, which answers until another one is activated."""
         bundle = self._registry.active.bundle
         return Activation(bundle.schema.version, bundle.sha256)
 
@@ -126,7 +128,7 @@ class Lifecycle:
             self._log.error("activation_refused", version=version, reason=str(error))
             raise Conflict(f"the bundle is refused, the active version stays: {error}") from error
 
-    async def _settle(
+    async def _commit(
         self,
         model: Model,
         chosen: Activation,
@@ -138,7 +140,7 @@ class Lifecycle:
         """Store the choice first: a version that answers survives a restart."""
 
         def save(connection: Connection) -> None:
-            self._note(connection, model)
+            self._versions.remember(connection, model)
             save_activation(connection, model.schema.name, chosen, seen=seen, act=act, by=by, evidence=evidence)
 
         before = self._registry.active.schema.version
@@ -147,20 +149,19 @@ class Lifecycle:
         self._log.info("version_activated", act=act, version=chosen.version, before=before, by=by)
         return chosen
 
-    async def _run(self, pause: float) -> None:
-        while True:
-            await asyncio.sleep(pause)
-            pause = await self._turn()
-
     async def _turn(self) -> float:
-        """Follow once; the seconds until the next time."""
+        """Follow once; the seconds until the next turn.
+
+        Raises:
+            Unavailable: the store cannot be reached.
+        """
         try:
             await self.follow()
         except Unavailable:
-            return FOLLOW_S
+            raise
         except (BundleError, NotFound) as error:
             self._log.error("activation_not_followed", reason=str(error))
-        except Exception as error:  # noqa: BLE001 - the version that answers goes on, and the next turn comes
+        except Exception as error:  # noqa: BLE001 - the version before goes on answering, and the next turn comes
             self._log.exception("activation_not_followed", exc_info=error)
         else:
             self._followed.set(1)

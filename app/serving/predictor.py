@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol
 
 from app.errors import Conflict
 from app.serving.model import Model
@@ -14,10 +14,21 @@ from app.store.journal.journal import Journal
 from app.store.queries.predictions import Stored, Taken, insert
 from app.types import Answer, Label, Micros, Prediction, PredictRequest, Row, new_id
 
-Find = Callable[[Sequence[str]], Awaitable[dict[str, Stored]]]
-"""Looks stored predictions up by their ids."""
-Offer: TypeAlias = Callable[[Model, Sequence[Prediction]], None]
-"""Takes stored predictions behind their answer: what shadows repeat."""
+
+class StoredPredictions(Protocol):
+    """Finds predictions that are stored, or wait in the spool."""
+
+    async def find(self, ids: Sequence[str]) -> dict[str, Stored]:
+        """The predictions with these ids, by id."""
+
+
+class RowTaker(Protocol):
+    """Takes predictions after their answer."""
+
+    def offer(self, model: Model, rows: Sequence[Prediction]) -> None:
+        """Take rows that a version has answered, and return at once."""
+
+
 UNCLAIMED = nullcontext()
 """Ids that we make are nobody else's."""
 
@@ -45,10 +56,10 @@ class Called(NamedTuple):
 class Predictor:
     """Answers requests: batched by the model, stored by the journal, each id once."""
 
-    def __init__(self, journal: Journal, find: Find, offer: Offer | None = None) -> None:
+    def __init__(self, journal: Journal, stored: StoredPredictions, shadows: RowTaker | None = None) -> None:
         self._journal = journal
-        self._find = find
-        self._offer = offer
+        self._stored = stored
+        self._shadows = shadows
         self._claims: dict[str, asyncio.Future[None]] = {}
 
     async def predict(
@@ -100,8 +111,8 @@ class Predictor:
     def follow(self, model: Model, rows: Sequence[Prediction]) -> None:
         """Do what comes behind the commit: count the values, and let shadows repeat the rows."""
         model.values.observe(rows)
-        if self._offer is not None:
-            self._offer(model, rows)
+        if self._shadows is not None:
+            self._shadows.offer(model, rows)
 
     async def _make(
         self,
@@ -129,7 +140,7 @@ class Predictor:
 
     async def _replays(self, model: Model, request: PredictRequest, chosen: Sequence[str]) -> dict[str | None, Stored]:
         """The stored predictions among the chosen ids; the same features must have been sent before."""
-        found = await self._find(chosen)
+        found = await self._stored.find(chosen)
         for prediction_id, row in zip(request.ids, request.rows, strict=True):
             stored = found.get(prediction_id) if prediction_id else None
             if stored and not _same_features(stored, model.schema.feature_names, row):

@@ -13,7 +13,7 @@ from app.metrics import ServingMetrics
 from app.serving.bundle.reader import Bundle, find_versions, read_bundle, read_manifest
 from app.serving.model import Model, VersionRole, describe, describe_schema, warmed
 from app.serving.value_histograms import ServedValues
-from app.types import Json, ModelSchema
+from app.types import Json, ModelSchema, ServedVersions
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +199,16 @@ class Registry:
         """
         shadow = self.shadow(version)
         return shadow.schema if shadow else self.get(version).schema
+
+    def served(self) -> ServedVersions:
+        """The versions of this moment, for other threads. Call it in the event loop.
+
+        Raises:
+            NotFound: none is loaded.
+        """
+        schemas = {version: model.schema for version, model in self._loaded.items()}
+        shadows = {shadow.schema.version: shadow.schema for shadow in self.shadows}
+        return ServedVersions(self.active.schema, schemas | shadows)
 
     def describe(self, name: str) -> Json:
         """All versions of a model on disk, with what is known of each; loaded ones in full.

@@ -1,4 +1,4 @@
-"""Shadow versions answer the same rows beside the active one."""
+"""Shadow versions answer the rows of the active version again, behind its answers."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from itertools import islice
 import structlog
 from prometheus_client import Counter
 
+from app.background import AT_ONCE, PeriodicTask
 from app.config.settings import Serving
 from app.errors import Unavailable
 from app.metrics import ServingMetrics
@@ -25,16 +26,16 @@ from app.store.queries.shadow_predictions import ShadowAnswer, insert
 from app.types import ModelSchema, Prediction, Row
 
 BATCH_ROWS = 128
-"""Rows in one call and in one transaction, behind which a caller's row may have to wait."""
+"""Rows in one call and in one transaction; a caller's row may have to wait behind it."""
 GATHER_S = 0.5
-"""How long rows wait for others: nobody waits for them."""
+"""How long rows wait until they are a batch; no caller waits for their answers."""
 SHORTEST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 300.0
-"""Rests after a failure; each failure in a row doubles it, since a load costs seconds of a processor."""
+"""Pauses after failures: each further failure doubles the pause, since a load costs seconds of a processor."""
 
 
 class Shadow:
-    """Rows in, answers stored; rows that come faster than it answers are dropped and counted."""
+    """Answers rows with a shadow version and stores the answers; rows beyond its speed are dropped and counted."""
 
     def __init__(
         self, challenger: Challenger, settings: Serving, journal: Journal, rows: Mapping[str, Counter]
@@ -42,81 +43,78 @@ class Shadow:
         self.schema = challenger.schema
         self._journal = journal
         self._rows = rows
-        self._most = settings.max_queue_rows
+        self._max_rows = settings.max_queue_rows
         self._process = ShadowProcess(challenger.schema.version, challenger.folder, settings)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="plumbline-shadow")
         self._waiting: deque[Prediction] = deque()
-        self._wake = asyncio.Event()
+        self._began = False
+        self._gathering = False
         self._pause_s = 0.0
-        self._troubled = False
-        self._stopping = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._failing = False
+        self._stopping = False
         self._log = structlog.get_logger("shadow").bind(version=challenger.schema.version)
-
-    def start(self) -> None:
-        """Load the version and begin."""
-        self._task = asyncio.create_task(self._run(), name="plumbline-shadow")
+        self.task = PeriodicTask("shadow", self.turn, interval_s=GATHER_S, store_away="wait", log=self._log)
 
     def offer(self, rows: Sequence[Prediction]) -> None:
         """Take rows that have been answered and stored."""
-        if self._stopping.is_set() or len(self._waiting) + len(rows) > self._most:
+        if self._stopping or len(self._waiting) + len(rows) > self._max_rows:
             self._rows["dropped"].inc(len(rows))
             return
         self._waiting.extend(rows)
-        if len(self._waiting) >= BATCH_ROWS:
-            self._wake.set()
+        if self._gathering and len(self._waiting) >= BATCH_ROWS:
+            self.task.wake()
 
     async def stop(self, seconds: float) -> None:
         """Store what waits, as far as the time allows; the rest is dropped and counted."""
-        self._stopping.set()
-        self._wake.set()
-        if self._task is not None:
-            await asyncio.wait([self._task], timeout=seconds)
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        self._stopping = True
+        end = asyncio.get_running_loop().time() + seconds
+        await self.task.stop(grace_s=seconds)
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(end):
+                while self._waiting and not self._pause_s:
+                    await self.turn()
         self._process.kill()
         await asyncio.to_thread(self._thread.shutdown)
         self._process.close()
         self._rows["dropped"].inc(len(self._waiting))
 
-    async def _run(self) -> None:
-        await self._turn([])
-        while not self._stopping.is_set() or (self._waiting and not self._pause_s):
-            await self._gather()
-            batch = list(islice(self._waiting, BATCH_ROWS))
-            if batch and await self._turn(batch):
-                for _ in batch:
-                    self._waiting.popleft()
+    async def turn(self) -> float:
+        """Answer and store a batch, if rows wait; the seconds until the next turn.
 
-    async def _gather(self) -> None:
-        """Wait for a batch, but not for long; after a failure, give the machine a rest instead."""
+        The first turn takes no rows and loads the version. New rows do not end the pause after a failure.
+        """
+        self._gathering = False
+        batch = list(islice(self._waiting, BATCH_ROWS)) if self._began else []
+        is_first, self._began = not self._began, True
+        if (batch or is_first) and await self._process_batch(batch):
+            for _ in batch:
+                self._waiting.popleft()
         if self._pause_s:
-            await _wait(self._stopping, self._pause_s)
-        elif len(self._waiting) < BATCH_ROWS and not self._stopping.is_set():
-            self._wake.clear()
-            await _wait(self._wake, GATHER_S)
+            return self._pause_s
+        self._gathering = True
+        return AT_ONCE if len(self._waiting) >= BATCH_ROWS else GATHER_S
 
-    async def _turn(self, batch: Sequence[Prediction]) -> bool:
-        """Answer and store a batch; False: try it again, since the store was away and not the shadow to blame."""
+    async def _process_batch(self, batch: Sequence[Prediction]) -> bool:
+        """Answer and store a batch; False: it must be tried again, since the store was away."""
         try:
             stored, reason = await self._repeat(batch)
         except Unavailable as error:
             self._pause_s = SHORTEST_PAUSE_S
-            self._note(str(error))
+            self._report(str(error))
             return False
-        except Exception as error:  # noqa: BLE001 - a shadow's failure, whatever it is, is counted and touches nobody
+        except Exception as error:  # noqa: BLE001 - a failure of a shadow is counted and disturbs no caller
             self._rows["failed"].inc(len(batch))
             self._pause_s = min(max(SHORTEST_PAUSE_S, 2 * self._pause_s), LONGEST_PAUSE_S)
-            self._note(str(error))
+            self._report(str(error))
             return True
         self._pause_s = 0.0
         self._rows["stored"].inc(stored)
         self._rows["failed"].inc(len(batch) - stored)
-        self._note(reason)
+        self._report(reason)
         return True
 
     async def _repeat(self, batch: Sequence[Prediction]) -> tuple[int, str | None]:
-        """The number of answers stored, and why others were not."""
+        """Answer rows and store the answers; the number stored, and the reason for a row without an answer."""
         rows: list[Row] = [row.features for row in batch]
         started = time.perf_counter_ns()
         answered = await asyncio.get_running_loop().run_in_executor(self._thread, self._process.predict, rows)
@@ -130,19 +128,13 @@ class Shadow:
             await self._journal.run(partial(insert, version=self.schema.version, answers=answers))
         return len(answers), next((answer for answer in answered if isinstance(answer, str)), None)
 
-    def _note(self, reason: str | None) -> None:
-        """Say once that it fails and once that it does no longer; how many rows it costs stands in the metrics."""
-        if reason is not None and not self._troubled:
+    def _report(self, reason: str | None) -> None:
+        """Log the first failure and the recovery; the metrics count the rows between."""
+        if reason is not None and not self._failing:
             self._log.error("shadow_failed", reason=reason)
-        elif reason is None and self._troubled:
+        elif reason is None and self._failing:
             self._log.warning("shadow_recovered")
-        self._troubled = reason is not None
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
+        self._failing = reason is not None
 
 
 STOP_S = 5.0
@@ -150,7 +142,7 @@ STOP_S = 5.0
 
 
 class Shadows:
-    """Hands what the active version has answered to every shadow that takes such rows."""
+    """Offers the rows that the active version has answered to every shadow with the same features."""
 
     def __init__(self, registry: Registry, settings: Serving, journal: Journal, metrics: ServingMetrics) -> None:
         self._registry = registry
@@ -162,13 +154,18 @@ class Shadows:
         self._fitting: list[Shadow] = []
         self._log = structlog.get_logger("shadow")
 
+    @property
+    def tasks(self) -> list[PeriodicTask]:
+        """The task of each shadow."""
+        return [shadow.task for shadow in self._shadows]
+
     def start(self) -> None:
-        """Load the shadows, each in its own time."""
-        for shadow in self._shadows:
-            shadow.start()
+        """Start all; each loads its version in a process of its own."""
+        for task in self.tasks:
+            task.start()
 
     def offer(self, model: Model, rows: Sequence[Prediction]) -> None:
-        """Take rows that a version has answered; only those of the active one are repeated."""
+        """Take rows that a version has answered; shadows answer only those of the active version."""
         if model is not self._registry.active:
             return
         if model is not self._champion:
@@ -181,7 +178,7 @@ class Shadows:
         await asyncio.gather(*(shadow.stop(STOP_S) for shadow in self._shadows))
 
     def _fit(self, champion: ModelSchema) -> list[Shadow]:
-        """The shadows of a version: not itself, and none that takes other rows, which is said once."""
+        """The shadows of a version: not itself, and none with other features, which is logged."""
         others = [shadow for shadow in self._shadows if shadow.schema.version != champion.version]
         reasons = {shadow.schema.version: mismatch(shadow.schema, champion) for shadow in others}
         for version, reason in reasons.items():

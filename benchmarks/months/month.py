@@ -11,7 +11,7 @@ from pathlib import Path
 from time import monotonic
 
 from app.types import Json
-from benchmarks.months.replay import Watch, watching
+from benchmarks.months.replay import Replay, watching
 from benchmarks.months.stream import BEGIN, HOUR, Stream
 
 DAYS = 30
@@ -57,7 +57,7 @@ class Month:
         if self.days == DAYS:
             shutil.rmtree(place)
 
-    def _note(self, watch: Watch) -> None:
+    def _note(self, watch: Replay) -> None:
         self.days += 1
         self.checks.update(report.kind for report in watch.reports)
         for change in watch.told:

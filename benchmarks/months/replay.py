@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from app.store.queries.alerts import Change
 from app.store.queries.outcomes import append
 from app.store.queries.predictions import insert
 from app.store.queries.versions import remember
-from app.types import Json, Micros, Report
+from app.types import Json, Micros, ModelSchema, Report, ServedVersions
 from benchmarks.months.arrivals import arrivals_of
 from benchmarks.months.stream import BEGIN, DAY, NAME, Stream
 
@@ -69,7 +68,40 @@ class _InProcess(Worker):
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class OneVersion:
+    """A source of versions that has one, without shadows; it keeps no alerts."""
+
+    schema: ModelSchema
+    folder: Path
+
+    def served(self) -> ServedVersions:
+        """The one version."""
+        return ServedVersions(self.schema, {self.schema.version: self.schema})
+
+    def active(self) -> Watched:
+        """The one version."""
+        return Watched(self.schema, self.folder)
+
+    def shadows(self) -> Sequence[Watched]:
+        """None."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class AlertLog:
+    """Evaluates the default rules on each report, and keeps the changes that would be sent."""
+
+    told: list[Change]
+    retrain_share: float
+
+    def on_report(self, connection: Connection, report: Report, served: ServedVersions) -> None:
+        """Keep the changes."""
+        task = served.active.task
+        self.told.extend(evaluate(connection, report, task=task, retrain_share=self.retrain_share))
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
     """A running monitor, and what it has told and looked at so far."""
 
     bundle: Bundle
@@ -96,7 +128,7 @@ class Watch:
 
 
 @asynccontextmanager
-async def watching(folder: Path, day: int) -> AsyncIterator[Watch]:
+async def watching(folder: Path, day: int) -> AsyncIterator[Replay]:
     """Watch the bundle and the store in a folder with the default settings, from the beginning of a day on."""
     config = Config.model_validate({"store": {"url": f"sqlite:///{folder / 'store.db'}"}})
     url, series, clock = config.store.url.get_secret_value(), CollectorRegistry(), Clock(Micros(BEGIN + day * DAY))
@@ -111,15 +143,11 @@ async def watching(folder: Path, day: int) -> AsyncIterator[Watch]:
     readers = Readers(database.readers)
     worker = _InProcess(url, load_reference(bundle.folder, bundle.schema))
     told: list[Change] = []
-
-    def after_report(connection: Connection, report: Report) -> None:
-        told.extend(evaluate(connection, report, task=bundle.schema.task, retrain_share=config.drift.retrain_share))
-
-    watched = partial(Watched, bundle.schema, bundle.folder)
-    monitor = Monitor(config, watched, readers, journal, worker, after_report, check_durations(series))
+    versions, listener = OneVersion(bundle.schema, bundle.folder), AlertLog(told, config.drift.retrain_share)
+    monitor = Monitor(config, versions, readers, journal, worker, listener, check_durations(series))
     journal.start()
     try:
-        yield Watch(bundle, journal, monitor, clock, told, [])
+        yield Replay(bundle, journal, monitor, clock, told, [])
     finally:
         await worker.close()
         await journal.close()

@@ -152,8 +152,8 @@ def test_a_hanging_channel_holds_nobody_up(url: str) -> None:
             await posted.put("a")
             await posted.deliverer.turn()
             await posted.live(1200, step_s=20)
-            posted.deliverer.start()
-            await posted.deliverer.stop()
+            posted.deliverer.task.start()
+            await posted.deliverer.task.stop()
             return posted.results()["retried"]
 
     retried = asyncio.run(scenario())
@@ -170,10 +170,10 @@ def test_the_end_does_not_wait_for_a_message_under_way(url: str) -> None:
     async def scenario() -> bool:
         async with office(url, channel, timeout_s=10 * DEADLINE_S) as posted, asyncio.timeout(DEADLINE_S):
             await posted.put("a")
-            posted.deliverer.start()
+            posted.deliverer.task.start()
             await until(lambda: channel.tried)
-            await posted.deliverer.stop()
-            return posted.deliverer.alive
+            await posted.deliverer.task.stop()
+            return posted.deliverer.task.alive
 
     alive = asyncio.run(scenario())
     channel.free.set()
@@ -234,13 +234,13 @@ def test_the_task_delivers_by_itself(url: str) -> None:
 
     async def scenario(receiver: Webhook) -> tuple[bool, bool]:
         async with office(url, channel_to(receiver)) as posted:
-            posted.deliverer.start()
+            posted.deliverer.task.start()
             await posted.put("a")
-            posted.deliverer.wake()
+            posted.deliverer.task.wake()
             await asyncio.to_thread(receiver.wait_for, 1)
-            alive = posted.deliverer.alive
-            await posted.deliverer.stop()
-            return alive, posted.deliverer.alive
+            alive = posted.deliverer.task.alive
+            await posted.deliverer.task.stop()
+            return alive, posted.deliverer.task.alive
 
     with webhook() as receiver:
         assert asyncio.run(scenario(receiver)) == (True, False)

@@ -9,7 +9,7 @@ from typing import Any
 
 from app.alerting.channels.alertmanager import LASTS_S
 from app.alerting.channels.routes import Route, open_channels
-from app.alerting.delivery import DirectTelling
+from app.alerting.delivery import DirectNotifier
 from app.alerting.messages import Pages, Playbook, compose
 from app.config.settings import Alerts
 from app.store.queries.alerts import Alert, Finding
@@ -35,7 +35,7 @@ def test_channels_are_told_without_a_store() -> None:
 
     async def scenario(receiver: Webhook, manager: Webhook, other: Webhook) -> int:
         address = f"alertmanager+http://127.0.0.1:{manager.port}"
-        direct = DirectTelling(routes(receiver.url, address, {"url": other.url, "severities": ["high"]}), PAGES)
+        direct = DirectNotifier(routes(receiver.url, address, {"url": other.url, "severities": ["high"]}), PAGES)
         direct.begin(ALERT)
         tried = receiver.tried + manager.tried
         for told in (receiver, manager):
@@ -57,7 +57,7 @@ def test_a_refusal_is_tried_again() -> None:
     """A channel that refuses once hears it after the pause, once."""
 
     async def scenario(receiver: Webhook) -> None:
-        direct = DirectTelling(routes(receiver.url), PAGES, pause=lambda message: 0.01 * message.tries)
+        direct = DirectNotifier(routes(receiver.url), PAGES, pause=lambda message: 0.01 * message.tries)
         direct.begin(ALERT)
         await asyncio.to_thread(receiver.wait_for, 1)
         await direct.stop()
@@ -79,7 +79,7 @@ def test_after_the_end_nothing_is_sent() -> None:
             tried.set()
             return 0.01
 
-        direct = DirectTelling(routes(receiver.url), PAGES, pause=pause)
+        direct = DirectNotifier(routes(receiver.url), PAGES, pause=pause)
         direct.begin(ALERT)
         await tried.wait()
         direct.end()
@@ -103,7 +103,7 @@ def test_an_alertmanager_is_told_until_the_end() -> None:
 
     async def scenario(manager: Webhook) -> None:
         address = f"alertmanager+http://127.0.0.1:{manager.port}"
-        direct = DirectTelling(routes(address), PAGES, clock=lambda: next(clock, 1120.0), again_s=0.01)
+        direct = DirectNotifier(routes(address), PAGES, clock=lambda: next(clock, 1120.0), again_s=0.01)
         direct.begin(ALERT)
         await asyncio.to_thread(manager.wait_for, 2)
         await direct.stop()

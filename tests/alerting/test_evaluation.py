@@ -8,15 +8,18 @@ from pathlib import Path
 import pytest
 
 from app.alerting.channels.routes import Route
-from app.alerting.evaluation import Notifier, Reaction
+from app.alerting.evaluation import AlertUpdater, Notifier
 from app.alerting.retraining import Retraining
 from app.alerting.rules.configured import RuleSet
 from app.config.settings import Rule
 from app.store.queries import outbox, reports
 from app.store.queries.alerts import SEVERITIES
-from app.types import SECOND, Json, Micros, Report, Severity, Task
+from app.types import SECOND, Json, Micros, ModelSchema, Report, ServedVersions, Severity, Task
 from tests.support.alerting.alert_store import MINUTE, PAGES, Desk, finding
 from tests.support.alerting.reports import drift_body
+
+SCHEMA = ModelSchema("m", "1", Task.BINARY, ())
+SERVED = ServedVersions(SCHEMA, {"1": SCHEMA})
 
 
 class Box:
@@ -59,13 +62,13 @@ def test_a_report_tells_of_an_alert_that_grew_worse(desk: Desk) -> None:
     """Who is told of critical alerts hears with the report that says so; no turn of the scheduler need come first."""
     pager = route("pager", "critical")
     rules = RuleSet.of([Rule(name="mine", metric="drift.share", warning=0.2, critical=0.4)])
-    react = Reaction(rules, Notifier([pager], PAGES), Retraining(None, "", 0.3), 0.3)
+    updater = AlertUpdater(rules, Notifier([pager], PAGES), Retraining(None, "", 0.3), 0.3)
     for share in (0.3, 0.5):
         body = drift_body({}) | {"drift_share": share}
         report = Report(f"share{share}", "drift", "m", "1", desk.clock.now, "drift", body)
         with desk.database.writer.begin() as connection:
             reports.save(connection, report)
-            react.on_report(connection, report, Task.BINARY, is_active=True)
+            updater.on_report(connection, report, SERVED)
         desk.clock.forward(MINUTE)
 
     assert desk.heard(pager) == ["[CRITICAL]"]

@@ -58,7 +58,7 @@ def ask(connection: Connection) -> Ask:
         report = Report(f"r{count}", kind, "m", "1", at, status, body)
         with connection.begin():
             reports.save(connection, report)
-            act(connection, report, Task.BINARY)
+            act.request_if_needed(connection, report, Task.BINARY)
             return list(outbox.asked(connection, NAME))
 
     return run

@@ -17,7 +17,7 @@ from benchmarks.months.stream import BEGIN, DAY, Rows, Stream
 
 
 class Moved(Stream):
-    """A stream whose last feature has moved by one sigma when the watch begins."""
+    """A stream whose last feature has moved by one sigma when the replay begins."""
 
     def day(self, day: int) -> Rows:
         """The stable stream's rows, moved."""

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from app.config.settings import Config
 from app.metrics import JournalMetrics
 from app.monitoring.metrics import check_durations
-from app.monitoring.monitor import AfterReport, Monitor, RequestedCheck, Watched
+from app.monitoring.monitor import Monitor, RequestedCheck
 from app.monitoring.worker import Worker
 from app.serving.bundle.reader import read_bundle
 from app.store.database import Connection, Database, Readers, open_database
@@ -24,7 +24,8 @@ from app.store.queries import reports
 from app.store.queries.predictions import insert
 from app.store.queries.replicas import database_now
 from app.store.queries.versions import remember
-from app.types import SECOND, Micros, ModelSchema, Report
+from app.types import SECOND, Micros, ModelSchema, Report, ServedVersions
+from benchmarks.months.replay import OneVersion
 from tests.support.application import make_config
 from tests.support.models.tasks import Fitted
 from tests.support.rows import prediction
@@ -46,13 +47,25 @@ def fill(database: Database, schema: ModelSchema, row: Sequence[object], silence
         reports.save(connection, Report("other", "performance", schema.name, schema.version, now, "ok", {}))
 
 
-def nothing(_connection: Connection, _report: Report) -> None:
-    """No alerts."""
+class NoAlerts:
+    """A listener that writes nothing."""
+
+    def on_report(self, connection: Connection, report: Report, served: ServedVersions) -> None:
+        """Write nothing."""
+
+
+class FailingAlerts:
+    """A listener that fails after it has written something."""
+
+    def on_report(self, connection: Connection, report: Report, _served: ServedVersions) -> None:
+        """Write a report, then fail."""
+        reports.save(connection, replace(report, report_id="half"))
+        raise ValueError("no such rule")
 
 
 @asynccontextmanager
 async def monitoring(
-    config: Config, folder: Path, row: Sequence[object], silence: int, after: AfterReport = nothing
+    config: Config, folder: Path, row: Sequence[object], silence: int, listener: reports.ReportListener | None = None
 ) -> AsyncIterator[Monitor]:
     """A monitor of a store in which rows came up to some silence ago."""
     schema = read_bundle(folder).schema
@@ -67,8 +80,8 @@ async def monitoring(
     durations = check_durations(series)
     journal.start()
     try:
-        watched = Watched(schema, folder)
-        yield Monitor(config, lambda: watched, readers, journal, worker, after, durations)
+        versions = OneVersion(schema, folder)
+        yield Monitor(config, versions, readers, journal, worker, listener or NoAlerts(), durations)
     finally:
         await worker.close()
         await journal.close()
@@ -77,10 +90,15 @@ async def monitoring(
 
 
 async def due(
-    config: Config, folder: Path, row: Sequence[object], silence: int, times: int, after: AfterReport = nothing
+    config: Config,
+    folder: Path,
+    row: Sequence[object],
+    silence: int,
+    times: int,
+    listener: reports.ReportListener | None = None,
 ) -> list[list[Report]]:
     """What a monitor finds when it is asked some times in a row."""
-    async with monitoring(config, folder, row, silence, after) as monitor:
+    async with monitoring(config, folder, row, silence, listener) as monitor:
         return [await monitor.run_due() for _ in range(times)]
 
 
@@ -114,11 +132,7 @@ def test_alerts_that_fail_lose_no_report(
     config = make_config(tmp_path, models, "mixed", drift={"every": "1m"}, performance={"every": "1d"})
     row = list(fitted["mixed"].rows[0].values())
 
-    def fail(connection: Connection, report: Report) -> None:
-        reports.save(connection, replace(report, report_id="half"))
-        raise ValueError("no such rule")
-
-    [[made]] = asyncio.run(due(config, models / "mixed" / "1", row, 10 * MINUTE, 1, fail))
+    [[made]] = asyncio.run(due(config, models / "mixed" / "1", row, 10 * MINUTE, 1, FailingAlerts()))
 
     database = open_database(config.store.url.get_secret_value())
     with database.readers.connect() as connection:

@@ -36,11 +36,15 @@ class Due:
     def __init__(self, **sections: object) -> None:
         self.kinds = {"drift"}
         config = Config.model_validate(sections)
-        self.overdue = Overdue(config, lambda _connection, kind, _schema: kind in self.kinds, lambda: SCHEMA)
+        self.overdue = Overdue(config, self)
+
+    def is_due(self, _connection: Connection, kind: str, _schema: ModelSchema) -> bool:
+        """Whether the test says so."""
+        return kind in self.kinds
 
     def seconds(self, connection: Connection, kind: str = "drift") -> float:
         """How long a check has been due."""
-        found: float = self.overdue(connection)[kind]["overdue_s"]
+        found: float = self.overdue.read(connection, SCHEMA)[kind]["overdue_s"]
         return found
 
     def long_since(self, connection: Connection) -> float:
@@ -52,7 +56,7 @@ class Due:
 
 def test_the_limits_are_three_intervals(connection: Connection) -> None:
     """Three intervals, and a minute at least: a check takes its time."""
-    found = Due(drift={"every": "5m"}, performance={"every": "1s"}).overdue(connection)
+    found = Due(drift={"every": "5m"}, performance={"every": "1s"}).overdue.read(connection, SCHEMA)
 
     assert {kind: check["limit_s"] for kind, check in found.items()} == {"drift": 900.0, "performance": 60.0}
 

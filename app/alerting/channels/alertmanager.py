@@ -8,9 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar
 
+import structlog
+
 from app.alerting.channels.base import TIMEOUT_S, ChannelFailed, SendingThread
 from app.alerting.messages import Pages, describe
-from app.background import Polling
+from app.background import PeriodicTask
 from app.errors import Unavailable
 from app.store.database import Connection, Readers
 from app.store.queries import alerts, reports
@@ -58,7 +60,7 @@ class Alertmanager:
 
 
 def render(alert: Alert, report: Report | None, pages: Pages, *, ends: Micros) -> Json:
-    """An alert as the API takes it; its labels are what it is known by."""
+    """An alert as the API takes it; its labels are its identity there."""
     return {
         "labels": {
             "alertname": alert.rule,
@@ -80,30 +82,30 @@ def render(alert: Alert, report: Report | None, pages: Pages, *, ends: Micros) -
 
 
 LOOK_S = 2.0
-"""How often it is seen whether anything has changed."""
+"""Time between two looks whether an alert has changed."""
 AGAIN_S = 60.0
-"""How often everything is sent again."""
+"""Time until all alerts are sent again."""
 RETRY_S = 10.0
-"""How soon after a failure."""
+"""Time until the next try after a failure."""
 LASTS_S = 240.0
-"""How long a firing alert lasts without being sent again: three chances may be lost."""
+"""How long a firing alert lasts without being sent again: three messages may be lost."""
 RESOLVED_S = 300.0
 """How long a resolved alert is still sent."""
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class SentAlert:
     """An alert as it is sent, and the report behind it."""
 
     alert: Alert
     report: Report | None
 
 
-class AlertmanagerFeed(Polling):
-    """Sends all that fires to one Alertmanager; each replica does, since equal labels are one alert there.
+class AlertmanagerFeed:
+    """Sends all firing alerts to one Alertmanager, in each replica; it merges alerts with equal labels.
 
-    What is not sent again ends there. So what was sent before the store went away, or before a silence began, is sent
-    on as it was.
+    An alert that is not sent again ends there. So an alert that was sent before the store went away, or before a
+    silence began, is sent again as it was.
     """
 
     def __init__(
@@ -117,22 +119,24 @@ class AlertmanagerFeed(Polling):
         steady: Callable[[], float] = time.monotonic,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
-        super().__init__(channel.name, pause_s=LOOK_S)
+        log = structlog.get_logger("delivery").bind(channel=channel.name)
+        self.task = PeriodicTask("alertmanager", self.turn, interval_s=LOOK_S, store_away="wait", log=log)
+        self._log = log
         self._thread = SendingThread(channel, timeout_s=timeout_s)
         self._severities = severities
         self._readers = readers
         self._pages = pages
         self._clock = clock
         self._steady = steady
-        self._known: Sequence[Told] = ()
+        self._known: Sequence[SentAlert] = ()
         self._ahead = 0.0
         self._sent: Sequence[object] = ()
         self._again_at = 0.0
         self._failing = False
 
-    async def turn(self) -> bool:
-        """Send what there is to tell: at once where it has changed, else from time to time."""
-        with suppress(Unavailable):  # what was known last still holds
+    async def turn(self) -> None:
+        """Send the alerts: at once where one has changed, else from time to time."""
+        with suppress(Unavailable):  # the alerts that were read last are sent again
             now, self._known = await self._readers.run(self._read)
             self._ahead = now / SECOND - self._steady()
         state = [(each.alert.alert_id, each.alert.state, each.alert.finding.severity) for each in self._known]
@@ -140,7 +144,6 @@ class AlertmanagerFeed(Polling):
         if found and not self._thread.busy and (state != self._sent or self._steady() >= self._again_at):
             self._sent = state
             await self._send(found)
-        return False
 
     async def _send(self, found: Sequence[Json]) -> None:
         try:
@@ -157,7 +160,7 @@ class AlertmanagerFeed(Polling):
         self._failing = False
 
     def _render(self) -> list[Json]:
-        """The alerts in the words of the API; of several with the same labels the latest."""
+        """The alerts as the API takes them; of several with the same labels the latest."""
         ends = Micros(round((self._steady() + self._ahead + LASTS_S) * SECOND))
         rendered = [
             render(each.alert, each.report, self._pages, ends=each.alert.resolved_at or ends)
@@ -166,7 +169,7 @@ class AlertmanagerFeed(Polling):
         ]
         return list({tuple(alert["labels"].values()): alert for alert in rendered}.values())
 
-    def _read(self, connection: Connection) -> tuple[Micros, Sequence[Told]]:
+    def _read(self, connection: Connection) -> tuple[Micros, Sequence[SentAlert]]:
         now = self._clock(connection)
         silences = active_silences(connection, at=now)
         before = {each.alert.alert_id: each for each in self._known}
@@ -174,5 +177,5 @@ class AlertmanagerFeed(Polling):
         for alert in alerts.told(connection, since=Micros(now - round(RESOLVED_S * SECOND))):
             silenced = alert.is_open and any(silence.covers(alert) for silence in silences)
             known = before.get(alert.alert_id) if silenced else None
-            found.append(known or Told(alert, reports.get(connection, alert.report_id)))
+            found.append(known or SentAlert(alert, reports.get(connection, alert.report_id)))
         return now, found

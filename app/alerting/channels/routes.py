@@ -1,4 +1,4 @@
-"""Who is told: the configured channels, opened and checked at start."""
+"""Routes of alerts: the configured channels, opened and checked at start."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CHANNELS: tuple[Opener, ...] = (Alertmanager, AppriseChannel)
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A channel, and the severities that it is told of."""
+    """A channel, and the severities of the alerts that it gets."""
 
     channel: Channel
     severities: frozenset[Severity]
@@ -67,12 +67,12 @@ def channel_name(url: ChannelUrl) -> str:
 
 
 def alertmanagers(routes: Sequence[Route]) -> Iterator[tuple[Alertmanager, frozenset[Severity]]]:
-    """The Alertmanagers among the routes: they are told again and again what fires."""
+    """The Alertmanagers among the routes; what fires is sent to them again and again."""
     return ((route.channel, route.severities) for route in routes if isinstance(route.channel, Alertmanager))
 
 
-def told_once(routes: Sequence[Route]) -> Sequence[Route]:
-    """The routes whose channels are told of each event once, by a message out of the outbox."""
+def outbox_routes(routes: Sequence[Route]) -> Sequence[Route]:
+    """The routes whose channels get each message once, from the outbox."""
     return [route for route in routes if not isinstance(route.channel, Alertmanager)]
 
 

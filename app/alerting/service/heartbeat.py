@@ -1,8 +1,7 @@
-"""The watch: a task in every replica that tells the others what it did; one of them judges the service as a whole."""
+"""The heartbeat of a replica: it stores its usage; the replica with the lease evaluates the service."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,109 +9,113 @@ from functools import partial
 
 import structlog
 
-from app.alerting.service.outage import AfterReport, Outage
-from app.alerting.service.report import Judging
-from app.alerting.service.rollback import Guard
+from app.alerting.service.outage import Outage
+from app.alerting.service.report import ServiceEvaluation
+from app.alerting.service.rollback import AutomaticRollback
 from app.alerting.service.usage import Meter
+from app.background import PeriodicTask
 from app.errors import Unavailable
 from app.store.database import Connection, Readers
 from app.store.journal.journal import Journal
 from app.store.queries.alerts import Silence, planned_silences
 from app.store.queries.replicas import acquire, beat, database_now, release
-from app.types import SECOND, Micros
+from app.store.queries.reports import ReportListener
+from app.types import SECOND, Micros, VersionSource
 
 LEASE = "watch"
+"""The name in the table ``leases``. It stays: replicas of the release before hold the lease by this name."""
 TICK_S = 2.0
-"""Length of a step, and time between two looks at a version on probation."""
+"""Time between two ticks, and so between two looks at a version on probation."""
 BEAT_S = 10.0
-"""Time between two pulses, and between two judgements."""
+"""Time between two stored pulses, and between two evaluations of the service."""
 
 
-class Watch:
-    """Beats, judges where it holds the lease, and lets the guard look at a version on probation."""
+class Heartbeat:
+    """Stores what this replica did, evaluates the service where it has the lease, and watches a probation."""
 
     def __init__(
         self,
         *,
         meter: Meter,
         outage: Outage,
-        judging: Judging,
-        guard: Guard,
+        evaluation: ServiceEvaluation,
+        rollback: AutomaticRollback,
+        versions: VersionSource,
         journal: Journal,
         readers: Readers,
-        after: AfterReport,
+        listener: ReportListener,
     ) -> None:
         self._meter = meter
         self._outage = outage
-        self._judging = judging
-        self._guard = guard
+        self._evaluation = evaluation
+        self._rollback = rollback
+        self._versions = versions
         self._journal = journal
         self._readers = readers
-        self._after = after
+        self._listener = listener
         self._beat_at = Micros(0)
-        self._task: asyncio.Task[None] | None = None
-        self._log = structlog.get_logger("watch")
-
-    @property
-    def alive(self) -> bool:
-        """False once the task has ended."""
-        return self._task is not None and not self._task.done()
-
-    def start(self) -> None:
-        """Start ticking."""
-        self._task = asyncio.create_task(self._run(), name="plumbline-watch")
+        self._log = structlog.get_logger("heartbeat")
+        self.task = PeriodicTask("heartbeat", self._turn, interval_s=TICK_S, store_away="warn", log=self._log)
 
     async def stop(self) -> None:
-        """Tick no more, and let another replica judge at once."""
-        if self._task is None:
+        """Stop and release the lease, so that another replica can take it at once."""
+        await self.task.stop(grace_s=0)
+        await self._rollback.stop()
+        if not self.task.started:
             return
-        self._task.cancel()
-        await asyncio.wait([self._task])
-        await self._guard.stop()
         with suppress(Unavailable):
             await self._journal.run(partial(release, name=LEASE, holder=self._meter.replica))
 
     async def tick(self, clock: Micros, *, now: Micros) -> None:
-        """One turn: count, tell of an outage, beat, and judge whatever is to be judged.
+        """Count usage and observe the store at each tick; store a pulse and evaluate the service every ten seconds.
 
         Args:
-            clock: a clock that never jumps, for lengths of time.
+            clock: a clock that never jumps, for durations.
             now: the wall clock, for messages.
 
         Raises:
             Unavailable: the store cannot be reached.
         """
         self._meter.read(clock)
-        self._outage.look(clock, now=now)
-        await self._write_outages(clock)
-        trial = None if self._outage.lasts else await self._guard.find()
+        self._outage.observe(self._journal.outage, self._versions.served().active, clock, now=now)
+        await self._record_outages(clock)
+        probation = None if self._outage.ongoing else await self._rollback.find()
         beats = clock >= self._beat_at
-        if not (beats or trial):
+        if not (beats or probation):
             return
         if beats:
             self._beat_at = Micros(clock + round(BEAT_S * SECOND))
         leading = await self._beat(clock)
-        if trial:
-            await self._guard.judge(trial, clock)
+        if probation:
+            await self._rollback.check(probation, clock)
         if beats:
             self._outage.silences = await self._readers.run(_silences)
         if leading and beats:
-            await self._judging.judge()
+            await self._evaluation.run()
 
-    async def _write_outages(self, clock: Micros) -> None:
-        """Write down the outages that are over; one that cannot be written must not end the pulse."""
-        while self._outage.over:
-            write = partial(self._outage.write, over=self._outage.over[0], after=self._after, clock=clock)
+    async def _turn(self) -> None:
+        await self.tick(monotonic_now(), now=Micros(time.time_ns() // 1000))
+
+    async def _record_outages(self, clock: Micros) -> None:
+        """Record the outages that have ended; one that cannot be recorded is dropped, since the beat must go on."""
+        while self._outage.ended:
+            record = partial(
+                self._outage.record,
+                outage=self._outage.ended[0],
+                listener=self._listener,
+                served=self._versions.served(),
+                clock=clock,
+            )
             try:
-                await self._journal.run(write)
+                await self._journal.run(record)
             except Unavailable:
                 raise
-            except Exception as error:  # noqa: BLE001 - logged; everybody has heard that it fired
+            except Exception as error:  # noqa: BLE001 - logged; the channels were notified when it fired
                 self._log.exception("outage_not_written", exc_info=error)
-            self._outage.over.popleft()
+            self._outage.ended.popleft()
 
     async def _beat(self, clock: Micros) -> bool:
-        """Store what this replica did, and take or renew the lease; whether this replica is the one that judges."""
+        """Store what this replica did, and take or renew the lease; True where this replica holds it."""
         pulses = self._meter.pulses()
 
         def write(connection: Connection) -> bool:
@@ -123,19 +126,9 @@ class Watch:
         self._meter.noted()
         return leading
 
-    async def _run(self) -> None:
-        while True:
-            try:
-                await self.tick(clock(), now=Micros(time.time_ns() // 1000))
-            except Unavailable as error:
-                self._log.warning("watch_skipped", reason=str(error))
-            except Exception as error:  # noqa: BLE001 - a turn that fails is logged, and the next one comes
-                self._log.exception("watch_failed", exc_info=error)
-            await asyncio.sleep(TICK_S)
 
-
-def clock() -> Micros:
-    """A clock that never jumps."""
+def monotonic_now() -> Micros:
+    """The time by a clock that never jumps."""
     return Micros(time.monotonic_ns() // 1000)
 
 

@@ -1,9 +1,9 @@
-"""The store cannot be reached: told without it, and written down when it is back."""
+"""Outages of the store: channels are notified without it, and the outage is recorded once it is back."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -13,76 +13,74 @@ from app.store.database import Connection
 from app.store.queries import reports
 from app.store.queries.alerts import Alert, Silence, keep
 from app.store.queries.replicas import database_now
-from app.types import SECOND, Json, Micros, ModelSchema, Report, new_id
+from app.store.queries.reports import ReportListener
+from app.types import SECOND, Json, Micros, ModelSchema, Report, ServedVersions, new_id
 
 LIMIT_S = 10.0
-"""How long a store may be away unnoticed: a restart or a failover is no reason to wake anybody."""
-AfterReport = Callable[[Connection, Report], None]
-"""What else is written in a report's transaction: the state of its alerts, and whom it tells."""
+"""A shorter outage raises no alert: a restart or a failover of the database takes some seconds."""
 
 
-class Tell(Protocol):
-    """Tells every channel of an alert that is in no table."""
+class OutageNotifier(Protocol):
+    """Sends an alert that is in no table to every channel."""
 
     def begin(self, alert: Alert) -> None:
-        """Begin to tell that it fires, and return at once."""
+        """Begin to send, and return at once."""
 
     def end(self) -> None:
-        """Tell it no more: it would come behind the message of its end."""
+        """Stop sending: later messages would arrive after that of the end."""
 
 
 @dataclass(frozen=True, slots=True)
-class Over:
+class EndedOutage:
     """An outage that has ended.
 
     Attributes:
-        alert: that of which was told.
-        ended: by the clock of whoever followed it.
+        alert: the alert that was sent.
+        ended_at: by the clock that was passed to :meth:`Outage.observe`.
     """
 
     alert: Alert
-    ended: Micros
+    ended_at: Micros
     seconds: float
     reason: str
 
 
 class Outage:
-    """Follows whether the store is there, in memory alone.
+    """Observes whether the store can be reached; its state is in memory alone.
 
     Attributes:
-        over: outages that ended and are still to be written down, the oldest first.
-        silences: those last known, since they cannot be read when they are needed.
+        ended: outages that have ended and are not recorded yet, the oldest first.
+        silences: the silences read last. They cannot be read while the store is away.
     """
 
-    def __init__(
-        self,
-        reason: Callable[[], str | None],
-        schema: Callable[[], ModelSchema],
-        tell: Tell,
-        rules: RuleSet | None = None,
-    ) -> None:
-        self._reason = reason
-        self._schema = schema
-        self._tell = tell
+    def __init__(self, notifier: OutageNotifier, rules: RuleSet | None = None) -> None:
+        self._notifier = notifier
         self._rules = rules or RuleSet()
         self._began: Micros | None = None
         self._last_reason = ""
         self._alert: Alert | None = None
-        self.over: deque[Over] = deque()
+        self.ended: deque[EndedOutage] = deque()
         self.silences: Sequence[Silence] = ()
 
     @property
-    def lasts(self) -> bool:
-        """Whether the store was away at the last look."""
+    def ongoing(self) -> bool:
+        """Whether the store was away when it was observed last."""
         return self._began is not None
 
-    def look(self, clock: Micros, *, now: Micros) -> None:
-        """Tell of an outage that lasts, once; ``now`` is what to say of when."""
-        reason = self._reason()
+    def observe(self, reason: str | None, active: ModelSchema, clock: Micros, *, now: Micros) -> None:
+        """Note whether the store is away; an outage beyond the limit is sent to the channels, once.
+
+        Args:
+            reason: why the store cannot be reached; None while it can.
+            active: the version whose alert it is.
+            clock: a clock that never jumps, for durations.
+            now: the wall clock, for messages.
+        """
         if reason is None:
             if self._began is not None and self._alert:
-                self._tell.end()
-                self.over.append(Over(self._alert, clock, (clock - self._began) / SECOND, self._last_reason))
+                self._notifier.end()
+                seconds = (clock - self._began) / SECOND
+                self.ended.append(EndedOutage(self._alert, clock, seconds, self._last_reason))
             self._began = self._alert = None
             return
         self._last_reason = reason
@@ -90,37 +88,45 @@ class Outage:
             self._began = clock
         seconds = (clock - self._began) / SECOND
         if self._alert is None and seconds >= LIMIT_S:
-            self._alert = self._made(_body(seconds, reason), Micros(now - (clock - self._began)), now)
+            self._alert = self._new_alert(_body(seconds, reason), active, Micros(now - (clock - self._began)), now)
             if self._alert and self._alert.told_at is not None:
-                self._tell.begin(self._alert)
+                self._notifier.begin(self._alert)
 
-    def write(self, connection: Connection, over: Over, after: AfterReport, *, clock: Micros) -> None:
-        """Write down an outage that is over: that it fired, of which everybody has heard, and that it is resolved.
+    def record(
+        self,
+        connection: Connection,
+        outage: EndedOutage,
+        listener: ReportListener,
+        served: ServedVersions,
+        *,
+        clock: Micros,
+    ) -> None:
+        """Save the alert of an ended outage as it fired, and a report that resolves it.
 
-        What is written already, and only the answer of the store was lost, stays as it is.
+        An outage that is recorded already stays as it is: the answer of an earlier commit may have been lost.
         """
-        alert = over.alert
+        alert = outage.alert
         if reports.get(connection, alert.report_id):
             return
-        ended = Micros(database_now(connection) - (clock - over.ended))
-        began = Micros(ended - round(over.seconds * SECOND))
-        body = _body(over.seconds, over.reason)
+        ended = Micros(database_now(connection) - (clock - outage.ended_at))
+        began = Micros(ended - round(outage.seconds * SECOND))
+        body = _body(outage.seconds, outage.reason)
         reports.save(connection, _report(alert, alert.report_id, began, body | {"status": "warning"}))
         finding = self._rules.change(judge_service(body))[OUTAGE_RULE] or alert.finding
         keep(connection, replace(alert, finding=finding, since=began, changed_at=began))
         resolved: Json = {"status": "ok", "outage": None, "errors": []}
         report = _report(alert, new_id(ended * 1000), ended, resolved)
         reports.save(connection, report)
-        after(connection, report)
+        listener.on_report(connection, report, served)
 
-    def _made(self, body: Json, since: Micros, now: Micros) -> Alert | None:
-        """The alert, to be told of unless it is silenced; None where the rule is off."""
+    def _new_alert(self, body: Json, active: ModelSchema, since: Micros, now: Micros) -> Alert | None:
+        """The alert, not to be sent where a silence covers it; None where the rule is off."""
         finding = self._rules.change(judge_service(body))[OUTAGE_RULE]
         if finding is None:
             return None
-        schema, at = self._schema(), since * 1000
+        at = since * 1000
         alert = Alert(
-            new_id(at), OUTAGE_RULE, schema.name, schema.version, "firing", finding, since, since, 1, new_id(at), since
+            new_id(at), OUTAGE_RULE, active.name, active.version, "firing", finding, since, since, 1, new_id(at), since
         )
         silenced = any(
             silence.starts_at <= now < silence.ends_at and silence.covers(alert) for silence in self.silences

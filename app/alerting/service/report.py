@@ -1,38 +1,43 @@
-"""The service report: usage of all replicas, judged by the service rules."""
+"""The service report: the usage of all replicas, evaluated by the service rules."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import TypeAlias
+from typing import Protocol
 
 import structlog
 
-from app.alerting.evaluation import judge_beats
+from app.alerting.evaluation import evaluate_service
 from app.alerting.rules.configured import RuleSet
 from app.alerting.rules.drift import Verdicts
 from app.alerting.rules.service import describe, judge_service
-from app.alerting.service.outage import AfterReport
 from app.alerting.service.rollback import began_at, last_rollback
 from app.alerting.service.usage import KEPT_S
 from app.store.database import Connection, Readers
 from app.store.journal.journal import Journal
 from app.store.queries import alerts, reports
 from app.store.queries.replicas import database_now, read_pulses
+from app.store.queries.reports import ReportListener
 from app.store.queries.versions import read_activation
-from app.types import SECOND, Json, Micros, ModelSchema, Report, new_id, to_rfc3339
+from app.types import SECOND, Json, Micros, ModelSchema, Report, ServedVersions, VersionSource, new_id, to_rfc3339
 
 REFRESH_S = 300
 """Time after which an alert that goes on firing gets its latest figures."""
-Overdue: TypeAlias = Callable[[Connection], Json]
-"""For each check, how long it has been due, and how long it may be."""
 
 
-def read_service(connection: Connection, schema: ModelSchema, overdue: Overdue) -> Report:
-    """What the active version did in the last minutes, in all replicas, since it was activated."""
+class OverdueChecks(Protocol):
+    """Knows since when each check has been due."""
+
+    def read(self, connection: Connection, schema: ModelSchema) -> Json:
+        """For each kind of check, how long it has been due, and how long it may be; in seconds."""
+
+
+def read_service(connection: Connection, schema: ModelSchema, overdue: OverdueChecks) -> Report:
+    """Report what the active version did in the last minutes, in all replicas, since it was activated."""
     now = database_now(connection)
     activation = read_activation(connection, schema.name)
     start = max(Micros(now - KEPT_S * SECOND), began_at(activation))
@@ -43,7 +48,7 @@ def read_service(connection: Connection, schema: ModelSchema, overdue: Overdue) 
     body: Json = {
         "window": {"from": to_rfc3339(start), "to": to_rfc3339(now)},
         "service": describe([*chain(*parts)], replicas=sum(map(bool, parts))),
-        "checks": overdue(connection),
+        "checks": overdue.read(connection, schema),
         "rolled_back": last_rollback(activation, now=now),
         "errors": [],
     }
@@ -52,7 +57,7 @@ def read_service(connection: Connection, schema: ModelSchema, overdue: Overdue) 
 
 
 def end_of_earlier(connection: Connection, report: Report) -> Report | None:
-    """A report that ends the alert of a rollback before the latest one, so that each is an alert of its own."""
+    """A report that resolves the alert of an earlier rollback, so that the latest one has an alert of its own."""
     last = alerts.latest(connection, report.model_name, report.model_version, "rolled_back")
     latest = began_at(read_activation(connection, report.model_name))
     if last is None or not last.is_open or last.since >= latest:
@@ -67,8 +72,8 @@ def end_of_earlier(connection: Connection, report: Report) -> Report | None:
     )
 
 
-def says_more(connection: Connection, report: Report, verdicts: Verdicts) -> bool:
-    """Whether an alert begins, ends, is still pending, or has not been brought up to date for a while."""
+def changes_an_alert(connection: Connection, report: Report, verdicts: Verdicts) -> bool:
+    """Whether an alert begins, ends or is pending, or its figures are older than :data:`REFRESH_S`."""
     for rule, finding in verdicts.items():
         last = alerts.latest(connection, report.model_name, report.model_version, rule)
         is_open = last is not None and last.is_open
@@ -81,47 +86,49 @@ def says_more(connection: Connection, report: Report, verdicts: Verdicts) -> boo
     return False
 
 
-class Judging:
-    """Reads what all replicas did, and saves reports of it where an alert is to change by them."""
+class ServiceEvaluation:
+    """Evaluates the service over all replicas; it saves a report only where an alert changes."""
 
     def __init__(
         self,
         *,
         journal: Journal,
         readers: Readers,
-        schema: Callable[[], ModelSchema],
-        overdue: Overdue,
-        after: AfterReport,
+        versions: VersionSource,
+        overdue: OverdueChecks,
+        listener: ReportListener,
         rules: RuleSet | None = None,
     ) -> None:
         self._journal = journal
         self._readers = readers
-        self._schema = schema
+        self._versions = versions
         self._overdue = overdue
-        self._after = after
+        self._listener = listener
         self._rules = rules or RuleSet()
-        self._turn = asyncio.Lock()  # two at once would save the same report twice
-        self._log = structlog.get_logger("watch")
+        self._running = asyncio.Lock()  # two evaluations at once would save the same report twice
+        self._log = structlog.get_logger("heartbeat")
 
-    async def judge(self) -> None:
-        """Judge the service once.
+    async def run(self) -> None:
+        """Evaluate the service once.
 
         Raises:
             Unavailable: the store cannot be reached.
         """
-        async with self._turn:
-            found = await self._readers.run(self._read)
+        async with self._running:
+            served = self._versions.served()
+            found = await self._readers.run(self._read, served.active)
             if found:
-                await self._journal.run(partial(self._save, found))
+                await self._journal.run(partial(self._save, found, served))
                 self._log.info("service_judged", status=found[-1].status, report_id=found[-1].report_id)
 
-    def _save(self, found: Sequence[Report], connection: Connection) -> None:
+    def _save(self, found: Sequence[Report], served: ServedVersions, connection: Connection) -> None:
         for report in found:
             reports.save(connection, report)
-            self._after(connection, report)
+            self._listener.on_report(connection, report, served)
 
-    def _read(self, connection: Connection) -> Sequence[Report]:
-        report = read_service(connection, self._schema(), self._overdue)
+    def _read(self, connection: Connection, active: ModelSchema) -> Sequence[Report]:
+        report = read_service(connection, active, self._overdue)
         if ended := end_of_earlier(connection, report):
             return [ended, report]
-        return [report] if says_more(connection, report, judge_beats(connection, report, self._rules)) else []
+        verdicts = evaluate_service(connection, report, self._rules)
+        return [report] if changes_an_alert(connection, report, verdicts) else []

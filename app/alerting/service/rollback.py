@@ -1,13 +1,13 @@
-"""Probation of a new version, and its rollback."""
+"""Probation of a new version: it is rolled back when it fails or answers slowly."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeAlias
+from typing import Protocol
 
 import structlog
 
@@ -23,23 +23,24 @@ from app.alerting.rules.service import (
     quantile,
     slow_share,
 )
+from app.background import start_work
 from app.errors import RequestError, Unavailable
 from app.store.database import Connection, Readers
 from app.store.queries.replicas import Step, database_now, read_pulses
 from app.store.queries.versions import Activation, read_activation
-from app.types import SECOND, Json, Micros, ModelSchema, from_datetime
+from app.types import SECOND, Json, Micros, VersionSource, from_datetime
 
 BY = "plumbline: probation"
-"""Who made the change, in the history of a model; no key can have this name."""
+"""The author of a rollback in the history of a model; no API key can have this name."""
 TIMES_WORSE = 2.0
-"""How many times worse than the version before the new one must be: what fails with both is not the version's fault."""
-TOLD_S = 86_400
+"""The new version must be so many times worse than the one before: what fails with both is not its fault."""
+ALERT_S = 86_400
 """How long a rollback is an alert, unless another version is activated before."""
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
-    """A version on probation, and the one that answered before it."""
+class Probation:
+    """A version on probation, and the version that answered before it."""
 
     name: str
     version: str
@@ -47,8 +48,8 @@ class Trial:
     since: Micros
 
 
-def find_trial(connection: Connection, name: str, *, seconds: float) -> Trial | None:
-    """The version on probation; None after its time, after a rollback, and where there is nothing to roll back to."""
+def find_probation(connection: Connection, name: str, *, seconds: float) -> Probation | None:
+    """Find the version on probation; None after its time, after a rollback, or with no version to go back to."""
     activation = read_activation(connection, name)
     began = activation.began if activation else None
     if activation is None or began is None or began["act"] != "activate" or not activation.earlier:
@@ -56,32 +57,32 @@ def find_trial(connection: Connection, name: str, *, seconds: float) -> Trial | 
     since = began_at(activation)
     if database_now(connection) - since > seconds * SECOND:
         return None
-    return Trial(name, activation.version, activation.earlier[-1], since)
+    return Probation(name, activation.version, activation.earlier[-1], since)
 
 
 def began_at(activation: Activation | None) -> Micros:
-    """When the active version began to answer; 0 where that is not known."""
+    """When the active version began to answer; 0 where this is not known."""
     began = activation.began if activation else None
     return from_datetime(datetime.fromisoformat(began["at"])) if began else Micros(0)
 
 
 def last_rollback(activation: Activation | None, *, now: Micros) -> Json | None:
-    """The evidence on which the active version was rolled back to, within the last day."""
+    """The evidence for the rollback to the active version, if it happened within the last day."""
     began = activation.began if activation else None
-    fresh = now - began_at(activation) <= TOLD_S * SECOND
+    fresh = now - began_at(activation) <= ALERT_S * SECOND
     return began.get("evidence") if began and began["by"] == BY and fresh else None
 
 
-def judge_trial(connection: Connection, trial: Trial) -> Json | None:
-    """Why the version must be rolled back; None as long as it need not.
+def evaluate_probation(connection: Connection, probation: Probation) -> Json | None:
+    """The evidence for a rollback; None where there is none.
 
-    Its failures or its latency break their limit by more than chance, and are twice those of the version before, where
-    that one answered enough to compare.
+    Failures or latency must break their limit by more than chance. Where the version before answered enough requests
+    to compare, they must also be twice as bad as with that version.
     """
-    new = _steps(connection, trial, trial.version, lambda step: step.began >= trial.since)
-    old = _steps(connection, trial, trial.before, lambda step: step.began < trial.since)
+    new = _steps(connection, probation, probation.version, lambda step: step.began >= probation.since)
+    old = _steps(connection, probation, probation.before, lambda step: step.began < probation.since)
     found = _errors(new, old) or _latency(new, old)
-    return None if found is None else {"version": trial.version, "to": trial.before, **found}
+    return None if found is None else {"version": probation.version, "to": probation.before, **found}
 
 
 def _errors(new: list[Step], old: list[Step]) -> Json | None:
@@ -117,52 +118,72 @@ def _compared(comparable: bool, figure: str) -> str:
     return f"; with the version before: {figure}" if comparable else ""
 
 
-def _steps(connection: Connection, trial: Trial, version: str, wanted: Callable[[Step], bool]) -> list[Step]:
-    pulses = read_pulses(connection, trial.name, version)
+def _steps(connection: Connection, probation: Probation, version: str, wanted: Callable[[Step], bool]) -> list[Step]:
+    pulses = read_pulses(connection, probation.name, version)
     return judged(step for pulse in pulses for step in pulse.steps if wanted(step))
 
 
 RETRY_S = 30.0
-"""After a rollback that failed."""
-Rollback: TypeAlias = Callable[[Trial, Json], Awaitable[object]]
-"""Rolls a version on probation back, with the evidence."""
+"""Time between a rollback that failed and the next try."""
 
 
-class Guard:
-    """Judges the version on probation; a rollback is a task, so that nobody waits where an activation is on its way.
+class Rollback(Protocol):
+    """Rolls versions back."""
 
-    Args:
-        judge: judges the service after a rollback, so that it is told at once.
+    async def roll_back(self, probation: Probation, evidence: Json) -> None:
+        """Go back to the version before the one on probation.
+
+        Raises:
+            RequestError: the version before is gone or refused, or another version was activated meanwhile.
+        """
+
+
+class Evaluation(Protocol):
+    """Evaluates the service, so that an alert tells of a rollback at once."""
+
+    async def run(self) -> None:
+        """Evaluate the service once.
+
+        Raises:
+            Unavailable: the store cannot be reached.
+        """
+
+
+class AutomaticRollback:
+    """Rolls the version on probation back when there is evidence against it.
+
+    A rollback is a task of its own, since it may have to wait for an activation that has begun.
     """
 
     def __init__(
         self,
         readers: Readers,
-        schema: Callable[[], ModelSchema],
+        versions: VersionSource,
         rollback: Rollback,
-        judge: Callable[[], Awaitable[None]],
+        evaluation: Evaluation,
         *,
         probation_s: float,
     ) -> None:
         self._readers = readers
-        self._schema = schema
+        self._versions = versions
         self._rollback = rollback
-        self._judge = judge
+        self._evaluation = evaluation
         self._probation_s = probation_s
         self._again_at = Micros(0)
         self._task: asyncio.Task[bool] | None = None
-        self._log = structlog.get_logger("watch")
+        self._log = structlog.get_logger("heartbeat")
 
-    async def find(self) -> Trial | None:
-        """The version on probation, if there is one.
+    async def find(self) -> Probation | None:
+        """Find the version on probation; None where there is none.
 
         Raises:
             Unavailable: the store cannot be reached.
         """
-        return await self._readers.run(find_trial, self._schema().name, seconds=self._probation_s)
+        name = self._versions.served().active.name
+        return await self._readers.run(find_probation, name, seconds=self._probation_s)
 
-    async def judge(self, trial: Trial, clock: Micros) -> None:
-        """Begin to roll the version back, if it must be; of several replicas that see it, one is the first.
+    async def check(self, probation: Probation, clock: Micros) -> None:
+        """Begin a rollback if there is evidence for one; of several replicas, the first one does it.
 
         Raises:
             Unavailable: the store cannot be reached.
@@ -173,27 +194,27 @@ class Guard:
                 self._again_at = Micros(clock + round(RETRY_S * SECOND))
         if self._task or clock < self._again_at:
             return
-        evidence = await self._readers.run(judge_trial, trial)
+        evidence = await self._readers.run(evaluate_probation, probation)
         if evidence is not None:
             self._log.error("probation_failed", **evidence)
-            self._task = asyncio.create_task(self._roll_back(trial, evidence), name="plumbline-rollback")
+            self._task = start_work("rollback", self._roll_back(probation, evidence))
 
     async def stop(self) -> None:
-        """Give up a rollback that has not ended."""
+        """Cancel a rollback that has not ended."""
         if self._task:
             self._task.cancel()
             await asyncio.wait([self._task])
 
-    async def _roll_back(self, trial: Trial, evidence: Json) -> bool:
-        """Roll back here and now; whether it was done."""
+    async def _roll_back(self, probation: Probation, evidence: Json) -> bool:
+        """Roll back now; False where it failed."""
         try:
-            await self._rollback(trial, evidence)
-        except RequestError as error:  # it is not there, refused, or somebody was quicker
-            self._log.warning("not_rolled_back", version=trial.version, reason=str(error))
+            await self._rollback.roll_back(probation, evidence)
+        except RequestError as error:  # the version is gone or refused, or another one was activated meanwhile
+            self._log.warning("not_rolled_back", version=probation.version, reason=str(error))
             return False
         except Exception as error:  # noqa: BLE001 - logged, and tried again
-            self._log.exception("rollback_failed", version=trial.version, exc_info=error)
+            self._log.exception("rollback_failed", version=probation.version, exc_info=error)
             return False
-        with suppress(Unavailable):  # the next judgement tells of it
-            await self._judge()
+        with suppress(Unavailable):  # the next evaluation raises the alert
+            await self._evaluation.run()
         return True

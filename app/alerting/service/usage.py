@@ -1,4 +1,4 @@
-"""The meter: what this replica has done since it last looked, out of the counters that it exports anyway."""
+"""Usage of this replica in steps of a heartbeat, read from the counters that ``/metrics`` exports."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from app.store.queries.replicas import Pulse, Step
 from app.types import SECOND, Micros, new_id
 
 KEPT_S = 300
-"""How far back steps are kept, and how far back the service is judged."""
+"""How far back steps are kept, and how far back the service is evaluated."""
 Version: TypeAlias = tuple[str, str]
 """Name and version of a model."""
 Counts: TypeAlias = tuple[int, ...]
 
 
 class Meter:
-    """Keeps the steps of every version in this replica; nothing on the way of a request knows of it."""
+    """Keeps the steps of every version in this replica; it costs a request nothing."""
 
     def __init__(self, serving: ServingMetrics, ledger: JournalMetrics, journal: Journal, readers: Readers) -> None:
         self.replica = new_id()
@@ -36,7 +36,7 @@ class Meter:
         self._fresh: set[Version] = set()
 
     def read(self, clock: Micros) -> None:
-        """End a step: whatever was counted since the one before belongs to it."""
+        """End a step: all that was counted since the step before belongs to it."""
         began = clock if self._read_at is None else self._read_at
         failures = self._ledger.store_failures + self._readers.failures
         away = self._journal.outage is not None or failures > self._store_failures
@@ -55,11 +55,11 @@ class Meter:
         self._rows, self._store_failures, self._read_at = rows, failures, clock
 
     def pulses(self) -> list[Pulse]:
-        """Those of the versions that did anything since :meth:`noted`; the others' are stored as they last were."""
+        """The pulses of the versions that did anything since :meth:`noted`; the others are stored as they are."""
         return [Pulse(self.replica, *version, tuple(self._steps[version])) for version in self._fresh]
 
     def noted(self) -> None:
-        """The pulses are stored."""
+        """Note that the pulses are stored."""
         self._fresh.clear()
 
 
@@ -68,7 +68,10 @@ def _less(now: Counts, before: Counts | None) -> Counts:
 
 
 def _rows(serving: ServingMetrics) -> dict[Version, Counts]:
-    """Rows answered, refused and failed, by version, since the process began; of one being loaded not all are there."""
+    """Rows answered, refused and failed, by version, since the process began.
+
+    A version that is being loaded may have some of its series only.
+    """
     found: defaultdict[Version, Counter[str]] = defaultdict(Counter)
     for family in serving.predictions.collect():
         for sample in family.samples:

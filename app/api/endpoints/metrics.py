@@ -22,8 +22,8 @@ REFRESH_S = 1.0
 """How old the reports behind a scrape may be."""
 
 
-class Refresh:
-    """Brings the exported reports and alerts to the active version; while the store is away, the last known stay."""
+class StoredMetrics:
+    """Keeps the metrics of stored reports and alerts up to date; while the store is away, the last ones stay."""
 
     def __init__(self, registry: Registry, readers: Readers, latest: LatestReports, alerts: FiringAlerts) -> None:
         self._registry = registry
@@ -32,8 +32,8 @@ class Refresh:
         self._alerts = alerts
         self._read_at = float("-inf")
 
-    async def __call__(self) -> None:
-        """Read the latest reports and alerts, unless they were read a moment ago."""
+    async def refresh(self) -> None:
+        """Read the latest reports and alerts of the active version, unless they were read a moment ago."""
         if time.monotonic() - self._read_at < REFRESH_S:
             return
         self._read_at = time.monotonic()
@@ -51,8 +51,8 @@ router = APIRouter(tags=["metrics"])
 
 @router.get("/metrics", dependencies=[Depends(require("metrics"))])
 async def metrics(request: Request, services: ServicesDep) -> Response:
-    """Every series; the reports' figures are those of the latest stored report, the same on every replica."""
-    await services.refresh()
+    """All series; figures of reports are those of the latest stored report, the same on every replica."""
+    await services.stored_metrics.refresh()
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
-    body = await asyncio.to_thread(encode, services.series)  # thousands of series would hold the event loop up
+    body = await asyncio.to_thread(encode, services.series)  # thousands of series would block the event loop
     return Response(body, media_type=content_type)

@@ -45,14 +45,14 @@ async def activate(name: str, body: ActivateBody, services: ServicesDep, caller:
     409 when the bundle is refused, with the reason.
     """
     _check(name, services.registry.active.schema.name)
-    return _told(name, await services.lifecycle.activate(body.version, by=caller))
+    return _told(name, await services.activator.activate(body.version, by=caller))
 
 
 @router.post("/{name}/rollback")
 async def rollback(name: str, services: ServicesDep, caller: Caller) -> dict[str, Any]:
     """Let the version answer again that did before the active one was activated; 409 when there is none."""
     _check(name, services.registry.active.schema.name)
-    return _told(name, await services.lifecycle.rollback(by=caller))
+    return _told(name, await services.activator.rollback(by=caller))
 
 
 def _check(name: str, served: str) -> None:

@@ -101,7 +101,7 @@ async def checks(services: ServicesDep, schema: SchemaDep) -> dict[str, Any] | J
     """Run every check now."""
     ended: list[Json] = []
     pending: list[Json] = []
-    for check in await services.check_now(schema.version, services.config.server.deadline):
+    for check in await services.monitoring.check_now(schema.version, services.config.server.deadline):
         if check.task.done():
             check.task.result()  # raises what kept the report from being saved
         (ended if check.task.done() else pending).append({"report_id": check.report_id, "kind": check.kind})

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 from app.errors import Unavailable
 from app.metrics import JournalMetrics
 from app.store.database import Database, Readers, open_database
-from app.store.journal.writer import AWAY, Part, write_together
+from app.store.journal.writer import AWAY, Part, Write, write_together
 from app.store.migrate import upgrade
 from app.store.queries.outcomes import Submission, revisions_of
 from app.store.queries.predictions import Stored, chunks, find, put, stream
@@ -179,7 +179,6 @@ LOOK_S = 0.5
 CHUNK = 2048
 """Rows in one transaction on the way from the spool to the store."""
 TAKEN = (OutcomeStatus.MATCHED, OutcomeStatus.DUPLICATE, OutcomeStatus.REVISED, OutcomeStatus.PENDING)
-Record = Callable[[Connection, Sequence[Submission]], list[OutcomeResult]]
 
 
 class Spooler:
@@ -191,7 +190,11 @@ class Spooler:
         outage: why the store cannot be reached; None while it can.
     """
 
-    def __init__(self, spool: Spool, engine: Engine, record: Record, metrics: JournalMetrics) -> None:
+    name = "spool"
+
+    def __init__(
+        self, spool: Spool, engine: Engine, record: Write[Submission, OutcomeResult], metrics: JournalMetrics
+    ) -> None:
         self._spool = spool
         self._engine = engine
         self._record = record
@@ -199,6 +202,7 @@ class Spooler:
         self._away = not spool.empty
         self.outage: str | None = None
         self._stop = threading.Event()
+        self._scout_thread: threading.Thread | None = None
         self._wake: Callable[[], None] = self._stop.clear
         self._log = structlog.get_logger("spool")
         metrics.find_spooled(spool.predictions)
@@ -212,6 +216,12 @@ class Spooler:
     def rows(self) -> int:
         """The predictions that wait in the spool."""
         return self._spool.predictions
+
+    @property
+    def alive(self) -> bool:
+        """False where the store is away and the thread that looks for it has ended: the spool would never empty."""
+        scout = self._scout_thread
+        return not self._away or scout is None or scout.is_alive()
 
     def start(self, wake: Callable[[], None]) -> None:
         """Look for the store if it was away at start; ``wake`` is called whenever it is found."""
@@ -326,7 +336,8 @@ class Spooler:
         ]
 
     def _send_scout(self) -> None:
-        threading.Thread(target=self._scout, name="plumbline-scout", daemon=True).start()
+        self._scout_thread = threading.Thread(target=self._scout, name="plumbline-scout", daemon=True)
+        self._scout_thread.start()
 
     def _scout(self) -> None:
         """Try the store until it answers, is migrated and takes rows. Then wake the writing thread."""
@@ -339,6 +350,7 @@ class Spooler:
                 self._log.error("store_not_usable", error=str(error))
                 continue
             self._log.warning("store_reachable_again", spooled=self.rows)
+            self._scout_thread = None
             self._away = False
             self.outage = None
             self._wake()

@@ -280,19 +280,19 @@ def keep(connection: Connection, alert: Alert) -> None:
         connection.execute(insert(ALERTS).values(_row(alert)))
 
 
-def aloud(connection: Connection, name: str, version: str, *, now: Micros) -> list[Change]:
+def firing_unsilenced(connection: Connection, name: str, version: str, *, now: Micros) -> list[Change]:
     """Give an event for each firing alert of a version that no silence covers, new or not.
 
     The caller notifies every receiver that has not heard of the alert as it is now.
     """
     silences = active_silences(connection, at=now)
-    heard = [
+    unsilenced = [
         alert for alert in firing(connection, name, version) if not any(silence.covers(alert) for silence in silences)
     ]
-    for alert in heard:
+    for alert in unsilenced:
         if alert.told_at is None:
             connection.execute(update(ALERTS).where(ALERTS.c.alert_id == alert.alert_id).values(told_at=now))
-    return [Change("firing", replace(alert, told_at=alert.told_at or now)) for alert in heard]
+    return [Change("firing", replace(alert, told_at=alert.told_at or now)) for alert in unsilenced]
 
 
 def resolve_others(connection: Connection, name: str, watched: Collection[str], *, now: Micros) -> list[Change]:

@@ -107,19 +107,19 @@ def supersede(connection: Connection, channel: str, *, now: Micros) -> int:
 
 def delivered(connection: Connection, message: Message, *, now: Micros) -> None:
     """Note that a message has arrived."""
-    _settle(connection, OUTBOX.c.outbox_id == message.outbox_id, {"delivered_at": now, "error": None})
+    _update_waiting(connection, OUTBOX.c.outbox_id == message.outbox_id, {"delivered_at": now, "error": None})
 
 
 def put_off(connection: Connection, message: Message, *, until: Micros, error: str) -> None:
     """Note that a message could not be sent, and when it is due again; a later claim stands."""
     mine = and_(OUTBOX.c.outbox_id == message.outbox_id, OUTBOX.c.tries == message.tries)
-    _settle(connection, mine, {"next_try_at": until, "error": error})
+    _update_waiting(connection, mine, {"next_try_at": until, "error": error})
 
 
 def rest(connection: Connection, channel: str, *, until: Micros) -> None:
     """Put off all that waits for a channel which has asked to be left alone."""
     early = (OUTBOX.c.channel == channel, OUTBOX.c.next_try_at < until)
-    _settle(connection, and_(*early), {"next_try_at": until})
+    _update_waiting(connection, and_(*early), {"next_try_at": until})
 
 
 def expire(connection: Connection, channel: str, *, before: Micros, now: Micros) -> int:
@@ -169,7 +169,7 @@ def _waiting(table: FromClause) -> ColumnElement[bool]:
     return and_(table.c.delivered_at.is_(None), table.c.failed_at.is_(None))
 
 
-def _settle(connection: Connection, which: ColumnElement[bool], values: Mapping[str, Any]) -> None:
+def _update_waiting(connection: Connection, which: ColumnElement[bool], values: Mapping[str, Any]) -> None:
     connection.execute(update(OUTBOX).where(which, _waiting(OUTBOX)).values(values))
 
 

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Connection, delete, insert, select
 
 from app.store.sql import from_text, to_text
 from app.store.tables import ALERTS, REPORTS
-from app.types import Micros, Report, new_id
+from app.types import Micros, Report, ServedVersions, new_id
 
 KINDS = ("drift", "performance", "service")
 MOST_PURGED = 20
 """Reports deleted in one transaction: each is up to some hundred kilobytes."""
+
+
+class ReportListener(Protocol):
+    """Writes what follows from a report in the transaction that saves it: alerts and their messages."""
+
+    def on_report(self, connection: Connection, report: Report, served: ServedVersions) -> None:
+        """Write it. The writer thread calls this, so ``served`` is a snapshot from the event loop."""
 
 
 def save(connection: Connection, report: Report) -> None:

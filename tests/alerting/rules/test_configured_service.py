@@ -8,7 +8,7 @@ from app.alerting.rules.configured import RuleSet
 from app.config.settings import Alerts
 from app.store.database import Database
 from tests.alerting.service.test_heartbeat import saved
-from tests.support.alerting.heartbeat import watching
+from tests.support.alerting.heartbeat import beating
 
 
 def rules(*items: object) -> RuleSet:
@@ -21,7 +21,7 @@ def test_a_rule_over_a_service_figure_fires_and_resolves(database: Database) -> 
     mine = {"name": "refusing", "metric": "service.refused", "critical": 10, "for": 2}
 
     async def scenario() -> None:
-        async with watching(database, rules=rules("default", mine)) as replica:
+        async with beating(database, rules=rules("default", mine)) as replica:
             states = []
             for seconds in (10, 10, 10, 320):
                 replica.version.rows["ok"].inc(60)
@@ -40,7 +40,7 @@ def test_a_service_rule_that_is_off_says_nothing(database: Database) -> None:
     """Failing rows fire nothing where the rule over them is off, and no report is written for them."""
 
     async def scenario() -> None:
-        async with watching(database, rules=rules("default", {"name": "error_rate", "enabled": False})) as replica:
+        async with beating(database, rules=rules("default", {"name": "error_rate", "enabled": False})) as replica:
             for _ in range(4):
                 replica.version.rows["ok"].inc(60)
                 replica.version.rows["failed"].inc(20)

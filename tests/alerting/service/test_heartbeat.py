@@ -1,4 +1,4 @@
-"""The watch over the service, turn by turn, on both databases."""
+"""The heartbeat of a replica, tick by tick, on both databases."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from app.store.database import Connection, Database, open_database
 from app.store.migrate import upgrade
 from app.store.queries.replicas import database_now, read_pulses
 from app.store.tables import REPORTS
+from app.types import Micros, ModelSchema
 from tests.support.alerting.activations import activate, did, entry
-from tests.support.alerting.heartbeat import SCHEMA, Heard, watching
+from tests.support.alerting.heartbeat import SCHEMA, Heard, beating
 from tests.support.alerting.reports import step
 from tests.support.deadlines import DEADLINE_S
 from tests.support.processes import Postgres
@@ -40,7 +41,7 @@ def test_failing_rows_fire_once_and_resolve(database: Database) -> None:
     """The second judgement fires, the next ones repeat nothing; it resolves once the failures are five minutes old."""
 
     async def scenario() -> None:
-        async with watching(database) as replica:
+        async with beating(database) as replica:
             states = []
             for turn in range(5):
                 replica.version.rows["ok"].inc(60)
@@ -63,7 +64,7 @@ def test_a_quiet_service_writes_no_reports(database: Database) -> None:
     """While all is well, nothing but the pulse is stored."""
 
     async def scenario() -> None:
-        async with watching(database) as replica:
+        async with beating(database) as replica:
             for _ in range(3):
                 replica.version.rows["ok"].inc(100)
                 await replica.after(10)
@@ -79,7 +80,7 @@ def test_one_replica_judges_for_all(postgres: Postgres) -> None:
 
     async def scenario() -> None:
         with connected(url) as one, connected(url) as other:
-            async with watching(one) as first, watching(other) as second:
+            async with beating(one) as first, beating(other) as second:
                 for _ in range(4):
                     second.version.rows["failed"].inc(100)
                     await first.after(10)
@@ -95,7 +96,7 @@ def test_a_check_that_never_ends_is_told(database: Database) -> None:
     """What is overdue fires at the first judgement, and resolves with the first check that ends."""
 
     async def scenario() -> None:
-        async with watching(database) as replica:
+        async with beating(database) as replica:
             replica.overdue = {"drift": {"overdue_s": 200.0, "limit_s": 180.0}}
             await replica.after(10)
             assert await replica.alerts() == [("no_check", "firing")]
@@ -118,11 +119,11 @@ def test_a_failing_version_is_rolled_back(database: Database) -> None:
     activate_now(database)
 
     async def scenario() -> None:
-        async with watching(database, schema=lambda: replace(SCHEMA, version="2")) as replica:
+        async with beating(database, schema=replace(SCHEMA, version="2")) as replica:
             await replica.after(2)
 
-            [(trial, evidence)] = replica.rolled_back
-            assert (trial.version, trial.before, evidence["value"]) == ("2", "1", 0.5)
+            [(probation, evidence)] = replica.rolled_back
+            assert (probation.version, probation.before, evidence["value"]) == ("2", "1", 0.5)
 
     asyncio.run(scenario())
 
@@ -132,7 +133,7 @@ def test_a_rollback_that_is_refused_is_tried_again_later(database: Database) -> 
     activate_now(database)
 
     async def scenario() -> None:
-        async with watching(database, schema=lambda: replace(SCHEMA, version="2"), refused=True) as replica:
+        async with beating(database, schema=replace(SCHEMA, version="2"), refused=True) as replica:
             tries = []
             for _ in range(17):
                 await replica.after(2)
@@ -147,7 +148,7 @@ def test_a_rollback_keeps_nobody_waiting(database: Database) -> None:
 
     async def scenario() -> None:
         free = asyncio.Event()
-        async with watching(database, schema=lambda: replace(SCHEMA, version="2"), free=free) as replica:
+        async with beating(database, schema=replace(SCHEMA, version="2"), free=free) as replica:
             for _ in range(3):
                 replica.version.rows["ok"].inc()
                 async with asyncio.timeout(DEADLINE_S):
@@ -165,7 +166,7 @@ def test_a_version_that_comes_back_is_rolled_back_again(database: Database) -> N
     activate_now(database)
 
     async def scenario() -> None:
-        async with watching(database, schema=lambda: replace(SCHEMA, version="2")) as replica:
+        async with beating(database, schema=replace(SCHEMA, version="2")) as replica:
             tries = []
             for _ in range(3):
                 await replica.after(10)
@@ -177,27 +178,34 @@ def test_a_version_that_comes_back_is_rolled_back_again(database: Database) -> N
 
 
 class Unwritable(Outage):
-    """An outage that cannot be written down."""
+    """An outage at the first two ticks that cannot be recorded."""
 
-    def write(self, *_: object, **__: object) -> None:
+    def __init__(self, heard: Heard) -> None:
+        super().__init__(heard)
+        self._reasons = ["away", "away", None, None]
+
+    def observe(self, _reason: str | None, active: ModelSchema, clock: Micros, *, now: Micros) -> None:
+        """Observe what the journal might have said."""
+        super().observe(self._reasons.pop(0), active, clock, now=now)
+
+    def record(self, *_: object, **__: object) -> None:
         """Fail."""
         raise ValueError("out of range")
 
 
 def test_an_outage_that_cannot_be_written_down_is_dropped(database: Database) -> None:
     """The turn goes on to the pulse, and the next one does not try again."""
-    reasons = ["away", "away", None, None]
     heard = Heard()
-    outage = Unwritable(lambda: reasons.pop(0), lambda: SCHEMA, heard)
+    outage = Unwritable(heard)
 
     async def scenario() -> None:
-        async with watching(database, outage=outage) as replica:
+        async with beating(database, outage=outage) as replica:
             for _ in range(4):
                 replica.version.rows["ok"].inc()
                 await replica.after(10)
             [pulse] = await replica.readers.run(read_pulses, "m", "1")
 
-            assert (len(pulse.steps), len(heard.alerts), len(outage.over)) == (4, 1, 0)
+            assert (len(pulse.steps), len(heard.alerts), len(outage.ended)) == (4, 1, 0)
 
     asyncio.run(scenario())
 
@@ -216,7 +224,7 @@ def test_each_rollback_is_told(database: Database) -> None:
         return store
 
     async def scenario() -> None:
-        async with watching(database) as replica:
+        async with beating(database) as replica:
             for versions in ("21", "2121"):
                 await replica.journal.run(rolled_back(*versions))
                 for _ in range(2):

@@ -15,7 +15,7 @@ from app.store.database import Connection, Database
 from app.store.queries import alerts, reports
 from app.store.queries.alerts import Alert, Change, Matcher, Silence
 from app.store.queries.replicas import database_now
-from app.types import SECOND, Micros, Report, Task
+from app.types import SECOND, Micros, Report, ServedVersions
 from tests.support.alerting.heartbeat import SCHEMA, Heard
 
 REASON = "connection refused\nIs the server running?"
@@ -25,11 +25,10 @@ class Followed:
     """An outage as a replica follows it, and whom it told."""
 
     def __init__(self, rules: RuleSet | None = None, silences: Sequence[Silence] = ()) -> None:
-        self.reason: str | None = None
         self.heard = Heard()
         self.told = self.heard.alerts
         self.changes: list[Change] = []
-        self.outage = Outage(lambda: self.reason, lambda: SCHEMA, self.heard, rules)
+        self.outage = Outage(self.heard, rules)
         self.outage.silences = silences
         self._clock = Micros(0)
 
@@ -37,19 +36,18 @@ class Followed:
         """The store is away at looks that are so many seconds apart, and there again at the one after them."""
         for reason, pause in [*((REASON, pause) for pause in seconds), (None, 1.0)]:
             self._clock = Micros(self._clock + round(pause * SECOND))
-            self.reason = reason
-            self.outage.look(self._clock, now=self._clock)
+            self.outage.observe(reason, SCHEMA, self._clock, now=self._clock)
+
+    def on_report(self, connection: Connection, report: Report, served: ServedVersions) -> None:
+        """Evaluate the default rules."""
+        self.changes += evaluate(connection, report, task=served.active.task, retrain_share=0.3)
 
     def write(self, connection: Connection, *, times: int = 1) -> list[Alert]:
         """Write down what is over, each outage so many times; the alerts after that."""
-
-        def after(connection: Connection, report: Report) -> None:
-            self.changes += evaluate(connection, report, task=Task.BINARY, retrain_share=0.3)
-
-        while self.outage.over:
-            over = self.outage.over.popleft()
+        while self.outage.ended:
+            ended = self.outage.ended.popleft()
             for _ in range(times):
-                self.outage.write(connection, over, after, clock=self._clock)
+                self.outage.record(connection, ended, self, ServedVersions(SCHEMA, {"1": SCHEMA}), clock=self._clock)
         return list(alerts.shown(connection, "m", "1"))
 
 
@@ -77,7 +75,7 @@ def test_a_short_outage_is_not_told(database: Database) -> None:
     with database.writer.begin() as connection:
         assert replica.write(connection) == []
 
-    assert (replica.told, replica.outage.lasts) == ([], False)
+    assert (replica.told, replica.outage.ongoing) == ([], False)
 
 
 def test_its_end_stops_the_telling(database: Database) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from app.alerting.service.rollback import BY, Trial, find_trial, judge_trial, last_rollback
+from app.alerting.service.rollback import BY, Probation, evaluate_probation, find_probation, last_rollback
 from app.store.database import Connection, Database
 from app.store.queries.replicas import Step, database_now
 from app.store.queries.versions import read_activation
@@ -18,40 +18,42 @@ MINUTES = 600.0
 BACK: Json = {"act": "rollback", "by": BY, "evidence": {"version": "2"}}
 
 
-def trial_after(database: Database, *history: tuple[str, float, Json], earlier: Sequence[str] = ("1",)) -> Trial | None:
+def probation_after(
+    database: Database, *history: tuple[str, float, Json], earlier: Sequence[str] = ("1",)
+) -> Probation | None:
     """The version on probation after these changes: version, seconds ago, and what else stands in the entry."""
     with database.writer.begin() as connection:
         now = database_now(connection)
         activate(connection, *(entry(now, version, ago) | more for version, ago, more in history), earlier=earlier)
-        return find_trial(connection, "m", seconds=MINUTES)
+        return find_probation(connection, "m", seconds=MINUTES)
 
 
 def test_an_activated_version_is_on_probation_for_its_time(database: Database) -> None:
     """From its activation on, for the time that is set; a service without any activation has none."""
     with database.writer.begin() as connection:
-        assert find_trial(connection, "m", seconds=MINUTES) is None
+        assert find_probation(connection, "m", seconds=MINUTES) is None
 
-    found = trial_after(database, ("2", 300, {}))
+    found = probation_after(database, ("2", 300, {}))
     assert found is not None
     assert (found.version, found.before) == ("2", "1")
-    assert trial_after(database, ("2", 700, {})) is None
+    assert probation_after(database, ("2", 700, {})) is None
 
 
 def test_a_version_that_is_rolled_back_to_is_not(database: Database) -> None:
     """Neither by a person nor by the service, and not by naming it once more: so nothing goes round in circles."""
-    assert trial_after(database, ("2", 300, {}), ("1", 200, {"act": "rollback"})) is None
-    assert trial_after(database, ("2", 300, {}), ("1", 200, BACK), ("1", 100, {})) is None
+    assert probation_after(database, ("2", 300, {}), ("1", 200, {"act": "rollback"})) is None
+    assert probation_after(database, ("2", 300, {}), ("1", 200, BACK), ("1", 100, {})) is None
 
 
 def test_to_activate_the_active_version_begins_nothing(database: Database) -> None:
     """Its time runs from when it began to answer; with nothing to go back to, there is no probation."""
-    assert trial_after(database, ("2", 700, {}), ("2", 10, {})) is None
-    assert trial_after(database, ("1", 10, {}), earlier=()) is None
+    assert probation_after(database, ("2", 700, {}), ("2", 10, {})) is None
+    assert probation_after(database, ("1", 10, {}), earlier=()) is None
 
 
 def test_a_person_may_try_again(database: Database) -> None:
     """A version that was rolled back is on probation again once it is activated again, from then on."""
-    found = trial_after(database, ("2", 300, {}), ("1", 200, BACK), ("2", 100, {}))
+    found = probation_after(database, ("2", 300, {}), ("1", 200, BACK), ("2", 100, {}))
 
     assert found is not None
     with database.writer.begin() as connection:
@@ -77,9 +79,9 @@ def evidence(connection: Connection, new: Sequence[Step], old: Sequence[Step] = 
     activate(connection, entry(database_now(connection), "2", 60))
     did(connection, "2", new)
     did(connection, "1", old)
-    found = find_trial(connection, "m", seconds=MINUTES)
+    found = find_probation(connection, "m", seconds=MINUTES)
     assert found is not None
-    return judge_trial(connection, found)
+    return evaluate_probation(connection, found)
 
 
 def test_failing_rows_are_evidence(database: Database) -> None:
@@ -102,9 +104,9 @@ def test_all_replicas_count_together(database: Database) -> None:
     with database.writer.begin() as connection:
         assert evidence(connection, [step(-4, ok=25, failed=5)]) is None
         did(connection, "2", [step(-2, ok=25, failed=5)], replica="b")
-        found = find_trial(connection, "m", seconds=MINUTES)
+        found = find_probation(connection, "m", seconds=MINUTES)
         assert found is not None
-        assert judge_trial(connection, found) is not None
+        assert evaluate_probation(connection, found) is not None
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def test_checks_past_the_deadline_are_named_and_go_on(start: Start) -> None:
     """No check starts its process within a millisecond: the answer is 504 with the ids of the reports to come."""
     client = start("mixed", server={"deadline": "1ms"})
     answer = client.post("/checks")
-    client.wait_for(partial(client.services.check_now, "1", A_MINUTE))
+    client.wait_for(partial(client.services.monitoring.check_now, "1", A_MINUTE))
     pending = answer.json()["pending"]
     found = [client.get(f"/reports/{named['report_id']}").json() for named in pending]
 

@@ -214,7 +214,7 @@ def test_every_replica_follows(configure: Configure, postgres: Postgres) -> None
             seen = [await versions_of_replicas([one, other])]
             for act in (f"/models/{NAME}/activate", f"/models/{NAME}/rollback"):
                 await one.post(act, json={"version": "2"})
-                await services_of(app).lifecycle.follow()
+                await services_of(app).activator.follow()
                 seen.append(await versions_of_replicas([one, other]))
             return seen
 
@@ -275,7 +275,7 @@ def test_activation_under_load_fails_nobody_and_mixes_nothing(configure: Configu
 def test_a_rollback_of_another_version_is_refused(configure: Configure) -> None:
     """Who judged a version that no longer answers comes too late; who is in time leaves the evidence."""
     with client_of(configure()) as client:
-        back = client.services.lifecycle.rollback
+        back = client.services.activator.rollback
         for version in ("2", "3"):
             activate(client, version)
         with pytest.raises(Conflict, match="meanwhile"):
@@ -326,7 +326,7 @@ def test_a_load_that_hangs_does_not_keep_the_process(configure: Configure, monke
     async def scenario() -> asyncio.Task[Any]:
         async with running(configure()) as (app, _):
             monkeypatch.setattr(services_of(app).registry, "prepare", hang)
-            activating = asyncio.create_task(services_of(app).lifecycle.activate("2", by=None))
+            activating = asyncio.create_task(services_of(app).activator.activate("2", by=None))
             await asyncio.to_thread(begun.wait)
         return activating
 

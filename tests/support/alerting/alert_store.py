@@ -14,7 +14,7 @@ from app.alerting.messages import Pages, Playbook
 from app.store.database import Readers, open_database
 from app.store.migrate import upgrade
 from app.store.queries import alerts, outbox, reports
-from app.store.queries.alerts import SEVERITIES, Finding, Matcher, Silence, aloud, record
+from app.store.queries.alerts import SEVERITIES, Finding, Matcher, Silence, firing_unsilenced, record
 from app.types import SECOND, Json, Micros, Report, Severity
 from tests.support.alerting.deliverer import Clock
 from tests.support.receivers import Webhook
@@ -46,14 +46,15 @@ class Desk:
             with self.database.writer.begin() as connection:
                 reports.save(connection, report)
                 changes = record(connection, report, {"accuracy_drop": each}, {})
-                Notifier(routes, PAGES)(connection, changes, now=self.clock.now)
+                Notifier(routes, PAGES).enqueue(connection, changes, now=self.clock.now)
             self.catch_up(routes)
             self.clock.forward(MINUTE)
 
     def catch_up(self, routes: Sequence[Route]) -> None:
         """Tell routes of what fires and they have not heard of."""
         with self.database.writer.begin() as connection:
-            Notifier(routes, PAGES)(connection, aloud(connection, "m", "1", now=self.clock.now), now=self.clock.now)
+            changes = firing_unsilenced(connection, "m", "1", now=self.clock.now)
+            Notifier(routes, PAGES).enqueue(connection, changes, now=self.clock.now)
 
     def silence(self, minutes: float) -> None:
         """Silence everything from now on."""

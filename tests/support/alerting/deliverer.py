@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from app.alerting.channels.apprise import AppriseChannel
 from app.alerting.channels.base import Channel
 from app.alerting.delivery import Deliverer, DeliveryMetrics
+from app.background import AT_ONCE
 from app.metrics import JournalMetrics
 from app.store.database import Connection, Readers, open_database
 from app.store.journal.journal import Journal
@@ -72,7 +73,7 @@ class Office:
     async def live(self, seconds: float, *, step_s: float = 2.0) -> None:
         """Let so much time pass in steps, and the deliverer take its turns."""
         for _ in range(round(seconds / step_s)):
-            while await self.deliverer.turn():
+            while await self.deliverer.turn() == AT_ONCE:
                 pass
             self.clock.forward(step_s)
 

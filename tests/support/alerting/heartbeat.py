@@ -1,21 +1,20 @@
-"""A watch over real parts: a store, its journal and readers, and counters that a test turns."""
+"""A heartbeat over real parts: a store, its journal and readers, and counters that a test raises."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 
 from prometheus_client import CollectorRegistry
 
 from app.alerting.evaluation import evaluate
 from app.alerting.rules.configured import RuleSet
-from app.alerting.service.heartbeat import Watch
+from app.alerting.service.heartbeat import Heartbeat
 from app.alerting.service.outage import Outage
-from app.alerting.service.report import Judging
-from app.alerting.service.rollback import Guard, Trial
+from app.alerting.service.report import ServiceEvaluation
+from app.alerting.service.rollback import AutomaticRollback, Probation
 from app.alerting.service.usage import Meter
 from app.errors import Conflict
 from app.metrics import JournalMetrics, ModelMetrics, ServingMetrics
@@ -23,14 +22,14 @@ from app.store.database import Connection, Database, Readers
 from app.store.journal.journal import Journal
 from app.store.queries import alerts
 from app.store.queries.alerts import Alert, Change
-from app.types import SECOND, Json, Micros, ModelSchema, Report, Task
+from app.types import SECOND, Json, Micros, ModelSchema, Report, ServedVersions, Task
 
 SCHEMA = ModelSchema("m", "1", Task.BINARY, ())
 
 
 @dataclass
 class Heard:
-    """Who is told of an outage: keeps what was begun, and counts the ends."""
+    """A notifier that keeps the alerts that it was to send, and counts the ends."""
 
     alerts: list[Alert] = field(default_factory=list)
     ends: int = 0
@@ -45,23 +44,48 @@ class Heard:
 
 
 @dataclass
-class Watched:
-    """One replica, and what it did."""
+class Replica:
+    """One replica and what it did; it is its own source of versions, rollback, listener and overdue checks."""
 
-    watch: Watch
-    version: ModelMetrics
-    journal: Journal
-    readers: Readers
-    told: list[Change]
-    rolled_back: list[tuple[Trial, Json]]
+    schema: ModelSchema
+    rules: RuleSet | None
+    refused: bool
+    free: asyncio.Event | None
+    told: list[Change] = field(default_factory=list)
+    rolled_back: list[tuple[Probation, Json]] = field(default_factory=list)
     overdue: Json = field(default_factory=dict)
     seconds: float = 0.0
+    heartbeat: Heartbeat = field(init=False)
+    version: ModelMetrics = field(init=False)
+    journal: Journal = field(init=False)
+    readers: Readers = field(init=False)
+
+    def served(self) -> ServedVersions:
+        """The one version."""
+        return ServedVersions(self.schema, {self.schema.version: self.schema})
+
+    def read(self, _connection: Connection, _schema: ModelSchema) -> Json:
+        """The overdue checks that the test wants."""
+        return self.overdue
+
+    def on_report(self, connection: Connection, report: Report, served: ServedVersions) -> None:
+        """Evaluate the rules and keep what must be sent."""
+        task = served.active.task
+        self.told.extend(evaluate(connection, report, task=task, retrain_share=0.3, rules=self.rules))
+
+    async def roll_back(self, probation: Probation, evidence: Json) -> None:
+        """Note the rollback; wait or refuse where the test wants that."""
+        self.rolled_back.append((probation, evidence))
+        if self.free:
+            await self.free.wait()
+        if self.refused:
+            raise Conflict("somebody was quicker")
 
     async def after(self, seconds: float) -> None:
-        """A turn of the watch, so many seconds after the one before."""
+        """A tick, so many seconds after the one before."""
         self.seconds += seconds
         clock = Micros(round(self.seconds * SECOND))
-        await self.watch.tick(clock, now=clock)
+        await self.heartbeat.tick(clock, now=clock)
         await asyncio.sleep(0)
 
     async def alerts(self, version: str = "1") -> list[tuple[str, str]]:
@@ -71,58 +95,46 @@ class Watched:
 
 
 @asynccontextmanager
-async def watching(
+async def beating(
     database: Database,
     *,
-    schema: Callable[[], ModelSchema] = lambda: SCHEMA,
+    schema: ModelSchema = SCHEMA,
     outage: Outage | None = None,
     refused: bool = False,
     free: asyncio.Event | None = None,
     rules: RuleSet | None = None,
-) -> AsyncIterator[Watched]:
-    """A watch that does nothing by itself.
+) -> AsyncIterator[Replica]:
+    """A replica whose heartbeat ticks when the test says so.
 
     Args:
         schema: the active version.
-        outage: by default that of the journal.
+        outage: by default one that nobody is notified of.
         refused: whether a rollback is refused.
         free: what a rollback waits for.
-        rules: by default those of the house.
+        rules: by default the default rules.
     """
     serving, ledger = ServingMetrics(CollectorRegistry()), JournalMetrics(CollectorRegistry())
     journal, readers = Journal(database, ledger, max_rows=100), Readers(database.readers)
-    told: list[Change] = []
-    rolled_back: list[tuple[Trial, Json]] = []
-    judge = partial(evaluate, task=Task.BINARY, retrain_share=0.3, rules=rules)
-
-    def after(connection: Connection, report: Report) -> None:
-        told.extend(judge(connection, report))
-
-    async def roll_back(trial: Trial, evidence: Json) -> None:
-        rolled_back.append((trial, evidence))
-        if free:
-            await free.wait()
-        if refused:
-            raise Conflict("somebody was quicker")
-
-    def overdue(_connection: Connection) -> Json:
-        return replica.overdue
-
-    judging = Judging(journal=journal, readers=readers, schema=schema, overdue=overdue, after=after, rules=rules)
-    watch = Watch(
+    replica = Replica(schema, rules, refused, free)
+    replica.journal, replica.readers, replica.version = journal, readers, serving.for_model(schema)
+    evaluation = ServiceEvaluation(
+        journal=journal, readers=readers, versions=replica, overdue=replica, listener=replica, rules=rules
+    )
+    rollback = AutomaticRollback(readers, replica, replica, evaluation, probation_s=600)
+    replica.heartbeat = Heartbeat(
         meter=Meter(serving, ledger, journal, readers),
-        outage=outage or Outage(lambda: journal.outage, schema, Heard()),
-        judging=judging,
-        guard=Guard(readers, schema, roll_back, judging.judge, probation_s=600),
+        outage=outage or Outage(Heard()),
+        evaluation=evaluation,
+        rollback=rollback,
+        versions=replica,
         journal=journal,
         readers=readers,
-        after=after,
+        listener=replica,
     )
-    replica = Watched(watch, serving.for_model(schema()), journal, readers, told, rolled_back)
     journal.start()
     try:
         yield replica
     finally:
-        await watch.stop()
+        await replica.heartbeat.stop()
         await journal.close()
         readers.close()
