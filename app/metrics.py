@@ -69,8 +69,8 @@ class JournalMetrics(Collector):
             self._rows["accepted"] += rows
             self._queued += rows
 
-    def settle(self, rows: int, *, failure: str | None, spooled: bool = False) -> None:
-        """Rows were stored, spooled, or failed for a reason out of :data:`FAILURES`."""
+    def finish(self, rows: int, *, failure: str | None, spooled: bool = False) -> None:
+        """Count rows that were stored, spooled, or failed for a reason out of :data:`FAILURES`."""
         with self._lock:
             if failure:
                 self._failed[failure] += rows

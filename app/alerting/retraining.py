@@ -20,11 +20,11 @@ from app.types import SECOND, Json, Micros, Report, Task, to_rfc3339
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """One thing to do.
+    """A recommended action.
 
     Attributes:
-        evidence: the figures behind it, named as in rules of one's own, each with its limit and report.
-        pressing: whether a machine may act on it: the model is failing, or most of its world has changed.
+        evidence: the figures behind it, named as in configured rules, each with its limit and report.
+        pressing: whether a pipeline may act on it: the model fails, or most of its features have drifted.
     """
 
     action: Literal["fix_input", "retrain"]
@@ -36,9 +36,9 @@ class Advice:
 def recommend(
     task: Task, latest: Mapping[str, Report], firing: Sequence[Alert], *, retrain_share: float
 ) -> list[Advice]:
-    """What to do, out of the latest reports and what fires.
+    """Recommend actions from the latest reports and the firing alerts.
 
-    Mending the input comes first, since a model learns what is broken.
+    Repairing the input comes first, since a new model would learn from broken input.
     """
     reasons = [
         *_fallen_behind(task, latest.get("performance")),
@@ -49,7 +49,7 @@ def recommend(
 
 
 def _joined(reasons: Sequence[Advice]) -> Advice:
-    """One advice to retrain, for all its reasons."""
+    """Join all reasons to retrain in one advice."""
     because = " and ".join(reason.because for reason in reasons)
     evidence = tuple(each for reason in reasons for each in reason.evidence)
     return Advice("retrain", because, evidence, any(reason.pressing for reason in reasons))
@@ -81,7 +81,7 @@ def _fallen_behind(task: Task, performance: Report | None) -> list[Advice]:
 
 
 def _firing(firing: Sequence[Alert]) -> list[Advice]:
-    """What needs more than one report to be believed, or speaks for a part of the rows."""
+    """Reasons that need more than one report, or concern a part of the rows: taken from firing alerts."""
     return [
         Advice("retrain", alert.finding.message, (_of_alert(alert),), pressing=alert.finding.severity == "critical")
         for alert in firing
@@ -122,11 +122,11 @@ def _of_alert(alert: Alert) -> Json:
 EXPORT_DAYS = 30
 """How far back the labelled rows reach that the request offers."""
 BROKEN = {"missing_share", "type_change", "constant", "frozen", "duplicates", "unreadable"}
-"""Findings that are defects of the input. Others, such as values out of range, may be the new world to learn."""
+"""Findings that are defects of the input. A new model may have to learn others, such as values out of range."""
 
 
 class Retraining:
-    """Stores a request for a new model; without settings, none."""
+    """Stores requests for a new model; without settings it stores none."""
 
     def __init__(self, settings: Retrain | None, address: str, retrain_share: float) -> None:
         """Check the template with and without drifted features.
@@ -147,7 +147,7 @@ class Retraining:
 
     @property
     def channels(self) -> Sequence[Webhook]:
-        """Where the requests go."""
+        """The channels of the requests."""
         return [Webhook(self._settings)] if self._settings else []
 
     def request_if_needed(self, connection: Connection, report: Report, task: Task) -> None:
@@ -168,7 +168,7 @@ class Retraining:
             self._ask(connection, report, pressing, ranked(drift))
 
     def _take_turn(self, connection: Connection, report: Report, pause_s: float) -> bool:
-        """Whether it is time to ask again; a request that waits for its webhook is one that is still being made."""
+        """Whether it is time for another request; none is made while the last one waits for its webhook."""
         asked = outbox.asked(connection, NAME)
         last = next((action for action in asked if action.body["model_name"] == report.model_name), None)
         if last and (last.state == "waiting" or report.checked_at - (last.delivered_at or 0) < pause_s * SECOND):

@@ -1,4 +1,4 @@
-"""What every channel offers, and the thread that sends."""
+"""The interface of channels, and the thread that sends."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from app.types import Json
 
 
 class ChannelFailed(Exception):
-    """A message was not taken; it will be sent again.
+    """The channel did not take a message; it will be sent again.
 
     Args:
         reason: what went wrong, without the channel's URL or any other secret.
-        retry_after_s: when the channel asked to be left alone for so long.
+        retry_after_s: the pause that the channel asked for.
     """
 
     def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
@@ -28,30 +28,30 @@ class ChannelFailed(Exception):
 
 
 class Channel(Protocol):
-    """Sends messages, each in a thread of the channel's own, one at a time."""
+    """Sends messages to a receiver, one at a time."""
 
     @property
     def name(self) -> str:
-        """Its name in the outbox, in logs and in results; it reveals nothing of its URL but the scheme."""
+        """Its name in the outbox, in logs and in results; it shows the scheme of the URL alone."""
 
     def send(self, body: Json, *, timeout_s: float) -> None:
-        """Send one message and return once it was taken.
+        """Send one message and return once the receiver has taken it.
 
         Raises:
-            ChannelFailed: it was not.
+            ChannelFailed: the receiver did not take it.
         """
 
 
 TIMEOUT_S = 30.0
 """How long a channel may take for one message."""
 GIVEN_UP = 10.0
-"""Time-outs after which what still hangs no longer keeps the next message waiting."""
+"""After so many time-outs a thread that hangs no longer keeps the next message waiting."""
 MOST_HANGING = 10
-"""Threads that may hang for ever; with as many the channel stays busy."""
+"""Most threads that may hang for ever; with so many the channel stays busy."""
 
 
 class SendingThread:
-    """Sends one message at a time, in a daemon thread: at the end of the process nobody waits for it."""
+    """Sends one message at a time in a daemon thread, which does not delay the end of the process."""
 
     def __init__(
         self, channel: Channel, *, timeout_s: float = TIMEOUT_S, clock: Callable[[], float] = time.monotonic
@@ -63,7 +63,7 @@ class SendingThread:
 
     @property
     def busy(self) -> bool:
-        """Whether a message is being sent, or still hangs after its time-out and is not given up yet."""
+        """Whether a message is being sent, or hangs since its time-out and is not given up yet."""
         latest = self._clock() - GIVEN_UP * self._timeout_s
         hanging = list(self._began.values())
         return len(hanging) >= MOST_HANGING or any(began > latest for began in hanging)
@@ -72,12 +72,12 @@ class SendingThread:
         """Send a message; call it only while not :attr:`busy`.
 
         Raises:
-            ChannelFailed: it was not taken, or not in time.
+            ChannelFailed: the receiver did not take it, or not in time.
         """
         loop = asyncio.get_running_loop()
         sent: asyncio.Future[None] = loop.create_future()
 
-        def settle(failure: ChannelFailed | None) -> None:
+        def finish(failure: ChannelFailed | None) -> None:
             if sent.done():
                 return
             if failure is None:
@@ -90,8 +90,8 @@ class SendingThread:
         def run() -> None:
             failure = self._send(body)
             del self._began[this]
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(settle, failure)
+            with suppress(RuntimeError):  # the loop is closed, so that nothing waits any more
+                loop.call_soon_threadsafe(finish, failure)
 
         if self._began:
             hanging = len(self._began)
@@ -105,7 +105,7 @@ class SendingThread:
             raise ChannelFailed(f"no answer within {self._timeout_s:g} s") from None
 
     def _send(self, body: Json) -> ChannelFailed | None:
-        """Send here and now; the failure, and of an unexpected one only its kind: its text may hold the URL."""
+        """Send in this thread; return the failure. The text of an unexpected error may hold the URL and is left out."""
         try:
             self._channel.send(body, timeout_s=self._timeout_s)
         except ChannelFailed as failure:

@@ -62,7 +62,7 @@ def open_channels(items: Sequence[Notify]) -> Sequence[Route]:
 
 
 def channel_name(url: ChannelUrl) -> str:
-    """The scheme and a hash of the URL: the same after a restart and on every replica, and it reveals nothing else."""
+    """The scheme and a hash of the URL: the same after a restart and on every replica."""
     return f"{url.scheme.lower()}-{sha256(url.get_secret_value().encode()).hexdigest()[:8]}"
 
 

@@ -59,7 +59,7 @@ class Estimator:
         chosen = dtypes or {}
         self._columns = [(item.name, chosen.get(item.name, _DEFAULT_DTYPES[item.type])) for item in schema.features]
         self._arrange = self._frame if layout == "dataframe" else _array
-        _settle(model, keep_names=layout == "dataframe")
+        _make_deterministic(model, keep_names=layout == "dataframe")
 
     def predict(self, rows: Sequence[Row]) -> list[Answer]:
         """Answer validated rows, in order; raises whatever the model raises."""
@@ -127,8 +127,8 @@ def _decided_by_probability(model: Any) -> bool:
     return type(model).__module__.startswith("sklearn.") and type(model).__name__ in DECIDED_BY_PROBABILITY
 
 
-def _settle(model: Any, *, keep_names: bool) -> None:
-    """Make a model answer the same each time, without threads of its own, and without warnings about names."""
+def _make_deterministic(model: Any, *, keep_names: bool) -> None:
+    """Set a model up to answer the same each time: no threads of its own, no warnings about names."""
     for part in parts(model):
         if getattr(part, "n_jobs", None) is not None:
             # Threads add up a forest's trees in any order, and the sum's last bits with it.

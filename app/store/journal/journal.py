@@ -41,7 +41,7 @@ class Entry:
     spool: Write[Any, Any] | None = None
 
 
-Settled: TypeAlias = tuple[Entry, list[Any] | BaseException, bool]
+Written: TypeAlias = tuple[Entry, list[Any] | BaseException, bool]
 """What became of one caller's items, and whether they were spooled: a plain tuple, made for every call."""
 
 
@@ -183,10 +183,10 @@ class Journal:
             group, running = self._next_group()
             if group:
                 started = perf_counter()
-                settled = self._settle(group)
+                results = self._commit(group)
                 self._metrics.commit_seconds.observe(perf_counter() - started)
-                self._count(settled)
-                self._loop.call_soon_threadsafe(self._deliver, settled)
+                self._count(results)
+                self._loop.call_soon_threadsafe(self._deliver, results)
             if self._spooler and self._spooler.forward(sum(len(entry.items) for entry in group)) and running:
                 self._queue.put([])  # there is more: go on behind the callers who came meanwhile
 
@@ -206,13 +206,10 @@ class Journal:
                 break
         return group, entries is not None
 
-    def _settle(self, group: list[Entry]) -> list[Settled]:
-        """Write a group.
-
-        Where one caller's items make it fail, write the callers' items singly, so that only the guilty fails.
-        """
+    def _commit(self, group: list[Entry]) -> list[Written]:
+        """Commit a group; where one caller's items make it fail, commit each caller's items by themselves."""
         if self._spooler and self._spooler.spooling:
-            return self._settle_away(group)
+            return self._spool(group)
         try:
             written = self._writer.commit([(entry.write, entry.items) for entry in group])
         except AWAY as error:
@@ -221,32 +218,32 @@ class Journal:
                 self._spooler.lose(error)
             else:
                 self._note_outage(error)
-            return self._settle_away(group)
+            return self._spool(group)
         except BaseException as error:  # noqa: BLE001 - a caller's failure, whatever it is, goes to that caller and never ends the thread
             if len(group) == 1:
                 return [(group[0], error, False)]
         else:
             self._note_recovery()
             return list(zip(group, written, repeat(False)))
-        return [settled for entry in group for settled in self._settle([entry])]
+        return [result for entry in group for result in self._commit([entry])]
 
-    def _settle_away(self, group: list[Entry]) -> list[Settled]:
+    def _spool(self, group: list[Entry]) -> list[Written]:
         """Spool the entries. Where one entry fails, spool each by itself and refuse those that fail."""
         refusal = Unavailable("the store cannot be reached; repeat the request with the same prediction_id")
         if self._spooler is None:
             return [(entry, refusal, False) for entry in group]
-        refused: list[Settled] = [(entry, refusal, False) for entry in group if not entry.spool]
+        refused: list[Written] = [(entry, refusal, False) for entry in group if not entry.spool]
         taken = [entry for entry in group if entry.spool]
         try:
             written = self._spooler.write([(entry.spool, entry.items) for entry in group if entry.spool])
         except BaseException as error:  # noqa: BLE001 - as above
             if isinstance(error, Unavailable) or len(taken) == 1:
                 return [*refused, *((entry, error, False) for entry in taken)]
-            return [*refused, *(settled for entry in taken for settled in self._settle_away([entry]))]
+            return [*refused, *(result for entry in taken for result in self._spool([entry]))]
         return [*refused, *zip(taken, written, repeat(True))]
 
     def _note_outage(self, error: DBAPIError) -> None:
-        """Say it once, loudly; how many rows an outage costs stands in the metrics."""
+        """Log the begin of an outage once; the metrics count its rows."""
         if not self._outage:
             self._outage = str(error.orig) or "no answer"
             self._log.error("store_unreachable", error=self._outage)
@@ -256,25 +253,25 @@ class Journal:
             self._outage = None
             self._log.warning("store_reachable_again")
 
-    def _count(self, settled: list[Settled]) -> None:
+    def _count(self, results: list[Written]) -> None:
         """Count a group in the ledger.
 
         This happens before the group can be forwarded, and so before it can leave the spool.
         """
         rows: dict[tuple[str | None, bool], int] = {}
-        for entry, result, spooled in settled:
+        for entry, result, spooled in results:
             if entry.ledger:
                 kind = (None if isinstance(result, list) else reason_of(result), spooled)
                 rows[kind] = rows.get(kind, 0) + entry.rows
         for (failure, spooled), count in rows.items():
-            self._metrics.settle(count, failure=failure, spooled=spooled)
+            self._metrics.finish(count, failure=failure, spooled=spooled)
 
-    def _deliver(self, settled: list[Settled]) -> None:
+    def _deliver(self, results: list[Written]) -> None:
         """Give each caller of a group its result, in the event loop.
 
         The whole group costs one wake-up. A caller that has left has no future to set.
         """
-        for entry, result, _ in settled:
+        for entry, result, _ in results:
             self._waiting_rows -= entry.rows
             if entry.future.done():
                 continue

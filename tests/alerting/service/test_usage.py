@@ -97,7 +97,7 @@ def test_failures_without_a_store_are_marked(counted: Counted) -> None:
 
     def unstored() -> None:
         counted.ledger.accept(1)
-        counted.ledger.settle(1, failure="store")
+        counted.ledger.finish(1, failure="store")
 
     def unread() -> None:
         with pytest.raises(Unavailable):

@@ -66,7 +66,7 @@ class Desk:
         """Spool rows as the journal does."""
         self.metrics.accept(len(rows))
         self.spooler.write([(insert, rows)])
-        self.metrics.settle(len(rows), failure=None, spooled=True)
+        self.metrics.finish(len(rows), failure=None, spooled=True)
 
     def forward(self) -> None:
         """Wait until the store is found, then bring everything to it."""
