@@ -1,4 +1,4 @@
-"""Background work: periodic tasks, tasks that end by themselves, and calls in daemon threads."""
+"""Periodic tasks, tasks that end by themselves, and calls in daemon threads."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STOP_S = 1.0
 AT_ONCE = 0.0
 """A turn returns it where there may be more to do."""
 StoreAway: TypeAlias = Literal["warn", "wait"]
-"""What follows a turn that raised Unavailable: a warning, or nothing, where the journal's own line is enough."""
+"""The policy for a turn that raised Unavailable: log a warning, or wait for the next turn."""
 
 
 class BackgroundTask(Protocol):
@@ -149,7 +149,7 @@ class PeriodicTask:
 
 
 def start_work(name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-    """Start a task that ends by itself, or by the end of the work that it supports; a failure is logged at once."""
+    """Start a task that ends by itself or is cancelled; a failure is logged at once."""
 
     def report_failure(task: asyncio.Task[Any]) -> None:
         if not task.cancelled() and (error := task.exception()):

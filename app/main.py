@@ -83,8 +83,8 @@ class RegistryVersions:
         return Watched(model.schema, model.bundle.folder)
 
 
-class SpooledOrStored:
-    """Predictions by their ids, and the schemas of loaded versions, in the store and in the spool."""
+class StoreAndSpool:
+    """Predictions and schemas, both in the store and in the spool."""
 
     def __init__(self, readers: Readers, spooler: Spooler | None) -> None:
         self._readers = readers
@@ -265,7 +265,7 @@ def _build_heartbeat(
 
 
 def create_app(config: Config, worker: Worker | None = None) -> Application:
-    """Build the application, load its model and open its store; serving starts with its lifespan.
+    """Build the application, load its model and open its store; its lifespan starts it.
 
     Args:
         worker: runs the checks, where it has already started.
@@ -286,7 +286,7 @@ def create_app(config: Config, worker: Worker | None = None) -> Application:
     series.register(latest)
     series.register(alerts)
 
-    stored = SpooledOrStored(readers, spooler)
+    stored = StoreAndSpool(readers, spooler)
     activator = Activator(registry, journal, readers, stored, serving.followed)
     parts = ServingParts(
         config, registry, activator, journal, readers, Meter(serving, ledger, journal, readers), series
@@ -333,9 +333,9 @@ async def _lifespan(
 
 
 def _open_store(config: Config, active: Model, ledger: JournalMetrics) -> tuple[Database, Spooler | None]:
-    """Open the store, migrate it and store the schema of the active model; open the spool where it is configured.
+    """Open and migrate the store, and store the schema of the active model.
 
-    With a spool, a store that is away is no error: it is migrated when it is back.
+    The spool is opened where it is configured. With a spool, a store that is away is no error: it is migrated later.
     """
     database = open_database(config.store.url.get_secret_value())
     spooler = None

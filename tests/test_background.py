@@ -89,7 +89,7 @@ def test_a_turn_names_the_time_until_the_next() -> None:
     ids=["error", "cancelled inside", "store away, warn", "store away, wait"],
 )
 def test_a_failing_turn_does_not_end_the_task(failure: BaseException, store_away: StoreAway, logged: list[str]) -> None:
-    """The next turn comes after the interval, and the log says what happened where the policy wants that."""
+    """The next turn comes after the interval, and the log has what the policy wants."""
 
     async def scenario() -> tuple[list[str], list[float]]:
         turns = Turns(failure, AT_ONCE, store_away=store_away)
@@ -230,7 +230,7 @@ def with_application(config: Config, act: Callable[[Any, httpx.AsyncClient], Cor
 
 
 def test_readiness_names_each_task_that_dies(config: Config) -> None:
-    """All periodic tasks that run are asked for, and each one that dies is named; the replica stays ready."""
+    """Readiness asks all periodic tasks and names each one that dies; it stays 200."""
     expected = ["activation", "alertmanager", "delivery", "heartbeat", "scheduler", "shadow"]
 
     async def act(app: Any, client: httpx.AsyncClient) -> None:

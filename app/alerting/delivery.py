@@ -31,7 +31,7 @@ from app.types import SECOND, Json, Micros, ModelSchema
 
 
 class FiringAlerts(Collector):
-    """``ml_alerts_firing``: 1 for a rule that fires, else 0; a scrape refreshes ``firing`` first."""
+    """``ml_alerts_firing``: 1 for a rule that fires, else 0; a scrape first sets ``firing``."""
 
     def __init__(self, schema: ModelSchema, rules: RuleSet) -> None:
         self.schema = schema
@@ -39,7 +39,7 @@ class FiringAlerts(Collector):
         self.firing: Sequence[Alert] = ()
 
     def collect(self) -> Iterator[Metric]:
-        """Yield a sample for every rule with its severity, and one more where it fires with another severity."""
+        """Yield a sample for each rule with its severity, and one with the severity of its alert."""
         family = GaugeMetricFamily(
             "ml_alerts_firing", "1 while the rule fires", labels=["model_name", "model_version", "rule", "severity"]
         )
@@ -65,18 +65,19 @@ class DeliveryMetrics:
 
 
 POLL_S = 2.0
-"""Time between two looks at the outbox; so long may a message wait that another replica stored."""
+"""Time between two looks at the outbox, for messages that another replica has stored."""
 MARGIN_S = 30.0
-"""A message is claimed for its time-out and so much longer; then another replica may take it."""
+"""A claim lasts for the time-out of a message and so much longer."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 900.0
 EXPIRY_S = 86_400.0
 """An older message is given up; the alert itself stays at ``/alerts``."""
 
 
 def pause_s(message: Message, asked_s: float | None = None) -> float:
-    """The seconds until the next try: 5, doubled each time up to 900, a quarter more or less; or as the channel asks.
+    """The seconds until the next try: 5, doubled each time up to 900; or as the channel asks.
 
-    The variation is a hash of the message, so that messages that failed together are not tried again together.
+    They vary by a quarter. The variation is a hash of the message, so that messages that failed together are not tried
+    again together.
 
     >>> message = Message("a/firing/x", "x", "firing", {}, Micros(0), tries=1)
     >>> round(pause_s(message), 1), pause_s(message, asked_s=120.0)
@@ -179,7 +180,7 @@ class Deliverer:
 
 
 class DirectNotifier:
-    """Sends an alert to the channels without the store, until the alert has arrived or has ended.
+    """Sends an alert to the channels without the store, until it has arrived or has ended.
 
     Args:
         clock: the wall clock, from which the end of an alert for an Alertmanager is computed.

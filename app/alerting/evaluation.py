@@ -47,7 +47,7 @@ def evaluate(
 
 
 def evaluate_service(connection: Connection, report: Report, rules: RuleSet) -> Verdicts:
-    """Evaluate the rules on a service report that is not stored yet, and is not if no alert changes."""
+    """Evaluate the rules on a service report, which is stored only if an alert changes."""
     before = alerts.still_open(connection, report.model_name, report.model_version)
     return rules.change(judge_service(report.body)) | rules.judge(report, before, ())
 
@@ -65,7 +65,10 @@ def _default(connection: Connection, report: Report, task: Task, drift: Json, re
 
 
 def _coverage(connection: Connection, report: Report, task: Task) -> Verdicts:
-    """Judge label coverage against the reports of a day and of a week ago: labels may come at fixed hours."""
+    """Evaluate label coverage against the reports of a day and a week ago.
+
+    Labels may come at fixed hours or weekdays.
+    """
     starts = (Micros(report.checked_at - days * DAY) for days in (1, 7))
     version = (report.model_name, report.model_version)
     earlier = [
@@ -112,7 +115,10 @@ class Notifier:
 
 
 def _gets(connection: Connection, route: Route, change: Change) -> bool:
-    """Whether a channel gets a change: of a begin, only if it has got none of the same severity or a worse one."""
+    """Whether a channel gets a change.
+
+    It gets a begin only if it has not got one of the same severity or a worse one before.
+    """
     alert = change.alert
     severity = alert.finding.severity
     concerned = severity in route.severities
@@ -133,7 +139,7 @@ def _key(alert: Alert, severity: Severity) -> str:
 
 @dataclass(frozen=True, slots=True)
 class AlertUpdater:
-    """Updates alerts after a report and at each tick; all of it runs in the writer thread, on a snapshot."""
+    """Updates alerts after a report and at each tick, in the writer thread, from a snapshot."""
 
     rules: RuleSet
     notifier: Notifier
@@ -141,7 +147,7 @@ class AlertUpdater:
     retrain_share: float
 
     def on_report(self, connection: Connection, report: Report, served: ServedVersions) -> None:
-        """Bring the alerts of a version up to date, if it may have any; only the active version is retrained."""
+        """Bring the alerts of a version up to date; request retraining of the active version."""
         version, at = report.model_version, report.checked_at
         schema = served.schemas.get(version)
         if schema is None or version not in _versions_with_alerts(connection, served):
@@ -154,7 +160,7 @@ class AlertUpdater:
             self.retraining.request_if_needed(connection, report, schema.task)
 
     def on_tick(self, connection: Connection, served: ServedVersions) -> None:
-        """End the alerts of versions that have none any more; send the other alerts to channels that lack them."""
+        """End the alerts of other versions; send firing alerts to channels that lack them."""
         now, name = database_now(connection), served.active.name
         versions = _versions_with_alerts(connection, served)
         self.notifier.enqueue(connection, resolve_others(connection, name, versions, now=now), now=now)
@@ -163,6 +169,9 @@ class AlertUpdater:
 
 
 def _versions_with_alerts(connection: Connection, served: ServedVersions) -> set[str]:
-    """The versions whose alerts are sent: the active one, and one that is about to be; no shadow."""
+    """The versions whose alerts are sent: the active one and the chosen one, no shadow.
+
+    Another replica may have chosen a version that this one still loads.
+    """
     chosen = read_activation(connection, served.active.name)
     return {served.active.version} | ({chosen.version} if chosen else set())

@@ -81,7 +81,7 @@ def _fallen_behind(task: Task, performance: Report | None) -> list[Advice]:
 
 
 def _firing(firing: Sequence[Alert]) -> list[Advice]:
-    """Reasons that need more than one report, or concern a part of the rows: taken from firing alerts."""
+    """The reasons from firing alerts: they need several reports, or concern some rows only."""
     return [
         Advice("retrain", alert.finding.message, (_of_alert(alert),), pressing=alert.finding.severity == "critical")
         for alert in firing
@@ -122,7 +122,7 @@ def _of_alert(alert: Alert) -> Json:
 EXPORT_DAYS = 30
 """How far back the labelled rows reach that the request offers."""
 BROKEN = {"missing_share", "type_change", "constant", "frozen", "duplicates", "unreadable"}
-"""Findings that are defects of the input. A new model may have to learn others, such as values out of range."""
+"""Findings that are defects of the input, and no change that a new model should learn."""
 
 
 class Retraining:
@@ -151,7 +151,7 @@ class Retraining:
         return [Webhook(self._settings)] if self._settings else []
 
     def request_if_needed(self, connection: Connection, report: Report, task: Task) -> None:
-        """Request a new model if the latest reports press for one, the input is sound, and no request is recent."""
+        """Request a new model if reports press for one, the input is sound and no request is recent."""
         if self._settings is None:
             return
         version = (report.model_name, report.model_version)
@@ -168,7 +168,7 @@ class Retraining:
             self._ask(connection, report, pressing, ranked(drift))
 
     def _take_turn(self, connection: Connection, report: Report, pause_s: float) -> bool:
-        """Whether it is time for another request; none is made while the last one waits for its webhook."""
+        """Whether it is time for another request; it is not while the last one is undelivered."""
         asked = outbox.asked(connection, NAME)
         last = next((action for action in asked if action.body["model_name"] == report.model_name), None)
         if last and (last.state == "waiting" or report.checked_at - (last.delivered_at or 0) < pause_s * SECOND):

@@ -90,7 +90,7 @@ class Monitoring(Protocol):
         """Run every check on a version; return when all have ended, or after some seconds."""
 
 
-class StoredMetrics(Protocol):
+class MetricsRefresh(Protocol):
     """The metrics whose figures are in the store."""
 
     async def refresh(self) -> None:
@@ -118,7 +118,7 @@ class Services:
     keyring: Keyring
     rules: RuleSet
     monitoring: Monitoring
-    stored_metrics: StoredMetrics
+    stored_metrics: MetricsRefresh
     background: Sequence[BackgroundTask]
 
     @property

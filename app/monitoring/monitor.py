@@ -41,7 +41,10 @@ class DueChecks(Protocol):
 
 
 class Overdue:
-    """Remembers since when each check has been due; a check that ended, also with an error, is not overdue."""
+    """Remembers since when each check has been due.
+
+    A check that ended, also with an error, is not overdue.
+    """
 
     def __init__(self, config: Config, checks: DueChecks) -> None:
         every = {"drift": config.drift.every, "performance": config.performance.every}
@@ -50,7 +53,7 @@ class Overdue:
         self._since: dict[tuple[str, str], Micros] = {}
 
     def read(self, connection: Connection, schema: ModelSchema) -> Json:
-        """For each kind of check on a version, how long it has been due, and how long it may be; in seconds."""
+        """For each kind of check, the seconds that it has been due, and may be."""
         now = database_now(connection)
         return {
             kind: {"overdue_s": self._overdue_s(connection, kind, schema, now), "limit_s": limit}

@@ -1,4 +1,4 @@
-"""The scheduler runs its jobs at every tick; of all replicas, only the holder of the lease does."""
+"""The scheduler runs its jobs at every tick, in the replica that holds the lease."""
 
 from __future__ import annotations
 

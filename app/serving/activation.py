@@ -1,4 +1,4 @@
-"""The active version: activated and rolled back over HTTP, stored, and followed by every replica."""
+"""Activation of versions: over HTTP or automatic, stored, and followed by every replica."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from app.store.queries.versions import Activation, read_activation, save_activat
 from app.types import Json
 
 FOLLOW_S = 2.0
-"""How long a replica may answer with the version before, after another replica has activated one."""
+"""Time between two looks at the stored choice of the other replicas."""
 RETRY_S = 30.0
 """Pause after a load that failed, since a load costs seconds of a processor."""
 
@@ -32,7 +32,9 @@ class VersionLog(Protocol):
 
 
 class Activator:
-    """Changes the active version, one change at a time; if a change fails, the version before goes on answering.
+    """Changes the active version, one change at a time.
+
+    If a change fails, the version before goes on answering.
 
     Args:
         followed: 1 while the stored choice is the version that answers here, else 0.

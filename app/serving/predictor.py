@@ -15,14 +15,14 @@ from app.store.queries.predictions import Stored, Taken, insert
 from app.types import Answer, Label, Micros, Prediction, PredictRequest, Row, new_id
 
 
-class StoredPredictions(Protocol):
+class PredictionLookup(Protocol):
     """Finds predictions that are stored, or wait in the spool."""
 
     async def find(self, ids: Sequence[str]) -> dict[str, Stored]:
         """The predictions with these ids, by id."""
 
 
-class RowTaker(Protocol):
+class RowConsumer(Protocol):
     """Takes predictions after their answer."""
 
     def offer(self, model: Model, rows: Sequence[Prediction]) -> None:
@@ -56,7 +56,7 @@ class Called(NamedTuple):
 class Predictor:
     """Answers requests: batched by the model, stored by the journal, each id once."""
 
-    def __init__(self, journal: Journal, stored: StoredPredictions, shadows: RowTaker | None = None) -> None:
+    def __init__(self, journal: Journal, stored: PredictionLookup, shadows: RowConsumer | None = None) -> None:
         self._journal = journal
         self._stored = stored
         self._shadows = shadows

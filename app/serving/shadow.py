@@ -31,11 +31,14 @@ GATHER_S = 0.5
 """How long rows wait until they are a batch; no caller waits for their answers."""
 SHORTEST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 300.0
-"""Pauses after failures: each further failure doubles the pause, since a load costs seconds of a processor."""
+"""The pause after a failure; each further failure doubles it, since a load is expensive."""
 
 
 class Shadow:
-    """Answers rows with a shadow version and stores the answers; rows beyond its speed are dropped and counted."""
+    """Answers rows with a shadow version and stores the answers.
+
+    Rows that come faster than it answers are dropped and counted.
+    """
 
     def __init__(
         self, challenger: Challenger, settings: Serving, journal: Journal, rows: Mapping[str, Counter]
@@ -114,7 +117,10 @@ class Shadow:
         return True
 
     async def _repeat(self, batch: Sequence[Prediction]) -> tuple[int, str | None]:
-        """Answer rows and store the answers; the number stored, and the reason for a row without an answer."""
+        """Answer rows and store the answers.
+
+        Returns the number stored, and the reason for a row without an answer.
+        """
         rows: list[Row] = [row.features for row in batch]
         started = time.perf_counter_ns()
         answered = await asyncio.get_running_loop().run_in_executor(self._thread, self._process.predict, rows)
@@ -142,7 +148,7 @@ STOP_S = 5.0
 
 
 class Shadows:
-    """Offers the rows that the active version has answered to every shadow with the same features."""
+    """Offers the rows of the active version to every shadow with the same features."""
 
     def __init__(self, registry: Registry, settings: Serving, journal: Journal, metrics: ServingMetrics) -> None:
         self._registry = registry

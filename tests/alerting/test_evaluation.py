@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,23 @@ def test_a_report_tells_of_an_alert_that_grew_worse(desk: Desk) -> None:
         desk.clock.forward(MINUTE)
 
     assert desk.heard(pager) == ["[CRITICAL]"]
+
+
+def test_a_report_on_a_version_that_does_not_answer_changes_no_alert(desk: Desk) -> None:
+    """A version that is loaded beside the active one, or is loaded no more, has reports and no alerts."""
+    pager = route("pager", "critical")
+    rules = RuleSet.of([Rule(name="mine", metric="drift.share", critical=0.4)])
+    updater = AlertUpdater(rules, Notifier([pager], PAGES), Retraining(None, "", 0.3), 0.3)
+    report = Report("r", "drift", "m", "1", desk.clock.now, "drift", drift_body({}) | {"drift_share": 0.5})
+    active = replace(SCHEMA, version="2")
+    beside = ServedVersions(active, {"1": SCHEMA, "2": active})
+    gone = ServedVersions(active, {"2": active})
+    with desk.database.writer.begin() as connection:
+        reports.save(connection, report)
+        for served in (beside, gone):
+            updater.on_report(connection, report, served)
+
+    assert desk.heard(pager) == []
 
 
 def test_nobody_is_told_that_an_alert_grows_milder(desk: Desk) -> None:

@@ -102,10 +102,10 @@ class SentAlert:
 
 
 class AlertmanagerFeed:
-    """Sends all firing alerts to one Alertmanager, in each replica; it merges alerts with equal labels.
+    """Sends all firing alerts to one Alertmanager.
 
-    An alert that is not sent again ends there. So an alert that was sent before the store went away, or before a
-    silence began, is sent again as it was.
+    Each replica does so, and the Alertmanager merges alerts with equal labels. An alert that is not sent again ends
+    there. So an alert that was sent before the store went away, or before a silence began, is sent again as it was.
     """
 
     def __init__(

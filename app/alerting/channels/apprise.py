@@ -15,7 +15,7 @@ from app.types import Json
 RATE_LIMIT_PAUSE_S = 60.0
 """Pause after a 429; apprise does not pass on the ``Retry-After`` beside it."""
 MAP = "map"
-"""Of a pager: a failure opens an incident, a success closes it; by default some open another one."""
+"""For pagers: a failure opens an incident, and a success closes it."""
 _STATUS = re.compile(r"\berror=(\d{3})\b")
 
 

@@ -51,7 +51,7 @@ MOST_HANGING = 10
 
 
 class SendingThread:
-    """Sends one message at a time in a daemon thread, which does not delay the end of the process."""
+    """Sends one message at a time, in a daemon thread: it cannot delay the end of the process."""
 
     def __init__(
         self, channel: Channel, *, timeout_s: float = TIMEOUT_S, clock: Callable[[], float] = time.monotonic
@@ -105,7 +105,10 @@ class SendingThread:
             raise ChannelFailed(f"no answer within {self._timeout_s:g} s") from None
 
     def _send(self, body: Json) -> ChannelFailed | None:
-        """Send in this thread; return the failure. The text of an unexpected error may hold the URL and is left out."""
+        """Send in this thread; the failure, if there is one.
+
+        The text of an unexpected error is left out, since it may hold the URL.
+        """
         try:
             self._channel.send(body, timeout_s=self._timeout_s)
         except ChannelFailed as failure:

@@ -58,11 +58,11 @@ def _refuse(constant: str) -> None:
 NAME = "retrain"
 """Of the channel in the outbox, and of the event."""
 ALREADY_THERE = 409
-"""What a pipeline answers that knows the request's id: an earlier try has arrived, its answer was lost."""
+"""The status of a pipeline that has got the request before, where its answer was lost."""
 
 
 class Webhook:
-    """POSTs a stored request as JSON. A redirect is not followed: the headers are for this address alone."""
+    """POSTs a stored request as JSON; redirects are not followed, since headers are secret."""
 
     name = NAME
 

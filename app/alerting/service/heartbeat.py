@@ -1,4 +1,4 @@
-"""The heartbeat of a replica: it stores its usage; the replica with the lease evaluates the service."""
+"""The heartbeat stores a replica's usage; the replica with the lease evaluates the service."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from app.store.queries.reports import ReportListener
 from app.types import SECOND, Micros, VersionSource
 
 LEASE = "watch"
-"""The name in the table ``leases``. It stays: replicas of the release before hold the lease by this name."""
+"""The name in the table ``leases``; earlier releases hold the lease by it, so it stays."""
 TICK_S = 2.0
 """Time between two ticks, and so between two looks at a version on probation."""
 BEAT_S = 10.0
@@ -31,7 +31,7 @@ BEAT_S = 10.0
 
 
 class Heartbeat:
-    """Stores what this replica did, evaluates the service where it has the lease, and watches a probation."""
+    """Stores the usage of this replica; with the lease it evaluates the service."""
 
     def __init__(
         self,
@@ -67,7 +67,9 @@ class Heartbeat:
             await self._journal.run(partial(release, name=LEASE, holder=self._meter.replica))
 
     async def tick(self, clock: Micros, *, now: Micros) -> None:
-        """Count usage and observe the store at each tick; store a pulse and evaluate the service every ten seconds.
+        """Count usage and observe the store; every ten seconds store a pulse and evaluate.
+
+        A version on probation is checked at each tick.
 
         Args:
             clock: a clock that never jumps, for durations.
@@ -97,7 +99,7 @@ class Heartbeat:
         await self.tick(monotonic_now(), now=Micros(time.time_ns() // 1000))
 
     async def _record_outages(self, clock: Micros) -> None:
-        """Record the outages that have ended; one that cannot be recorded is dropped, since the beat must go on."""
+        """Record the outages that have ended; drop one that cannot be recorded."""
         while self._outage.ended:
             record = partial(
                 self._outage.record,
@@ -115,7 +117,7 @@ class Heartbeat:
             self._outage.ended.popleft()
 
     async def _beat(self, clock: Micros) -> bool:
-        """Store what this replica did, and take or renew the lease; True where this replica holds it."""
+        """Store the pulses and take or renew the lease; True where this replica holds it."""
         pulses = self._meter.pulses()
 
         def write(connection: Connection) -> bool:

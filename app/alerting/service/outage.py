@@ -1,4 +1,4 @@
-"""Outages of the store: channels are notified without it, and the outage is recorded once it is back."""
+"""Outages of the store: sent to channels without it, recorded once it is back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from app.store.queries.reports import ReportListener
 from app.types import SECOND, Json, Micros, ModelSchema, Report, ServedVersions, new_id
 
 LIMIT_S = 10.0
-"""A shorter outage raises no alert: a restart or a failover of the database takes some seconds."""
+"""A shorter outage raises no alert: a restart of the database takes some seconds."""
 
 
 class OutageNotifier(Protocol):

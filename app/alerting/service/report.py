@@ -33,11 +33,11 @@ class OverdueChecks(Protocol):
     """Knows since when each check has been due."""
 
     def read(self, connection: Connection, schema: ModelSchema) -> Json:
-        """For each kind of check, how long it has been due, and how long it may be; in seconds."""
+        """For each kind of check, the seconds that it has been due, and may be."""
 
 
 def read_service(connection: Connection, schema: ModelSchema, overdue: OverdueChecks) -> Report:
-    """Report what the active version did in the last minutes, in all replicas, since it was activated."""
+    """Report what the active version did in all replicas, in the last minutes."""
     now = database_now(connection)
     activation = read_activation(connection, schema.name)
     start = max(Micros(now - KEPT_S * SECOND), began_at(activation))
@@ -57,7 +57,7 @@ def read_service(connection: Connection, schema: ModelSchema, overdue: OverdueCh
 
 
 def end_of_earlier(connection: Connection, report: Report) -> Report | None:
-    """A report that resolves the alert of an earlier rollback, so that the latest one has an alert of its own."""
+    """A report that resolves the alert of an earlier rollback; the latest one gets its own."""
     last = alerts.latest(connection, report.model_name, report.model_version, "rolled_back")
     latest = began_at(read_activation(connection, report.model_name))
     if last is None or not last.is_open or last.since >= latest:
@@ -73,7 +73,7 @@ def end_of_earlier(connection: Connection, report: Report) -> Report | None:
 
 
 def changes_an_alert(connection: Connection, report: Report, verdicts: Verdicts) -> bool:
-    """Whether an alert begins, ends or is pending, or its figures are older than :data:`REFRESH_S`."""
+    """Whether an alert begins, ends, is pending, or has figures older than ``REFRESH_S``."""
     for rule, finding in verdicts.items():
         last = alerts.latest(connection, report.model_name, report.model_version, rule)
         is_open = last is not None and last.is_open

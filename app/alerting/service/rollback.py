@@ -33,7 +33,7 @@ from app.types import SECOND, Json, Micros, VersionSource, from_datetime
 BY = "plumbline: probation"
 """The author of a rollback in the history of a model; no API key can have this name."""
 TIMES_WORSE = 2.0
-"""The new version must be so many times worse than the one before: what fails with both is not its fault."""
+"""The new version must be so many times worse than the one before."""
 ALERT_S = 86_400
 """How long a rollback is an alert, unless another version is activated before."""
 
@@ -49,7 +49,10 @@ class Probation:
 
 
 def find_probation(connection: Connection, name: str, *, seconds: float) -> Probation | None:
-    """Find the version on probation; None after its time, after a rollback, or with no version to go back to."""
+    """Find the version on probation; None where there is none.
+
+    A probation ends after its time and with a rollback. It needs a version to go back to.
+    """
     activation = read_activation(connection, name)
     began = activation.began if activation else None
     if activation is None or began is None or began["act"] != "activate" or not activation.earlier:

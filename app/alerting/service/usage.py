@@ -1,4 +1,4 @@
-"""Usage of this replica in steps of a heartbeat, read from the counters that ``/metrics`` exports."""
+"""Usage of this replica in steps, read from the counters that ``/metrics`` exports."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Meter:
         self._rows, self._store_failures, self._read_at = rows, failures, clock
 
     def pulses(self) -> list[Pulse]:
-        """The pulses of the versions that did anything since :meth:`noted`; the others are stored as they are."""
+        """The pulses of the versions that did anything since :meth:`noted`."""
         return [Pulse(self.replica, *version, tuple(self._steps[version])) for version in self._fresh]
 
     def noted(self) -> None:

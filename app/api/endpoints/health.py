@@ -1,4 +1,4 @@
-"""``/health/live`` and ``/health/ready``: whether the process is alive, and whether it may get traffic."""
+"""``/health/live`` says whether the process is alive, ``/health/ready`` whether it may serve."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def live(services: ServicesDep, response: Response) -> dict[str, Any]:
 
 @router.get("/ready")
 async def ready(services: ServicesDep, response: Response) -> dict[str, Any]:
-    """200 when a model is loaded and warmed, and the store answers or rows are spooled; else 503.
+    """200 when a model is loaded and the store answers or rows are spooled; else 503.
 
     ``checks`` says what is missing. Where a background task has ended, ``checks.monitor`` is false and ``dead_tasks``
     names it; the replica stays ready, since predictions go on.
@@ -42,7 +42,7 @@ async def ready(services: ServicesDep, response: Response) -> dict[str, Any]:
 
 
 async def _store(services: Services) -> bool | Literal["spooling"]:
-    """Whether the store answers; ``spooling`` while rows are spooled, and then the store is not asked."""
+    """Whether the store answers; ``spooling`` while rows are spooled, without asking it."""
     if services.spooler and services.spooler.spooling:
         return "spooling"
     try:

@@ -23,7 +23,10 @@ REFRESH_S = 1.0
 
 
 class StoredMetrics:
-    """Keeps the metrics of stored reports and alerts up to date; while the store is away, the last ones stay."""
+    """Keeps the metrics of stored reports and alerts up to date.
+
+    While the store is away, the last ones stay.
+    """
 
     def __init__(self, registry: Registry, readers: Readers, latest: LatestReports, alerts: FiringAlerts) -> None:
         self._registry = registry
@@ -33,7 +36,7 @@ class StoredMetrics:
         self._read_at = float("-inf")
 
     async def refresh(self) -> None:
-        """Read the latest reports and alerts of the active version, unless they were read a moment ago."""
+        """Read the latest reports and alerts, unless they were read a moment ago."""
         if time.monotonic() - self._read_at < REFRESH_S:
             return
         self._read_at = time.monotonic()
@@ -51,7 +54,7 @@ router = APIRouter(tags=["metrics"])
 
 @router.get("/metrics", dependencies=[Depends(require("metrics"))])
 async def metrics(request: Request, services: ServicesDep) -> Response:
-    """All series; figures of reports are those of the latest stored report, the same on every replica."""
+    """All series; those of reports are from the latest stored report, equal on all replicas."""
     await services.stored_metrics.refresh()
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
     body = await asyncio.to_thread(encode, services.series)  # thousands of series would block the event loop

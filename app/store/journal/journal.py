@@ -42,7 +42,7 @@ class Entry:
 
 
 Written: TypeAlias = tuple[Entry, list[Any] | BaseException, bool]
-"""What became of one caller's items, and whether they were spooled: a plain tuple, made for every call."""
+"""One caller's items, their results or failure, and whether they were spooled."""
 
 
 def reason_of(error: BaseException) -> str:
@@ -53,7 +53,7 @@ def reason_of(error: BaseException) -> str:
 
 
 MOST_ROWS = 1024
-"""Rows in one transaction; larger groups gain nothing more and let the first caller wait for the last."""
+"""Rows in one transaction; larger groups gain nothing, and the first caller waits longer."""
 
 
 class Journal:
@@ -207,7 +207,7 @@ class Journal:
         return group, entries is not None
 
     def _commit(self, group: list[Entry]) -> list[Written]:
-        """Commit a group; where one caller's items make it fail, commit each caller's items by themselves."""
+        """Commit a group; if that fails, commit each caller's items by themselves."""
         if self._spooler and self._spooler.spooling:
             return self._spool(group)
         try:

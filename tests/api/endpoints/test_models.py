@@ -232,6 +232,20 @@ def test_the_spool_knows_the_activated_version(configure: Configure, postgres: P
         assert set(connection.execute("SELECT version FROM models")) == {("1",), ("2",)}
 
 
+def test_a_snapshot_of_the_versions_never_changes(configure: Configure) -> None:
+    """What another thread was given before an activation says the same after it."""
+
+    async def scenario() -> list[tuple[str, list[str]]]:
+        async with running(configure()) as (app, client):
+            registry = services_of(app).registry
+            before = registry.served()
+            for version in ("2", "3"):
+                await client.post(f"/models/{NAME}/activate", json={"version": version})
+            return [(each.active.version, sorted(each.schemas)) for each in (before, registry.served())]
+
+    assert asyncio.run(scenario()) == [("1", ["1"]), ("3", ["2", "3"])]
+
+
 async def _ask(client: httpx.AsyncClient) -> tuple[int, Any]:
     answer = await client.post("/predict", json={"instances": [ROW] * 5})
     return answer.status_code, answer.json()
