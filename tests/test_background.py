@@ -28,7 +28,7 @@ STARTERS = {
     "app.background": "periodic tasks, tasks that end by themselves, and calls in daemon threads",
     "app.commands.simulation.traffic": "a client, not the service",
     "app.server.fast_path": "a task for each request",
-    "app.server.server": "the server's own look at slow connections, outside of the application",
+    "app.monitoring.monitor": "a task for each check, which ends by itself",
     "app.store.journal.journal": "the writer thread, which /health/ready asks for as checks.journal",
     "app.store.journal.spool": "the thread that looks for the store, which /health/ready asks for as spool",
 }
@@ -243,11 +243,14 @@ def test_readiness_names_each_task_that_dies(config: Config) -> None:
             await asyncio.wait([tasks[name]])
             answer = await client.get("/health/ready")
             seen.append((answer.status_code, answer.json()["checks"]["monitor"], answer.json()["dead_tasks"]))
+        app.add_background_task(Turns().task)
+        after = (await client.get("/health/ready")).json()
 
         assert asked == Counter([*tasks, "spool"])
         assert sorted(tasks) == expected
         assert before["checks"]["monitor"] is True
         assert "dead_tasks" not in before
+        assert after["dead_tasks"] == [*expected[:4], "sample", *expected[4:]]
         assert seen == [(200, False, expected[: number + 1]) for number in range(len(expected))]
 
     with_application(config, act)

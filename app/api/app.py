@@ -24,6 +24,7 @@ from app.api.endpoints.outcome import OutcomeBatch, outcome_handler
 from app.api.endpoints.predict import PredictBatch, predict_handler
 from app.api.http import Reply, internal_error, received_at_of, render_error
 from app.api.middleware import AccessLog, Deadlines, common_headers, request_id_of
+from app.background import BackgroundTask
 from app.errors import FieldError, Invalid, PlumblineError, RequestError
 from app.metrics import InProgress
 
@@ -93,6 +94,10 @@ class Application(FastAPI):
             (method.encode(), path.encode()): RequestCoalescer(path, endpoint, batches[path])
             for (method, path), endpoint in self._hot.items()
         }
+
+    def add_background_task(self, task: BackgroundTask) -> None:
+        """Let ``/health/ready`` ask one more task: the server has one of its own."""
+        self.state.services.background.append(task)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the hot routes at once, and everything else through the framework."""

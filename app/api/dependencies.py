@@ -119,7 +119,7 @@ class Services:
     rules: RuleSet
     monitoring: Monitoring
     stored_metrics: MetricsRefresh
-    background: Sequence[BackgroundTask]
+    background: list[BackgroundTask]
 
     @property
     def body_limits(self) -> BodyLimits:

@@ -14,6 +14,7 @@ from time import perf_counter
 import uvicorn
 
 from app.api.app import Application
+from app.background import PeriodicTask
 from app.config.settings import Server as ServerSettings
 from app.server.fast_path import KEEP_ALIVE_S, FastPathProtocol, ServerContext
 
@@ -31,6 +32,7 @@ class PlumblineServer(uvicorn.Server):
         super().__init__(config)
         self._context = context
         self._receive_timeout_s = receive_timeout_s
+        self.task = PeriodicTask("connections", self._abort_late, interval_s=LOOK_EVERY_S, store_away="warn")
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -45,23 +47,22 @@ class PlumblineServer(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve, and look at all connections ten times a second, to the end: an unfinished request must not delay it.
+        """Serve, and look at all connections ten times a second, also while requests drain.
 
         A timer for each request would cost more than its answer.
         """
-        looking = asyncio.create_task(self._let_go_of_the_late())
+        self.task.start()
         try:
             await super().serve(sockets)
         finally:
-            looking.cancel()
+            await self.task.stop(grace_s=0)
 
-    async def _let_go_of_the_late(self) -> None:
-        while True:
-            now = perf_counter()
-            for connection in self._context.connections:
-                if connection.is_late(now, self._receive_timeout_s):
-                    connection.abort()
-            await asyncio.sleep(LOOK_EVERY_S)
+    async def _abort_late(self) -> None:
+        """Close the connections whose request has not arrived in time."""
+        now = perf_counter()
+        for connection in self._context.connections:
+            if connection.is_late(now, self._receive_timeout_s):
+                connection.abort()
 
 
 def serve(app: Application, settings: ServerSettings) -> None:
@@ -84,4 +85,6 @@ def serve(app: Application, settings: ServerSettings) -> None:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=math.ceil(settings.drain_timeout),
     )
-    PlumblineServer(config, context, settings.receive_timeout).run()
+    server = PlumblineServer(config, context, settings.receive_timeout)
+    app.add_background_task(server.task)
+    server.run()
