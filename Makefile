@@ -28,7 +28,7 @@ test: development examples ## run the whole suite, fault tests included (TESTS="
 	@exec $(BIN)/python -m scripts.suite $(TESTS)
 
 test-faults: development ## kill, restart and starve real processes
-	$(BIN)/python -m pytest -m fault -v
+	$(BIN)/python -m pytest -m "fault and not interpreters" -v
 
 test-interpreters: development ## install and serve a fresh checkout under every supported Python that is here
 	$(BIN)/python -m pytest -n 2 -m interpreters -v

@@ -14,8 +14,8 @@ from xml.etree import ElementTree
 from scripts.steps import finish
 
 GROUPS = {
-    "quick": ("-n", "auto", "-m", "not fault and not interpreters"),
-    "fault": ("-m", "fault"),
+    "quick": ("-n", "auto", "-m", "not fault"),
+    "fault": ("-m", "fault and not interpreters"),
 }
 REPORTS = Path(".cache", "tests")
 NO_TESTS = 5

@@ -17,7 +17,7 @@ from tests.support.install.interpreters import SUPPORTED, interpreter
 from tests.support.processes import ROOT, free_port
 from tests.test_readme import blocks
 
-pytestmark = pytest.mark.interpreters
+pytestmark = [pytest.mark.fault, pytest.mark.interpreters]
 
 
 def clone(folder: Path) -> Path:
