@@ -135,7 +135,7 @@ class HttpConnection:
         is_whole = end >= 0
         stop = end + len(HEAD_END) if is_whole else len(unread)
         parser.feed(unread[parser.read_bytes : stop])
-        if not is_whole and not parser.is_odd and not parser.is_complete and stop < MAX_HEAD_BYTES:
+        if not is_whole and not parser.is_odd and stop < MAX_HEAD_BYTES:
             self._parser = parser
             return None
         self._parser = None

@@ -42,7 +42,7 @@ class HeadParser:
     """httptools' parser over the head of one request; it never sees a body, whose length the head names.
 
     Attributes:
-        is_odd: it is no valid HTTP, or asks for an upgrade, or ends before its empty line.
+        is_odd: it is no valid HTTP, or asks for an upgrade.
         is_persistent: it is HTTP/1.1, and the connection stays open behind it.
     """
 
@@ -52,7 +52,6 @@ class HeadParser:
         self.method = b""
         self.target = b""
         self.headers: dict[bytes, bytes] = {}
-        self.is_complete = False
         self.is_odd = False
         self.is_persistent = False
 
@@ -74,13 +73,8 @@ class HeadParser:
 
     def on_headers_complete(self) -> None:
         """Note what only the parser knows."""
-        self.is_complete = True
         self.method = self._parser.get_method()
         self.is_persistent = self._parser.get_http_version() == "1.1" and self._parser.should_keep_alive()
-
-    def on_body(self, _part: bytes) -> None:
-        """Note that the head ended before its empty line, by line ends that are not CRLF."""
-        self.is_odd = True
 
 
 def body_length(headers: Mapping[bytes, bytes], max_bytes: int) -> int:

@@ -182,6 +182,12 @@ def _headers() -> dict[bytes, bytes]:
     return Recorder(post()).requests[0][1]
 
 
+def test_an_upgrade_with_a_body_is_handed_over() -> None:
+    """Whether the connection changes its protocol is not for the fast path to decide."""
+    request = post(BODY, b"connection: upgrade", b"upgrade: h2c")
+    assert read_all(new_connection(), [request]) == Found([], request)
+
+
 def test_a_large_body_is_handed_over() -> None:
     """A body above the limit is refused by uvicorn's path as soon as its head is here."""
     allowed, refused = (post(b" " * size) for size in (MAX_BODY_BYTES, MAX_BODY_BYTES + 1))

@@ -32,8 +32,9 @@ DAY_S = 86_400
 
 
 def make_config(folder: Path, models: Path, active: str, **sections: Mapping[str, Any]) -> Config:
-    """A configuration whose store lies in ``folder`` and whose monitor does not run by itself."""
+    """A configuration whose store lies in ``folder``, whose monitor does not run by itself, and that has time."""
     data: dict[str, dict[str, Any]] = {
+        "server": {"deadline": "1h"},
         "serving": {"models": str(models), "active": active},
         "store": {"url": f"sqlite:///{folder / 'plumbline.db'}"},
         "drift": {"every": "1d"},

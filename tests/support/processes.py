@@ -96,6 +96,7 @@ def launch(
     port = port or free_port()
     chosen = {
         "SERVER__PORT": str(port),
+        "SERVER__DEADLINE": "1h",  # on a busy machine a check takes longer than a caller waits by default
         "SERVING__MODELS": str(models),
         "STORE__URL": store or f"sqlite:///{folder / 'plumbline.db'}",
         "STORE__SPOOL_PATH": str(folder / f"spool-{port}.db"),

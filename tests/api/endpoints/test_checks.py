@@ -5,8 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from tests.api.conftest import Start
-
-A_MINUTE = 60.0
+from tests.support.deadlines import DEADLINE_S
 
 
 def test_checks_that_end_in_time_are_reports(start: Start) -> None:
@@ -23,7 +22,7 @@ def test_checks_past_the_deadline_are_named_and_go_on(start: Start) -> None:
     """No check starts its process within a millisecond: the answer is 504 with the ids of the reports to come."""
     client = start("mixed", server={"deadline": "1ms"})
     answer = client.post("/checks")
-    client.wait_for(partial(client.services.monitoring.check_now, "1", A_MINUTE))
+    client.wait_for(partial(client.services.monitoring.check_now, "1", DEADLINE_S))
     pending = answer.json()["pending"]
     found = [client.get(f"/reports/{named['report_id']}").json() for named in pending]
 
