@@ -20,6 +20,7 @@ from app.api.dependencies import Services
 from app.config.settings import Config
 from app.main import create_app
 from app.monitoring.scheduler import LEASE
+from app.monitoring.worker import Worker
 from app.store.database import open_database
 from app.store.migrate import upgrade
 from app.store.queries.predictions import stream
@@ -46,14 +47,14 @@ def make_config(folder: Path, models: Path, active: str, **sections: Mapping[str
 
 
 @asynccontextmanager
-async def running(config: Config) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
-    """The running application with a client for many calls at once.
+async def running(config: Config, worker: Worker | None = None) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
+    """The running application with a client for many calls at once; ``worker`` runs its checks.
 
     Where a check is a matter of days, the monitor runs none: on a slow machine its first look could meet rows.
     """
     if config.drift.every >= DAY_S:
         watch_elsewhere(config.store.url.get_secret_value())
-    app = create_app(config)
+    app = create_app(config, worker)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),
@@ -121,9 +122,9 @@ class Client:
 
 
 @contextmanager
-def client_of(config: Config) -> Iterator[Client]:
-    """A client of the running application, which stops at the end."""
-    with start_blocking_portal() as portal, portal.wrap_async_context_manager(running(config)) as (app, client):
+def client_of(config: Config, worker: Worker | None = None) -> Iterator[Client]:
+    """A client of the running application, which stops at the end; ``worker`` runs its checks."""
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(running(config, worker)) as (app, client):
         yield Client(portal, app, client)
 
 
