@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from app.figures import drift, performance, quality  # noqa: E402 - as above
+from app.figures import drift, performance  # noqa: E402 - as above
 from app.serving.runtimes import formats  # noqa: E402 - as above
 from app.types import FeatureType, Task  # noqa: E402 - as above
 
@@ -61,11 +61,11 @@ def checks() -> str:
     """The tests of data quality and their number, for docs/data-quality.md."""
     rows = [
         (f"`{each.kind}`", _types(each.types) if each.types else "whole rows", each.description, each.compared_with)
-        for each in (*quality.FEATURE_CHECKS, *quality.WINDOW_CHECKS)
+        for each in (*drift.FEATURE_CHECKS, *drift.WINDOW_CHECKS)
     ]
-    rows.append((f"`{quality.UNREADABLE}`", "all", "The column could not be judged; this is no test.", "none"))
-    most = max(len(quality.checks_of(each)) for each in FeatureType)
-    numbers = f"{most} tests for each feature and {len(quality.WINDOW_CHECKS)} for the window"
+    rows.append((f"`{drift.UNREADABLE}`", "all", "The column could not be judged; this is no test.", "none"))
+    most = max(len(drift.checks_of(each)) for each in FeatureType)
+    numbers = f"{most} tests for each feature and {len(drift.WINDOW_CHECKS)} for the window"
     counted = f"The false-alarm budget counts {numbers}, whether they apply or not."
     return _table("kind | of | what | compared with", rows) + f"\n\n{counted}"
 

@@ -1,7 +1,7 @@
 """The table of performance metrics: each metric that a performance report can have.
 
 It is the one list of its kind: realised and estimated performance, degradation, ``/metrics``, the rules, the report
-page and ``docs/performance.md`` read it, and ``tests/test_figures.py`` fails where an entry is missing in one of them.
+page and ``docs/performance.md`` read it, and ``tests/figures`` fails where an entry is missing in one of them.
 The functions stand in ``app/monitoring/performance``, since the serving process reads this table and never loads SciPy.
 """
 

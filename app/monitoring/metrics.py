@@ -9,9 +9,8 @@ from prometheus_client import Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from app.figures.drift import DRIFT_STATISTICS
+from app.figures.drift import DRIFT_STATISTICS, finding_kinds
 from app.figures.performance import PERFORMANCE_METRICS
-from app.figures.quality import finding_kinds
 from app.monitoring.check_request import KINDS
 from app.types import SECOND, Json, ModelSchema, Report
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.figures.quality import NUMBERS, UNREADABLE, WINDOW_CHECKS, checks_of
+from app.figures.drift import NUMBERS, UNREADABLE, WINDOW_CHECKS, checks_of
 from app.monitoring.false_alarm_budget import Limits
 from app.monitoring.quality.traffic import freshness_findings, make_finding, quality_tests, traffic_findings
 from app.monitoring.reference.columns import MISSING, UNSEEN, ReferenceColumn
@@ -235,7 +235,7 @@ FEATURE_TESTS: Mapping[str, Callable[[Columns], Iterator[Json]]] = {
     "outlier_share": _outliers,
     "type_change": _fractions,
 }
-"""What each of :data:`app.figures.quality.FEATURE_CHECKS` does; they run in the order of that list."""
+"""What each of :data:`app.figures.drift.FEATURE_CHECKS` does; they run in the order of that list."""
 
 _IMBALANCE = 0.1
 """Smallest rise of the largest class's share that matters; drift of the prediction sees smaller ones."""
@@ -362,7 +362,7 @@ WINDOW_TESTS: Mapping[str, Callable[[Look], Iterator[Json]]] = {
     "freshness": _freshness,
     "traffic": _traffic,
 }
-"""What each of :data:`app.figures.quality.WINDOW_CHECKS` does; they run in the order of that list."""
+"""What each of :data:`app.figures.drift.WINDOW_CHECKS` does; they run in the order of that list."""
 
 
 def _evenly(column: NDArray[Any], size: int) -> NDArray[np.float64]:

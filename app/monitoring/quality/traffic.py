@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from app.figures.quality import WINDOW_CHECKS, checks_of
+from app.figures.drift import WINDOW_CHECKS, checks_of
 from app.store.queries.windows import Arrivals, Stretch
 from app.types import FeatureType, Json
 

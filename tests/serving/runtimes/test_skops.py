@@ -36,7 +36,7 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 from app.errors import BundleError
-from app.serving.runtimes import skops
+from app.serving.runtimes import skops as reviewed
 from app.serving.runtimes.skops import load_skops
 from tests.support.models import bundles
 
@@ -87,10 +87,10 @@ def test_reviewed_list_is_needed() -> None:
     """Nothing is on the reviewed list that skops trusts by itself, and every name is there once."""
     from skops.io._trusted_types import SKLEARN_ESTIMATOR_TYPE_NAMES
 
-    listed = skops.COMPILED + skops.CONTAINERS + skops.FUNCTIONS
+    listed = reviewed.COMPILED + reviewed.CONTAINERS + reviewed.FUNCTIONS
 
-    assert len(set(listed)) == len(listed) == len(skops.REVIEWED)
-    assert not skops.REVIEWED & set(SKLEARN_ESTIMATOR_TYPE_NAMES)
+    assert len(set(listed)) == len(listed) == len(reviewed.REVIEWED)
+    assert not reviewed.REVIEWED & set(SKLEARN_ESTIMATOR_TYPE_NAMES)
 
 
 @pytest.mark.parametrize("function", [np.linalg.norm, __import__("os").system, __import__("shutil").rmtree, eval])
@@ -104,7 +104,7 @@ def test_foreign_functions(function: Any) -> None:
 
 def test_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
     """An archive that unpacks to more than the limit is refused before it is unpacked."""
-    monkeypatch.setattr(skops, "MAX_BYTES", 2**20)
+    monkeypatch.setattr(reviewed, "MAX_BYTES", 2**20)
     buffer = BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("schema.json", b" " * 2**21)

@@ -10,9 +10,8 @@ import pytest
 
 from app.alerting.rules.configured import look_up, rule_set
 from app.config.settings import Rule
-from app.figures.drift import DRIFT_STATISTICS, DriftStatistic
+from app.figures.drift import DRIFT_STATISTICS, FEATURE_CHECKS, WINDOW_CHECKS, DriftStatistic, checks_of, finding_kinds
 from app.figures.performance import PERFORMANCE_METRICS, PerformanceMetric, metrics_of
-from app.figures.quality import FEATURE_CHECKS, WINDOW_CHECKS, checks_of, finding_kinds
 from app.monitoring.performance.metrics import VALUES
 from app.monitoring.performance.standard_errors import INTERVALS
 from app.monitoring.quality.report import FEATURE_TESTS, WINDOW_TESTS
