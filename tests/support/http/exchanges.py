@@ -14,7 +14,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from tests.support.connections import Scene, Wire
 from tests.support.raw_client import Reply
 
-FOLDER = Path(__file__).parents[1] / "server" / "corpus"
+FOLDER = Path(__file__).parents[2] / "server" / "corpus"
 USUAL = {path.stem: path.read_bytes() for path in sorted(FOLDER.glob("usual/*.http"))}
 """One valid request each, after which the connection stays open."""
 ODD = {path.stem: path.read_bytes() for path in sorted(FOLDER.glob("odd/*.http"))}
