@@ -38,6 +38,7 @@ from app.monitoring.metrics import LatestReports, check_durations
 from app.monitoring.monitor import Monitor, Overdue, RequestedCheck, Watched
 from app.monitoring.scheduler import Job, Scheduler
 from app.monitoring.worker import Worker
+from app.reports.service import RollbackEvidence
 from app.serving.activation import Activator
 from app.serving.model import Model
 from app.serving.predictor import Predictor
@@ -50,7 +51,7 @@ from app.store.migrate import upgrade
 from app.store.queries.predictions import Stored, find
 from app.store.queries.versions import remember
 from app.store.retention import clean
-from app.types import Json, Micros, ServedVersions
+from app.types import Micros, ServedVersions
 
 
 class RegistryVersions:
@@ -107,7 +108,7 @@ class ProbationRollback:
     def __init__(self, activator: Activator) -> None:
         self._activator = activator
 
-    async def roll_back(self, probation: Probation, evidence: Json) -> None:
+    async def roll_back(self, probation: Probation, evidence: RollbackEvidence) -> None:
         """Go back to the version before."""
         await self._activator.rollback(by=BY, of=probation.version, evidence=evidence)
 

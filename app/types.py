@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from random import getrandbits
 from time import time_ns
-from typing import Any, Literal, NamedTuple, NewType, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, NewType, Protocol, TypeAlias, cast
+
+from app.reports.drift import DriftReport
+from app.reports.performance import PerformanceReport
+from app.reports.service import ReportBody, ServiceReport
 
 PREDICTION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 """What a caller may choose as ``prediction_id``."""
@@ -222,7 +226,22 @@ class Report:
     model_version: str
     checked_at: Micros
     status: str
-    body: Json = field(default_factory=dict)
+    body: ReportBody
+
+    @property
+    def drift(self) -> DriftReport | None:
+        """The body of a drift report; None where the check failed, and of another kind."""
+        return cast("DriftReport", self.body) if self.kind == "drift" and self.status != "error" else None
+
+    @property
+    def performance(self) -> PerformanceReport | None:
+        """The body of a performance report; None where the check failed, and of another kind."""
+        return cast("PerformanceReport", self.body) if self.kind == "performance" and self.status != "error" else None
+
+    @property
+    def service(self) -> ServiceReport | None:
+        """The body of a service report; None of another kind."""
+        return cast("ServiceReport", self.body) if self.kind == "service" else None
 
 
 def from_datetime(moment: datetime) -> Micros:

@@ -12,12 +12,14 @@ from app.alerting.rules.configured import RuleSet
 from app.alerting.rules.drift import Verdicts, judge_check, judge_drift, ranked_causes, severities
 from app.alerting.rules.performance import judge_coverage, judge_performance, judge_segments
 from app.alerting.rules.service import judge_service
+from app.reports.drift import DriftReport
+from app.reports.performance import PerformanceReport
 from app.store.database import Connection
 from app.store.queries import alerts, outbox, reports
 from app.store.queries.alerts import SEVERITIES, Alert, Change, firing_unsilenced, record, resolve_others
 from app.store.queries.replicas import database_now
 from app.store.queries.versions import read_activation
-from app.types import SECOND, Json, Micros, Report, ServedVersions, Severity, Task
+from app.types import SECOND, Micros, Report, ServedVersions, Severity, Task
 
 HOUR = 3600 * SECOND
 DAY = 24 * HOUR
@@ -37,7 +39,7 @@ def evaluate(
     rules = rules or RuleSet()
     version = (report.model_name, report.model_version)
     latest = report if report.kind == "drift" else reports.latest(connection, "drift", *version)
-    drift = latest.body if latest else {}
+    drift = latest.drift if latest else None
     before = alerts.still_open(connection, *version)
     known = {rule for rule, _ in rules.severities(task)}
     verdicts: Verdicts = {alert.rule: None for alert in before if alert.rule not in known}
@@ -49,22 +51,29 @@ def evaluate(
 def evaluate_service(connection: Connection, report: Report, rules: RuleSet) -> Verdicts:
     """Evaluate the rules on a service report, which is stored only if an alert changes."""
     before = alerts.still_open(connection, report.model_name, report.model_version)
-    return rules.change(judge_service(report.body)) | rules.judge(report, before, ())
+    return rules.change(_of_service(report)) | rules.judge(report, before, ())
 
 
-def _default(connection: Connection, report: Report, task: Task, drift: Json, retrain_share: float) -> Verdicts:
+def _default(
+    connection: Connection, report: Report, task: Task, drift: DriftReport | None, retrain_share: float
+) -> Verdicts:
     """Evaluate the default rules; ``drift`` is the body of the latest drift report."""
     if report.kind == "service":
-        return judge_service(report.body)
-    if report.kind == "performance":
-        verdicts = judge_performance(task, report.body, drift) | judge_segments(task, report.body, drift)
-        verdicts |= _coverage(connection, report, task)
-    else:
-        verdicts = judge_drift(task, report.body, retrain_share=retrain_share)
+        return _of_service(report)
+    verdicts: Verdicts = {}
+    if body := report.performance:
+        verdicts |= judge_performance(task, body, drift) | judge_segments(task, body, drift)
+        verdicts |= _coverage(connection, report, body, task)
+    elif report.drift:
+        verdicts |= judge_drift(task, report.drift, retrain_share=retrain_share)
     return verdicts | judge_check(report)
 
 
-def _coverage(connection: Connection, report: Report, task: Task) -> Verdicts:
+def _of_service(report: Report) -> Verdicts:
+    return judge_service(report.service) if report.service else {}
+
+
+def _coverage(connection: Connection, report: Report, body: PerformanceReport, task: Task) -> Verdicts:
     """Evaluate label coverage against the reports of a day and a week ago.
 
     Labels may come at fixed hours or weekdays.
@@ -72,13 +81,14 @@ def _coverage(connection: Connection, report: Report, task: Task) -> Verdicts:
     starts = (Micros(report.checked_at - days * DAY) for days in (1, 7))
     version = (report.model_name, report.model_version)
     earlier = [
-        found.body
+        found.performance
         for start in starts
         for found in reports.history(
             connection, "performance", *version, start=start, end=Micros(start + HOUR), failed=False, limit=1
         )
+        if found.performance
     ]
-    return judge_coverage(severities(task)["label_coverage"], report.body, earlier)
+    return judge_coverage(severities(task)["label_coverage"], body, earlier)
 
 
 class Notifier:

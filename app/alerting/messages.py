@@ -160,8 +160,9 @@ def _resolved(alert: Alert, pages: Pages, because: str) -> list[str]:
 
 def _rows(report: Report | None) -> str:
     """How much a report stands on."""
-    body = report.body if report else {}
-    rows, labelled = body.get("window", {}).get("rows"), (body.get("realised") or {}).get("labelled")
+    body = (report.performance or report.drift) if report else None
+    rows = body.get("window", {}).get("rows") if body else None
+    labelled = report.performance.get("realised", {}).get("labelled") if report and report.performance else None
     counts = ((rows, "in the window"), (labelled, "with their outcome"))
     return ", ".join(f"{count} {what}" for count, what in counts if count is not None)
 

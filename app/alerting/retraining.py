@@ -7,15 +7,27 @@ from dataclasses import dataclass
 from typing import Literal
 
 import structlog
+from typing_extensions import TypedDict
 
 from app.alerting.channels.webhook import NAME, BadTemplate, Webhook, fill
 from app.alerting.rules.drift import MAIN_METRIC, ranked, ranked_causes
 from app.config.settings import Retrain
 from app.errors import ConfigError
+from app.reports.drift import DriftReport, FailedCheck, QualityFinding
 from app.store.database import Connection
 from app.store.queries import alerts, outbox, reports
 from app.store.queries.alerts import Alert
 from app.types import SECOND, Json, Micros, Report, Task, to_rfc3339
+
+
+class Evidence(TypedDict):
+    """A figure behind an advice, named as in configured rules, with its limit and report."""
+
+    figure: str
+    value: float | None
+    limit: float | None
+    report_id: str
+    checked_at: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +35,13 @@ class Advice:
     """A recommended action.
 
     Attributes:
-        evidence: the figures behind it, named as in configured rules, each with its limit and report.
+        evidence: the figures behind it.
         pressing: whether a pipeline may act on it: the model fails, or most of its features have drifted.
     """
 
     action: Literal["fix_input", "retrain"]
     because: str
-    evidence: tuple[Json, ...]
+    evidence: tuple[Evidence, ...]
     pressing: bool
 
 
@@ -55,8 +67,12 @@ def _joined(reasons: Sequence[Advice]) -> Advice:
     return Advice("retrain", because, evidence, any(reason.pressing for reason in reasons))
 
 
+def _findings(drift: DriftReport | None) -> Sequence[QualityFinding]:
+    return drift.get("data_quality", {}).get("findings", []) if drift else []
+
+
 def _broken(drift: Report | None) -> list[Advice]:
-    findings: list[Json] = drift.body.get("data_quality", {}).get("findings", []) if drift else []
+    findings = _findings(drift.drift if drift else None)
     if drift is None or not findings:
         return []
     kinds = ", ".join(dict.fromkeys(finding["kind"].replace("_", " ") for finding in findings))
@@ -65,9 +81,9 @@ def _broken(drift: Report | None) -> list[Advice]:
 
 
 def _fallen_behind(task: Task, performance: Report | None) -> list[Advice]:
-    if performance is None:
+    if performance is None or performance.performance is None:
         return []
-    metrics: Json = (performance.body.get("realised") or {}).get("metrics", {})
+    metrics = performance.performance.get("realised", {}).get("metrics", {})
     worse = {name: metric for name, metric in metrics.items() if metric["status"] == "degraded"}
     if not worse:
         return []
@@ -90,15 +106,15 @@ def _firing(firing: Sequence[Alert]) -> list[Advice]:
 
 
 def _drifted(drift: Report | None, retrain_share: float) -> list[Advice]:
-    share = drift.body.get("drift_share") if drift else None
+    share = drift.drift.get("drift_share") if drift and drift.drift else None
     if drift is None or share is None or share < retrain_share:
         return []
-    names = ", ".join(ranked_causes(drift.body))
+    names = ", ".join(ranked_causes(drift.drift))
     because = f"{share:.0%} of the features drifted (limit {retrain_share:.0%}), {names} most of all"
     return [Advice("retrain", because, (_evidence(drift, "drift.share", share, retrain_share),), pressing=True)]
 
 
-def _evidence(report: Report, figure: str, value: float | None, limit: float | None) -> Json:
+def _evidence(report: Report, figure: str, value: float | None, limit: float | None) -> Evidence:
     return {
         "figure": figure,
         "value": value,
@@ -108,7 +124,7 @@ def _evidence(report: Report, figure: str, value: float | None, limit: float | N
     }
 
 
-def _of_alert(alert: Alert) -> Json:
+def _of_alert(alert: Alert) -> Evidence:
     finding = alert.finding
     return {
         "figure": alert.rule,
@@ -138,7 +154,8 @@ class Retraining:
         self._address = address
         self._retrain_share = retrain_share
         self._log = structlog.get_logger("retraining")
-        sample = Report("sample", "drift", 'a "name"', "1", Micros(0), "drift", {})
+        failed: FailedCheck = {"status": "error", "errors": []}
+        sample = Report("sample", "drift", 'a "name"', "1", Micros(0), "error", failed)
         for drifted in ([], ['a "feature"']):
             try:
                 self._request(sample, 'why: "quoted" \\ \n', drifted, "key")
@@ -160,8 +177,8 @@ class Retraining:
         pressing = next((each for each in advice if each.action == "retrain" and each.pressing), None)
         if pressing is None:
             return
-        drift = latest["drift"].body if "drift" in latest else {}
-        broken = sorted({found["kind"] for found in drift.get("data_quality", {}).get("findings", [])} & BROKEN)
+        drift = latest["drift"].drift if "drift" in latest else None
+        broken = sorted({found["kind"] for found in _findings(drift)} & BROKEN)
         if broken:
             self._log.info("retraining_withheld", reason=f"the input is broken: {', '.join(broken)}")
         elif self._take_turn(connection, report, self._settings.cooldown):

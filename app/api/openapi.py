@@ -5,35 +5,41 @@ No network needed.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import iter_route_contexts
 from pydantic.json_schema import models_json_schema
 from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 from app.api.dependencies import Services
+from app.api.documentation import (
+    REQUEST_ID,
+    SECURITY_SCHEMES,
+    Answer,
+    Error,
+    WrongFields,
+    answer_of,
+    refusals,
+    schemas,
+    security,
+)
+from app.api.endpoints.outcome import OutcomesTaken, OutcomeTaken
 from app.api.endpoints.outcome_schema import OutcomeBody, OutcomesBody
 from app.serving.model import Model
-from app.types import Json, label_key
+from app.types import PREDICTION_ID, Json, ModelSchema, label_keys, named
 
 router = APIRouter(include_in_schema=False)
 ASSETS = "/docs/assets"
-ERRORS = {
-    "401": "No valid API key",
-    "403": "The key lacks the scope",
-    "404": "Unknown id or version",
-    "409": "The id is stored with other content",
-    "413": "Too large",
-    "415": "Not JSON",
-    "422": "Every wrong field, what was expected, and why it was refused",
-    "500": "Internal error, with an id to look for in the log",
-    "503": "Full, draining or without a store: repeat with the same id",
-    "504": "Past the deadline: repeat with the same id",
-}
+HOT_ERRORS = (401, 403, 404, 408, 409, 413, 415, 422, 500, 503, 504)
+"""What ``/predict`` and ``/outcome`` may answer besides 200."""
+_CONVERTER = re.compile(r":\w+}")
 
 
 @router.get("/docs")
@@ -66,71 +72,112 @@ def describe(app: FastAPI) -> Json:
         title=app.title, version="1", routes=app.routes, description="Serve a model, and know when it stops being true."
     )
     model = services.registry.active
-    hot = {"/predict": {"post": _predict(model)}, "/outcome": {"post": _outcome(described, model)}}
-    described["paths"] = hot | described["paths"]
+    types: dict[str, Any] = {each.__name__: each for each in (Error, WrongFields, OutcomeTaken, OutcomesTaken)}
+    for path, method, answer in _declared(app):
+        described["paths"][path][method] |= answer.describe()
+        types |= answer.types
+    bodies: Any = [(OutcomeBody, "validation"), (OutcomesBody, "validation")]
+    _, definitions = models_json_schema(bodies, ref_template="#/components/schemas/{model}")
+    described["components"]["schemas"] |= definitions["$defs"] | schemas(types)
+    described["components"]["securitySchemes"] = dict(SECURITY_SCHEMES)
+    described["paths"] = {"/predict": {"post": _predict(model)}, "/outcome": {"post": _outcome(model)}} | described[
+        "paths"
+    ]
     return described
 
 
+def _declared(app: FastAPI) -> Iterator[tuple[str, str, Answer]]:
+    """Every operation of the framework that declares what it answers."""
+    for route in iter_route_contexts(app.routes):
+        answer = answer_of(getattr(route, "endpoint", None))
+        if answer is not None:
+            path = _CONVERTER.sub("}", str(route.path))
+            yield from ((path, method.lower(), answer) for method in route.methods or ())
+
+
 def _predict(model: Model) -> Json:
-    example = dict(zip(model.schema.feature_names, model.bundle.golden_rows[0], strict=True))
+    row = dict(zip(model.schema.feature_names, model.bundle.golden_rows[0], strict=True))
     answer = model.bundle.estimator.predict([model.bundle.golden_rows[0]])[0]
     label: Json = {"prediction": answer.prediction}
     if answer.probabilities is not None:
-        label["probabilities"] = dict(zip(map(label_key, model.schema.classes), answer.probabilities, strict=True))
-    name = {"model_name": model.schema.name, "model_version": model.schema.version}
+        label["probabilities"] = named(model.schema.classes, answer.probabilities)
+    about = {"model_name": model.schema.name, "model_version": model.schema.version}
+    one = {"prediction_id": "018bcfe5-6800-7000-8000-000000000000", **about, **label}
+    many = {**about, "predictions": [{"prediction_id": "018bcfe5-6800-7000-8000-000000000000", **label}]}
+    version = {
+        "name": "model_version",
+        "in": "query",
+        "required": False,
+        "schema": {"type": "string"},
+        "description": "A loaded version",
+    }
     return _operation(
         "Predict one row or many",
         "predict",
-        model.validator.json_schemas(),
-        {"one": {"features": example}, "many": {"instances": [example]}},
-        {"prediction_id": "018bcfe5-6800-7000-8000-000000000000", **name, **label},
-        [
-            {
-                "name": "model_version",
-                "in": "query",
-                "required": False,
-                "schema": {"type": "string"},
-                "description": "A loaded version",
-            }
-        ],
+        _body(model.validator.json_schemas(), {"one": {"features": row}, "many": {"instances": [row]}}),
+        _content(_answer_schemas(model.schema), {"one": one, "many": many}),
+        [version],
     )
 
 
-def _outcome(described: Json, model: Model) -> Json:
-    _, definitions = models_json_schema(
-        [(OutcomeBody, "validation"), (OutcomesBody, "validation")], ref_template="#/components/schemas/{model}"
-    )
-    described.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
-    references: list[Json] = [
-        {"$ref": f"#/components/schemas/{model.__name__}"} for model in (OutcomeBody, OutcomesBody)
-    ]
+def _answer_schemas(schema: ModelSchema) -> list[Json]:
+    """The answer to one row and to many, in the terms of the model; a replay may be another version's."""
+    identifier, text = {"type": "string", "pattern": f"^{PREDICTION_ID.pattern}$"}, {"type": "string"}
+    label: Json = {"prediction": {"enum": list(schema.classes)} if schema.classes else {"type": "number"}}
+    required = ["prediction_id", *label]
+    if schema.classes:
+        share = {"type": "number", "minimum": 0, "maximum": 1}
+        label["probabilities"] = _object(dict.fromkeys(label_keys(schema.classes), share))
+    name, version = {"model_name": text}, {"model_version": text}
+    one = _object({"prediction_id": identifier, **name, **version, **label}, [*required, *name, *version])
+    item = _object({"prediction_id": identifier, **version, **label}, required)
+    return [one, _object({**name, **version, "predictions": {"type": "array", "items": item}})]
+
+
+def _object(properties: Json, required: Sequence[str] | None = None) -> Json:
+    """An object with these properties and no others, by default all required."""
+    needed = list(properties) if required is None else list(required)
+    return {"type": "object", "properties": properties, "required": needed, "additionalProperties": False}
+
+
+def _outcome(model: Model) -> Json:
     truth = model.schema.classes[0] if model.schema.classes else 1.0
     one = {"prediction_id": "order-7781", "outcome": truth, "observed_at": "2026-11-20T10:00:00Z"}
-    examples: dict[str, Json] = {"one": one, "many": {"outcomes": [one]}}
+    taken: OutcomeTaken = {"prediction_id": "order-7781", "status": "matched"}
+    many = {"results": [{**taken, "detail": None}], "counts": {"matched": 1}}
     return _operation(
-        "Report the truth", "outcome", references, examples, {"prediction_id": "order-7781", "status": "matched"}, []
+        "Report the truth",
+        "outcome",
+        _body(_references(OutcomeBody, OutcomesBody), {"one": one, "many": {"outcomes": [one]}}),
+        _content(_references(OutcomeTaken, OutcomesTaken), {"one": taken, "many": many}),
+        [],
     )
+
+
+def _references(*types: type) -> list[Json]:
+    return [{"$ref": f"#/components/schemas/{each.__name__}"} for each in types]
+
+
+def _body(forms: Sequence[Json], examples: Mapping[str, object]) -> Json:
+    return {"required": True, "content": _content(forms, examples)}
+
+
+def _content(forms: Sequence[Json], examples: Mapping[str, object]) -> Json:
+    shown = {name: {"value": value} for name, value in examples.items()}
+    return {"application/json": {"schema": {"oneOf": list(forms)}, "examples": shown}}
 
 
 def _operation(
-    summary: str, tag: str, schemas: list[Json], examples: dict[str, Json], answer: Json, parameters: list[Json]
+    summary: str, name: Literal["predict", "outcome"], body: Json, answer: Json, parameters: list[Json]
 ) -> Json:
-    body = {"schema": {"oneOf": schemas}, "examples": {name: {"value": value} for name, value in examples.items()}}
-    errors = {
-        status: {"description": text, "content": {"application/json": {"schema": {"type": "object"}}}}
-        for status, text in ERRORS.items()
-    }
+    """An operation beside the framework; its name is its tag and the scope that a key must have."""
+    stored = {"description": "Stored, and answered", "headers": REQUEST_ID, "content": answer}
     return {
         "summary": summary,
-        "tags": [tag],
-        "operationId": tag,
+        "tags": [name],
+        "operationId": name,
         "parameters": parameters,
-        "requestBody": {"required": True, "content": {"application/json": body}},
-        "responses": {
-            "200": {
-                "description": "Stored, and answered",
-                "content": {"application/json": {"schema": {"type": "object"}, "example": answer}},
-            },
-            **errors,
-        },
+        "requestBody": body,
+        "responses": {"200": stored, **refusals(HOT_ERRORS)},
+        "security": security(name),
     }

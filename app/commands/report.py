@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from app.errors import BundleError
 from app.monitoring.drift.report import drift_report
 from app.monitoring.false_alarm_budget import DRIFT_SHARE, Limits
 from app.monitoring.reference.encoding import encode, encode_labels
 from app.monitoring.reference.reference import Reference
+from app.reports.drift import CheckError, Column, DriftReport, DriftWindow
+from app.reports.service import ShownDrift
 from app.serving.bundle.schema_inference import infer_features
 from app.store.queries.windows import Window
-from app.types import SECOND, Feature, FeatureType, Json, Label, Micros, ModelSchema, Row, Scalar, Task, to_rfc3339
+from app.types import SECOND, Feature, FeatureType, Label, Micros, ModelSchema, Row, Scalar, Task, to_rfc3339
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +41,7 @@ def compare_tables(
     exclude: Sequence[str] = (),
     alpha: float,
     now: Micros,
-) -> Json:
+) -> DriftReport:
     """Compare the columns of two tables, both in order of time; a drift report without a model.
 
     A column that cannot be compared is an entry in ``errors``.
@@ -52,7 +54,7 @@ def compare_tables(
     Raises:
         BundleError: a table has no rows, a named column is absent, or no column is left.
     """
-    errors: list[Json] = []
+    errors: list[CheckError] = []
     features = _features(reference, current, [*exclude, *([target] if target else [])], errors)
     answer = _target(reference, current, target)
     schema = _schema(features, answer)
@@ -71,7 +73,7 @@ def compare_tables(
 
 
 def _features(
-    reference: pd.DataFrame, current: pd.DataFrame, apart: Sequence[str], errors: list[Json]
+    reference: pd.DataFrame, current: pd.DataFrame, apart: Sequence[str], errors: list[CheckError]
 ) -> tuple[Feature, ...]:
     """Infer the features as a bundle does, each column by itself."""
     _check(reference, "reference", apart)
@@ -118,7 +120,7 @@ def _schema(features: tuple[Feature, ...], answer: Feature | None) -> ModelSchem
     return ModelSchema("", "", task, features, classes)
 
 
-def _rows(features: Sequence[Feature], table: pd.DataFrame, errors: list[Json]) -> list[Row]:
+def _rows(features: Sequence[Feature], table: pd.DataFrame, errors: list[CheckError]) -> list[Row]:
     columns = [_values(feature, table[feature.name]) for feature in features]
     for feature, values in zip(features, columns, strict=True):
         strange = sum(isinstance(value, str) for value in values) if feature.type is not FeatureType.CATEGORICAL else 0
@@ -159,12 +161,14 @@ def _window(rows: list[Row], answers: list[Any]) -> Window:
     )
 
 
-def _without_time(report: Json, errors: list[Json], target: str | None) -> Json:
+def _without_time(report: DriftReport, errors: list[CheckError], target: str | None) -> DriftReport:
     """Take out what a table does not have: times, and an answer where no column was named."""
-    report["window"] = {name: value for name, value in report["window"].items() if name not in _ABOUT_TIME}
+    window = {name: value for name, value in report["window"].items() if name not in _ABOUT_TIME}
+    report["window"] = cast("DriftWindow", window)  # without the keys that a table has no value for
     report["limits"]["false_alarm_every"] = None
-    entries = [*report["features"].values(), report["prediction"] or {}, report["multivariate"] or {}]
-    for entry in entries:
+    answer: list[Column] = [report["prediction"]] if report["prediction"] else []
+    judged = [entry for entry in [*report["features"].values(), *answer] if entry["status"] in ("stable", "drift")]
+    for entry in [*judged, report["multivariate"]]:
         entry.pop("since", None)
         entry.pop("last_significant_at", None)
     if target is None:
@@ -180,7 +184,7 @@ def _digest(table: pd.DataFrame) -> str:
     return hashlib.sha256(hash_pandas_object(table, index=False).to_numpy().tobytes()).hexdigest()
 
 
-def _error(feature: str, reason: str) -> Json:
+def _error(feature: str, reason: str) -> CheckError:
     return {"feature": feature, "reason": reason}
 
 
@@ -206,7 +210,7 @@ def report(
     with Console(stderr=True).status(f"comparing {current} with {reference}"):
         tables = read_table(reference), read_table(current)
         body = compare_tables(*tables, target=target, exclude=exclude or (), alpha=alpha, now=moment)
-    found = {
+    found: ShownDrift = {
         "report_id": None,
         "kind": "drift",
         "model_name": f"{current.name} against {reference.name}",
@@ -221,7 +225,7 @@ def report(
         raise typer.Exit(1)
 
 
-def verdict(found: Json) -> str:
+def verdict(found: DriftReport) -> str:
     """One line on a drift report.
 
     >>> quality = {"findings": [{}]}
@@ -237,7 +241,7 @@ def verdict(found: Json) -> str:
     return f"{found['status']}{named}{reason}{quality}"
 
 
-def _write(output: Path, found: Json) -> None:
+def _write(output: Path, found: ShownDrift) -> None:
     if output.suffix == ".json":
         text = json.dumps(found, indent=1, allow_nan=False)
     else:

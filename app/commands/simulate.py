@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import httpx
 import numpy as np
@@ -20,15 +20,18 @@ from rich.table import Table
 from app.commands.simulation.drift import DriftKind, drifting, plan_drift, read_feature, read_samples
 from app.commands.simulation.traffic import Pace, Tally, Traffic, call
 from app.errors import PlumblineError
-from app.types import Feature, Json, Label
+from app.reports.drift import DriftReport
+from app.reports.performance import PerformanceReport
+from app.reports.service import NoReport
+from app.types import Feature, Label
 
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
     """The bodies of `/drift` and `/performance`; None where the service did not give them."""
 
-    drift: Json | None
-    performance: Json | None
+    drift: DriftReport | NoReport | None
+    performance: PerformanceReport | NoReport | None
 
 
 def render(tally: Tally, verdicts: Verdicts) -> Table:
@@ -59,22 +62,22 @@ def describe_verdicts(verdicts: Verdicts) -> dict[str, str]:
     return {"drift": _drift(verdicts.drift), "performance": _performance(verdicts.performance)}
 
 
-def _drift(report: Json | None) -> str:
+def _drift(report: DriftReport | NoReport | None) -> str:
     if report is None:
         return "not available"
-    names = ", ".join(report.get("drifted_features") or ())
+    names = ", ".join(report["drifted_features"]) if "drifted_features" in report else ""
     return f"{report['status']}: {names}" if names else str(report["status"])
 
 
-def _performance(report: Json | None) -> str:
+def _performance(report: PerformanceReport | NoReport | None) -> str:
     if report is None:
         return "not available"
-    metrics = (report.get("realised") or {}).get("metrics") or {}
+    metrics = report["realised"]["metrics"] if "realised" in report else {}
     name = next((name for name in ("accuracy", "rmse") if name in metrics), None)
-    value = metrics[name].get("value") if name else None
-    if value is None:
+    value = metrics[name]["value"] if name else None
+    if name is None or value is None:
         return str(report["status"])
-    baseline = metrics[name].get("baseline")
+    baseline = metrics[name]["baseline"]
     against = f" against {baseline:.3f} at the reference" if baseline is not None else ""
     return f"{report['status']}: {name} {value:.3f}{against}"
 
@@ -173,7 +176,7 @@ async def _verdicts(client: httpx.AsyncClient) -> Verdicts:
     return Verdicts(_body(drift), _body(performance))
 
 
-def _body(answer: tuple[int, Json | None]) -> Json | None:
+def _body(answer: tuple[int, Any]) -> Any:
     return answer[1] if answer[0] == HTTPStatus.OK else None
 
 

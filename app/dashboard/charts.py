@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from app.dashboard.formatting import number, share
-from app.types import Json
+from app.reports.drift import Histogram
+from app.reports.performance import Metric
 
 _MARGIN = 0.06
 
@@ -23,14 +24,13 @@ class Scale:
     limit: float | None
 
 
-def scale(metric: Json) -> Scale | None:
+def scale(metric: Metric) -> Scale | None:
     """Lay out a metric of a performance report; None where it has no interval.
 
     >>> scale({"value": 0.8, "low": 0.7, "high": 0.9, "baseline": None, "limit": 0.7})
     Scale(value=50.0, low=5.36, high=94.64, baseline=None, limit=5.36)
     """
-    figures = [metric.get(name) for name in ("value", "low", "high")]
-    value, low, high = figures
+    value, low, high = metric.get("value"), metric.get("low"), metric.get("high")
     if value is None or low is None or high is None:
         return None
     baseline, limit = metric.get("baseline"), metric.get("limit")
@@ -52,7 +52,6 @@ def scale(metric: Json) -> Scale | None:
 
 WIDTH, HEIGHT = 480.0, 96.0
 """The chart's size, in units of its own."""
-_APART = ("other", "unseen", "missing")
 _GAP = 0.2
 _CHARACTER = 6.2
 _MOST_LABEL = 14
@@ -71,7 +70,7 @@ class Bin:
     title: str
 
 
-def bars(reference: Json, current: Json) -> Sequence[Bin]:
+def bars(reference: Histogram, current: Histogram) -> Sequence[Bin]:
     """Lay out two histograms over the same bins.
 
     Bins that are apart and empty in both are left out.
@@ -81,7 +80,11 @@ def bars(reference: Json, current: Json) -> Sequence[Bin]:
     ([('a', 64.0, 32.0), ('b', 64.0, 96.0)], 'a: 50 % of the window, 25 % of the reference')
     """
     labels, counts = _labels(reference), list(zip(reference["counts"], current["counts"], strict=True))
-    apart = [(name, (reference.get(name, 0), current.get(name, 0))) for name in _APART]
+    apart = [
+        ("other", (reference.get("other", 0), current.get("other", 0))),
+        ("unseen", (reference.get("unseen", 0), current.get("unseen", 0))),
+        ("missing", (reference.get("missing", 0), current.get("missing", 0))),
+    ]
     labels += [(name, name) for name, pair in apart if any(pair)]
     counts += [pair for _, pair in apart if any(pair)]
     totals = [max(sum(side), 1) for side in zip(*counts, strict=True)]
@@ -103,7 +106,7 @@ def bars(reference: Json, current: Json) -> Sequence[Bin]:
     ]
 
 
-def _labels(histogram: Json) -> list[tuple[str, str]]:
+def _labels(histogram: Histogram) -> list[tuple[str, str]]:
     """Each bin's words below, for numbers its upper edge, and on hover."""
     if "categories" in histogram:
         names = [number(name) if isinstance(name, float) else str(name) for name in histogram["categories"]]

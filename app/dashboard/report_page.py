@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 
@@ -14,36 +15,49 @@ from app.dashboard.charts import bars, scale
 from app.dashboard.formatting import duration, listed, number, share, words
 from app.figures.drift import DRIFT_STATISTICS, DriftStatistic
 from app.figures.performance import PERFORMANCE_METRICS
-from app.types import Json
+from app.reports.drift import Column, DriftSegment, DriftSegments
+from app.reports.performance import Metric, SegmentMetrics
+from app.reports.service import ShownDrift, ShownFailure, ShownPerformance, ShownReport, ShownService
 
 _RANK = {"drift": 0, "error": 1, "withheld": 2}
+_FAILED = "The check failed"
 
 
-def drift_view(report: Json) -> dict[str, Any]:
+def drift_view(report: ShownDrift | ShownFailure) -> dict[str, Any]:
     """The level, headline and entries of a drift report; the largest impact first."""
+    if report["status"] == "error":
+        return {"level": "bad", "headline": _FAILED, "entries": []}
     entries = _entries(report)
     drifted = [name for name, entry in entries if entry.get("status") == "drift"]
     return {
         "level": _level(report),
         "headline": _headline(report, drifted),
-        "since": min((entry["since"] for _, entry in entries if entry.get("since")), default=None),
+        "since": min(filter(None, (_since(entry) for _, entry in entries)), default=None),
         "entries": entries,
-        "findings": (report.get("data_quality") or {}).get("findings", []),
-        "segments": _segments(report.get("segments") or {}),
-        "joint": report.get("multivariate") or {},
-        "largest": max((entry.get("impact") or 0.0 for _, entry in entries), default=0.0) or 1.0,
+        "findings": report.get("data_quality", {}).get("findings", []),
+        "segments": _segments(report.get("segments", {})),
+        "joint": report.get("multivariate", {}),
+        "largest": max((_impact(entry) for _, entry in entries), default=0.0) or 1.0,
     }
 
 
-def _level(report: Json) -> str:
-    if report["status"] in ("drift", "error"):
+def _since(entry: Column) -> str | None:
+    return entry.get("since") if entry["status"] in ("stable", "drift") else None
+
+
+def _impact(entry: Column) -> float:
+    return 0.0 if entry["status"] == "error" else entry.get("impact") or 0.0
+
+
+def _level(report: ShownDrift) -> str:
+    if report["status"] == "drift":
         return "bad"
-    if (report.get("data_quality") or {}).get("findings"):
+    if report.get("data_quality", {}).get("findings"):
         return "warn"
     return "ok" if report["status"] == "stable" else "idle"
 
 
-def _headline(report: Json, drifted: list[str]) -> str:
+def _headline(report: ShownDrift, drifted: list[str]) -> str:
     match report["status"]:
         case "drift" if drifted:
             return f"{listed(drifted)} drifted"
@@ -51,22 +65,21 @@ def _headline(report: Json, drifted: list[str]) -> str:
             return "The features drifted together: none of them shows it alone"
         case "stable":
             return "No drift"
-        case "error":
-            return "The check failed"
         case other:
             return words(other).capitalize()
 
 
-def _entries(report: Json) -> list[tuple[str, Json]]:
+def _entries(report: ShownDrift) -> list[tuple[str, Column]]:
     """Features and answers, those that drifted first, each group by impact, and causes before answers."""
-    features = report.get("features") or {}
+    features = report.get("features", {})
     entries = list(features.items())
-    prediction = report.get("prediction") or {}
-    if "status" in prediction:
+    prediction = report.get("prediction")
+    if prediction is not None:
         entries.append((report.get("target") or "the prediction", prediction))
-    if prediction.get("probability"):
-        entries.append(("the probability", prediction["probability"]))
-    ranked = sorted(entries, key=lambda item: -(item[1].get("impact") or 0.0))
+    probability = prediction.get("probability") if prediction else None
+    if probability is not None:
+        entries.append(("the probability", probability))
+    ranked = sorted(entries, key=lambda item: -_impact(item[1]))
     return sorted(ranked, key=lambda item: (_RANK.get(item[1]["status"], 3), item[0] not in features))
 
 
@@ -80,7 +93,7 @@ class Figure:
     about: str
 
 
-def statistics(entry: Json, alpha: float | None) -> list[Figure]:
+def statistics(entry: Mapping[str, Any], alpha: float | None) -> list[Figure]:
     """Show every drift statistic that a column's entry has, beside its noise floor or its earlier value.
 
     >>> [(each.title, each.value, each.note) for each in statistics({"psi": 0.31, "psi_noise_floor": 0.012}, None)]
@@ -98,7 +111,7 @@ def _shown(statistic: DriftStatistic, value: float) -> str:
     return share(value) if statistic.unit == "share of rows" else number(value)
 
 
-def _note(statistic: DriftStatistic, entry: Json, alpha: float | None) -> str:
+def _note(statistic: DriftStatistic, entry: Mapping[str, Any], alpha: float | None) -> str:
     """Say what a statistic is held against."""
     if statistic.name == "adjusted_p_value":
         return f"limit {number(alpha)}"
@@ -110,29 +123,31 @@ def _note(statistic: DriftStatistic, entry: Json, alpha: float | None) -> str:
     return ", ".join(unit + ([] if floor is None else [f"noise {_shown(statistic, floor)}"]))
 
 
-def _segments(segments: Json) -> list[tuple[str, Json]]:
+def _segments(segments: Mapping[str, DriftSegments]) -> list[tuple[str, DriftSegment]]:
     """Every segment's values as ``channel = web``, with what drifted in them."""
     return [(f"{name} = {value}", entry) for name, each in segments.items() for value, entry in each["values"].items()]
 
 
-_LEVELS = {"degraded": "bad", "error": "bad", "ok": "ok", "improved": "ok"}
-_HEADLINES = {"ok": "Still right", "improved": "Better than the baseline", "error": "The check failed"}
+_LEVELS = {"degraded": "bad", "ok": "ok", "improved": "ok"}
+_HEADLINES = {"ok": "Still right", "improved": "Better than the baseline"}
 
 
-def performance_view(report: Json) -> dict[str, Any]:
+def performance_view(report: ShownPerformance | ShownFailure) -> dict[str, Any]:
     """The level, headline and tables of metrics of a performance report."""
-    realised, estimated = report.get("realised") or {}, report.get("estimated") or {}
+    if report["status"] == "error":
+        return {"level": "bad", "headline": _FAILED}
+    realised = report.get("realised", {})
     return {
         "level": _LEVELS.get(report["status"], "idle"),
-        "headline": _performance_headline(report["status"], realised.get("metrics") or {}),
+        "headline": _performance_headline(report["status"], realised.get("metrics", {})),
         "about": {metric.name: metric.description for metric in PERFORMANCE_METRICS},
         "realised": realised,
-        "estimated": estimated,
-        "segments": _performance_segments(report.get("segments") or {}),
+        "estimated": report.get("estimated", {}),
+        "segments": _performance_segments(report.get("segments", {})),
     }
 
 
-def _performance_headline(status: str, metrics: Json) -> str:
+def _performance_headline(status: str, metrics: Mapping[str, Metric]) -> str:
     degraded = [name for name, metric in metrics.items() if metric["status"] == "degraded"]
     if not degraded:
         return _HEADLINES.get(status) or words(status).capitalize()
@@ -142,39 +157,38 @@ def _performance_headline(status: str, metrics: Json) -> str:
     return f"{words(degraded[0])} has degraded: {figures}{rest}"
 
 
-def _performance_segments(segments: Json) -> list[tuple[str, Json]]:
+def _performance_segments(segments: Mapping[str, Mapping[str, SegmentMetrics]]) -> list[tuple[str, SegmentMetrics]]:
     """Every segment's values as ``channel = web``, with their metrics."""
     return [
         (f"{name} = {value}", entry)
         for name, values in segments.items()
         for value, entry in values.items()
-        if isinstance(entry, dict) and entry.get("metrics")
+        if entry.get("metrics")
     ]
 
 
-def service_view(report: Json) -> dict[str, Any]:
+def service_view(report: ShownService) -> dict[str, Any]:
     """The level and headline of a service report: the worst that it says."""
     headline = _service_headline(report)
     return {"level": "ok" if headline is None else "bad", "headline": headline or "The service is well"}
 
 
-def _service_headline(report: Json) -> str | None:
+def _service_headline(report: ShownService) -> str | None:
     if report["status"] == "ok":
         return None
-    outage, back, service = report.get("outage"), report.get("rolled_back"), report.get("service") or {}
-    overdue = [kind for kind, check in (report.get("checks") or {}).items() if check["overdue_s"] > check["limit_s"]]
+    outage, back, service = report.get("outage"), report.get("rolled_back"), report.get("service")
+    overdue = [kind for kind, check in report.get("checks", {}).items() if check["overdue_s"] > check["limit_s"]]
     if outage:
         return f"The store was away for {duration(outage['seconds'])}"
     if overdue:
         return f"The {overdue[0]} check does not run"
     if back:
         return f"Version {back['version']} was rolled back to {back['to']}"
-    failed = f"{share(service.get('error_rate'))} of the rows failed"
-    return f"{failed}; 99 % of the answers came within {number(service.get('p99_seconds'))} s"
+    failed = f"{share(service['error_rate'] if service else None)} of the rows failed"
+    return f"{failed}; 99 % of the answers came within {number(service['p99_seconds'] if service else None)} s"
 
 
 CONTENT_SECURITY_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-_VIEWS = {"drift": drift_view, "performance": performance_view, "service": service_view}
 _FILTERS = (
     formatting.number,
     formatting.share,
@@ -189,14 +203,22 @@ _FILTERS = (
 )
 
 
-def render_report(report: Json) -> str:
+def render_report(report: ShownReport) -> str:
     """Render a report as ``GET /reports/{id}`` gives it.
 
     A report of a failed check, or one without a verdict, is a page as well: it says what is missing.
     """
-    kind = str(report["kind"])
+    kind = report["kind"]
     template = _templates().get_template(f"report_{kind}.html")
-    return template.render(report=report, policy=CONTENT_SECURITY_POLICY, **_VIEWS[kind](report))
+    return template.render(report=report, policy=CONTENT_SECURITY_POLICY, **_view(kind, report))
+
+
+def _view(kind: str, report: ShownReport) -> dict[str, Any]:
+    if kind == "drift":
+        return drift_view(cast("ShownDrift | ShownFailure", report))
+    if kind == "performance":
+        return performance_view(cast("ShownPerformance | ShownFailure", report))
+    return service_view(cast("ShownService", report))
 
 
 @lru_cache(maxsize=1)

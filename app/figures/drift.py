@@ -8,9 +8,10 @@ loads SciPy. The lists of checks are as long as the number of tests in the budge
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-from app.types import FeatureType, Json
+from app.types import FeatureType
 
 
 class DriftStatistic(NamedTuple):
@@ -38,7 +39,7 @@ class DriftStatistic(NamedTuple):
     types: tuple[FeatureType, ...] = tuple(FeatureType)
     place: tuple[str, ...] = ()
 
-    def value_in(self, entry: Json) -> float | None:
+    def value_in(self, entry: Mapping[str, Any]) -> float | None:
         """Read the figure from a column's entry in a drift report; None where the entry has none."""
         found: Any = entry
         for key in (*self.place, self.name):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from app.monitoring.check_request import Check
 from app.monitoring.drift.report import drift_report
@@ -14,21 +13,25 @@ from app.monitoring.performance.concept_drift import LONGEST
 from app.monitoring.performance.degradation import Degradation
 from app.monitoring.performance.report import is_same_look, performance_report, places
 from app.monitoring.reference.reference import Reference
+from app.reports.drift import DriftReport
+from app.reports.performance import PerformanceReport
 from app.store.database import Connection
 from app.store.queries.labelled import read_error_stream, read_labelled
 from app.store.queries.outcomes import label_delay
 from app.store.queries.shadow_predictions import Pair, read_pairs
 from app.store.queries.windows import Window, read_arrivals, read_window
 from app.store.throttle import Pause, no_pause
-from app.types import SECOND, Json, Micros, to_rfc3339
+from app.types import SECOND, Micros, to_rfc3339
 
 
-def run_check(check: Check, connection: Connection, reference: Reference, pause: Pause = no_pause) -> Json:
+def run_check(
+    check: Check, connection: Connection, reference: Reference, pause: Pause = no_pause
+) -> DriftReport | PerformanceReport:
     """The body of the report: a function of the window, the reference, the configuration and the look before."""
     return _CHECKS[check.kind](check, connection, reference, pause)
 
 
-def _drift(check: Check, connection: Connection, reference: Reference, pause: Pause) -> Json:
+def _drift(check: Check, connection: Connection, reference: Reference, pause: Pause) -> DriftReport:
     settings = check.drift
     rows, hours = settings.window.rows, settings.window.hours
     window = read_window(connection, *_version(check), rows=rows, hours=hours, role=check.role, truth=False)
@@ -39,15 +42,16 @@ def _drift(check: Check, connection: Connection, reference: Reference, pause: Pa
     arrivals = read_arrivals(connection, *_version(check), check.now, role=check.role)
     _let_go(connection)
     alpha = _alpha(check, settings.every) * DRIFT_SHARE
-    if check.before and _same_look(window, check.before.body):
-        alpha = check.before.body["limits"]["alpha_per_look"]
+    before = check.before.drift if check.before else None
+    if before and _same_look(window, before):
+        alpha = before["limits"]["alpha_per_look"]
     limits = Limits(alpha, settings.material_psi, settings.false_alarm_every.iso())
     return drift_report(
         check.schema,
         reference,
         window,
         limits,
-        check.before.body if check.before else None,
+        before,
         earlier=earlier if window.rows else None,
         arrivals=arrivals,
         segments=check.performance.segments,
@@ -55,7 +59,7 @@ def _drift(check: Check, connection: Connection, reference: Reference, pause: Pa
     )
 
 
-def _performance(check: Check, connection: Connection, reference: Reference, pause: Pause) -> Json:
+def _performance(check: Check, connection: Connection, reference: Reference, pause: Pause) -> PerformanceReport:
     settings = check.performance
     delay = _label_delay(check, connection)
     end = Micros(check.now - round(delay * SECOND)) if delay else None
@@ -73,7 +77,7 @@ def _performance(check: Check, connection: Connection, reference: Reference, pau
     pairs = _pairs(check, connection, end)
     _let_go(connection)
     alpha = _alpha(check, settings.every) * PERFORMANCE_SHARE
-    before = check.before.body if check.before else None
+    before = check.before.performance if check.before else None
     if before and is_same_look(window, before):
         alpha = before["limits"]["alpha_per_look"]
     limits = Degradation(settings.degradation, alpha)
@@ -89,7 +93,7 @@ def _performance(check: Check, connection: Connection, reference: Reference, pau
         pause=pause,
     )
     report["estimated"] = estimated(check.schema, reference, latest, mature, limits, previous=before, pause=pause)
-    return report | ({"beside": beside(check.schema, pairs)} if check.role == "shadow" else {})
+    return report | {"beside": beside(check.schema, pairs)} if check.role == "shadow" else report
 
 
 def _pairs(check: Check, connection: Connection, end: Micros | None) -> Mapping[str, Sequence[Pair]]:
@@ -129,9 +133,9 @@ def _alpha(check: Check, every_s: float) -> float:
     return alpha_per_look(max(elapsed_s, 0.0), check.drift.false_alarm_every)
 
 
-def _same_look(window: Window, before: Json) -> bool:
+def _same_look(window: Window, before: DriftReport) -> bool:
     """A look is identified by its window: asked again about the same rows, the check says the same."""
-    seen: Mapping[str, Any] = before.get("window") or {}
+    seen = before.get("window", {})
     return window.rows > 0 and (window.rows, to_rfc3339(window.predicted_at[-1])) == (seen.get("rows"), seen.get("to"))
 
 
@@ -139,7 +143,7 @@ def _version(check: Check) -> tuple[str, str]:
     return check.schema.name, check.schema.version
 
 
-_CHECKS: dict[str, Callable[[Check, Connection, Reference, Pause], Json]] = {
+_CHECKS: dict[str, Callable[[Check, Connection, Reference, Pause], DriftReport | PerformanceReport]] = {
     "drift": _drift,
     "performance": _performance,
 }

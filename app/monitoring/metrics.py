@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from prometheus_client import Histogram
@@ -12,7 +12,9 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from app.figures.drift import DRIFT_STATISTICS, finding_kinds
 from app.figures.performance import PERFORMANCE_METRICS
 from app.monitoring.check_request import KINDS
-from app.types import SECOND, Json, ModelSchema, Report
+from app.reports.drift import DriftReport
+from app.reports.performance import PerformanceReport
+from app.types import SECOND, ModelSchema, Report
 
 CHECK_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
@@ -41,10 +43,10 @@ class LatestReports(Collector):
         for kind in KINDS:
             self._add(last, self.reports[kind].checked_at / SECOND if kind in self.reports else 0.0, kind)
         yield last
-        yield from self._drift(self.reports["drift"].body if "drift" in self.reports else {})
-        yield from self._performance(self.reports["performance"].body if "performance" in self.reports else {})
+        yield from self._drift(self.reports["drift"].drift if "drift" in self.reports else None)
+        yield from self._performance(self.reports["performance"].performance if "performance" in self.reports else None)
 
-    def _drift(self, body: Json) -> Iterator[Metric]:
+    def _drift(self, body: DriftReport | None) -> Iterator[Metric]:
         statistics = self._family(
             "ml_drift_statistic", "Drift statistics of the latest report", "feature_name", "statistic"
         )
@@ -52,40 +54,44 @@ class LatestReports(Collector):
         limits = self._family("ml_drift_limit", "Limits of the latest report", "limit")
         share = self._family("ml_drift_share", "Share of drifted features")
         findings = self._family("ml_data_quality_findings", "Findings of data quality by kind", "kind")
+        features = body.get("features", {}) if body else {}
         for name in self.schema.feature_names:
-            entry = body.get("features", {}).get(name, {})
+            entry: Mapping[str, Any] = features.get(name, {})
             self._add(detected, float(entry.get("status") == "drift"), name)
             for statistic in DRIFT_STATISTICS:
                 self._add(statistics, statistic.value_in(entry), name, statistic.name)
                 if statistic.noise_floor is not None:
                     self._add(statistics, entry.get(statistic.noise_floor), name, statistic.noise_floor)
-        for name in ("alpha_per_look", "material_psi"):
-            self._add(limits, body.get("limits", {}).get(name), name)
-        self._add(share, body.get("drift_share"))
-        found = [finding["kind"] for finding in body.get("data_quality", {}).get("findings", [])]
+        found: list[str] = []
+        if body:
+            self._add(limits, body.get("limits", {}).get("alpha_per_look"), "alpha_per_look")
+            self._add(limits, body.get("limits", {}).get("material_psi"), "material_psi")
+            self._add(share, body.get("drift_share"))
+            found = [finding["kind"] for finding in body.get("data_quality", {}).get("findings", [])]
         for kind in finding_kinds():
             self._add(findings, float(found.count(kind)), kind)
         yield from (statistics, detected, limits, share, findings)
 
-    def _performance(self, body: Json) -> Iterator[Metric]:
+    def _performance(self, body: PerformanceReport | None) -> Iterator[Metric]:
         performance = self._family("ml_model_performance", "Performance by metric", "metric", "basis")
         accuracy = self._family("ml_model_accuracy", "Realised accuracy", "window_hours")
         coverage = self._family("ml_label_coverage_ratio", "Share of the window's rows with an outcome")
         value = self._family("ml_business_value", "Sum of the business values in the window")
-        realised = body.get("realised", {})
-        known, estimated = realised.get("metrics", {}), body.get("estimated", {}).get("metrics", {})
-        for name in (metric.name for metric in PERFORMANCE_METRICS):
-            self._add(performance, known.get(name, {}).get("value"), name, "realised")
-            self._add(performance, known.get(name, {}).get("baseline"), name, "baseline")
-            self._add(performance, estimated.get(name, {}).get("value"), name, "estimated")
-        self._add(accuracy, realised.get("metrics", {}).get("accuracy", {}).get("value"), f"{self._window_hours:g}")
-        self._add(coverage, realised.get("coverage"))
-        self._add(value, body.get("business", {}).get("value_sum"))
+        if body:
+            realised = body.get("realised", {})
+            known, estimated = realised.get("metrics", {}), body.get("estimated", {}).get("metrics", {})
+            for name in (metric.name for metric in PERFORMANCE_METRICS):
+                self._add(performance, known[name]["value"] if name in known else None, name, "realised")
+                self._add(performance, known[name]["baseline"] if name in known else None, name, "baseline")
+                self._add(performance, estimated[name]["value"] if name in estimated else None, name, "estimated")
+            self._add(accuracy, known["accuracy"]["value"] if "accuracy" in known else None, f"{self._window_hours:g}")
+            self._add(coverage, realised.get("coverage"))
+            self._add(value, body.get("business", {}).get("value_sum"))
         yield from (performance, accuracy, coverage, value)
 
     def _family(self, name: str, help_text: str, *labels: str) -> GaugeMetricFamily:
         return GaugeMetricFamily(name, help_text, labels=["model_name", "model_version", *labels])
 
-    def _add(self, family: GaugeMetricFamily, value: Any, *labels: str) -> None:
+    def _add(self, family: GaugeMetricFamily, value: float | None, *labels: str) -> None:
         if value is not None:
             family.add_metric([self.schema.name, self.schema.version, *labels], float(value))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import structlog
 from prometheus_client import Histogram
@@ -19,6 +19,9 @@ from app.monitoring.check_request import KINDS, Check
 from app.monitoring.false_alarm_budget import QUALITY_SHARE, alpha_per_look
 from app.monitoring.quality.traffic import is_silent, quality_tests
 from app.monitoring.worker import CheckFailed, Worker
+from app.reports.drift import DriftReport, FailedCheck
+from app.reports.performance import PerformanceReport
+from app.reports.service import OverdueCheck
 from app.store.database import Connection, Readers
 from app.store.journal.journal import Journal
 from app.store.journal.writer import attempt
@@ -26,7 +29,7 @@ from app.store.queries import reports
 from app.store.queries.outcomes import newer_outcomes
 from app.store.queries.replicas import database_now
 from app.store.queries.windows import newer_rows, read_arrivals
-from app.types import SECOND, Json, Micros, ModelSchema, Report, Role, VersionSource, new_id
+from app.types import SECOND, Micros, ModelSchema, Report, Role, VersionSource, new_id
 
 INTERVALS = 3
 LEAST_S = 60.0
@@ -52,7 +55,7 @@ class Overdue:
         self._checks = checks
         self._since: dict[tuple[str, str], Micros] = {}
 
-    def read(self, connection: Connection, schema: ModelSchema) -> Json:
+    def read(self, connection: Connection, schema: ModelSchema) -> dict[str, OverdueCheck]:
         """For each kind of check, the seconds that it has been due, and may be."""
         now = database_now(connection)
         return {
@@ -193,7 +196,7 @@ class Monitor:
 
     def _has_fallen_silent(self, connection: Connection, schema: ModelSchema, last: Report) -> bool:
         """Whether rows have stopped coming, which calls for one more look at those that are there, to say so."""
-        findings = last.body.get("data_quality", {}).get("findings", [])
+        findings = last.drift.get("data_quality", {}).get("findings", []) if last.drift else []
         if any(finding["kind"] == "freshness" for finding in findings):
             return False
         arrivals = read_arrivals(connection, schema.name, schema.version, database_now(connection))
@@ -227,13 +230,13 @@ class Monitor:
         started = time.perf_counter()
         now, before = await self._readers.run(_now_and_before, kind, schema)
         try:
-            body = await self._worker.run(
+            found = await self._worker.run(
                 Check(kind, schema, watched.folder, config.drift, config.performance, now, before, watched.role)
             )
+            body = _with_role(watched.role, found)
         except CheckFailed as error:
             self._log.exception("check_failed", kind=kind, exc_info=error)
-            body = {"status": "error", "errors": [{"feature": None, "reason": str(error)}]}
-        body = {"role": watched.role} | body
+            body = FailedCheck(role=watched.role, status="error", errors=[{"feature": None, "reason": str(error)}])
         report = Report(report_id, kind, schema.name, schema.version, now, body["status"], body)
         served = self._versions.served()
 
@@ -251,3 +254,8 @@ class Monitor:
 
 def _now_and_before(connection: Connection, kind: str, schema: ModelSchema) -> tuple[Micros, Report | None]:
     return database_now(connection), reports.latest(connection, kind, schema.name, schema.version)
+
+
+def _with_role(role: Role, body: DriftReport | PerformanceReport) -> DriftReport | PerformanceReport | FailedCheck:
+    """Put the role first, as a report is stored."""
+    return cast("DriftReport | PerformanceReport", {"role": role, **body})

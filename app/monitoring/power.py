@@ -15,8 +15,9 @@ from app.monitoring.drift.verdict import Look, judge
 from app.monitoring.false_alarm_budget import Limits
 from app.monitoring.reference.columns import MISSING, ReferenceColumn
 from app.monitoring.reference.reference import Reference
+from app.reports.drift import Verdict
 from app.statistics import FloatArray
-from app.types import FeatureType, Json
+from app.types import FeatureType
 
 Column = NDArray[Any]
 Change = Callable[[ReferenceColumn, Column, np.random.Generator], Column]
@@ -205,7 +206,7 @@ def _alarms(found: Sequence[Comparison | None], limits: Limits) -> bool:
     return any(entry["status"] == "drift" for entry in _judged(found, limits))
 
 
-def _judged(found: Sequence[Comparison | None], limits: Limits) -> list[Json]:
+def _judged(found: Sequence[Comparison | None], limits: Limits) -> list[Verdict]:
     return judge(Look(limits, "", ""), found, [None] * len(found))
 
 

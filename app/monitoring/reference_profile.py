@@ -91,4 +91,5 @@ def _dependence(
 
 def _summary(column: ReferenceColumn) -> Json:
     summary = describe(column.subject, column.present, column.counts, column.bins)
-    return {"type": column.subject.type, **summary.pop("histogram"), **summary}
+    rest = {name: value for name, value in summary.items() if name != "histogram"}
+    return {"type": column.subject.type, **summary["histogram"], **rest}

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.monitoring.check_request import Check
+from app.reports.drift import DriftReport
+from app.reports.performance import PerformanceReport
 from app.store.database import Engine, open_readers
 from app.store.throttle import Pause, Throttle
 from app.subprocess_worker import Child, ChildFailed, stand_back
-from app.types import Json, ModelSchema
+from app.types import ModelSchema
 
 if TYPE_CHECKING:
     from app.monitoring.reference.reference import Reference
@@ -54,7 +56,7 @@ class Worker:
         """Start the process now, so that it shares what this one has imported; see :meth:`Child.fork`."""
         self._child.fork()
 
-    async def run(self, check: Check) -> Json:
+    async def run(self, check: Check) -> DriftReport | PerformanceReport:
         """The body of the report.
 
         Raises:
@@ -68,14 +70,14 @@ class Worker:
         await asyncio.to_thread(self._thread.shutdown)
         self._child.end()
 
-    def _ask(self, check: Check) -> Json:
+    def _ask(self, check: Check) -> DriftReport | PerformanceReport:
         try:
             answer = self._child.ask(check, LONGEST_CHECK_S)
         except ChildFailed as error:
             raise CheckFailed(f"the check: {error}") from error
         if isinstance(answer, str):
             raise CheckFailed(answer)
-        body: Json = answer
+        body: DriftReport | PerformanceReport = answer
         return body
 
 
@@ -100,7 +102,7 @@ def serve_checks(pipe: Pipe, store_url: str) -> None:
         gc.collect(2 if number % _WHOLE_COLLECTION == 0 else 0)
 
 
-def _answer(check: Check, engine: Engine, pause: Pause) -> Json:
+def _answer(check: Check, engine: Engine, pause: Pause) -> DriftReport | PerformanceReport:
     from app.monitoring.checks import run_check  # SciPy: a second that the serving process need not spend
 
     with engine.connect() as connection:

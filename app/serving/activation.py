@@ -11,12 +11,12 @@ from prometheus_client import Gauge
 
 from app.background import PeriodicTask, run_in_daemon_thread
 from app.errors import BundleError, Conflict, NotFound, Unavailable
+from app.reports.service import RollbackEvidence
 from app.serving.model import Model
 from app.serving.registry import Registry
 from app.store.database import Connection, Readers
 from app.store.journal.journal import Journal
 from app.store.queries.versions import Activation, read_activation, save_activation
-from app.types import Json
 
 FOLLOW_S = 2.0
 """Time between two looks at the stored choice of the other replicas."""
@@ -78,7 +78,9 @@ class Activator:
             chosen = (seen or self._configured()).change(version, model.bundle.sha256)
             return await self._commit(model, chosen, seen, "activate", by)
 
-    async def rollback(self, *, by: str | None, of: str | None = None, evidence: Json | None = None) -> Activation:
+    async def rollback(
+        self, *, by: str | None, of: str | None = None, evidence: RollbackEvidence | None = None
+    ) -> Activation:
         """Go back to the version that answered before the active one was activated.
 
         Args:
@@ -137,7 +139,7 @@ class Activator:
         seen: Activation | None,
         act: Literal["activate", "rollback"],
         by: str | None,
-        evidence: Json | None = None,
+        evidence: RollbackEvidence | None = None,
     ) -> Activation:
         """Store the choice first: a version that answers survives a restart."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,6 @@ from app.monitoring.drift.column_tests import ORDER_SHARE, compare
 from app.monitoring.drift.verdict import Look, judge
 from app.monitoring.false_alarm_budget import Limits
 from app.monitoring.reference.columns import ReferenceColumn
-from app.types import Json
 from benchmarks.drift.draws import laws, reference_of
 
 WINDOW, STEP, REFERENCE_ROWS = 1000, 100, 10_000
@@ -68,7 +68,7 @@ def _by_verdict(scenario: Scenario, rng: np.random.Generator, budget: float) -> 
     columns = [(draw(rng, REFERENCE_ROWS), draw(rng, rows)) for _ in range(scenario.features)]
     references = [reference_of(ours) for ours, _ in columns]
     look = Look(Limits(alpha=budget), "", "")
-    nothing: list[Json | None] = [None] * scenario.features
+    nothing: list[Any | None] = [None] * scenario.features
     found = []
     for start in range(0, rows - WINDOW + 1, STEP):
         windows = [theirs[start : start + WINDOW] for _, theirs in columns]

@@ -30,7 +30,7 @@ from app.store.queries.alerts import Change
 from app.store.queries.outcomes import append
 from app.store.queries.predictions import insert
 from app.store.queries.versions import remember
-from app.types import Json, Micros, ModelSchema, Report, ServedVersions
+from app.types import Micros, ModelSchema, Report, ServedVersions
 from benchmarks.months.arrivals import arrivals_of
 from benchmarks.months.stream import BEGIN, DAY, NAME, Stream
 
@@ -61,7 +61,7 @@ class _InProcess(Worker):
         self._engine = open_readers(url, snapshots=False)
         self._reference = reference
 
-    async def run(self, check: Check) -> Json:
+    async def run(self, check: Check) -> Any:
         """The body of the report."""
         with self._engine.connect() as connection:
             return run_check(check, connection, self._reference)

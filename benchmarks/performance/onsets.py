@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from app.monitoring.performance.degradation import Degradation, Judge
 from app.monitoring.performance.scoring import Measured, Scored
 from app.statistics.intervals import Share
-from app.types import Json
 from benchmarks.performance.populations import Population
 
 WINDOW, NEW, REFERENCE_ROWS = 1_000, 100, 10_000
@@ -40,7 +40,7 @@ def onsets(
     counted = dict.fromkeys(settings, 0)
     for _ in range(streams):
         baseline = population.draw(rng, REFERENCE_ROWS).measure()
-        before: dict[Degradation, dict[str, Json]] = {setting: {} for setting in settings}
+        before: dict[Degradation, dict[str, Any]] = {setting: {} for setting in settings}
         for start, found in _windows(population.draw(rng, WINDOW + NEW * (looks - 1))):
             for setting in settings:
                 judge = Judge(setting, 1, _moment(start), _moment(start + WINDOW - 1))
@@ -78,5 +78,5 @@ def _moment(row: int) -> str:
     return f"{row:012}"
 
 
-def _is_open(graded: dict[str, Json]) -> bool:
+def _is_open(graded: dict[str, Any]) -> bool:
     return any(entry["status"] == "degraded" for entry in graded.values())

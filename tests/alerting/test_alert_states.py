@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from sqlalchemy.exc import IntegrityError
@@ -14,7 +15,7 @@ from app.store.queries import alerts, reports
 from app.store.queries.alerts import RECENT_S, Alert, Finding, record
 from app.store.queries.replicas import database_now
 from app.store.tables import ALERTS
-from app.types import SECOND, Json, Micros, Report, Task
+from app.types import SECOND, Micros, Report, Task
 from tests.support.alerting.reports import covered, drift_body, performance_body
 
 Check = Callable[..., Report]
@@ -34,7 +35,7 @@ def check(connection: Connection) -> Check:
         start = database_now(connection)
     count = 0
 
-    def run(body: Json, kind: str = "performance", status: str = "ok", version: str = "1") -> Report:
+    def run(body: Any, kind: str = "performance", status: str = "ok", version: str = "1") -> Report:
         nonlocal count
         count += 1
         report = Report(f"r{count}", kind, "m", version, Micros(start + count * SECOND), status, body)
@@ -89,7 +90,7 @@ def test_a_rule_that_holds_again_is_a_new_alert(connection: Connection, check: C
 
 
 @pytest.mark.parametrize("body", [performance_body(accuracy="insufficient_data"), {"status": "error", "errors": []}])
-def test_too_little_data_changes_nothing(connection: Connection, check: Check, body: Json) -> None:
+def test_too_little_data_changes_nothing(connection: Connection, check: Check, body: Any) -> None:
     """A report without a verdict leaves a firing alert exactly as it was."""
     check(BAD)
     before = shown(connection)
@@ -101,7 +102,7 @@ def test_too_little_data_changes_nothing(connection: Connection, check: Check, b
 def test_a_check_that_keeps_failing_is_an_alert(connection: Connection, check: Check) -> None:
     """The third failure in a row fires, with its reason; success resolves it, and other alerts stay as they were."""
     check(BAD)
-    failed: Json = {"status": "error", "errors": [{"feature": None, "reason": "no memory"}]}
+    failed: Any = {"status": "error", "errors": [{"feature": None, "reason": "no memory"}]}
     states = []
     for _ in range(3):
         check(failed, status="error")
@@ -131,7 +132,7 @@ def test_labels_that_stay_away_fire_with_the_third_report(connection: Connection
 
 
 @pytest.mark.parametrize("history", [[BAD], [BAD, GOOD], [BAD, GOOD, BAD]])
-def test_the_same_report_twice_changes_nothing(connection: Connection, check: Check, history: list[Json]) -> None:
+def test_the_same_report_twice_changes_nothing(connection: Connection, check: Check, history: list[Any]) -> None:
     """Recording any report of the past again, the latest or an old one, leaves every alert as it was."""
     saved = [check(body) for body in history]
     before = shown(connection)

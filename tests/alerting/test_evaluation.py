@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from app.alerting.rules.configured import RuleSet
 from app.config.settings import Rule
 from app.store.queries import outbox, reports
 from app.store.queries.alerts import SEVERITIES
-from app.types import SECOND, Json, Micros, ModelSchema, Report, ServedVersions, Severity, Task
+from app.types import SECOND, Micros, ModelSchema, Report, ServedVersions, Severity, Task
 from tests.support.alerting.alert_store import MINUTE, PAGES, Desk, finding
 from tests.support.alerting.reports import drift_body
 
@@ -29,7 +30,7 @@ class Box:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def send(self, body: Json, *, timeout_s: float) -> None:
+    def send(self, body: Any, *, timeout_s: float) -> None:
         """Take everything."""
 
 

@@ -21,7 +21,7 @@ from app.store.database import Connection, Database, open_database
 from app.store.migrate import upgrade
 from app.store.queries import outbox, reports
 from app.store.queries.outbox import Action
-from app.types import SECOND, Json, Micros, Report, Task
+from app.types import SECOND, Micros, Report, Task
 from tests.support.alerting.reports import drift_body, performance_body
 from tests.support.processes import ROOT, Postgres
 
@@ -50,7 +50,7 @@ def ask(connection: Connection) -> Ask:
     count = 0
 
     def run(
-        act: Retraining, body: Json, hours: float = 0, *, kind: str = "drift", status: str = "drift"
+        act: Retraining, body: Any, hours: float = 0, *, kind: str = "drift", status: str = "drift"
     ) -> list[Action]:
         nonlocal count
         count += 1

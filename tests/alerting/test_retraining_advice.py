@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from app.alerting.retraining import Advice, recommend
 from app.store.queries.alerts import Alert, Finding
-from app.types import Json, Micros, Report, Severity, Task
+from app.types import Micros, Report, Severity, Task
 from tests.support.alerting.reports import drift_body, performance_body
 
 AT = Micros(1_000_000)
 
 
-def report(kind: str, status: str, body: Json) -> Report:
+def report(kind: str, status: str, body: Any) -> Report:
     """A stored report whose id is its kind."""
     return Report(kind, kind, "m", "1", AT, status, body)
 

@@ -15,6 +15,7 @@ from app.types import SECOND, Micros, Report
 from tests.support.application import Client, client_of, make_config
 from tests.support.deadlines import wait_until
 from tests.support.models.versions import NAME, ROW, build_versions
+from tests.support.rows import EMPTY_BODY
 
 FINDING = Finding("low", 0.3, 0.01, "a drifted", ("a",))
 LATER = 60 * SECOND
@@ -31,7 +32,7 @@ def fire(connection: Connection, version: str, *, needed: int = 1, name: str = "
     """Let a rule hold for the first time on a version; when that was."""
     with connection.begin():
         now = database_now(connection)
-        report = Report(f"r{name}{version}{needed}", "drift", name, version, now, "drift", {})
+        report = Report(f"r{name}{version}{needed}", "drift", name, version, now, "drift", EMPTY_BODY)
         reports.save(connection, report)
         rule = "feature_drift" if needed == 1 else "label_coverage"
         record(connection, report, {rule: FINDING}, {rule: needed})

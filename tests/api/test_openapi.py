@@ -56,7 +56,7 @@ def test_the_examples_work(start: Start, name: str) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     operation = paths["/predict"]["post"]
     examples = operation["requestBody"]["content"]["application/json"]["examples"]
-    shown = operation["responses"]["200"]["content"]["application/json"]["example"]
+    shown = operation["responses"]["200"]["content"]["application/json"]["examples"]["one"]["value"]
     for example in examples.values():
         answer = client.post("/predict", example["value"])
         assert answer.status_code == 200

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from app.dashboard.report_page import render_report
-from app.types import Json
 from tests.support.application import Client, client_of, make_config
 from tests.support.models.tasks import Fitted
 
@@ -30,7 +30,7 @@ def client(tmp_path_factory: pytest.TempPathFactory, small_models: tuple[Path, d
 
 
 @pytest.fixture(scope="module")
-def stored(client: Client) -> dict[str, Json]:
+def stored(client: Client) -> dict[str, Any]:
     """The reports of one check, by kind."""
     ids = {report["kind"]: report["report_id"] for report in client.post("/checks").json()["reports"]}
     return {kind: client.get(f"/reports/{report_id}").json() for kind, report_id in ids.items()}
@@ -44,7 +44,7 @@ def headline(page: str) -> str:
 
 
 @pytest.mark.parametrize("kind", ["drift", "performance"])
-def test_the_page_of_a_stored_report(client: Client, stored: dict[str, Json], kind: str) -> None:
+def test_the_page_of_a_stored_report(client: Client, stored: dict[str, Any], kind: str) -> None:
     """One file, under a policy that allows its own style and nothing else, with every figure that matters."""
     answer = client.get(f"/reports/{stored[kind]['report_id']}.html")
 
@@ -65,7 +65,7 @@ def test_an_unknown_report_is_404(client: Client) -> None:
     assert answer.json() == {"detail": "no report has this id"}
 
 
-def test_what_drifted_stands_first(stored: dict[str, Json]) -> None:
+def test_what_drifted_stands_first(stored: dict[str, Any]) -> None:
     """The headline names the drifted features by impact, and their entries are first and open."""
     report = stored["drift"]
     page = render_report(report)
@@ -82,7 +82,7 @@ def test_what_drifted_stands_first(stored: dict[str, Json]) -> None:
     assert page.count("<svg") == sum("current" in entry for entry in entries.values()) + 2
 
 
-def test_quality_and_errors_are_told(stored: dict[str, Json]) -> None:
+def test_quality_and_errors_are_told(stored: dict[str, Any]) -> None:
     """Each finding's sentence and each error's reason stand on the page."""
     report = stored["drift"]
     page = unescape(render_report(report))
@@ -94,7 +94,7 @@ def test_quality_and_errors_are_told(stored: dict[str, Json]) -> None:
         assert error["reason"] in page
 
 
-def test_hostile_names_are_text(stored: dict[str, Json]) -> None:
+def test_hostile_names_are_text(stored: dict[str, Any]) -> None:
     """Markup in the names of features, categories and messages is shown and does not run."""
     report = stored["drift"]
     entry = next(entry for entry in report["features"].values() if "categories" in entry["current"]["histogram"])
@@ -117,7 +117,7 @@ def test_hostile_names_are_text(stored: dict[str, Json]) -> None:
     assert page.count("&lt;/style&gt;&lt;script&gt;") > 10
 
 
-def test_a_hundred_features_stay_below_a_megabyte(stored: dict[str, Json]) -> None:
+def test_a_hundred_features_stay_below_a_megabyte(stored: dict[str, Any]) -> None:
     """A wide model's report is still a file that can be sent by mail."""
     report = stored["drift"]
     entries = list(report["features"].values())
@@ -136,7 +136,7 @@ def test_a_hundred_features_stay_below_a_megabyte(stored: dict[str, Json]) -> No
         ("insufficient_data", {"message": "20 rows, 50 are needed", "errors": []}, "Insufficient data"),
     ],
 )
-def test_a_report_without_a_verdict_is_a_page_too(kind: str, status: str, rest: Json, says: str) -> None:
+def test_a_report_without_a_verdict_is_a_page_too(kind: str, status: str, rest: Any, says: str) -> None:
     """A failed check, or one with too few rows, says so and why."""
     head = {"report_id": "r", "kind": kind, "model_name": "m", "model_version": "1", "status": status}
     page = render_report(head | {"checked_at": "2026-11-20T10:00:00.000000Z"} | rest)
@@ -145,7 +145,7 @@ def test_a_report_without_a_verdict_is_a_page_too(kind: str, status: str, rest: 
     assert "the process died" in page or "20 rows, 50 are needed" in page
 
 
-def test_segments_and_the_window_before_are_told(stored: dict[str, Json]) -> None:
+def test_segments_and_the_window_before_are_told(stored: dict[str, Any]) -> None:
     """What changed within a segment, what changed of late, and why a promise does not hold."""
     entry = {"status": "drift", "drifted_features": ["age"], "features": {}}
     others = {

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from app.dashboard.report_page import render_report
-from app.types import Json
 from tests.dashboard.test_report_page import headline
 from tests.support.alerting.reports import service_body, step
 
@@ -26,7 +27,7 @@ AWAY = {"seconds": 312.0, "limit_s": 10.0, "reason": "connection <refused>"}
         ({"outage": None, "errors": []}, "ok", "The service is well"),
     ],
 )
-def test_every_service_report_is_a_page(body: Json, status: str, says: str) -> None:
+def test_every_service_report_is_a_page(body: Any, status: str, says: str) -> None:
     """Whatever it speaks of, the headline names it, and text from elsewhere stays text."""
     head = {"report_id": "r", "kind": "service", "model_name": "m", "model_version": "1", "status": status}
     page = render_report(head | {"checked_at": "2026-11-20T10:00:00.000000Z"} | body)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from app.monitoring.performance.standard_errors import INTERVALS
 from app.monitoring.quality.report import FEATURE_TESTS, WINDOW_TESTS
 from app.monitoring.quality.traffic import quality_tests
 from app.statistics.distances import OF_HISTOGRAMS, OF_VALUES
-from app.types import FeatureType, Json, Micros, ModelSchema, Report, Task
+from app.types import FeatureType, Micros, ModelSchema, Report, Task
 from docs.generate_figures import TABLES, filled
 from tests.support.application import Client, client_of, make_config, samples
 from tests.support.models.tasks import Fitted
@@ -31,7 +32,7 @@ class Watched:
     """What a running service says after a check, everywhere it says it."""
 
     schema: ModelSchema
-    bodies: dict[str, Json]
+    bodies: dict[str, Any]
     pages: dict[str, str]
     exported: set[frozenset[tuple[str, str]]]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -51,8 +52,9 @@ def test_drift_looks_at_the_configured_segments_and_says_the_same_again(
     again = look(900, first)
     database.close()
 
-    assert first.body["drifted_features"] == ["income"]
-    assert first.body["segments"]["channel"]["values"]["web"]["drifted_features"] == ["income"]
+    assert first.drift is not None
+    assert first.drift["drifted_features"] == ["income"]
+    assert first.drift["segments"]["channel"]["values"]["web"]["drifted_features"] == ["income"]
     assert json.dumps(again.body, allow_nan=False) == json.dumps(first.body, allow_nan=False)
 
 
@@ -82,7 +84,7 @@ def test_estimates_look_at_the_latest_rows_and_are_proved_on_older_ones(tmp_path
     settings = Performance.model_validate({"label_delay": f"{ROWS - LABELLED}s"})
     check = Check("performance", BINARY, tmp_path, Drift(), settings, Micros(ROWS * SECOND), None)
     with database.readers.connect() as connection:
-        report = run_check(check, connection, reference(BINARY, 1000))
+        report: Any = run_check(check, connection, reference(BINARY, 1000))
     database.close()
     found = report["estimated"]
 

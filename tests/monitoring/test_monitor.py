@@ -28,7 +28,7 @@ from app.types import SECOND, Micros, ModelSchema, Report, ServedVersions
 from benchmarks.months.replay import OneVersion
 from tests.support.application import make_config
 from tests.support.models.tasks import Fitted
-from tests.support.rows import prediction
+from tests.support.rows import EMPTY_BODY, prediction
 
 MINUTE = 60 * SECOND
 DAY = 24 * 60 * MINUTE
@@ -43,8 +43,8 @@ def fill(database: Database, schema: ModelSchema, row: Sequence[object], silence
         named = {"model_name": schema.name, "model_version": schema.version, "features": list(row)}
         insert(connection, [prediction(f"{at}", at, **named) for at in [now - 3 * DAY, *times]])
         checked = Micros(now - 2 * MINUTE)
-        reports.save(connection, Report("before", "drift", schema.name, schema.version, checked, "stable", {}))
-        reports.save(connection, Report("other", "performance", schema.name, schema.version, now, "ok", {}))
+        reports.save(connection, Report("before", "drift", schema.name, schema.version, checked, "stable", EMPTY_BODY))
+        reports.save(connection, Report("other", "performance", schema.name, schema.version, now, "ok", EMPTY_BODY))
 
 
 class NoAlerts:
@@ -111,7 +111,8 @@ def test_silence_calls_for_one_look(tmp_path: Path, small_models: tuple[Path, di
     first, second = asyncio.run(due(config, models / "mixed" / "1", row, 10 * MINUTE, 2))
 
     assert [report.kind for report in first] == ["drift"]
-    assert "freshness" in [finding["kind"] for finding in first[0].body["data_quality"]["findings"]]
+    assert first[0].drift is not None
+    assert "freshness" in [finding["kind"] for finding in first[0].drift["data_quality"]["findings"]]
     assert second == []
 
 

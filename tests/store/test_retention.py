@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from app.store.database import Database
 from app.store.queries import reports
 from app.store.queries.labelled import read_error_stream, read_labelled
@@ -14,9 +16,9 @@ from tests.support.rows import prediction
 
 def test_reports_outlive_their_rows(database: Database) -> None:
     """When every row is purged, the windows are empty, and each report and the history are as before."""
+    bodies: list[Any] = [{"realised": {"coverage": number / 10}} for number in range(5)]
     made = [
-        Report(f"r{number}", "performance", "m", "1", Micros(number), "ok", {"realised": {"coverage": number / 10}})
-        for number in range(5)
+        Report(f"r{number}", "performance", "m", "1", Micros(number), "ok", body) for number, body in enumerate(bodies)
     ]
     rules = Rules(lambda _schema, label: label, hold=False)
     with database.writer.begin() as connection:

@@ -7,10 +7,14 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from app.reports.service import ServiceReport
 from app.store.queries.predictions import chunks
 from app.store.sql import from_text
 from app.store.tables import SHADOW_PREDICTIONS
 from app.types import Answer, Micros, Prediction
+
+EMPTY_BODY: ServiceReport = {"status": "ok", "errors": []}
+"""The body of a report that says nothing, for tests that do not read it."""
 
 
 def prediction(prediction_id: str, predicted_at: int = 1_000, **changes: Any) -> Prediction:

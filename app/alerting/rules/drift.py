@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from app.reports.drift import Column, DriftReport, QualityFinding
 from app.store.queries.alerts import Finding
-from app.types import Json, Report, Severity, Task
+from app.types import Report, Severity, Task
 
 MANY_FEATURES = 3
 """Drifted features from which the model's world, rather than one of its inputs, has changed."""
@@ -67,7 +68,7 @@ def judge_check(report: Report) -> Verdicts:
     return {rule: Finding("critical", None, None, f"the {report.kind} check fails: {reasons}")}
 
 
-def judge_drift(task: Task, body: Json, *, retrain_share: float) -> Verdicts:
+def judge_drift(task: Task, body: DriftReport, *, retrain_share: float) -> Verdicts:
     """Judge drift of features and predictions, and the quality of the input.
 
     ``drift_many`` holds from :data:`MANY_FEATURES` features or the share ``retrain_share`` on, ``feature_drift`` below.
@@ -94,38 +95,49 @@ def judge_drift(task: Task, body: Json, *, retrain_share: float) -> Verdicts:
     return verdicts
 
 
-def ranked(drift: Json) -> Sequence[str]:
-    """The drifted features of a drift report, the largest impact first."""
-    features: Json = drift.get("features", {})
-    return sorted(drift.get("drifted_features", ()), key=lambda name: -(features[name].get("impact") or 0.0))
+def ranked(drift: DriftReport | None) -> Sequence[str]:
+    """The drifted features of a drift report, the largest impact first; none without a report."""
+    if drift is None:
+        return []
+    features = drift.get("features", {})
+    return sorted(drift.get("drifted_features", []), key=lambda name: -impact(features[name]))
 
 
-def ranked_causes(drift: Json) -> tuple[str, ...]:
+def impact(entry: Column) -> float:
+    """The impact of one column's drift; 0 where it is not known."""
+    return 0.0 if entry["status"] == "error" else entry.get("impact") or 0.0
+
+
+def ranked_causes(drift: DriftReport | None) -> tuple[str, ...]:
     """The drifted features that most likely stand behind a finding."""
     return tuple(ranked(drift)[:MOST_CAUSES])
 
 
-def _largest(body: Json) -> tuple[str, float, float]:
+def _largest(body: DriftReport) -> tuple[str, float, float]:
     entry = body["features"][ranked(body)[0]]
-    return "feature_drift", entry.get("effect", entry["impact"]), body["limits"]["material_psi"]
+    effect = impact(entry) if entry["status"] == "error" else entry.get("effect", impact(entry))
+    return "feature_drift", effect, body["limits"]["material_psi"]
 
 
-def _prediction_drift(severity: Severity, body: Json) -> Verdicts:
-    prediction = body.get("prediction") or {}
-    watched = {"the predictions": prediction, "the predicted probability": prediction.get("probability") or {}}
-    judged = {what: entry for what, entry in watched.items() if entry.get("status") in ("stable", "drift")}
+def _prediction_drift(severity: Severity, body: DriftReport) -> Verdicts:
+    prediction = body.get("prediction")
+    watched: list[tuple[str, Column | None]] = [
+        ("the predictions", prediction),
+        ("the predicted probability", prediction.get("probability") if prediction else None),
+    ]
+    judged = {what: entry for what, entry in watched if entry and entry["status"] in ("stable", "drift")}
     drifted = {what: entry for what, entry in judged.items() if entry["status"] == "drift"}
     if not drifted:
         return {"prediction_drift": None} if judged else {}
-    what, entry = max(drifted.items(), key=lambda item: item[1]["impact"])
+    what, entry = max(drifted.items(), key=lambda item: impact(item[1]))
     limit = body["limits"]["material_psi"]
-    message = f"the distribution of {what} has moved: PSI {entry['impact']:.3g} above its noise, limit {limit:g}"
-    return {"prediction_drift": Finding(severity, entry["impact"], limit, message, ranked_causes(body))}
+    message = f"the distribution of {what} has moved: PSI {impact(entry):.3g} above its noise, limit {limit:g}"
+    return {"prediction_drift": Finding(severity, impact(entry), limit, message, ranked_causes(body))}
 
 
-def _joint_drift(severity: Severity, body: Json) -> Verdicts:
+def _joint_drift(severity: Severity, body: DriftReport) -> Verdicts:
     """Where features drifted by themselves, their own rule speaks for them."""
-    joint = body.get("multivariate") or {}
+    joint = body.get("multivariate", {})
     if joint.get("status") not in ("stable", "drift"):
         return {}
     if joint["status"] == "stable" or body["drifted_features"]:
@@ -139,13 +151,13 @@ def _joint_drift(severity: Severity, body: Json) -> Verdicts:
     return {"joint_drift": Finding(severity, joint["auc"], joint["material_auc"], message, causes)}
 
 
-def _of_rows_and_traffic(findings: Sequence[Json]) -> Mapping[str, Sequence[Json]]:
+def _of_rows_and_traffic(findings: Sequence[QualityFinding]) -> Mapping[str, Sequence[QualityFinding]]:
     """The findings of data quality by rule: rows that are broken, and rows that do not come."""
     missing = [finding for finding in findings if finding["kind"] in TRAFFIC]
     return {"data_quality": [finding for finding in findings if finding not in missing], "traffic_drop": missing}
 
 
-def _worst(severity: Severity, findings: Sequence[Json]) -> Finding | None:
+def _worst(severity: Severity, findings: Sequence[QualityFinding]) -> Finding | None:
     if not findings:
         return None
     worst = sorted(findings, key=lambda found: (found["limit"] or 0.0) - (found["value"] or 1.0))

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.alerting.rules.drift import MAIN_METRIC, Verdicts, listed, ranked_causes, severities
 from app.figures.performance import METRIC
+from app.reports.drift import DriftReport
+from app.reports.performance import Metric, PerformanceReport, SegmentMetrics
 from app.store.queries.alerts import Finding
-from app.types import Json, Severity, Task
+from app.types import Severity, Task
 
 COVERAGE_SHARE = 0.5
 """Part of the earlier label coverage below which labels are missing."""
 
 
-def judge_performance(task: Task, body: Json, drift: Json | None) -> Verdicts:
+def judge_performance(task: Task, body: PerformanceReport, drift: DriftReport | None) -> Verdicts:
     """Judge realised and estimated performance; ``drift`` is the body of the latest drift report: it names the causes.
 
     The main metric speaks for the others: ``metrics_drop`` fires where only they are degraded.
     """
-    causes = ranked_causes(drift or {})
+    causes = ranked_causes(drift)
     return _realised(task, body, causes) | _estimated(task, body, causes)
 
 
-def judge_coverage(severity: Severity, body: Json, earlier: Sequence[Json]) -> Verdicts:
+def judge_coverage(severity: Severity, body: PerformanceReport, earlier: Sequence[PerformanceReport]) -> Verdicts:
     """Judge how many rows have their outcome, against the best of ``earlier`` reports' bodies at the same hour.
 
     Only windows whose labels had time to come are compared, so that a slow label is not a missing one.
@@ -39,14 +41,13 @@ def judge_coverage(severity: Severity, body: Json, earlier: Sequence[Json]) -> V
     return {"label_coverage": Finding(severity, coverage, limit, message)}
 
 
-def _coverage(body: Json) -> float | None:
-    realised: Json = body.get("realised") or {}
-    found: float | None = realised.get("coverage") if realised.get("mature") else None
-    return found
+def _coverage(body: PerformanceReport) -> float | None:
+    realised = body.get("realised", {})
+    return realised.get("coverage") if realised.get("mature") else None
 
 
-def _realised(task: Task, body: Json, causes: tuple[str, ...]) -> Verdicts:
-    main, metrics = MAIN_METRIC[task], _metrics(body, "realised")
+def _realised(task: Task, body: PerformanceReport, causes: tuple[str, ...]) -> Verdicts:
+    main, metrics = MAIN_METRIC[task], body.get("realised", {}).get("metrics", {})
     judged = [name for name in metrics if metrics[name]["status"] != "insufficient_data"]
     degraded = [name for name in judged if metrics[name]["status"] == "degraded"]
     if main not in judged:
@@ -62,33 +63,30 @@ def _realised(task: Task, body: Json, causes: tuple[str, ...]) -> Verdicts:
     return verdicts
 
 
-def _estimated(task: Task, body: Json, causes: tuple[str, ...]) -> Verdicts:
+def _estimated(task: Task, body: PerformanceReport, causes: tuple[str, ...]) -> Verdicts:
     """Judge the estimate of the main metric, unless its outcomes say the same: then the rule over these speaks."""
     main = MAIN_METRIC[task]
-    metric = _metrics(body, "estimated").get(main, {"status": "insufficient_data"})
-    known = _metrics(body, "realised").get(main, {}).get("status")
-    if metric["status"] == "insufficient_data":
+    metric = body.get("estimated", {}).get("metrics", {}).get(main)
+    realised = body.get("realised", {}).get("metrics", {}).get(main)
+    known = realised["status"] if realised else None
+    if metric is None or metric["status"] == "insufficient_data":
         return {}
     if metric["status"] != "degraded" or known == "degraded":
         return {"estimated_drop": None}
     message = f"estimated {degradation(main, metric)}, over {body['estimated']['rows']} rows"
     severity = severities(task)["estimated_drop"]
-    if known in ("ok", "improved"):
+    if realised and realised["status"] in ("ok", "improved"):
         severity = "medium"
-        message += f"; the outcomes known so far contradict it: {main} {body['realised']['metrics'][main]['value']:.3g}"
+        message += f"; the outcomes known so far contradict it: {main} {realised['value']:.3g}"
     return {"estimated_drop": Finding(severity, metric["value"], metric["limit"], message, causes)}
 
 
-def _metrics(body: Json, basis: str) -> Json:
-    found: Json = (body.get(basis) or {}).get("metrics", {})
-    return found
-
-
-def degradation(name: str, metric: Json) -> str:
+def degradation(name: str, metric: Metric) -> str:
     """Say in words how far a degraded metric of a report is from its limit."""
-    side = "above" if METRIC[name].better == "lower" or metric["limit"] > metric["baseline"] else "below"
+    limit, baseline = metric["limit"] or 0.0, metric["baseline"] or 0.0  # a degraded metric has both
+    side = "above" if METRIC[name].better == "lower" or limit > baseline else "below"
     interval = f"[{_bound(metric['low'])}, {_bound(metric['high'])}]"
-    limits = f"its limit {metric['limit']:.3g}, baseline {metric['baseline']:.3g}"
+    limits = f"its limit {limit:.3g}, baseline {baseline:.3g}"
     return f"{name} {metric['value']:.3g} {interval} is {side} {limits}"
 
 
@@ -108,32 +106,32 @@ class _Segment:
 
     title: str
     labelled: int
-    degraded: Json
+    degraded: Mapping[str, Metric]
 
 
-def judge_segments(task: Task, body: Json, drift: Json | None) -> Verdicts:
+def judge_segments(task: Task, body: PerformanceReport, drift: DriftReport | None) -> Verdicts:
     """Judge each segment against the reference's rows of the same kind.
 
     While the main metric of all rows is degraded, the rule over it speaks for its segments.
     """
     judged = [
         (f"{name} = {value}", entry)
-        for name, values in (body.get("segments") or {}).items()
+        for name, values in body.get("segments", {}).items()
         for value, entry in values.items()
         if entry["status"] != "insufficient_data"
     ]
     main = MAIN_METRIC[task]
-    metrics: Json = (body.get("realised") or {}).get("metrics", {})
+    overall = body.get("realised", {}).get("metrics", {}).get(main)
     if not judged:
         return {}
     worse = [_Segment(title, entry["labelled"], _degraded(entry)) for title, entry in judged]
     worse = sorted((each for each in worse if each.degraded), key=lambda each: main not in each.degraded)
-    if not worse or metrics.get(main, {}).get("status") == "degraded":
+    if not worse or (overall and overall["status"] == "degraded"):
         return {"segment_drop": None}
-    return {"segment_drop": _finding(task, worse, ranked_causes(drift or {}))}
+    return {"segment_drop": _finding(task, worse, ranked_causes(drift))}
 
 
-def _degraded(entry: Json) -> Json:
+def _degraded(entry: SegmentMetrics) -> Mapping[str, Metric]:
     return {name: metric for name, metric in entry["metrics"].items() if metric["status"] == "degraded"}
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import accumulate
 
 from app.alerting.rules.drift import Verdicts
 from app.metrics import LATENCY_BUCKETS
+from app.reports.service import OutageSummary, OverdueCheck, RollbackEvidence, ServiceFigures, ShareOf, Usage
 from app.store.queries.alerts import Finding
 from app.store.queries.replicas import Step
-from app.types import Json, Severity
+from app.types import Severity
 
 CONFIDENCE = 3.0
 """Standard errors by which a share must exceed its limit: at the limit itself, chance alone does so about once in a
@@ -34,6 +35,11 @@ class Share:
     def value(self) -> float:
         """The share itself; 0 of nothing."""
         return self.bad / self.of if self.of else 0.0
+
+    @property
+    def shown(self) -> ShareOf:
+        """The share as a report has it."""
+        return {"bad": self.bad, "of": self.of, "moments": self.moments}
 
     def exceeds(self, limit: float, *, least: int) -> bool | None:
         """Whether the share of at least so many is above its limit by more than chance; None where that is open."""
@@ -100,7 +106,7 @@ SLOW: Mapping[float, Severity] = {1.0: "critical", 0.5: "medium"}
 """Limits of the 99th percentile, in seconds, the worst first; bounds of the latency's buckets."""
 
 
-def describe(steps: Sequence[Step], *, replicas: int) -> Json:
+def describe(steps: Sequence[Step], *, replicas: int) -> Usage:
     """The figures of the last minutes as a report has them."""
     there = judged(steps)
     failed = failed_share(there)
@@ -112,12 +118,12 @@ def describe(steps: Sequence[Step], *, replicas: int) -> Json:
         "error_rate": failed.value,
         "requests": sum(sum(step.latencies) for step in there),
         "p99_seconds": quantile(there),
-        "failed_share": asdict(failed),
-        "slow_shares": {f"{limit:g}": asdict(slow_share(there, limit)) for limit in SLOW},
+        "failed_share": failed.shown,
+        "slow_shares": {f"{limit:g}": slow_share(there, limit).shown for limit in SLOW},
     }
 
 
-def judge_service(body: Json) -> Verdicts:
+def judge_service(body: ServiceFigures) -> Verdicts:
     """Judge a service report; what it does not speak of is not judged."""
     verdicts: Verdicts = {}
     if "service" in body:
@@ -136,7 +142,7 @@ def failing(share: Share) -> str:
     return f"{share.value:.1%} of {share.of:,} rows failed"
 
 
-def _errors(service: Json) -> Verdicts:
+def _errors(service: Usage) -> Verdicts:
     share = Share(**service["failed_share"])
     exceeds = share.exceeds(LARGEST_SHARE, least=LEAST_ROWS)
     if exceeds is None:
@@ -145,7 +151,7 @@ def _errors(service: Json) -> Verdicts:
     return {"error_rate": Finding("critical", share.value, LARGEST_SHARE, message) if exceeds else None}
 
 
-def _latency(service: Json) -> Verdicts:
+def _latency(service: Usage) -> Verdicts:
     """Judge the worst limit that is broken; the rule no longer holds once the mildest is kept."""
     shares = {limit: Share(**service["slow_shares"][f"{limit:g}"]) for limit in SLOW}
     exceeds = {limit: share.exceeds(LARGEST_SHARE, least=LEAST_REQUESTS) for limit, share in shares.items()}
@@ -160,7 +166,7 @@ def _latency(service: Json) -> Verdicts:
     return {"latency": Finding(SLOW[broken], p99, broken, message)}
 
 
-def _no_check(checks: Mapping[str, Json]) -> Finding | None:
+def _no_check(checks: Mapping[str, OverdueCheck]) -> Finding | None:
     overdue = {kind: check for kind, check in checks.items() if check["overdue_s"] > check["limit_s"]}
     if not overdue:
         return None
@@ -169,14 +175,14 @@ def _no_check(checks: Mapping[str, Json]) -> Finding | None:
     return Finding("critical", worst["overdue_s"], worst["limit_s"], message)
 
 
-def _rolled_back(evidence: Json | None) -> Finding | None:
+def _rolled_back(evidence: RollbackEvidence | None) -> Finding | None:
     if evidence is None:
         return None
     message = f"version {evidence['version']} was rolled back to {evidence['to']}: {evidence['reason']}"
     return Finding("high", evidence["value"], evidence["limit"], message)
 
 
-def _outage(outage: Json | None) -> Finding | None:
+def _outage(outage: OutageSummary | None) -> Finding | None:
     if outage is None:
         return None
     message = f"the store could not be reached: {outage['reason']}"

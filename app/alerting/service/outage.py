@@ -9,12 +9,13 @@ from typing import Protocol
 
 from app.alerting.rules.configured import RuleSet
 from app.alerting.rules.service import OUTAGE_RULE, judge_service
+from app.reports.service import ServiceFigures, ServiceReport
 from app.store.database import Connection
 from app.store.queries import reports
 from app.store.queries.alerts import Alert, Silence, keep
 from app.store.queries.replicas import database_now
 from app.store.queries.reports import ReportListener
-from app.types import SECOND, Json, Micros, ModelSchema, Report, ServedVersions, new_id
+from app.types import SECOND, Micros, ModelSchema, Report, ServedVersions, new_id
 
 LIMIT_S = 10.0
 """A shorter outage raises no alert: a restart of the database takes some seconds."""
@@ -111,15 +112,15 @@ class Outage:
         ended = Micros(database_now(connection) - (clock - outage.ended_at))
         began = Micros(ended - round(outage.seconds * SECOND))
         body = _body(outage.seconds, outage.reason)
-        reports.save(connection, _report(alert, alert.report_id, began, body | {"status": "warning"}))
+        reports.save(connection, _report(alert, alert.report_id, began, {**body, "status": "warning"}))
         finding = self._rules.change(judge_service(body))[OUTAGE_RULE] or alert.finding
         keep(connection, replace(alert, finding=finding, since=began, changed_at=began))
-        resolved: Json = {"status": "ok", "outage": None, "errors": []}
+        resolved: ServiceReport = {"status": "ok", "outage": None, "errors": []}
         report = _report(alert, new_id(ended * 1000), ended, resolved)
         reports.save(connection, report)
         listener.on_report(connection, report, served)
 
-    def _new_alert(self, body: Json, active: ModelSchema, since: Micros, now: Micros) -> Alert | None:
+    def _new_alert(self, body: ServiceFigures, active: ModelSchema, since: Micros, now: Micros) -> Alert | None:
         """The alert, not to be sent where a silence covers it; None where the rule is off."""
         finding = self._rules.change(judge_service(body))[OUTAGE_RULE]
         if finding is None:
@@ -134,9 +135,9 @@ class Outage:
         return replace(alert, told_at=None) if silenced else alert
 
 
-def _body(seconds: float, reason: str) -> Json:
+def _body(seconds: float, reason: str) -> ServiceFigures:
     return {"outage": {"seconds": seconds, "limit_s": LIMIT_S, "reason": reason.splitlines()[0]}, "errors": []}
 
 
-def _report(alert: Alert, report_id: str, at: Micros, body: Json) -> Report:
+def _report(alert: Alert, report_id: str, at: Micros, body: ServiceReport) -> Report:
     return Report(report_id, "service", alert.model_name, alert.model_version, at, body["status"], body)

@@ -17,13 +17,14 @@ from app.alerting.rules.drift import Verdicts
 from app.alerting.rules.service import describe, judge_service
 from app.alerting.service.rollback import began_at, last_rollback
 from app.alerting.service.usage import KEPT_S
+from app.reports.service import OverdueCheck, ServiceFigures, ServiceReport
 from app.store.database import Connection, Readers
 from app.store.journal.journal import Journal
 from app.store.queries import alerts, reports
 from app.store.queries.replicas import database_now, read_pulses
 from app.store.queries.reports import ReportListener
 from app.store.queries.versions import read_activation
-from app.types import SECOND, Json, Micros, ModelSchema, Report, ServedVersions, VersionSource, new_id, to_rfc3339
+from app.types import SECOND, Micros, ModelSchema, Report, ServedVersions, VersionSource, new_id, to_rfc3339
 
 REFRESH_S = 300
 """Time after which an alert that goes on firing gets its latest figures."""
@@ -32,7 +33,7 @@ REFRESH_S = 300
 class OverdueChecks(Protocol):
     """Knows since when each check has been due."""
 
-    def read(self, connection: Connection, schema: ModelSchema) -> Json:
+    def read(self, connection: Connection, schema: ModelSchema) -> dict[str, OverdueCheck]:
         """For each kind of check, the seconds that it has been due, and may be."""
 
 
@@ -45,14 +46,14 @@ def read_service(connection: Connection, schema: ModelSchema, overdue: OverdueCh
         [step for step in pulse.steps if step.began >= start]
         for pulse in read_pulses(connection, schema.name, schema.version)
     ]
-    body: Json = {
+    figures: ServiceFigures = {
         "window": {"from": to_rfc3339(start), "to": to_rfc3339(now)},
         "service": describe([*chain(*parts)], replicas=sum(map(bool, parts))),
         "checks": overdue.read(connection, schema),
         "rolled_back": last_rollback(activation, now=now),
         "errors": [],
     }
-    body["status"] = "warning" if any(judge_service(body).values()) else "ok"
+    body: ServiceReport = {**figures, "status": "warning" if any(judge_service(figures).values()) else "ok"}
     return Report(new_id(now * 1000), "service", schema.name, schema.version, now, body["status"], body)
 
 

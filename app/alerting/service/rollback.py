@@ -25,10 +25,11 @@ from app.alerting.rules.service import (
 )
 from app.background import start_work
 from app.errors import RequestError, Unavailable
+from app.reports.service import Decision, RollbackEvidence
 from app.store.database import Connection, Readers
 from app.store.queries.replicas import Step, database_now, read_pulses
 from app.store.queries.versions import Activation, read_activation
-from app.types import SECOND, Json, Micros, VersionSource, from_datetime
+from app.types import SECOND, Micros, VersionSource, from_datetime
 
 BY = "plumbline: probation"
 """The author of a rollback in the history of a model; no API key can have this name."""
@@ -69,14 +70,14 @@ def began_at(activation: Activation | None) -> Micros:
     return from_datetime(datetime.fromisoformat(began["at"])) if began else Micros(0)
 
 
-def last_rollback(activation: Activation | None, *, now: Micros) -> Json | None:
+def last_rollback(activation: Activation | None, *, now: Micros) -> RollbackEvidence | None:
     """The evidence for the rollback to the active version, if it happened within the last day."""
     began = activation.began if activation else None
     fresh = now - began_at(activation) <= ALERT_S * SECOND
     return began.get("evidence") if began and began["by"] == BY and fresh else None
 
 
-def evaluate_probation(connection: Connection, probation: Probation) -> Json | None:
+def evaluate_probation(connection: Connection, probation: Probation) -> RollbackEvidence | None:
     """The evidence for a rollback; None where there is none.
 
     Failures or latency must break their limit by more than chance. Where the version before answered enough requests
@@ -88,7 +89,7 @@ def evaluate_probation(connection: Connection, probation: Probation) -> Json | N
     return None if found is None else {"version": probation.version, "to": probation.before, **found}
 
 
-def _errors(new: list[Step], old: list[Step]) -> Json | None:
+def _errors(new: list[Step], old: list[Step]) -> Decision | None:
     share, before = failed_share(new), failed_share(old)
     comparable = before.of >= LEAST_ROWS
     if not share.exceeds(LARGEST_SHARE, least=LEAST_ROWS):
@@ -99,7 +100,7 @@ def _errors(new: list[Step], old: list[Step]) -> Json | None:
     return {"rule": "error_rate", "value": share.value, "limit": LARGEST_SHARE, "reason": reason}
 
 
-def _latency(new: list[Step], old: list[Step]) -> Json | None:
+def _latency(new: list[Step], old: list[Step]) -> Decision | None:
     limit = min(SLOW)
     share: Share = slow_share(new, limit)
     p99, before = quantile(new), quantile(old)
@@ -133,7 +134,7 @@ RETRY_S = 30.0
 class Rollback(Protocol):
     """Rolls versions back."""
 
-    async def roll_back(self, probation: Probation, evidence: Json) -> None:
+    async def roll_back(self, probation: Probation, evidence: RollbackEvidence) -> None:
         """Go back to the version before the one on probation.
 
         Raises:
@@ -208,7 +209,7 @@ class AutomaticRollback:
             self._task.cancel()
             await asyncio.wait([self._task])
 
-    async def _roll_back(self, probation: Probation, evidence: Json) -> bool:
+    async def _roll_back(self, probation: Probation, evidence: RollbackEvidence) -> bool:
         """Roll back now; False where it failed."""
         try:
             await self._rollback.roll_back(probation, evidence)

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Literal, TypeAlias
 
 import structlog
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from typing_extensions import TypedDict
 
 from app.alerting.channels.webhook import NAME as RETRAIN
-from app.alerting.retraining import Advice, recommend
+from app.alerting.retraining import Advice, Evidence, recommend
 from app.alerting.rules.drift import playbook_section
 from app.api.dependencies import ModelDep, Moment, ServicesDep, require
+from app.api.documentation import answers
+from app.api.http import json_response
 from app.config.fields import Duration
 from app.errors import Conflict, FieldError, Invalid, NotFound
 from app.store.database import Connection
@@ -22,7 +25,7 @@ from app.store.queries import alerts as stored
 from app.store.queries import outbox, reports
 from app.store.queries.alerts import Matcher, Silence, planned_silences
 from app.store.queries.replicas import database_now
-from app.types import SECOND, Json, Micros, Severity, from_datetime, new_id, to_rfc3339
+from app.types import SECOND, Micros, Severity, from_datetime, new_id, to_rfc3339
 
 router = APIRouter(tags=["monitoring"])
 ByAdmin = Annotated[str | None, Depends(require("admin"))]
@@ -59,8 +62,136 @@ class SilenceBody(BaseModel):
     starts_at: Moment | None = Field(None, description="by default now; RFC 3339 with its zone")
 
 
+AlertState: TypeAlias = Literal["firing", "pending", "acknowledged", "silenced", "resolved", "passed"]
+
+
+class SilenceMatcher(TypedDict):
+    """Which alerts a silence covers: those that fit everything that is not null."""
+
+    rule: str | None
+    severity: Severity | None
+    feature: str | None
+
+
+class PlannedSilence(TypedDict):
+    """A silence: nobody is told of the alerts that it covers."""
+
+    silence_id: str
+    matcher: SilenceMatcher
+    starts_at: str
+    ends_at: str
+    reason: str
+    created_by: str | None
+    created_at: str
+
+
+class ShownAlert(TypedDict):
+    """An alert with its figures, its causes and its section of the playbook."""
+
+    alert_id: str
+    rule: str
+    severity: Severity
+    state: AlertState
+    value: float | None
+    limit: float | None
+    since: str
+    resolved_at: str | None
+    acknowledged_at: str | None
+    acknowledged_by: str | None
+    silenced_until: str | None
+    message: str
+    causes: list[str]
+    playbook: str
+    report_id: str
+
+
+class Recommendation(TypedDict):
+    """One thing to do, and the figures behind it."""
+
+    action: Literal["fix_input", "retrain"]
+    because: str
+    evidence: list[Evidence]
+
+
+class RequestedAction(TypedDict):
+    """What a pipeline was asked for, and whether the request has arrived."""
+
+    action: str
+    model_version: str
+    because: str
+    evidence: list[Evidence]
+    report_id: str
+    asked_at: str
+    state: Literal["waiting", "delivered", "failed"]
+    delivered_at: str | None
+    tries: int
+    error: str | None
+
+
+class Alerts(TypedDict):
+    """Alerts, silences, recommendations and requested actions."""
+
+    alerts: list[ShownAlert]
+    silences: list[PlannedSilence]
+    recommendations: list[Recommendation]
+    actions: list[RequestedAction]
+
+
+SILENCE: PlannedSilence = {
+    "silence_id": "018bcfe5-6800-7000-8000-000000000000",
+    "matcher": {"rule": "feature_drift", "severity": None, "feature": "income"},
+    "starts_at": "2026-11-20T10:00:00.000000Z",
+    "ends_at": "2026-11-20T12:00:00.000000Z",
+    "reason": "the campaign is known",
+    "created_by": "ops",
+    "created_at": "2026-11-20T10:00:00.000000Z",
+}
+ALERT: ShownAlert = {
+    "alert_id": "018bcfe5-6800-7000-8000-000000000001",
+    "rule": "accuracy_drop",
+    "severity": "critical",
+    "state": "firing",
+    "value": 0.84,
+    "limit": 0.90,
+    "since": "2026-11-20T10:00:00.000000Z",
+    "resolved_at": None,
+    "acknowledged_at": None,
+    "acknowledged_by": None,
+    "silenced_until": None,
+    "message": "accuracy 0.84 [0.81, 0.87] is below its limit 0.9, baseline 0.95, over 830 labelled rows",
+    "causes": ["income", "channel"],
+    "playbook": "docs/playbook.md#accuracy-drop",
+    "report_id": "018bcfe5-6800-7000-8000-000000000002",
+}
+EVIDENCE: Evidence = {
+    "figure": "performance.realised.accuracy",
+    "value": 0.84,
+    "limit": 0.90,
+    "report_id": "018bcfe5-6800-7000-8000-000000000002",
+    "checked_at": "2026-11-20T10:00:00.000000Z",
+}
+ADVICE: Recommendation = {
+    "action": "retrain",
+    "because": "the model's accuracy fell behind the baseline",
+    "evidence": [EVIDENCE],
+}
+ACTION: RequestedAction = {
+    "action": "retrain",
+    "model_version": "1",
+    "because": "the model's accuracy fell behind the baseline",
+    "evidence": [EVIDENCE],
+    "report_id": "018bcfe5-6800-7000-8000-000000000002",
+    "asked_at": "2026-11-20T10:00:00.000000Z",
+    "state": "delivered",
+    "delivered_at": "2026-11-20T10:00:01.000000Z",
+    "tries": 1,
+    "error": None,
+}
+
+
 @router.post("/alerts/silences")
-async def silence(body: SilenceBody, services: ServicesDep, model: ModelDep, by: ByAdmin) -> dict[str, Any]:
+@answers(PlannedSilence, SILENCE, scope="admin", errors=(404, 422, 503))
+async def silence(body: SilenceBody, services: ServicesDep, model: ModelDep, by: ByAdmin) -> Response:
     """Tell nobody of the alerts that fit, for a while."""
     matcher = Matcher(**body.matcher.model_dump())
     known = sorted({name for name, _ in services.rules.severities(model.schema.task)})
@@ -70,11 +201,12 @@ async def silence(body: SilenceBody, services: ServicesDep, model: ModelDep, by:
         raise Invalid([FieldError("matcher.feature", "a feature of the model", "the model has no such feature")])
     made = await services.journal.run(partial(_make, body=body, matcher=matcher, by=by))
     structlog.get_logger("audit").info("alerts_silenced", silence_id=made.silence_id, by=by, **asdict(matcher))
-    return render_silence(made)
+    return json_response(render_silence(made))
 
 
 @router.delete("/alerts/silences/{silence_id}")
-async def unsilence(silence_id: str, services: ServicesDep, by: ByAdmin) -> dict[str, Any]:
+@answers(PlannedSilence, SILENCE, scope="admin", errors=(404, 422, 503))
+async def unsilence(silence_id: str, services: ServicesDep, by: ByAdmin) -> Response:
     """End a silence now; one that has ended stays as it is."""
     ended = (
         None if "\0" in silence_id else await services.journal.run(partial(stored.end_silence, silence_id=silence_id))
@@ -82,14 +214,18 @@ async def unsilence(silence_id: str, services: ServicesDep, by: ByAdmin) -> dict
     if ended is None:
         raise NotFound("no silence has this id")
     structlog.get_logger("audit").info("silence_ended", silence_id=silence_id, by=by)
-    return render_silence(ended)
+    return json_response(render_silence(ended))
 
 
-def render_silence(silence: Silence) -> Json:
+def render_silence(silence: Silence) -> PlannedSilence:
     """A silence as the API shows it."""
     return {
         "silence_id": silence.silence_id,
-        "matcher": asdict(silence.matcher),
+        "matcher": {
+            "rule": silence.matcher.rule,
+            "severity": silence.matcher.severity,
+            "feature": silence.matcher.feature,
+        },
         "starts_at": to_rfc3339(silence.starts_at),
         "ends_at": to_rfc3339(silence.ends_at if silence.ended_at is None else silence.ended_at),
         "reason": silence.reason,
@@ -114,7 +250,13 @@ PLAYBOOK = "docs/playbook.md"
 
 
 @router.get("/alerts", dependencies=[Depends(require("read"))])
-async def alerts(services: ServicesDep, model: ModelDep) -> dict[str, Any]:
+@answers(
+    Alerts,
+    {"alerts": [ALERT], "silences": [SILENCE], "recommendations": [ADVICE], "actions": [ACTION]},
+    scope="read",
+    errors=(404, 422, 503),
+)
+async def alerts(services: ServicesDep, model: ModelDep) -> Response:
     """Firing alerts, the worst first, pending ones, then those resolved in the last week; silences, advice, requests.
 
     Each alert names its section of the playbook.
@@ -127,18 +269,20 @@ async def alerts(services: ServicesDep, model: ModelDep) -> dict[str, Any]:
     advice = recommend(model.schema.task, latest, firing, retrain_share=services.config.drift.retrain_share)
     asked = await services.readers.run(outbox.asked, RETRAIN)
     active = [silence for silence in silences if silence.starts_at <= now]
-    return {
+    body: Alerts = {
         "alerts": [_item(alert, active) for alert in shown],
         "silences": list(map(render_silence, silences)),
         "recommendations": list(map(_advice, advice)),
         "actions": list(map(_action, asked)),
     }
+    return json_response(body)
 
 
 @router.post("/alerts/{alert_id}/acknowledge")
+@answers(ShownAlert, ALERT, scope="admin", errors=(404, 409, 422, 503))
 async def acknowledge(
     alert_id: str, services: ServicesDep, by: Annotated[str | None, Depends(require("admin"))]
-) -> dict[str, Any]:
+) -> Response:
     """Say that somebody is on a firing alert; who said so first stays."""
     if "\0" in alert_id:
         raise NotFound("no alert has this id")
@@ -149,7 +293,7 @@ async def acknowledge(
         raise Conflict(f"only a firing alert can be acknowledged, this one is {alert.state}")
     structlog.get_logger("audit").info("alert_acknowledged", alert_id=alert_id, rule=alert.rule, by=by)
     now, silences = await services.readers.run(_silences)
-    return _item(alert, [silence for silence in silences if silence.starts_at <= now])
+    return json_response(_item(alert, [silence for silence in silences if silence.starts_at <= now]))
 
 
 def _silences(connection: Connection) -> tuple[Micros, Sequence[Silence]]:
@@ -157,7 +301,7 @@ def _silences(connection: Connection) -> tuple[Micros, Sequence[Silence]]:
     return now, planned_silences(connection, at=now)
 
 
-def _item(alert: stored.Alert, silences: Sequence[Silence]) -> Json:
+def _item(alert: stored.Alert, silences: Sequence[Silence]) -> ShownAlert:
     """An alert as the API shows it; ``silences`` are those that last."""
     finding = alert.finding
     return {
@@ -179,16 +323,18 @@ def _item(alert: stored.Alert, silences: Sequence[Silence]) -> Json:
     }
 
 
-def _advice(advice: Advice) -> Json:
+def _advice(advice: Advice) -> Recommendation:
     return {"action": advice.action, "because": advice.because, "evidence": list(advice.evidence)}
 
 
-def _action(action: outbox.Action) -> Json:
+def _action(action: outbox.Action) -> RequestedAction:
     """What a pipeline was asked for, why, and whether the request has arrived."""
-    kept = ("model_version", "because", "evidence", "report_id")
     return {
         "action": RETRAIN,
-        **{key: action.body[key] for key in kept},
+        "model_version": action.body["model_version"],
+        "because": action.body["because"],
+        "evidence": action.body["evidence"],
+        "report_id": action.body["report_id"],
         "asked_at": to_rfc3339(action.asked_at),
         "state": action.state,
         "delivered_at": _time(action.delivered_at),
@@ -197,7 +343,7 @@ def _action(action: outbox.Action) -> Json:
     }
 
 
-def _state(alert: stored.Alert, silences: Sequence[Silence]) -> str:
+def _state(alert: stored.Alert, silences: Sequence[Silence]) -> AlertState:
     if alert.state != "firing":
         return alert.state
     if any(silence.covers(alert) for silence in silences):

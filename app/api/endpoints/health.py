@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal, NotRequired
 
 from fastapi import APIRouter, Response
+from typing_extensions import TypedDict
 
 from app.api.dependencies import Services, ServicesDep
+from app.api.documentation import answers
+from app.api.http import json_response
 from app.background import dead_tasks
 from app.errors import Unavailable
 from app.store.queries.replicas import database_now
@@ -14,31 +17,65 @@ from app.store.queries.replicas import database_now
 router = APIRouter(prefix="/health", tags=["health"])
 
 
+class Live(TypedDict):
+    """Whether the process is alive."""
+
+    live: bool
+
+
+class ReadyChecks(TypedDict):
+    """What readiness consists of; the monitor is told and not needed."""
+
+    model: bool
+    journal: bool
+    store: bool | Literal["spooling"]
+    monitor: bool
+
+
+class Ready(TypedDict):
+    """Whether the service may get traffic."""
+
+    ready: bool
+    checks: ReadyChecks
+    dead_tasks: NotRequired[list[str]]
+    """Background tasks that have ended, where there are any."""
+    spooled: NotRequired[int]
+    """Rows that wait for the store; where a spool is configured."""
+
+
+READY: Ready = {"ready": True, "checks": {"model": True, "journal": True, "store": True, "monitor": True}}
+
+
 @router.get("/live")
-async def live(services: ServicesDep, response: Response) -> dict[str, Any]:
+@answers(Live, {"live": True}, also={503: ("The process must be restarted", Live, {"live": False})})
+async def live(services: ServicesDep) -> Response:
     """200 while the event loop and the writer thread run; the database is not asked."""
-    response.status_code = 200 if services.journal.alive else 503
-    return {"live": services.journal.alive}
+    body: Live = {"live": services.journal.alive}
+    return json_response(body, 200 if body["live"] else 503)
 
 
 @router.get("/ready")
-async def ready(services: ServicesDep, response: Response) -> dict[str, Any]:
+@answers(Ready, READY, also={503: ("What is missing", Ready, READY | {"ready": False})})
+async def ready(services: ServicesDep) -> Response:
     """200 when a model is loaded and the store answers or rows are spooled; else 503.
 
     ``checks`` says what is missing. Where a background task has ended, ``checks.monitor`` is false and ``dead_tasks``
     names it; the replica stays ready, since predictions go on.
     """
     dead = dead_tasks(services.background)
-    checks = {
+    checks: ReadyChecks = {
         "model": services.registry.ready,
         "journal": services.journal.alive,
         "store": await _store(services),
         "monitor": not dead,
     }
     is_ready = bool(checks["model"] and checks["journal"] and checks["store"])
-    response.status_code = 200 if is_ready else 503
-    spooled = {"spooled": services.spooler.rows} if services.spooler else {}
-    return {"ready": is_ready, "checks": checks, **({"dead_tasks": dead} if dead else {}), **spooled}
+    body: Ready = {"ready": is_ready, "checks": checks}
+    if dead:
+        body["dead_tasks"] = dead
+    if services.spooler:
+        body["spooled"] = services.spooler.rows
+    return json_response(body, 200 if is_ready else 503)
 
 
 async def _store(services: Services) -> bool | Literal["spooling"]:

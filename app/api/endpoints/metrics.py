@@ -11,6 +11,7 @@ from prometheus_client.exposition import choose_encoder
 
 from app.alerting.delivery import FiringAlerts
 from app.api.dependencies import ServicesDep, require
+from app.api.documentation import answers
 from app.errors import Unavailable
 from app.monitoring.metrics import LatestReports
 from app.serving.registry import Registry
@@ -53,6 +54,12 @@ router = APIRouter(tags=["metrics"])
 
 
 @router.get("/metrics", dependencies=[Depends(require("metrics"))])
+@answers(
+    None,
+    None,
+    scope="metrics",
+    media={"text/plain": {"type": "string"}, "application/openmetrics-text": {"type": "string"}},
+)
 async def metrics(request: Request, services: ServicesDep) -> Response:
     """All series; those of reports are from the latest stored report, equal on all replicas."""
     await services.stored_metrics.refresh()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
 
 from app.api.dependencies import ServicesDep, page, require
+from app.api.documentation import answers
+from app.api.http import json_response
 from app.errors import NotFound
 from app.store.queries.versions import Activation
-from app.types import Json
+from app.types import Label
 
 router = APIRouter(prefix="/models", tags=["models"])
 Caller = Annotated[str | None, Depends(require("admin"))]
@@ -25,34 +29,137 @@ class ActivateBody(BaseModel):
     version: str = Field(min_length=1, max_length=128, description="A version on disk, as `GET /models/{name}` lists.")
 
 
+class FeatureSchema(TypedDict):
+    """One input of the model."""
+
+    name: str
+    type: Literal["numeric", "integer", "boolean", "categorical"]
+    nullable: bool
+    categories: list[str | int]
+    low: float | None
+    high: float | None
+
+
+class AvailableVersion(TypedDict):
+    """A version on disk that is not loaded."""
+
+    version: str
+    role: Literal["active", "shadow", "available"]
+
+
+class DescribedVersion(AvailableVersion):
+    """A version whose schema is known."""
+
+    task: Literal["binary", "multiclass", "regression"]
+    features: list[FeatureSchema]
+    classes: list[Label]
+    positive_class: Label | None
+    threshold: float | None
+    sha256: str
+
+
+class BundleReference(TypedDict):
+    """The reference that a version was bundled with."""
+
+    rows: int | None
+    created_at: str | None
+    in_sample: bool | None
+
+
+class LoadedVersion(DescribedVersion):
+    """A version that is loaded."""
+
+    baseline: Mapping[str, float | None]
+    reference: BundleReference
+    format: str
+    runtime: str
+    libraries: dict[str, str]
+
+
+class Model(TypedDict):
+    """A model with its versions on disk."""
+
+    name: str
+    versions: list[LoadedVersion | DescribedVersion | AvailableVersion]
+
+
+class ModelPage(TypedDict):
+    """The models that are served."""
+
+    items: list[Model]
+    next: str | None
+
+
+class Activated(TypedDict):
+    """The version that answers now, and those before it, the latest last."""
+
+    name: str
+    version: str
+    earlier: list[str]
+
+
+_LOADED: LoadedVersion = {
+    "version": "1",
+    "role": "active",
+    "task": "binary",
+    "features": [
+        {"name": "age", "type": "integer", "nullable": False, "categories": [], "low": 18.0, "high": 95.0},
+        {
+            "name": "channel",
+            "type": "categorical",
+            "nullable": True,
+            "categories": ["web", "app"],
+            "low": None,
+            "high": None,
+        },
+    ],
+    "classes": ["bad", "good"],
+    "positive_class": "good",
+    "threshold": 0.5,
+    "sha256": "4b227777d4dd1fc61c6f884f48641d02b4d121d3fd328cb08b5531fcacdabf8a",
+    "baseline": {"accuracy": 0.95, "roc_auc": 0.98},
+    "reference": {"rows": 10_000, "created_at": "2026-11-01T00:00:00.000000Z", "in_sample": False},
+    "format": "skops",
+    "runtime": "onnx",
+    "libraries": {"scikit-learn": "1.8.0", "numpy": "2.4.0"},
+}
+_AVAILABLE: AvailableVersion = {"version": "2", "role": "available"}
+MODEL: Model = {"name": "credit", "versions": [_LOADED, _AVAILABLE]}
+ACTIVATED: Activated = {"name": "credit", "version": "2", "earlier": ["1"]}
+
+
 @router.get("", dependencies=[Depends(require("read"))])
-async def models(services: ServicesDep) -> dict[str, Any]:
+@answers(ModelPage, {"items": [MODEL], "next": None}, scope="read")
+async def models(services: ServicesDep) -> Response:
     """The served model with its versions."""
     model = await asyncio.to_thread(services.registry.describe, services.registry.active.schema.name)
-    return page([model], 1, lambda item: item, lambda item: str(item["name"]))
+    return json_response(page([model], 1, lambda item: item, lambda item: str(item["name"])))
 
 
 @router.get("/{name}", dependencies=[Depends(require("read"))])
-async def model(name: str, services: ServicesDep) -> dict[str, Any]:
+@answers(Model, MODEL, scope="read", errors=(404, 422))
+async def model(name: str, services: ServicesDep) -> Response:
     """One model with its versions; loaded ones in full."""
-    return await asyncio.to_thread(services.registry.describe, name)
+    return json_response(await asyncio.to_thread(services.registry.describe, name))
 
 
 @router.post("/{name}/activate")
-async def activate(name: str, body: ActivateBody, services: ServicesDep, caller: Caller) -> dict[str, Any]:
+@answers(Activated, ACTIVATED, scope="admin", errors=(404, 409, 422, 503))
+async def activate(name: str, body: ActivateBody, services: ServicesDep, caller: Caller) -> Response:
     """Load, verify and warm a version, then let it answer, here and on every replica; where it fails, nothing changes.
 
     409 when the bundle is refused, with the reason.
     """
     _check(name, services.registry.active.schema.name)
-    return _told(name, await services.activator.activate(body.version, by=caller))
+    return json_response(_told(name, await services.activator.activate(body.version, by=caller)))
 
 
 @router.post("/{name}/rollback")
-async def rollback(name: str, services: ServicesDep, caller: Caller) -> dict[str, Any]:
+@answers(Activated, ACTIVATED | {"version": "1", "earlier": []}, scope="admin", errors=(404, 409, 422, 503))
+async def rollback(name: str, services: ServicesDep, caller: Caller) -> Response:
     """Let the version answer again that did before the active one was activated; 409 when there is none."""
     _check(name, services.registry.active.schema.name)
-    return _told(name, await services.activator.rollback(by=caller))
+    return json_response(_told(name, await services.activator.rollback(by=caller)))
 
 
 def _check(name: str, served: str) -> None:
@@ -60,7 +167,7 @@ def _check(name: str, served: str) -> None:
         raise NotFound("no model of this name is served")
 
 
-def _told(name: str, activation: Activation) -> Json:
+def _told(name: str, activation: Activation) -> Activated:
     return {
         "name": name,
         "version": activation.version,

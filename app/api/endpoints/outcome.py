@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import orjson
+from typing_extensions import TypedDict
 
 from app.api.dependencies import Services
 from app.api.endpoints.outcome_schema import parse_outcomes
@@ -19,6 +21,28 @@ from app.store.queries.outcomes import Rules, Submission, writer
 from app.types import Micros, Outcome, OutcomeResult, OutcomeStatus, normalise_label
 
 MOST_TOGETHER = 256
+
+
+class OutcomeTaken(TypedDict):
+    """What became of one outcome."""
+
+    prediction_id: str
+    status: Literal["matched", "duplicate", "revised", "pending"]
+
+
+class OutcomeItem(TypedDict):
+    """What became of one outcome of many; ``detail`` says why it was not taken."""
+
+    prediction_id: str
+    status: OutcomeStatus
+    detail: str | None
+
+
+class OutcomesTaken(TypedDict):
+    """What became of many outcomes, in their order, and how many have each status."""
+
+    results: list[OutcomeItem]
+    counts: dict[OutcomeStatus, int]
 
 
 def recorder(config: Config) -> Callable[[Connection, Sequence[Submission]], list[OutcomeResult]]:

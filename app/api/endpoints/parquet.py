@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from io import RawIOBase
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from app.errors import PlumblineError
-from app.types import Feature, FeatureType, Json, Label, ModelSchema, label_key
+from app.types import Feature, FeatureType, Label, ModelSchema, label_key
 
 HEAD = ("prediction_id", "model_name", "model_version", "predicted_at", "prediction")
 TAIL = ("outcome", "value", "observed_at")
@@ -109,7 +109,7 @@ class ParquetPages:
         self._writer = parquet.ParquetWriter(pyarrow.PythonFile(self._sink, mode="w"), self._schema)
         self._waiting: list[list[Any]] = []
 
-    def __call__(self, rows: list[Json]) -> bytes:
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> bytes:
         """One page."""
         self._waiting += [self._cells(row) for row in rows]
         if len(self._waiting) >= GROUP_ROWS:
@@ -129,7 +129,7 @@ class ParquetPages:
             self._writer.write_table(self._table.from_pydict(arrays, schema=self._schema))
             self._waiting = []
 
-    def _cells(self, row: Json) -> list[Any]:
+    def _cells(self, row: Mapping[str, Any]) -> list[Any]:
         probabilities, outcome = row["probabilities"] or {}, row["outcome"] or {}
         cells = [
             *(row[name] for name in HEAD),

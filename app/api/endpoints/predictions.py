@@ -6,20 +6,23 @@ import csv
 import io
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Protocol, TypeAlias
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import StreamingResponse
+from typing_extensions import TypedDict
 
 from app.api.dependencies import Cursor, From, Limit, Services, ServicesDep, To, micros, page, require
+from app.api.documentation import answers
 from app.api.endpoints.parquet import ParquetPages
+from app.api.http import json_response
 from app.errors import FieldError, Invalid, NotFound, PlumblineError
 from app.store.queries.labelled import read_page
 from app.store.queries.outcomes import pending, revisions_of
 from app.store.queries.predictions import Stored, find
-from app.types import PREDICTION_ID, SECOND, Json, Micros, ModelSchema, Recorded, named, to_rfc3339
+from app.types import PREDICTION_ID, SECOND, Label, Micros, ModelSchema, Recorded, Scalar, named, to_rfc3339
 
 Format: TypeAlias = Literal["jsonl", "csv", "parquet"]
 MEDIA: dict[Format, str] = {
@@ -34,7 +37,7 @@ _TAIL = ("outcome", "value", "observed_at")
 class Pages(Protocol):
     """Renders the pages of one export, in order."""
 
-    def __call__(self, rows: list[Json]) -> bytes:
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> bytes:
         """One page."""
 
     def end(self) -> bytes:
@@ -58,7 +61,7 @@ def renderer(form: Format, schema: ModelSchema) -> Pages:
 class JsonLines:
     """Rows as JSON, one a line."""
 
-    def __call__(self, rows: list[Json]) -> bytes:
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> bytes:
         """One page."""
         return b"".join(orjson.dumps(row) + b"\n" for row in rows)
 
@@ -78,7 +81,7 @@ class CsvPages:
         self._classes: list[str] = []
         self._begun = False
 
-    def __call__(self, rows: list[Json]) -> bytes:
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> bytes:
         """One page; the first begins with the header."""
         text = io.StringIO()
         writer = csv.writer(text)
@@ -97,7 +100,7 @@ class CsvPages:
         """Nothing."""
         return b""
 
-    def _cells(self, row: Json) -> list[object]:
+    def _cells(self, row: Mapping[str, Any]) -> list[object]:
         probabilities, outcome = row["probabilities"] or {}, row["outcome"] or {}
         return [
             *(row[name] for name in _HEAD),
@@ -108,6 +111,71 @@ class CsvPages:
         ]
 
 
+class StoredOutcome(TypedDict):
+    """One revision of an outcome; the latest counts."""
+
+    outcome: Label
+    value: float | None
+    observed_at: str | None
+    recorded_at: str
+    revision: int
+
+
+class StoredPrediction(TypedDict):
+    """A prediction as it is stored, with its outcome and every revision of it."""
+
+    prediction_id: str
+    model_name: str
+    model_version: str
+    features: Mapping[str, Scalar]
+    context: Mapping[str, Scalar] | None
+    prediction: Label
+    probabilities: dict[str, float] | None
+    predicted_at: str
+    outcome: StoredOutcome | None
+    revisions: list[StoredOutcome]
+
+
+class PredictionPage(TypedDict):
+    """Stored predictions by time."""
+
+    items: list[StoredPrediction]
+    next: str | None
+    """The ``cursor`` of the next page; null at the end."""
+
+
+class PendingOutcome(StoredOutcome):
+    """An outcome that waits for its prediction."""
+
+    prediction_id: str
+
+
+class PendingPage(TypedDict):
+    """Outcomes that wait for their prediction."""
+
+    items: list[PendingOutcome]
+    next: str | None
+
+
+OUTCOME: StoredOutcome = {
+    "outcome": "bad",
+    "value": -130.5,
+    "observed_at": "2026-11-20T10:00:00.000000Z",
+    "recorded_at": "2026-11-20T10:00:02.000000Z",
+    "revision": 1,
+}
+PREDICTION: StoredPrediction = {
+    "prediction_id": "order-7781",
+    "model_name": "credit",
+    "model_version": "1",
+    "features": {"age": 41, "income": 52_000.0, "channel": "web"},
+    "context": {"region": "EU"},
+    "prediction": "good",
+    "probabilities": {"bad": 0.08, "good": 0.92},
+    "predicted_at": "2026-11-19T10:00:00.000000Z",
+    "outcome": OUTCOME,
+    "revisions": [OUTCOME],
+}
 router = APIRouter(tags=["predictions"], dependencies=[Depends(require("read"))])
 _CURSOR = re.compile(r"([0-9]{1,18})\.(.+)")
 EXPORT_CHUNK = 1000
@@ -115,7 +183,8 @@ Page: TypeAlias = list[tuple[Stored, list[Recorded]]]
 
 
 @router.get("/predictions/{prediction_id}")
-async def prediction(prediction_id: str, services: ServicesDep) -> dict[str, Any]:
+@answers(StoredPrediction, PREDICTION, scope="read", errors=(404, 422, 503))
+async def prediction(prediction_id: str, services: ServicesDep) -> Response:
     """The stored prediction with its outcome and every revision of it."""
     if not PREDICTION_ID.fullmatch(prediction_id):
         raise NotFound("no prediction has this id")
@@ -123,10 +192,10 @@ async def prediction(prediction_id: str, services: ServicesDep) -> dict[str, Any
     if prediction_id not in found:
         raise NotFound("no prediction has this id")
     revisions = await services.readers.run(revisions_of, [prediction_id])
-    return render(found[prediction_id], revisions.get(prediction_id, []))
+    return json_response(render(found[prediction_id], revisions.get(prediction_id, [])))
 
 
-def render(stored: Stored, revisions: list[Recorded]) -> Json:
+def render(stored: Stored, revisions: list[Recorded]) -> StoredPrediction:
     """A stored prediction as the API shows it."""
     row = stored.prediction
     probabilities = row.answer.probabilities
@@ -144,7 +213,7 @@ def render(stored: Stored, revisions: list[Recorded]) -> Json:
     }
 
 
-def render_outcome(recorded: Recorded) -> Json:
+def render_outcome(recorded: Recorded) -> StoredOutcome:
     """One revision of an outcome as the API shows it."""
     return {
         "outcome": recorded.outcome,
@@ -156,6 +225,13 @@ def render_outcome(recorded: Recorded) -> Json:
 
 
 @router.get("/predictions")
+@answers(
+    PredictionPage,
+    {"items": [PREDICTION], "next": None},
+    scope="read",
+    errors=(422, 503),
+    media={media.split(";")[0]: {"type": "string"} for media in MEDIA.values()},
+)
 async def predictions(
     services: ServicesDep,
     start: From = None,
@@ -174,7 +250,7 @@ async def predictions(
     if form is None:
         rows = await services.readers.run(read_page, bounds | {"after": after, "limit": limit + 1})
         body = page(rows, limit, lambda row: render(*row), lambda row: _cursor(row[0]))
-        return Response(orjson.dumps(body), media_type="application/json")
+        return json_response(body)
     rendered = renderer(form, services.registry.get(None).schema)
     first = await services.readers.run(read_page, bounds | {"after": after, "limit": EXPORT_CHUNK})
     name = f'attachment; filename="predictions.{form}"'
@@ -196,21 +272,26 @@ async def _export(services: Services, bounds: dict[str, Any], rows: Page, render
 
 
 @router.get("/outcomes")
+@answers(
+    PendingPage,
+    {"items": [OUTCOME | {"prediction_id": "order-7781"}], "next": None},
+    scope="read",
+    errors=(422, 503),
+)
 async def outcomes(
     services: ServicesDep,
     _status: Annotated[Literal["pending"], Query(alias="status")] = "pending",
     limit: Limit = 100,
     cursor: Cursor = "",
-) -> dict[str, Any]:
+) -> Response:
     """Outcomes that wait for their prediction."""
     since = Micros(time.time_ns() // 1000 - round(services.config.outcomes.hold_for * SECOND))
     found = await services.readers.run(pending, since=since, limit=limit + 1, after=cursor)
-    return page(
-        found,
-        limit,
-        lambda item: {"prediction_id": item.prediction_id, **render_outcome(item)},
-        lambda item: item.prediction_id,
-    )
+    return json_response(page(found, limit, _pending, lambda item: item.prediction_id))
+
+
+def _pending(item: Recorded) -> PendingOutcome:
+    return {"prediction_id": item.prediction_id, **render_outcome(item)}
 
 
 def _cursor(row: Stored) -> str:

@@ -3,33 +3,93 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, cast
 
-from fastapi import APIRouter, Depends, Query
-from starlette.responses import HTMLResponse, JSONResponse
+from fastapi import APIRouter, Depends, Query, Response
+from starlette.responses import HTMLResponse
+from typing_extensions import TypedDict
 
 from app.api.dependencies import Cursor, From, Limit, SchemaDep, Services, ServicesDep, To, micros, page, require
+from app.api.documentation import answers
+from app.api.examples import CHECKED_AT, DRIFT, PERFORMANCE, REPORT_ID
+from app.api.http import json_response
 from app.dashboard.report_page import CONTENT_SECURITY_POLICY, render_report
 from app.errors import NotFound
+from app.reports.service import NoReport, ShownDrift, ShownPerformance, ShownReport
 from app.store.queries import reports
-from app.types import Json, Micros, ModelSchema, Report, to_rfc3339
+from app.types import Json, ModelSchema, Report, to_rfc3339
 
 router = APIRouter(tags=["monitoring"])
 READ = [Depends(require("read"))]
-History = Callable[[str, Callable[[Report], Json]], Awaitable[Json]]
+
+
+class HistoryItem(TypedDict):
+    """One report of a history, with its figures by name."""
+
+    report_id: str
+    checked_at: str
+    status: str
+    values: Mapping[str, float | None]
+
+
+class HistoryPage(TypedDict):
+    """Reports by time."""
+
+    items: list[HistoryItem]
+    next: str | None
+
+
+class CheckedReport(TypedDict):
+    """A report that a check has saved."""
+
+    report_id: str
+    kind: str
+
+
+class RunningChecks(TypedDict):
+    """Checks that did not end in time, and those that did."""
+
+    detail: str
+    reports: list[CheckedReport]
+    pending: list[CheckedReport]
+    """Their reports will have these ids."""
+
+
+class CheckedReports(TypedDict):
+    """The reports of the checks that were run."""
+
+    reports: list[CheckedReport]
+
+
+RUNNING: RunningChecks = {
+    "detail": "some checks still run: GET /reports/{report_id} will have the reports that are pending",
+    "reports": [],
+    "pending": [{"report_id": REPORT_ID, "kind": "drift"}],
+}
+CHECKED: CheckedReports = {"reports": [{"report_id": REPORT_ID, "kind": "drift"}]}
+
+
+def _history_of(values: Mapping[str, float | None]) -> HistoryPage:
+    item: HistoryItem = {"report_id": REPORT_ID, "checked_at": CHECKED_AT, "status": "stable", "values": values}
+    return {"items": [item], "next": None}
+
+
+History = Callable[[str, Callable[[Report], HistoryItem]], Awaitable[Json]]
 """Gives a page of the reports of one kind, each shown by a function."""
 
 
 @router.get("/drift", dependencies=READ)
-async def drift(services: ServicesDep, schema: SchemaDep) -> dict[str, Any]:
+@answers(ShownDrift | NoReport, DRIFT, name="DriftAnswer", scope="read", errors=(404, 422, 503))
+async def drift(services: ServicesDep, schema: SchemaDep) -> Response:
     """The latest drift report."""
     return await _latest(services, schema, "drift")
 
 
 @router.get("/performance", dependencies=READ)
-async def performance(services: ServicesDep, schema: SchemaDep) -> dict[str, Any]:
+@answers(ShownPerformance | NoReport, PERFORMANCE, name="PerformanceAnswer", scope="read", errors=(404, 422, 503))
+async def performance(services: ServicesDep, schema: SchemaDep) -> Response:
     """The latest performance report: realised and estimated, with intervals, baseline and coverage."""
     return await _latest(services, schema, "performance")
 
@@ -44,7 +104,7 @@ async def history(
 ) -> History:
     """A dependency: how to read the part of a version's reports that the query asks for."""
 
-    async def read(kind: str, item: Callable[[Report], Json]) -> Json:
+    async def read(kind: str, item: Callable[[Report], HistoryItem]) -> Json:
         version, bounds = (schema.name, schema.version), (micros(start), micros(end))
         found = await services.readers.run(
             reports.history, kind, *version, start=bounds[0], end=bounds[1], after=cursor, limit=limit + 1
@@ -58,26 +118,29 @@ HistoryDep = Annotated[History, Depends(history)]
 
 
 @router.get("/drift/history", dependencies=READ)
+@answers(HistoryPage, _history_of({"psi": 0.03}), scope="read", errors=(404, 422, 503))
 async def drift_history(
     read: HistoryDep,
     schema: SchemaDep,
     feature: Annotated[
         str | None, Query(max_length=1024, description="One feature's statistics; else the shares.")
     ] = None,
-) -> dict[str, Any]:
+) -> Response:
     """Drift statistics over time: of one feature, or the share of drifted features."""
     if feature is not None and feature not in schema.feature_names:
         raise NotFound("the model has no such feature")
-    return await read("drift", lambda report: _drift_item(report, feature))
+    return json_response(await read("drift", lambda report: _drift_item(report, feature)))
 
 
 @router.get("/performance/history", dependencies=READ)
-async def performance_history(read: HistoryDep) -> dict[str, Any]:
+@answers(HistoryPage, _history_of({"accuracy": 0.91, "coverage": 0.83}), scope="read", errors=(404, 422, 503))
+async def performance_history(read: HistoryDep) -> Response:
     """Realised metrics and label coverage over time."""
-    return await read("performance", _performance_item)
+    return json_response(await read("performance", _performance_item))
 
 
 @router.get("/reports/{report_id}.html", dependencies=READ, response_class=HTMLResponse)
+@answers(None, None, scope="read", errors=(404, 422, 503), media={"text/html": {"type": "string"}})
 async def report_page(report_id: str, services: ServicesDep) -> HTMLResponse:
     """Any stored report as one HTML file that needs nothing else."""
     found = render(await _find(services, report_id))
@@ -86,29 +149,34 @@ async def report_page(report_id: str, services: ServicesDep) -> HTMLResponse:
 
 
 @router.get("/reports/{report_id}", dependencies=READ)
-async def report(report_id: str, services: ServicesDep) -> dict[str, Any]:
+@answers(ShownReport, DRIFT, name="ReportAnswer", scope="read", errors=(404, 422, 503))
+async def report(report_id: str, services: ServicesDep) -> Response:
     """Any stored report."""
-    return render(await _find(services, report_id))
+    return json_response(render(await _find(services, report_id)))
 
 
-@router.post(
-    "/checks",
-    dependencies=[Depends(require("admin"))],
-    response_model=dict[str, Any],
-    responses={504: {"description": "Some checks still run; their reports will have the ids in `pending`"}},
+@router.post("/checks", dependencies=[Depends(require("admin"))])
+@answers(
+    CheckedReports,
+    CHECKED,
+    scope="admin",
+    errors=(404, 503),
+    also={504: ("Some checks still run; their reports will have the ids in `pending`", RunningChecks, RUNNING)},
 )
-async def checks(services: ServicesDep, schema: SchemaDep) -> dict[str, Any] | JSONResponse:
+async def checks(services: ServicesDep, schema: SchemaDep) -> Response:
     """Run every check now."""
-    ended: list[Json] = []
-    pending: list[Json] = []
+    ended: list[CheckedReport] = []
+    pending: list[CheckedReport] = []
     for check in await services.monitoring.check_now(schema.version, services.config.server.deadline):
         if check.task.done():
             check.task.result()  # raises what kept the report from being saved
         (ended if check.task.done() else pending).append({"report_id": check.report_id, "kind": check.kind})
     if not pending:
-        return {"reports": ended}
+        whole: CheckedReports = {"reports": ended}
+        return json_response(whole)
     detail = "some checks still run: GET /reports/{report_id} will have the reports that are pending"
-    return JSONResponse({"detail": detail, "reports": ended, "pending": pending}, HTTPStatus.GATEWAY_TIMEOUT)
+    body: RunningChecks = {"detail": detail, "reports": ended, "pending": pending}
+    return json_response(body, HTTPStatus.GATEWAY_TIMEOUT)
 
 
 async def _find(services: Services, report_id: str) -> Report:
@@ -118,35 +186,38 @@ async def _find(services: Services, report_id: str) -> Report:
     return found
 
 
-async def _latest(services: Services, schema: ModelSchema, kind: str) -> Json:
+async def _latest(services: Services, schema: ModelSchema, kind: str) -> Response:
     found = await services.readers.run(reports.latest, kind, schema.name, schema.version)
-    if found is None:
-        missing = "no check has run yet: it starts when enough rows are stored, or with POST /checks"
-        found = Report(
-            "",
-            kind,
-            schema.name,
-            schema.version,
-            Micros(0),
-            "insufficient_data",
-            {"message": missing, "errors": []},
-        )
-        return render(found) | {"report_id": None, "checked_at": None}
-    return render(found)
+    if found is not None:
+        return json_response(render(found))
+    missing: NoReport = {
+        "report_id": None,
+        "kind": kind,
+        "model_name": schema.name,
+        "model_version": schema.version,
+        "checked_at": None,
+        "status": "insufficient_data",
+        "message": "no check has run yet: it starts when enough rows are stored, or with POST /checks",
+        "errors": [],
+    }
+    return json_response(missing)
 
 
-def render(report: Report) -> Json:
+def render(report: Report) -> ShownReport:
     """A report as the API shows it."""
-    head = {
+    shown = {
         "report_id": report.report_id,
         "kind": report.kind,
         "model_name": report.model_name,
         "model_version": report.model_version,
+        "checked_at": to_rfc3339(report.checked_at),
+        "status": report.status,
+        **report.body,
     }
-    return head | {"checked_at": to_rfc3339(report.checked_at), "status": report.status} | report.body
+    return cast("ShownReport", shown)
 
 
-def _item(report: Report, status: str, values: Json) -> Json:
+def _item(report: Report, status: str, values: Mapping[str, float | None]) -> HistoryItem:
     return {
         "report_id": report.report_id,
         "checked_at": to_rfc3339(report.checked_at),
@@ -155,19 +226,24 @@ def _item(report: Report, status: str, values: Json) -> Json:
     }
 
 
-def _drift_item(report: Report, feature: str | None) -> Json:
-    body = report.body
+def _drift_item(report: Report, feature: str | None) -> HistoryItem:
+    body = report.drift
     if feature is None:
-        drifted = len(body.get("drifted_features") or [])
-        return _item(report, report.status, {"drift_share": body.get("drift_share"), "drifted_features": drifted})
-    entry = body.get("features", {}).get(feature, {})
+        drifted = len(body.get("drifted_features", [])) if body else 0
+        share = body.get("drift_share") if body else None
+        return _item(report, report.status, {"drift_share": share, "drifted_features": drifted})
+    entry = body.get("features", {}).get(feature) if body else None
+    if entry is None:
+        return _item(report, report.status, {})
     numbers = {
         name: value for name, value in entry.items() if isinstance(value, (int, float)) and not isinstance(value, bool)
     }
-    return _item(report, entry.get("status", report.status), numbers)
+    return _item(report, entry["status"], numbers)
 
 
-def _performance_item(report: Report) -> Json:
-    realised = report.body.get("realised", {})
+def _performance_item(report: Report) -> HistoryItem:
+    if report.performance is None:
+        return _item(report, report.status, {"coverage": None})
+    realised = report.performance.get("realised", {})
     values = {name: metric["value"] for name, metric in realised.get("metrics", {}).items()}
     return _item(report, report.status, values | {"coverage": realised.get("coverage")})

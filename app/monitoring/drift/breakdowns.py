@@ -16,12 +16,11 @@ from app.monitoring.drift.verdict import adjust, severity
 from app.monitoring.false_alarm_budget import Limits
 from app.monitoring.reference.columns import ReferenceColumn
 from app.monitoring.reference.encoding import encode
+from app.reports.drift import Brief, DriftSegment, DriftSegments, PreviousWindow
 from app.store.queries.windows import Window
 from app.store.throttle import Pause, no_pause
-from app.types import Json, ModelSchema, to_rfc3339
+from app.types import ModelSchema, to_rfc3339
 
-SHOWN_STATISTICS = ("psi", "psi_noise_floor", "ks_statistic", "wasserstein", "js_distance")
-"""Distances of a second reading: it is a summary, and the shape of stored reports stays."""
 MOST_SEGMENTS = 20
 """Values of one segmenting feature that are looked at: the window's most frequent ones."""
 
@@ -33,9 +32,9 @@ def against_previous(
     before: Window,
     limits: Limits,
     pause: Pause = no_pause,
-) -> Json:
+) -> PreviousWindow:
     """Compare a window with the one before: what has changed of late, whatever the reference says."""
-    report: Json = {
+    report: PreviousWindow = {
         "compared_with": "the window before",
         "window": {
             "rows": before.rows,
@@ -55,7 +54,8 @@ def against_previous(
     entries = _entries(compare_all(earlier, arrays[: len(earlier)], [], pause=pause), limits)
     features = dict(zip(schema.feature_names, entries, strict=False))
     drifted = [name for name, entry in features.items() if entry["status"] == "drift"]
-    return report | {
+    return {
+        **report,
         "status": "drift" if any(entry["status"] == "drift" for entry in entries) else "stable",
         "drifted_features": drifted,
         "features": features,
@@ -69,13 +69,13 @@ def by_segment(
     names: Sequence[str],
     limits: Limits,
     pause: Pause = no_pause,
-) -> Json:
+) -> dict[str, DriftSegments]:
     """Compare, for each value of some categorical features, the window's rows with the reference's that have it too.
 
     One family over all segments. What did not drift is counted only; a name that is no categorical feature of the
     reference has a reason instead.
     """
-    report: Json = {}
+    report: dict[str, DriftSegments] = {}
     places, found = [], []
     for name in names:
         by = next((place for place, column in enumerate(watched) if column.subject.name == name), None)
@@ -99,15 +99,20 @@ def by_segment(
 
 def _parts(
     watched: Sequence[ReferenceColumn], arrays: Sequence[NDArray[Any]], by: int, least: int, pause: Pause
-) -> Iterator[tuple[str, Json, list[tuple[str, Comparison | None]]]]:
+) -> Iterator[tuple[str, DriftSegment, list[tuple[str, Comparison | None]]]]:
     """Give each frequent value of a segment with its entry, and with its comparisons where both sides have the rows."""
     categories = watched[by].subject.categories or ()
     codes, counts = np.unique(arrays[by][arrays[by] >= 0], return_counts=True)
     for code in codes[np.argsort(-counts, kind="stable")][:MOST_SEGMENTS].tolist():
         ours, theirs = watched[by].values == code, arrays[by] == code
         rows, reference_rows = int(theirs.sum()), int(ours.sum())
-        entry: Json = {"rows": rows, "reference_rows": reference_rows, "status": "insufficient_data"}
-        entry |= {"drifted_features": [], "features": {}}
+        entry: DriftSegment = {
+            "rows": rows,
+            "reference_rows": reference_rows,
+            "status": "insufficient_data",
+            "drifted_features": [],
+            "features": {},
+        }
         compared: list[tuple[str, Comparison | None]] = []
         if min(rows, reference_rows) >= least:
             others = [place for place in range(len(arrays)) if place != by]
@@ -117,13 +122,13 @@ def _parts(
         yield str(categories[code]), entry, compared
 
 
-def _entries(found: Sequence[Comparison | None], limits: Limits) -> list[Json]:
+def _entries(found: Sequence[Comparison | None], limits: Limits) -> list[Brief]:
     """Judge comparisons as one family, and say in short what was found."""
     adjusted = adjust([each.evidence if each and each.effective_rows >= limits.min_rows else None for each in found])
     return [_entry(each, p_value, limits) for each, p_value in zip(found, adjusted, strict=True)]
 
 
-def _entry(comparison: Comparison | None, adjusted: float | None, limits: Limits) -> Json:
+def _entry(comparison: Comparison | None, adjusted: float | None, limits: Limits) -> Brief:
     if comparison is None:
         return {"status": "error"}
     drifted = adjusted is not None and adjusted <= limits.alpha and comparison.effect >= limits.material_psi
@@ -133,4 +138,9 @@ def _entry(comparison: Comparison | None, adjusted: float | None, limits: Limits
         "p_value": comparison.evidence.p_value,
         "adjusted_p_value": adjusted,
         "test": comparison.test,
-    } | {name: comparison.distances[name] for name in SHOWN_STATISTICS}
+        "psi": comparison.psi,
+        "psi_noise_floor": comparison.psi_noise_floor,
+        "ks_statistic": comparison.distances["ks_statistic"],
+        "wasserstein": comparison.distances["wasserstein"],
+        "js_distance": comparison.distances["js_distance"],
+    }

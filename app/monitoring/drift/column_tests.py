@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +24,13 @@ from app.monitoring.reference.columns import (
     without,
 )
 from app.monitoring.reference.encoding import encode_labels, encode_probabilities
+from app.reports.drift import CheckError, ColumnSummary, Distances
 from app.statistics import FloatArray, IntArray, Pair, distances
 from app.statistics.autocorrelation import Independence, Inflation
 from app.statistics.distances import Samples
 from app.store.queries.windows import Window
 from app.store.throttle import Pause, no_pause
-from app.types import Json, ModelSchema
+from app.types import ModelSchema
 
 NUMERIC, CATEGORICAL = "anderson-darling+mood", "chi-square+largest-share"
 """What a report calls the tests that decide about a number, and about categories or a number of few values."""
@@ -129,20 +130,20 @@ class Comparison:
     gap_effect: float
     effective_rows: float
     inflation: float
-    distances: Json
-    current: Json
-    reference: Json
+    distances: Distances
+    current: ColumnSummary
+    reference: ColumnSummary
     note: str | None
 
     @property
     def psi(self) -> float:
         """The population stability index of the histograms."""
-        return float(self.distances["psi"])
+        return self.distances["psi"]
 
     @property
     def psi_noise_floor(self) -> float:
         """The PSI to expect when nothing has changed."""
-        return float(self.distances["psi_noise_floor"])
+        return self.distances["psi_noise_floor"]
 
     @property
     def effect(self) -> float:
@@ -215,15 +216,15 @@ def _cells(reference: ReferenceColumn, window: NDArray[Any], counts: IntArray) -
     return Shares(ours, len(reference.values), theirs, len(window), gaps=2)
 
 
-def _distances(samples: Samples, inflation: float) -> Json:
+def _distances(samples: Samples, inflation: float) -> Distances:
     """Measure every distance, and what it is when nothing has changed."""
-    found: Json = {}
+    found: dict[str, float | None] = {}
     for statistic in DRIFT_STATISTICS:
         if statistic.is_distance:
             found[statistic.name] = distances.measure(statistic.name, samples)
             if statistic.noise_floor is not None:
                 found[statistic.noise_floor] = distances.noise_floor(statistic.name, samples, inflation)
-    return found
+    return cast("Distances", found)  # the type names what the table has
 
 
 def _note(expected: IntArray, counts: IntArray) -> str | None:
@@ -248,7 +249,7 @@ def answers(schema: ModelSchema, window: Window) -> list[NDArray[Any]]:
 def compare_all(
     watched: Sequence[ReferenceColumn],
     arrays: Sequence[NDArray[Any]],
-    errors: list[Json],
+    errors: list[CheckError],
     inflations: Sequence[float] | None = None,
     distinct: float = 1.0,
     pause: Pause = no_pause,
@@ -263,7 +264,7 @@ def compare_all(
 
 
 def _compare(
-    column: ReferenceColumn, array: NDArray[Any], inflation: float, distinct: float, errors: list[Json]
+    column: ReferenceColumn, array: NDArray[Any], inflation: float, distinct: float, errors: list[CheckError]
 ) -> Comparison | None:
     try:
         found = compare(column, array, inflation, distinct)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +14,12 @@ from scipy import special
 from app.monitoring.false_alarm_budget import Limits
 from app.monitoring.reference.columns import MISSING, UNSEEN, ReferenceColumn, Subject
 from app.monitoring.reference.reference import Reference
+from app.reports.drift import CheckError, Column, DriftReport, JointDrift
 from app.statistics import FloatArray, IntArray, middle_ranks, rank_auc
 from app.statistics.autocorrelation import Independence
 from app.store.queries.windows import Window
 from app.store.throttle import Pause, no_pause
-from app.types import Json, to_rfc3339
+from app.types import to_rfc3339
 
 _TOP_CATEGORIES = 8
 _FEWEST = 10
@@ -265,9 +266,9 @@ def joint_drift(
     start: str,
     end: str,
     inflations: Sequence[float] = (),
-    before: Json | None = None,
+    before: JointDrift | None = None,
     pause: Pause = no_pause,
-) -> Json:
+) -> JointDrift:
     """Judge whether any combination of features gives the window away; the verdict opens and closes as a feature's.
 
     Args:
@@ -297,12 +298,13 @@ def joint_drift(
 
 
 def _judged(
-    found: Separation, names: Sequence[str], limits: Limits, *, start: str, end: str, before: Json | None
-) -> Json:
+    found: Separation, names: Sequence[str], limits: Limits, *, start: str, end: str, before: JointDrift | None
+) -> JointDrift:
     material = material_auc(limits.material_psi)
     significant = found.p_value <= limits.joint_alpha and found.auc >= material
     opened = before if before is not None and before.get("status") == "drift" else None
-    drifted = significant or (opened is not None and start <= opened["last_significant_at"])
+    shown_at = opened.get("last_significant_at") if opened else None
+    drifted = significant or (shown_at is not None and start <= shown_at)
     shares = sorted(zip(found.shares.round(4).tolist(), names, strict=True), key=lambda pair: -pair[0])
     return {
         "test": _TEST,
@@ -311,8 +313,8 @@ def _judged(
         "status": "drift" if drifted else "stable",
         "reason": _reason(found.auc, found.p_value, material, limits.joint_alpha),
         "significant": significant,
-        "since": (opened["since"] if opened else end) if drifted else None,
-        "last_significant_at": (end if significant else (opened or {}).get("last_significant_at")) if drifted else None,
+        "since": (opened.get("since") if opened else end) if drifted else None,
+        "last_significant_at": (end if significant else shown_at) if drifted else None,
         "material_auc": material,
         "alpha": limits.joint_alpha,
         "features": [{"feature": name, "share": share} for share, name in shares[:_MOST_FEATURES] if drifted and share],
@@ -334,12 +336,12 @@ def joint_of(
     columns: Sequence[NDArray[Any]],
     window: Window,
     limits: Limits,
-    previous: Json | None,
-    entries: Json,
-    errors: list[Json],
+    previous: DriftReport | None,
+    entries: Mapping[str, Column],
+    errors: list[CheckError],
     *,
     pause: Pause = no_pause,
-) -> Json:
+) -> JointDrift:
     """Judge a window's features together; where that fails, ``errors`` gets an entry and the rest of the report stands.
 
     Args:
@@ -351,7 +353,7 @@ def joint_of(
         return not_run("the reference has too few rows at the window's weekday and hour")
     wider = reference.inflations(window.rows)
     sound = [place for place, entry in enumerate(entries.values()) if entry["status"] != "error"]
-    same = previous is not None and (previous.get("reference") or {}).get("sha256") == reference.sha256
+    comparable = comparable_report(previous, reference)
     try:
         return joint_drift(
             [together[place] for place in sound],
@@ -360,7 +362,7 @@ def joint_of(
             start=to_rfc3339(window.predicted_at[0]),
             end=to_rfc3339(window.predicted_at[-1]),
             inflations=[wider[place] for place in sound],
-            before=previous.get("multivariate") if previous is not None and same else None,
+            before=comparable.get("multivariate") if comparable else None,
             pause=pause,
         )
     except Exception as error:  # noqa: BLE001 - whatever is wrong with the features together, each was still judged
@@ -369,12 +371,18 @@ def joint_of(
         return not_run(reason)
 
 
-def not_run(reason: str) -> Json:
+def comparable_report(previous: DriftReport | None, reference: Reference) -> DriftReport | None:
+    """Take the report of the look before; one against another reference says nothing about this one."""
+    about = previous.get("reference") if previous else None
+    return previous if about and about["sha256"] == reference.sha256 else None
+
+
+def not_run(reason: str) -> JointDrift:
     """Say why nothing was tested."""
     return _empty("not_run", reason)
 
 
-def _empty(status: str, reason: str) -> Json:
+def _empty(status: Literal["insufficient_data", "not_run"], reason: str) -> JointDrift:
     return {"test": _TEST, "auc": None, "p_value": None, "status": status, "reason": reason, "features": []}
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import median
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.monitoring.drift.breakdowns import against_previous, by_segment
 from app.monitoring.drift.column_tests import answers, compare_all
-from app.monitoring.drift.multivariate import joint_of, not_run
+from app.monitoring.drift.multivariate import comparable_report, joint_of, not_run
 from app.monitoring.drift.verdict import Look, judge, withhold
 from app.monitoring.false_alarm_budget import SHAPE_SHARE, Limits
 from app.monitoring.quality.report import data_quality
@@ -20,15 +20,23 @@ from app.monitoring.reference.encoding import encode, row_codes, without_copies,
 from app.monitoring.reference.importance import rank_causes
 from app.monitoring.reference.reference import Reference
 from app.monitoring.reference.seasonality import choose
+from app.reports.drift import (
+    Calibration,
+    CheckError,
+    Column,
+    DriftReport,
+    Prediction,
+    ReferenceSummary,
+)
 from app.store.queries.windows import Arrivals, Window
 from app.store.throttle import Pause, no_pause
-from app.types import Json, ModelSchema, to_rfc3339
+from app.types import ModelSchema, to_rfc3339
 
 _ROWS_PER_WINDOW_ROW = 10
 """Reference rows per row of the window from which an unlucky reference alarms about as rarely as the budget says."""
 
 
-def empty_report(reference: Reference | None, window: Window, limits: Limits) -> Json:
+def empty_report(reference: Reference | None, window: Window, limits: Limits) -> DriftReport:
     """Give a drift report that says what is looked at and by which limits, and has found nothing yet."""
     times = window.predicted_at
     return {
@@ -60,10 +68,11 @@ def empty_report(reference: Reference | None, window: Window, limits: Limits) ->
         "previous_window": None,
         "segments": {},
         "errors": [],
+        "status": "insufficient_data",
     }
 
 
-def _about(reference: Reference) -> Json:
+def _about(reference: Reference) -> ReferenceSummary:
     return {
         "rows": reference.rows,
         "created_at": reference.created_at,
@@ -72,7 +81,7 @@ def _about(reference: Reference) -> Json:
     }
 
 
-def _calibration(reference: Reference | None, window: Window) -> Json:
+def _calibration(reference: Reference | None, window: Window) -> Calibration:
     """Say whether the promise of ``false_alarm_every`` holds for this reference, not only for an average one."""
     needed = _ROWS_PER_WINDOW_ROW * window.rows
     if reference is None or reference.rows >= needed:
@@ -89,13 +98,13 @@ def drift_report(
     reference: Reference | None,
     window: Window,
     limits: Limits,
-    previous: Json | None,
+    previous: DriftReport | None,
     *,
     earlier: Window | None = None,
     segments: Sequence[str] = (),
     arrivals: Arrivals | None = None,
     pause: Pause = no_pause,
-) -> Json:
+) -> DriftReport:
     """Compare a window with the reference; the answer of ``GET /drift`` without its id, model and time.
 
     A function of its arguments alone. ``previous`` is the report of the look before, or None: a drift that it holds
@@ -124,7 +133,7 @@ def drift_report(
     report["segments"] = by_segment(watched, arrays, segments, limits, pause)
     codes = row_codes(columns)
     distinct = worth(codes, reference.collisions)
-    report |= _verdicts(reference, season.columns, arrays, window, limits, previous, distinct, pause)
+    report = _with_verdicts(report, reference, season.columns, arrays, window, limits, previous, distinct, pause)
     together, alone = season.together[: len(columns)], without_copies(columns, codes, reference.collisions)
     report["multivariate"] = joint_of(
         reference, together, alone, window, limits, previous, report["features"], report["errors"], pause=pause
@@ -135,55 +144,60 @@ def drift_report(
     return report
 
 
-def _effective_rows(report: Json) -> int:
+def _effective_rows(report: DriftReport) -> int:
     """Rows that the window is worth in the feature of the middle."""
-    worth = [entry["effective_rows"] for entry in report["features"].values() if "effective_rows" in entry]
-    return round(median(worth)) if worth else int(report["window"]["rows"])
+    worth = [entry["effective_rows"] for entry in report["features"].values() if entry["status"] != "error"]
+    return round(median(worth)) if worth else report["window"]["rows"]
 
 
-def _verdicts(
+def _with_verdicts(
+    report: DriftReport,
     reference: Reference,
     watched: Sequence[ReferenceColumn],
     arrays: Sequence[NDArray[Any]],
     window: Window,
     limits: Limits,
-    previous: Json | None,
+    previous: DriftReport | None,
     distinct: float,
     pause: Pause,
-) -> Json:
+) -> DriftReport:
     """Judge all that is watched as one family, without the answers where the model was fitted on the reference."""
-    errors: list[Json] = []
+    errors: list[CheckError] = []
     wider = reference.inflations(window.rows)[: len(watched)]
     found = compare_all(watched, arrays[: len(watched)], errors, wider, distinct, pause)
     before = _entries_before(previous, reference, len(watched))
     look = Look(limits, to_rfc3339(window.predicted_at[0]), to_rfc3339(window.predicted_at[-1]))
     family = len(reference.features) if reference.in_sample else len(watched)
     verdicts = judge(look, found[:family], before[:family]) + withhold(found[family:], _IN_SAMPLE)
-    entries = [{"type": column.subject.type} | verdict for column, verdict in zip(watched, verdicts, strict=True)]
+    entries = [
+        cast("Column", {"type": column.subject.type, **verdict})
+        for column, verdict in zip(watched, verdicts, strict=True)
+    ]
     features = dict(zip(reference.schema.feature_names, entries, strict=False))
     prediction, probability = [*entries[len(features) :], None][:2]
     features, drifted = rank_causes(features, reference.dependence)
     judged = sum(entry["status"] in ("drift", "stable") for entry in features.values())
-    return {
+    return report | {
         "status": _overall({entry["status"] for entry in entries}),
         "drift_share": len(drifted) / judged if judged else None,
         "drifted_features": drifted,
         "features": features,
-        "prediction": {**(prediction or {}), "probability": probability},
+        "prediction": cast("Prediction", {**(prediction or {}), "probability": probability}),
         "errors": errors,
     }
 
 
-def _overall(statuses: set[str]) -> str:
+def _overall(statuses: set[str]) -> Literal["stable", "drift", "insufficient_data"]:
     if "drift" in statuses:
         return "drift"
     return "insufficient_data" if "insufficient_data" in statuses and "stable" not in statuses else "stable"
 
 
-def _entries_before(previous: Json | None, reference: Reference, count: int) -> list[Json | None]:
+def _entries_before(previous: DriftReport | None, reference: Reference, count: int) -> list[Column | None]:
     """Look up the previous report's entries; one made against another reference says nothing about this one."""
-    if previous is None or (previous.get("reference") or {}).get("sha256") != reference.sha256:
+    comparable = comparable_report(previous, reference)
+    if comparable is None:
         return [None] * count
-    features = [previous["features"].get(name) for name in reference.schema.feature_names]
-    prediction = previous["prediction"]
-    return [*features, prediction, (prediction or {}).get("probability")][:count]
+    features = [comparable["features"].get(name) for name in reference.schema.feature_names]
+    prediction = comparable["prediction"]
+    return [*features, prediction, None if prediction is None else prediction.get("probability")][:count]

@@ -9,8 +9,8 @@ import numpy as np
 
 from app.monitoring.drift.column_tests import Comparison, Evidence
 from app.monitoring.false_alarm_budget import SHAPE_SHARE, Limits
+from app.reports.drift import Column, ColumnStatistics, Judged, Severity, Verdict
 from app.statistics import benjamini_hochberg
-from app.types import Json
 
 _MODERATE, _SEVERE = 0.1, 0.2
 
@@ -24,7 +24,7 @@ class Look:
     end: str
 
 
-def judge(look: Look, found: Sequence[Comparison | None], before: Sequence[Json | None]) -> list[Json]:
+def judge(look: Look, found: Sequence[Comparison | None], before: Sequence[Column | None]) -> list[Verdict]:
     """Give the verdict on each column of one family of tests, in order.
 
     ``found`` has None where a column could not be compared; ``before`` holds the same columns' entries in the report of
@@ -33,7 +33,7 @@ def judge(look: Look, found: Sequence[Comparison | None], before: Sequence[Json 
     least = look.limits.min_rows
     adjusted = adjust([each.evidence if each is not None and each.effective_rows >= least else None for each in found])
     return [
-        _unjudged(each) if each is None or p_value is None else _verdict(look, each, p_value, entry or {})
+        _unjudged(each) if each is None or p_value is None else _verdict(look, each, p_value, entry)
         for each, p_value, entry in zip(found, adjusted, before, strict=True)
     ]
 
@@ -65,28 +65,33 @@ def adjust(family: Sequence[Evidence | None]) -> list[float | None]:
     return [None if evidence is None else max(p_value, evidence.p_value) for evidence, p_value in pairs]
 
 
-def withhold(found: Sequence[Comparison | None], reason: str) -> list[Json]:
+def withhold(found: Sequence[Comparison | None], reason: str) -> list[Verdict]:
     """Show the statistics of each column without a verdict, and say why."""
-    withheld = {"status": "withheld", "severity": None, "reason": reason}
-    return [{"status": "error"} if comparison is None else withheld | _figures(comparison) for comparison in found]
+    return [
+        {"status": "error"}
+        if comparison is None
+        else {"status": "withheld", "severity": None, "reason": reason, **_figures(comparison)}
+        for comparison in found
+    ]
 
 
-def _verdict(look: Look, comparison: Comparison, adjusted: float, before: Json) -> Json:
+def _verdict(look: Look, comparison: Comparison, adjusted: float, before: Column | None) -> Judged:
     """Open, keep open or close one column's drift.
 
     An open drift closes when the window starts after the last row of the window that last showed it: the alarm does not
     flicker while the same rows are looked at again and again.
     """
     significant = adjusted <= look.limits.alpha and comparison.effect >= look.limits.material_psi
-    was_open = before.get("status") == "drift"
-    drifted = significant or (was_open and look.start <= before["last_significant_at"])
-    last = look.end if significant else before.get("last_significant_at")
+    opened = before if before is not None and before["status"] == "drift" else None
+    shown_at = opened.get("last_significant_at") if opened else None
+    drifted = significant or (shown_at is not None and look.start <= shown_at)
+    last = look.end if significant else shown_at
     return {
         "status": "drift" if drifted else "stable",
         "severity": severity(comparison.psi) if drifted else None,
         "significant": significant,
         "reason": _reason(look, comparison, adjusted, significant=significant) if drifted else None,
-        "since": (before["since"] if was_open else look.end) if drifted else None,
+        "since": (opened.get("since") if opened else look.end) if drifted else None,
         "last_significant_at": last if drifted else None,
         **_figures(comparison),
         "adjusted_p_value": adjusted,
@@ -104,21 +109,21 @@ def _reason(look: Look, comparison: Comparison, adjusted: float, *, significant:
     )
 
 
-def _unjudged(comparison: Comparison | None) -> Json:
+def _unjudged(comparison: Comparison | None) -> Verdict:
     if comparison is None:
         return {"status": "error"}
     reason = f"worth {comparison.effective_rows:.0f} independent rows: too few for a verdict"
-    return {"status": "insufficient_data", "severity": None, "reason": reason} | _figures(comparison)
+    return {"status": "insufficient_data", "severity": None, "reason": reason, **_figures(comparison)}
 
 
-def severity(psi: float) -> str:
+def severity(psi: float) -> Severity:
     """Name a drift by its PSI; this decides nothing."""
     if psi >= _SEVERE:
         return "severe"
     return "moderate" if psi >= _MODERATE else "minor"
 
 
-def _figures(comparison: Comparison) -> Json:
+def _figures(comparison: Comparison) -> ColumnStatistics:
     return {
         "p_value": comparison.evidence.p_value,
         "adjusted_p_value": None,

@@ -14,12 +14,21 @@ from app.monitoring.estimation.regression import LossModel
 from app.monitoring.estimation.samples import Sample, reference_sample, window_sample
 from app.monitoring.performance.degradation import SHOWN_CONFIDENCE, Baseline, Degradation, Judge, overall
 from app.monitoring.performance.metrics import metrics
+from app.monitoring.performance.report import not_estimated
 from app.monitoring.performance.scoring import Measured, Scored
 from app.monitoring.reference.columns import finite
 from app.monitoring.reference.reference import Reference
+from app.reports.performance import (
+    ComparedMetric,
+    EstimateComparison,
+    Estimated,
+    Metric,
+    PerformanceReport,
+    TrackRecord,
+)
 from app.store.queries.windows import Window
 from app.store.throttle import Pause, no_pause
-from app.types import Json, ModelSchema, Task, to_rfc3339
+from app.types import ModelSchema, Task, to_rfc3339
 
 
 class Estimator(Protocol):
@@ -45,7 +54,7 @@ def estimator_of(reference: Sample, window: Sample, shift: Shift, pause: Pause =
 _CHUNKS, _FEWEST = 10, 100
 
 
-def comparison(estimates: Mapping[str, Measured], answers: Scored) -> Json:
+def comparison(estimates: Mapping[str, Measured], answers: Scored) -> EstimateComparison:
     """Put each estimate beside the realised metric of the same rows; ``within`` tells whether its band held it."""
     realised = _realised(answers)
     return {
@@ -58,7 +67,7 @@ def comparison(estimates: Mapping[str, Measured], answers: Scored) -> Json:
 
 def track_record(
     estimate: Callable[[NDArray[np.bool_]], Mapping[str, float]], answers: Scored, pause: Pause = no_pause
-) -> Json | None:
+) -> TrackRecord | None:
     """Average the distance of estimate and truth over up to ten runs of rows in time order, of a hundred rows or more.
 
     None where there are too few for two. One window has one truth; its parts show how far an estimate is usually off.
@@ -87,12 +96,19 @@ def _realised(answers: Scored) -> Mapping[str, float | None]:
     return metrics(answers.schema, answers.outcomes, answers.predictions, answers.probabilities)
 
 
-def _beside(estimate: Measured, realised: float | None) -> Json:
+def _beside(estimate: Measured, realised: float | None) -> ComparedMetric:
     low, high = (None, None) if estimate.interval is None else estimate.interval.bounds(SHOWN_CONFIDENCE)
-    entry = {"estimated": estimate.value, "low": low, "high": high, "realised": realised}
+    compared: ComparedMetric = {
+        "estimated": estimate.value,
+        "low": low,
+        "high": high,
+        "realised": realised,
+        "difference": None,
+        "within": None,
+    }
     if estimate.value is None or realised is None or low is None or high is None:
-        return entry | {"difference": None, "within": None}
-    return entry | {"difference": finite(estimate.value - realised), "within": low <= realised <= high}
+        return compared
+    return compared | {"difference": finite(estimate.value - realised), "within": low <= realised <= high}
 
 
 MOST_ROWS = 10_000
@@ -110,9 +126,9 @@ def estimated(
     mature: Window,
     limits: Degradation,
     *,
-    previous: Json | None = None,
+    previous: PerformanceReport | None = None,
     pause: Pause = no_pause,
-) -> Json:
+) -> Estimated:
     """Estimate the metrics of the ``latest`` rows, and compare estimates of ``mature`` rows with their outcomes.
 
     A function of its arguments alone; ``previous`` is the report of the look before. Where nothing can be estimated,
@@ -121,21 +137,21 @@ def estimated(
     try:
         known, window = reference_sample(reference), window_sample(schema, latest)
         if (reason := _missing(reference, known, window, limits)) is not None or known is None:
-            return _block(reason)
+            return not_estimated(reason)
         start, end = to_rfc3339(latest.predicted_at[0]), to_rfc3339(latest.predicted_at[-1])
         judge, before = Judge(limits, _GROUPS, start, end), _before(previous, reference)
         shift = measure_shift(known.inputs, window.inputs, pause)
         estimator = estimator_of(known, window, shift, pause)
         graded = judge.grade(estimator.measured(), Baseline(reference).measured, before, rows=window.rows)
         found = _found(known, window, shift, estimator.method, graded)
-        return found | _proved(known, window_sample(schema, mature).labelled, limits, pause)
+        return _proved(found, known, window_sample(schema, mature).labelled, limits, pause)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with the estimate, realised performance is reported
-        return _block(f"not estimated: {type(error).__name__}: {error}")
+        return not_estimated(f"not estimated: {type(error).__name__}: {error}")
 
 
-def _found(known: Sample, window: Sample, shift: Shift, method: str, graded: Mapping[str, Json]) -> Json:
+def _found(known: Sample, window: Sample, shift: Shift, method: str, graded: dict[str, Metric]) -> Estimated:
     unseen = float((shift.unseen | window.strange).mean())
-    return _block(None) | {
+    return not_estimated(None) | {
         "rows": window.rows,
         "method": method,
         "status": overall(graded.values()),
@@ -169,13 +185,13 @@ def _missing(reference: Reference, known: Sample | None, window: Sample, limits:
     return None
 
 
-def _proved(reference: Sample, labelled: Sample, limits: Degradation, pause: Pause) -> Json:
+def _proved(found: Estimated, reference: Sample, labelled: Sample, limits: Degradation, pause: Pause) -> Estimated:
     """Compare the estimate with the truth over rows whose outcomes have come."""
     if labelled.rows < limits.min_labelled:
-        return {"comparison": None, "track_record": None}
+        return found
     shift = measure_shift(reference.inputs, labelled.inputs, pause)
     estimator = estimator_of(reference, labelled, shift, pause)
-    return {
+    return found | {
         "comparison": comparison(estimator.measured(), labelled.answers),
         "track_record": track_record(estimator.values, labelled.answers, pause),
     }
@@ -191,24 +207,8 @@ def _caveats(shift: Shift, unseen: float) -> list[str]:
     return found
 
 
-def _before(previous: Json | None, reference: Reference) -> Mapping[str, Json]:
+def _before(previous: PerformanceReport | None, reference: Reference) -> Mapping[str, Metric]:
     """Look up the entries of the look before; one against another reference says nothing about this one."""
-    before = previous or {}
-    same = before.get("baseline", {}).get("sha256") == reference.sha256
-    found: Mapping[str, Json] = (before.get("estimated") or {}).get("metrics", {}) if same else {}
-    return found
-
-
-def _block(reason: str | None) -> Json:
-    return {
-        "rows": 0,
-        "method": None,
-        "reason": reason,
-        "status": "insufficient_data",
-        "metrics": {},
-        "shift": None,
-        "unseen_region_share": None,
-        "caveats": [],
-        "comparison": None,
-        "track_record": None,
-    }
+    if previous is None or previous.get("baseline", {}).get("sha256") != reference.sha256:
+        return {}
+    return previous.get("estimated", {}).get("metrics", {})

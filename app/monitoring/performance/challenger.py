@@ -10,15 +10,16 @@ from numpy.typing import NDArray
 
 from app.monitoring.performance.scoring import known
 from app.monitoring.reference.encoding import encode_labels
+from app.reports.performance import Interval, Versus
 from app.statistics import FloatArray
 from app.statistics.intervals import Mean
 from app.store.queries.shadow_predictions import Pair
-from app.types import Json, Label, ModelSchema, Task
+from app.types import Label, ModelSchema, Task
 
 CONFIDENCE = 0.95
 
 
-def beside(schema: ModelSchema, answers: Mapping[str, Sequence[Pair]]) -> Json:
+def beside(schema: ModelSchema, answers: Mapping[str, Sequence[Pair]]) -> dict[str, Versus]:
     """Compare a shadow with each version whose rows it repeated.
 
     ``agreement`` is the share of rows with the same label, in regression ``mean_difference`` that of the numbers, in
@@ -37,7 +38,7 @@ def beside(schema: ModelSchema, answers: Mapping[str, Sequence[Pair]]) -> Json:
     return {version: _compare(schema, pairs) for version, pairs in answers.items()}
 
 
-def _compare(schema: ModelSchema, pairs: Sequence[Pair]) -> Json:
+def _compare(schema: ModelSchema, pairs: Sequence[Pair]) -> Versus:
     shadow, champion, outcome = (_encoded(schema, labels) for labels in zip(*pairs, strict=True))
     numbers = schema.task is Task.REGRESSION
     labelled = known(schema, outcome)
@@ -57,7 +58,7 @@ def _gains(shadow: NDArray[Any], champion: NDArray[Any], outcome: NDArray[Any], 
     return np.asarray(scores[0], dtype=np.float64) - np.asarray(scores[1], dtype=np.float64)
 
 
-def _mean(gains: FloatArray) -> Json:
+def _mean(gains: FloatArray) -> Interval:
     mean = Mean.of(gains)
     low, high = mean.bounds(CONFIDENCE)
     return {"value": mean.value, "low": low, "high": high}

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from app.monitoring.performance.degradation import Baseline
 from app.monitoring.performance.scoring import known
 from app.monitoring.reference.encoding import encode_labels
+from app.reports.performance import ConceptDrift, PerformanceReport
 from app.statistics import FloatArray
 from app.store.queries.labelled import ErrorStream
-from app.types import Json, ModelSchema, Task, to_rfc3339
+from app.types import ModelSchema, Task, to_rfc3339
 
 CLOCK = 32
 """Values between two looks for a change."""
@@ -142,14 +143,16 @@ LONGEST = 2 * STREAM
 _FULL_SCALE = 0.99
 
 
-def concept_drift(schema: ModelSchema, stream: Sequence[ErrorStream], baseline: Baseline, before: Json) -> Json:
+def concept_drift(
+    schema: ModelSchema, stream: Sequence[ErrorStream], baseline: Baseline, before: PerformanceReport | None
+) -> ConceptDrift:
     """Run ADWIN over the errors of the latest outcomes, from where the look before began as long as that can be.
 
     An error is 0 or 1 where classes are answered, and in regression the absolute error as a share of the reference's
     99th percentile, at most 1. ``change_at`` is when the first outcome after the latest change came. A better stream
     changes too: ``direction`` tells. Nothing is kept but the report, so that restarts and replicas agree.
     """
-    begun = _from(stream, before.get("concept_drift", {}).get("from"))
+    begun = _from(stream, before.get("concept_drift", {}).get("from") if before else None)
     part = stream[begun:]
     errors, chosen = _errors(schema, part, baseline)
     times = [each.recorded_at for each, there in zip(part, chosen, strict=True) if there]

@@ -11,7 +11,8 @@ from app.figures.performance import METRIC
 from app.monitoring.performance.scoring import Measured, Scored, known
 from app.monitoring.reference.encoding import encode
 from app.monitoring.reference.reference import Reference
-from app.types import Json, Scalar
+from app.reports.performance import Grade, Metric
+from app.types import Scalar
 
 MIN_ROWS = 50
 """Fewest reference rows of a segment that make a baseline of its own."""
@@ -156,8 +157,13 @@ class Judge:
     end: str
 
     def grade(
-        self, found: Mapping[str, Measured], baseline: Mapping[str, Measured], before: Mapping[str, Json], *, rows: int
-    ) -> dict[str, Json]:
+        self,
+        found: Mapping[str, Measured],
+        baseline: Mapping[str, Measured],
+        before: Mapping[str, Metric],
+        *,
+        rows: int,
+    ) -> dict[str, Metric]:
         """Give each metric its interval, baseline, limit and status; ``before`` has the entries of the look before.
 
         All metrics with a baseline take equal parts of the false-alarm probability (Bonferroni), so that together they
@@ -167,44 +173,55 @@ class Judge:
         tests = self.groups * sum(METRIC[name].tests for name in judged) or 1
         confidence = 1 - 2 * self.limits.alpha / tests if rows >= self.limits.min_labelled else None
         return {
-            name: _shown(metric) | self._verdict(name, metric, baseline if name in judged else {}, before, confidence)
+            name: self._metric(name, metric, baseline if name in judged else {}, before.get(name), confidence)
             for name, metric in found.items()
         }
 
-    def _verdict(
+    def _metric(
         self,
         name: str,
         found: Measured,
         baseline: Mapping[str, Measured],
-        before: Mapping[str, Json],
+        before: Metric | None,
         confidence: float | None,
-    ) -> Json:
+    ) -> Metric:
         known = {other: each.value for other, each in baseline.items() if each.value is not None}
         if name not in known or found.value is None:
-            return {"baseline": known.get(name), "limit": None, "status": "insufficient_data"}
+            return _metric(found, known.get(name), None, "insufficient_data")
         limit = margin(name, found.value, known, self.limits.allowed)
-        entry = {"baseline": known[name], "limit": limit.limit(known[name])}
+        edge = limit.limit(known[name])
         if confidence is None:
-            return entry | {"status": "insufficient_data"}
+            return _metric(found, known[name], edge, "insufficient_data")
         worse = limit.exceeded(found, baseline[name], confidence)
-        was = before.get(name, {})
-        was_open = was.get("status") == "degraded"
-        if worse or (was_open and self.start <= was["last_degraded_at"]):
-            since, last = was["since"] if was_open else self.end, self.end if worse else was["last_degraded_at"]
-            return entry | {"status": "degraded", "since": since, "last_degraded_at": last}
+        opened = before if before and before["status"] == "degraded" else None
+        if worse or (opened and self.start <= opened["last_degraded_at"]):
+            since, last = opened["since"] if opened else self.end, self.end
+            if opened and not worse:
+                last = opened["last_degraded_at"]
+            return _metric(found, known[name], edge, "degraded") | {"since": since, "last_degraded_at": last}
         better = METRIC[name].better != "zero" and limit.bettered(found, baseline[name], confidence)
-        return entry | {"status": "improved" if better else "ok"}
+        return _metric(found, known[name], edge, "improved" if better else "ok")
 
 
-def overall(graded: Iterable[Json]) -> str:
+_WORST_FIRST: tuple[Grade, ...] = ("degraded", "improved", "ok")
+
+
+def overall(graded: Iterable[Metric]) -> Grade:
     """Sum up: the worst news first; without any verdict, ``insufficient_data``."""
     statuses = {metric["status"] for metric in graded}
-    return next((status for status in ("degraded", "improved", "ok") if status in statuses), "insufficient_data")
+    return next((status for status in _WORST_FIRST if status in statuses), "insufficient_data")
 
 
-def _shown(found: Measured) -> Json:
+def _metric(found: Measured, baseline: float | None, limit: float | None, status: Grade) -> Metric:
     low, high = (None, None) if found.interval is None else found.interval.bounds(SHOWN_CONFIDENCE)
-    return {"value": found.value, "low": _finite(low), "high": _finite(high)}
+    return {
+        "value": found.value,
+        "low": _finite(low),
+        "high": _finite(high),
+        "baseline": baseline,
+        "limit": limit,
+        "status": status,
+    }
 
 
 def _finite(bound: float | None) -> float | None:

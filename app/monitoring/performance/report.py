@@ -17,13 +17,25 @@ from app.monitoring.performance.degradation import SHOWN_CONFIDENCE, Baseline, D
 from app.monitoring.performance.scoring import Measured, Scored, is_mature, label_delays, score
 from app.monitoring.reference.columns import finite
 from app.monitoring.reference.reference import Reference
+from app.reports.performance import (
+    Amounts,
+    Business,
+    ByClass,
+    ClassMetrics,
+    Estimated,
+    Interval,
+    Metric,
+    MetricError,
+    PerformanceReport,
+    SegmentMetrics,
+)
 from app.statistics.intervals import Mean, Share
 from app.store.queries.labelled import ErrorStream, Labelled
 from app.store.throttle import Pause, no_pause
-from app.types import Json, Label, Micros, ModelSchema, Scalar, Task, label_key, to_rfc3339
+from app.types import Label, Micros, ModelSchema, Scalar, Task, label_key, to_rfc3339
 
 
-def by_class(rows: Scored) -> Json:
+def by_class(rows: Scored) -> ByClass:
     """Count truths (down) against predictions (across), with each class's precision and recall; not of numbers."""
     schema = rows.schema
     if schema.task is Task.REGRESSION or not rows.rows:
@@ -37,28 +49,29 @@ def by_class(rows: Scored) -> Json:
     return {"confusion_matrix": {"labels": names, "counts": counts.tolist()}, "classes": classes}
 
 
-def business(schema: ModelSchema, window: Labelled) -> Json:
+def business(schema: ModelSchema, window: Labelled) -> Business:
     """Add up the business values that came with the outcomes, over all rows and by what was predicted."""
     shares: dict[Label, list[float]] = {label: [] for label in schema.classes}
     for value, said in zip(window.values, window.predictions, strict=True):
         if value is not None and said in shares:
             shares[said].append(value)
     given = [value for value in window.values if value is not None]
-    return _amounts(given) | {"by_prediction": {label_key(label): _amounts(values) for label, values in shares.items()}}
+    by_prediction = {label_key(label): _amounts(values) for label, values in shares.items()}
+    return {**_amounts(given), "by_prediction": by_prediction}
 
 
-def _class(counts: NDArray[Any], place: int) -> Json:
-    hits = int(counts[place, place])
-    shares = {"precision": Share(hits, int(counts[:, place].sum())), "recall": Share(hits, int(counts[place].sum()))}
-    return {"support": int(counts[place].sum())} | {name: _share(share) for name, share in shares.items()}
+def _class(counts: NDArray[Any], place: int) -> ClassMetrics:
+    hits, support = int(counts[place, place]), int(counts[place].sum())
+    precision, recall = Share(hits, int(counts[:, place].sum())), Share(hits, support)
+    return {"support": support, "precision": _share(precision), "recall": _share(recall)}
 
 
-def _share(share: Share) -> Json:
+def _share(share: Share) -> Interval:
     low, high = share.bounds(SHOWN_CONFIDENCE)
     return {"value": share.hits / share.trials if share.trials else None, "low": low, "high": high}
 
 
-def _amounts(values: list[float]) -> Json:
+def _amounts(values: list[float]) -> Amounts:
     """Sum and mean; a sum beyond all numbers is null."""
     if not values:
         return {
@@ -132,9 +145,9 @@ def performance_report(
     now: Micros,
     stream: Sequence[ErrorStream] = (),
     label_delay_s: float | None = None,
-    previous: Json | None = None,
+    previous: PerformanceReport | None = None,
     pause: Pause = no_pause,
-) -> Json:
+) -> PerformanceReport:
     """Judge a window's outcomes against the baseline; the answer of ``GET /performance`` without id, model and time.
 
     A metric is degraded as :class:`Judge` says; the report is a function of its arguments alone. Without outcomes in
@@ -142,7 +155,7 @@ def performance_report(
     ``label_delay_s``, by default the 95th percentile of its own delays. ``stream`` are the latest judged answers in
     the order in which their truth came, and ``previous`` is the report of the look before.
     """
-    errors: list[Json] = []
+    errors: list[MetricError] = []
     baseline, before = Baseline(reference), _comparable(previous, reference)
     (rows, labelled), delays = score(schema, window, errors), label_delays(window)
     parts = split(schema, window.segments, baseline, pause)
@@ -164,7 +177,7 @@ def performance_report(
             "metrics": graded,
             **by_class(rows),
         },
-        "estimated": {"rows": 0, "method": "none", "metrics": {}},
+        "estimated": not_estimated("no estimate was asked for"),
         "segments": segments,
         "business": business(schema, window),
         "concept_drift": concept_drift(schema, stream, baseline, before),
@@ -172,49 +185,78 @@ def performance_report(
     }
 
 
-def is_same_look(window: Labelled, before: Json) -> bool:
+def is_same_look(window: Labelled, before: PerformanceReport) -> bool:
     """Tell whether a report is of this very window with as many outcomes: asked again, a check says the same."""
-    seen, came = before.get("window") or {}, sum(outcome is not None for outcome in window.outcomes)
+    seen, came = before.get("window", {}), sum(outcome is not None for outcome in window.outcomes)
     if not window.rows or "limits" not in before:
         return False
-    labelled = (before.get("realised") or {}).get("labelled")
+    labelled = before.get("realised", {}).get("labelled")
     return (window.rows, to_rfc3339(window.predicted_at[-1]), came) == (seen.get("rows"), seen.get("to"), labelled)
 
 
-def _grade(judge: Judge, rows: Scored, baseline: Baseline, before: Json, errors: list[Json]) -> dict[str, Json]:
+def _grade(
+    judge: Judge, rows: Scored, baseline: Baseline, before: PerformanceReport | None, errors: list[MetricError]
+) -> dict[str, Metric]:
     found = rows.measure()
     undefined = [name for name, metric in found.items() if metric.value is None]
     errors += [{"metric": name, "reason": "undefined for the outcomes of this window"} for name in undefined]
-    return judge.grade(found, baseline.measured, before.get("realised", {}).get("metrics", {}), rows=rows.rows)
+    was = before.get("realised", {}).get("metrics", {}) if before else {}
+    return judge.grade(found, baseline.measured, was, rows=rows.rows)
 
 
 def _segments(
-    judge: Judge, rows: Scored, labelled: NDArray[np.bool_], parts: list[Segment], before: Json, pause: Pause
-) -> dict[str, dict[str, Json]]:
+    judge: Judge,
+    rows: Scored,
+    labelled: NDArray[np.bool_],
+    parts: list[Segment],
+    before: PerformanceReport | None,
+    pause: Pause,
+) -> dict[str, dict[str, SegmentMetrics]]:
     """Grade each segment against the reference's rows of the same kind."""
-    found: dict[str, dict[str, Json]] = {}
+    found: dict[str, dict[str, SegmentMetrics]] = {}
+    earlier = before.get("segments", {}) if before else {}
     for part in parts:
         pause()
         own = rows.only(part.rows[labelled])
-        was = before.get("segments", {}).get(part.name, {}).get(part.value, {}).get("metrics", {})
-        metrics = judge.grade(own.measure(), part.baseline, was, rows=own.rows)
-        entry = {"rows": int(part.rows.sum()), "labelled": own.rows, "status": overall(metrics.values())}
-        found.setdefault(part.name, {})[part.value] = entry | {"metrics": metrics}
+        was = earlier.get(part.name, {}).get(part.value)
+        metrics = judge.grade(own.measure(), part.baseline, was["metrics"] if was else {}, rows=own.rows)
+        found.setdefault(part.name, {})[part.value] = {
+            "rows": int(part.rows.sum()),
+            "labelled": own.rows,
+            "status": overall(metrics.values()),
+            "metrics": metrics,
+        }
     return found
 
 
-def _each(segments: Mapping[str, Mapping[str, Json]]) -> Iterator[Json]:
+def _each(segments: Mapping[str, Mapping[str, SegmentMetrics]]) -> Iterator[SegmentMetrics]:
     return chain.from_iterable(values.values() for values in segments.values())
 
 
-def _comparable(previous: Json | None, reference: Reference | None) -> Json:
+def _comparable(previous: PerformanceReport | None, reference: Reference | None) -> PerformanceReport | None:
     """Take the look before; one against another reference says nothing about this one."""
-    found = previous or {}
-    return found if found.get("baseline", {}).get("sha256") == _sha256(reference) else {}
+    same = previous is not None and previous.get("baseline", {}).get("sha256") == _sha256(reference)
+    return previous if same else None
 
 
 def _sha256(reference: Reference | None) -> str | None:
     return None if reference is None else reference.sha256
+
+
+def not_estimated(reason: str | None) -> Estimated:
+    """Give an estimate of nothing, and say why."""
+    return {
+        "rows": 0,
+        "method": None,
+        "reason": reason,
+        "status": "insufficient_data",
+        "metrics": {},
+        "shift": None,
+        "unseen_region_share": None,
+        "caveats": [],
+        "comparison": None,
+        "track_record": None,
+    }
 
 
 def _message(labelled: int, limits: Degradation, baseline: Baseline) -> str | None:

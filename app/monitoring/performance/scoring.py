@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from app.monitoring.performance.metrics import metrics
 from app.monitoring.performance.standard_errors import spread
 from app.monitoring.reference.encoding import encode_labels, encode_probabilities
+from app.reports.performance import LabelDelay, MetricError
 from app.statistics import FloatArray
 from app.statistics.intervals import Interval
 from app.store.queries.labelled import Labelled
-from app.types import SECOND, Json, Micros, ModelSchema, Task
+from app.types import SECOND, Micros, ModelSchema, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ def known(schema: ModelSchema, outcomes: NDArray[Any]) -> NDArray[np.bool_]:
     return np.isfinite(outcomes) if schema.task is Task.REGRESSION else outcomes >= 0
 
 
-def score(schema: ModelSchema, window: Labelled, errors: list[Json]) -> tuple[Scored, NDArray[np.bool_]]:
+def score(schema: ModelSchema, window: Labelled, errors: list[MetricError]) -> tuple[Scored, NDArray[np.bool_]]:
     """Encode the rows whose outcome is known, and tell which they are; what is left out is listed in ``errors``."""
     outcomes, predictions = encode_labels(schema, window.outcomes), encode_labels(schema, window.predictions)
     chosen = known(schema, outcomes)
@@ -73,7 +74,7 @@ def score(schema: ModelSchema, window: Labelled, errors: list[Json]) -> tuple[Sc
     return Scored(schema, outcomes, predictions, probabilities).only(chosen), chosen
 
 
-def label_delays(window: Labelled) -> dict[str, float | None]:
+def label_delays(window: Labelled) -> LabelDelay:
     """Measure the seconds from prediction to outcome that half, and 95 %, of the outcomes so far were faster than."""
     came = np.array([-1 if recorded is None else recorded for recorded in window.recorded_at], dtype=np.int64)
     if not (came >= 0).any():

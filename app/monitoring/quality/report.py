@@ -16,11 +16,12 @@ from app.monitoring.false_alarm_budget import Limits
 from app.monitoring.quality.traffic import freshness_findings, make_finding, quality_tests, traffic_findings
 from app.monitoring.reference.columns import MISSING, UNSEEN, ReferenceColumn
 from app.monitoring.reference.reference import Reference
+from app.reports.drift import DataQuality, QualityFinding
 from app.statistics import FloatArray, share_p_values
 from app.statistics.autocorrelation import Independence, Inflation
 from app.store.queries.windows import Arrivals
 from app.store.throttle import Pause, no_pause
-from app.types import Feature, FeatureType, Json, ModelSchema
+from app.types import Feature, FeatureType, ModelSchema
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Rule:
     m: int
     inflation: Callable[[], float] = lambda: 1.0
 
-    def finding(self, feature: str | None, kind: str, ours: int, theirs: int, what: str) -> Iterator[Json]:
+    def finding(self, feature: str | None, kind: str, ours: int, theirs: int, what: str) -> Iterator[QualityFinding]:
         """Yield a finding where the window's share exceeds the reference's by what matters, and by more than chance."""
         if theirs / self.m < ours / self.n + self.material or not self._is_significant(ours, theirs, 1.0):
             return
@@ -118,14 +119,14 @@ class Columns:
         gaps = column == MISSING if self.feature.type is FeatureType.CATEGORICAL else np.isnan(column)
         return np.asarray(gaps, dtype=np.bool_)
 
-    def compare(self, kind: str, ours: int, theirs: int, what: str) -> Iterator[Json]:
+    def compare(self, kind: str, ours: int, theirs: int, what: str) -> Iterator[QualityFinding]:
         """Compare two counts of values; see :meth:`Rule.finding`."""
         return self.rule.finding(self.feature.name, kind, ours, theirs, what)
 
 
 def feature_findings(
     feature: Feature, ours: ReferenceColumn, theirs: NDArray[Any], rule: Rule, *, in_sample: bool
-) -> Iterator[Json]:
+) -> Iterator[QualityFinding]:
     """Yield what is wrong with a feature, in a window's column ``theirs`` that is in order of time."""
     columns = Columns.of(feature, ours, theirs, rule, in_sample=in_sample)
     nothing_known = not len(ours.present)
@@ -138,19 +139,19 @@ def feature_findings(
             yield finding
 
 
-def _missing(columns: Columns) -> Iterator[Json]:
+def _missing(columns: Columns) -> Iterator[QualityFinding]:
     gone, lost = (int(columns.missing(each).sum()) for each in (columns.reference.values, columns.window))
     yield from columns.gaps.finding(columns.feature.name, "missing_share", gone, lost, "have no value")
 
 
-def _constant(columns: Columns) -> Iterator[Json]:
+def _constant(columns: Columns) -> Iterator[QualityFinding]:
     present = columns.present
     if len(present) and (present == present[0]).all():
         same = int((columns.reference.values == present[0]).sum())
         yield from columns.compare("constant", same, len(present), "have one and the same value")
 
 
-def _unseen(columns: Columns) -> Iterator[Json]:
+def _unseen(columns: Columns) -> Iterator[QualityFinding]:
     """Compare with the reference's rate of novelty.
 
     That is the share of its own unseen rows. Where it has none, its categories may be known because the schema was made
@@ -166,7 +167,7 @@ def _unseen(columns: Columns) -> Iterator[Json]:
     yield from columns.compare("unseen_category", new or singles, int((columns.window == UNSEEN).sum()), what)
 
 
-def _frozen(columns: Columns) -> Iterator[Json]:
+def _frozen(columns: Columns) -> Iterator[QualityFinding]:
     """Find a number that varied and stands still: the last row's value, rare in the reference, again and again.
 
     A run of length L has the probability ``share^(L - 1)``, the share being that of the value in the reference.
@@ -185,7 +186,7 @@ def _frozen(columns: Columns) -> Iterator[Json]:
         yield make_finding(columns.feature.name, "frozen", run / rule.m, limit, message)
 
 
-def _below_range(columns: Columns) -> Iterator[Json]:
+def _below_range(columns: Columns) -> Iterator[QualityFinding]:
     """Test each side by itself: one side's test is exact also where the bound is the reference's own extreme."""
     ours, low = columns.reference.present, columns.feature.low
     if low is not None:
@@ -193,14 +194,14 @@ def _below_range(columns: Columns) -> Iterator[Json]:
         yield from columns.compare("out_of_range", *outside, f"lie below {low:g}")
 
 
-def _above_range(columns: Columns) -> Iterator[Json]:
+def _above_range(columns: Columns) -> Iterator[QualityFinding]:
     ours, high = columns.reference.present, columns.feature.high
     if high is not None:
         outside = len(ours) - _between(ours, -np.inf, high), int((columns.present > high).sum())
         yield from columns.compare("out_of_range", *outside, f"lie above {high:g}")
 
 
-def _outliers(columns: Columns) -> Iterator[Json]:
+def _outliers(columns: Columns) -> Iterator[QualityFinding]:
     ours, theirs = columns.reference.present, columns.present
     first, third = ours[len(ours) // 4], ours[3 * len(ours) // 4]
     low, high = first - _FENCE * (third - first), third + _FENCE * (third - first)
@@ -209,7 +210,7 @@ def _outliers(columns: Columns) -> Iterator[Json]:
         yield from columns.compare("outlier_share", *outside, f"lie far outside the usual, [{low:g}, {high:g}]")
 
 
-def _fractions(columns: Columns) -> Iterator[Json]:
+def _fractions(columns: Columns) -> Iterator[QualityFinding]:
     ours, theirs = columns.reference.present, columns.present
     if _is_whole(ours[:_FEW]) and _is_whole(ours):
         fractions = int((theirs != np.floor(theirs)).sum())
@@ -225,7 +226,7 @@ def _between(values: FloatArray, low: float, high: float) -> int:
     return int(np.searchsorted(values, high, "right") - np.searchsorted(values, low, "left"))
 
 
-FEATURE_TESTS: Mapping[str, Callable[[Columns], Iterator[Json]]] = {
+FEATURE_TESTS: Mapping[str, Callable[[Columns], Iterator[QualityFinding]]] = {
     "missing_share": _missing,
     "constant": _constant,
     "unseen_category": _unseen,
@@ -250,7 +251,7 @@ def data_quality(
     predictions: NDArray[Any] | None = None,
     arrivals: Arrivals | None = None,
     pause: Pause = no_pause,
-) -> Json:
+) -> DataQuality:
     """Judge a window's encoded columns, in order of time; the ``data_quality`` of ``GET /drift``.
 
     A share is a finding when it exceeds the reference's by ``limits.material_share`` and by more than chance: the exact
@@ -262,7 +263,7 @@ def data_quality(
         arrivals: when rows came; traffic that drops or ends is then found.
     """
     alpha = limits.quality_alpha / quality_tests(len(schema.features))
-    findings: list[Json] = []
+    findings: list[QualityFinding] = []
     samples = None
     if reference is not None:
         rule = Rule(alpha, limits.material_share, reference.rows, len(columns[0]))
@@ -306,7 +307,7 @@ class Look:
     arrivals: Arrivals | None
 
 
-def _read(feature: str | None, findings: Iterator[Json]) -> list[Json]:
+def _read(feature: str | None, findings: Iterator[QualityFinding]) -> list[QualityFinding]:
     """List the findings; data that cannot be read are a finding as well, and stop nothing else."""
     try:
         return list(findings)
@@ -314,7 +315,7 @@ def _read(feature: str | None, findings: Iterator[Json]) -> list[Json]:
         return [{"feature": feature, "kind": UNREADABLE, "value": None, "limit": None, "message": str(error)}]
 
 
-def _duplicates(look: Look) -> Iterator[Json]:
+def _duplicates(look: Look) -> Iterator[QualityFinding]:
     """Compare with as many reference rows as the window has, since repeats grow with the number of rows.
 
     Looks at the columns without a finding of their own: where one went missing or stands still, rows coincide in the
@@ -330,7 +331,7 @@ def _duplicates(look: Look) -> Iterator[Json]:
     yield from same_size.finding(None, "duplicates", expected, repeated, "repeat another row")
 
 
-def _imbalance(look: Look) -> Iterator[Json]:
+def _imbalance(look: Look) -> Iterator[QualityFinding]:
     """Compare the share of the window's most frequent answer; which one that is was chosen among all classes."""
     found = look.samples
     if found is None or found.predictions is None or not found.schema.classes or found.reference.in_sample:
@@ -348,15 +349,15 @@ def _imbalance(look: Look) -> Iterator[Json]:
     yield from rule.finding(None, "class_imbalance", *counts, what)
 
 
-def _freshness(look: Look) -> Iterator[Json]:
+def _freshness(look: Look) -> Iterator[QualityFinding]:
     return freshness_findings(look.arrivals, look.alpha) if look.arrivals is not None else iter(())
 
 
-def _traffic(look: Look) -> Iterator[Json]:
+def _traffic(look: Look) -> Iterator[QualityFinding]:
     return traffic_findings(look.arrivals, look.alpha) if look.arrivals is not None else iter(())
 
 
-WINDOW_TESTS: Mapping[str, Callable[[Look], Iterator[Json]]] = {
+WINDOW_TESTS: Mapping[str, Callable[[Look], Iterator[QualityFinding]]] = {
     "duplicates": _duplicates,
     "class_imbalance": _imbalance,
     "freshness": _freshness,

@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterator
 
 from app.figures.drift import WINDOW_CHECKS, checks_of
+from app.reports.drift import QualityFinding
 from app.store.queries.windows import Arrivals, Stretch
-from app.types import FeatureType, Json
+from app.types import FeatureType
 
 
 def quality_tests(features: int) -> int:
@@ -21,7 +22,7 @@ def quality_tests(features: int) -> int:
     return features * max(len(checks_of(each)) for each in FeatureType) + len(WINDOW_CHECKS)
 
 
-def make_finding(feature: str | None, kind: str, value: float, limit: float, message: str) -> Json:
+def make_finding(feature: str | None, kind: str, value: float, limit: float, message: str) -> QualityFinding:
     """Put a finding into the form of ``GET /drift``; ``value`` has reached ``limit``."""
     return {"feature": feature, "kind": kind, "value": value, "limit": limit, "message": message}
 
@@ -33,7 +34,7 @@ _NEEDED = "a day earlier"
 """Traffic has a daily course: before a version has a day of history, nothing says what is normal."""
 
 
-def freshness_findings(arrivals: Arrivals, alpha: float) -> Iterator[Json]:
+def freshness_findings(arrivals: Arrivals, alpha: float) -> Iterator[QualityFinding]:
     """Yield a finding where no row has come for too long; see :func:`is_silent`."""
     if is_silent(arrivals, alpha):
         when, rows = _quietest(arrivals.silence)
@@ -41,7 +42,7 @@ def freshness_findings(arrivals: Arrivals, alpha: float) -> Iterator[Json]:
         yield make_finding(None, "freshness", arrivals.silence_s, LONGEST_SILENCE_S, message)
 
 
-def traffic_findings(arrivals: Arrivals, alpha: float) -> Iterator[Json]:
+def traffic_findings(arrivals: Arrivals, alpha: float) -> Iterator[QualityFinding]:
     """Yield a finding where the last hour has too few rows.
 
     A stretch of time is compared with the quietest of the same stretches an hour, a day and a week earlier. It has too

@@ -10,9 +10,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from app.reports.drift import ColumnSummary, Histogram
 from app.statistics import FloatArray, IntArray, RobustScale
 from app.statistics.autocorrelation import Independence
-from app.types import Feature, FeatureType, Json, Label, ModelSchema, Task
+from app.types import Feature, FeatureType, Label, ModelSchema, Task
 
 MISSING, UNSEEN = -1, -2
 """Codes of a categorical column for a missing value and for a category that the schema does not know."""
@@ -37,7 +38,7 @@ class QuantileBins:
         ends = np.searchsorted(present, self.edges, "right")
         return np.diff(np.concatenate([[0], ends, [len(present), rows]]))
 
-    def histogram(self, counts: IntArray) -> Json:
+    def histogram(self, counts: IntArray) -> Histogram:
         """``edges`` has one entry less than ``counts``."""
         return {"edges": self.edges.tolist(), "counts": counts[:-1].tolist(), "missing": int(counts[-1])}
 
@@ -57,7 +58,7 @@ class ValueBins:
         known = count_equal(present, self.values)
         return np.concatenate([known, [len(present) - known.sum(), rows - len(present)]])
 
-    def histogram(self, counts: IntArray) -> Json:
+    def histogram(self, counts: IntArray) -> Histogram:
         """One count per value; ``other`` and ``missing`` stand apart."""
         *known, other, missing = counts.tolist()
         return {"categories": self.values.tolist(), "counts": known, "other": other, "missing": missing}
@@ -76,7 +77,7 @@ class CategoryBins:
         top = per_code[2:][self.top]
         return np.concatenate([top, [per_code[2:].sum() - top.sum(), unseen, missing]])
 
-    def histogram(self, counts: IntArray) -> Json:
+    def histogram(self, counts: IntArray) -> Histogram:
         """One count per category; ``other``, ``unseen`` and ``missing`` stand apart."""
         *known, other, unseen, missing = counts.tolist()
         names = [self.categories[code] for code in self.top.tolist()]
@@ -237,7 +238,7 @@ class ReferenceColumn:
         return Independence.of(self.values) if self.ordered else Independence()
 
     @cached_property
-    def summary(self) -> Json:
+    def summary(self) -> ColumnSummary:
         """The reference's side of a report."""
         return describe(self.subject, self.present, self.counts, self.bins)
 
@@ -254,17 +255,16 @@ def without(ordered: FloatArray, values: FloatArray) -> FloatArray:
     return ordered[~np.isin(ordered, values)] if len(values) else ordered
 
 
-def describe(subject: Subject, present: FloatArray, counts: IntArray, bins: Bins) -> Json:
+def describe(subject: Subject, present: FloatArray, counts: IntArray, bins: Bins) -> ColumnSummary:
     """Mean and standard deviation of a number (null where there is none), share of missing values, histogram."""
     with np.errstate(over="ignore", invalid="ignore"):
         mean = finite(present.mean()) if len(present) else None
         std = finite(present.std(ddof=1)) if len(present) > 1 else None
     rows = int(counts.sum())
-    summary = {"mean": mean, "std": std} if subject.categories is None else {}
-    return summary | {
-        "missing_share": int(counts[-1]) / rows if rows else None,
-        "histogram": bins.histogram(counts),
-    }
+    missing_share = int(counts[-1]) / rows if rows else None
+    if subject.categories is None:
+        return {"mean": mean, "std": std, "missing_share": missing_share, "histogram": bins.histogram(counts)}
+    return {"missing_share": missing_share, "histogram": bins.histogram(counts)}
 
 
 def finite(value: float) -> float | None:

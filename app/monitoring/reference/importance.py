@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from app.monitoring.reference.encoding import encode_labels, encode_probabilities
+from app.reports.drift import Column
 from app.statistics import FloatArray
-from app.types import Answer, Json, ModelSchema, Row
+from app.types import Answer, ModelSchema, Row
 
 _MOST_ROWS, _FEWEST_ROWS = 500, 50
 _MOST_ANSWERS = 50_000
@@ -59,16 +60,16 @@ def impacts(effects: Mapping[str, float], dependence: Mapping[str, float]) -> di
     return {name: dependence.get(name, 0.0) * effect / (1 + effect) for name, effect in effects.items()}
 
 
-def rank_causes(features: Json, dependence: Mapping[str, float]) -> tuple[Json, list[str]]:
+def rank_causes(features: Mapping[str, Column], dependence: Mapping[str, float]) -> tuple[dict[str, Column], list[str]]:
     """Give the features of a drift report ``effect`` and ``impact``, and name those that drifted by impact."""
-    effects = {name: entry["impact"] for name, entry in features.items() if "impact" in entry}
+    effects = {name: entry["impact"] for name, entry in features.items() if entry["status"] != "error"}
     weighed = impacts(effects, dependence)
     ranked = {
-        name: entry | ({"effect": effects[name], "impact": weighed[name]} if name in effects else {})
+        name: entry if entry["status"] == "error" else entry | {"effect": effects[name], "impact": weighed[name]}
         for name, entry in features.items()
     }
     drifted = [name for name, entry in ranked.items() if entry["status"] == "drift"]
-    return ranked, sorted(drifted, key=lambda name: (-ranked[name]["impact"], -ranked[name]["effect"]))
+    return ranked, sorted(drifted, key=lambda name: (-weighed[name], -effects[name]))
 
 
 def _exchanged(rows: Sequence[Row], donors: Sequence[Row], place: int) -> list[Row]:

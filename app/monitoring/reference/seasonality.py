@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from scipy import special
 
 from app.monitoring.reference.columns import UNSEEN, ReferenceColumn
+from app.reports.drift import Seasonal, SeasonalColumn
 from app.statistics import FloatArray, IntArray
-from app.types import SECOND, Json
+from app.types import SECOND
 
 
 def standard_scores(column: ReferenceColumn, fewest: int) -> list[tuple[str, FloatArray]]:
@@ -131,7 +132,7 @@ class Season(NamedTuple):
 
     columns: list[ReferenceColumn]
     together: list[ReferenceColumn]
-    about: Json
+    about: Seasonal
 
 
 def choose(
@@ -159,7 +160,7 @@ def choose(
     places = {cycle: _known_slots(times, window, cycle) for cycle in {whole, *cycles} if any(cycle)}
     slots = [places.get(cycle) for cycle in cycles]
     chosen = [column if rows is None else _sorted(column, rows) for column, rows in zip(listed, slots, strict=True)]
-    used = [
+    used: list[SeasonalColumn] = [
         {"feature": column.subject.name, "weekday": cycle[0], "hour": cycle[1], "rows": len(column.values)}
         for column, cycle in zip(chosen, cycles, strict=True)
         if places.get(cycle) is not None
@@ -187,7 +188,7 @@ def _unsorted(column: ReferenceColumn, rows: IntArray) -> ReferenceColumn:
     return ReferenceColumn(column.subject, column.values[rows], column.ordered)
 
 
-def _none(reason: str) -> Json:
+def _none(reason: str) -> Seasonal:
     return {"status": "none", "reason": f"no seasonal reference: {reason}"}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, FromClause, and_, delete, exists, func, or_, select, update
 
@@ -188,7 +188,7 @@ class Action:
     error: str | None
 
     @property
-    def state(self) -> str:
+    def state(self) -> Literal["waiting", "delivered", "failed"]:
         """Tell whether the request was delivered."""
         if self.delivered_at is not None:
             return "delivered"

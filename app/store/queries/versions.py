@@ -9,6 +9,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Insert, Update, select
 
 from app.errors import Conflict
+from app.reports.service import RollbackEvidence
 from app.store.queries.replicas import database_now
 from app.store.sql import from_text, insert_into, to_text
 from app.store.tables import MODELS, SETTINGS
@@ -69,7 +70,7 @@ def save_activation(
     seen: Activation | None,
     act: Literal["activate", "rollback"],
     by: str | None,
-    evidence: Json | None = None,
+    evidence: RollbackEvidence | None = None,
 ) -> None:
     """Store a choice, with an entry in its history.
 

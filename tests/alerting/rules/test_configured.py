@@ -41,9 +41,10 @@ def rules(*items: object) -> RuleSet:
     return rule_set(Alerts.model_validate({"rules": items}).rules, SCHEMA, ("channel",))
 
 
-def report(kind: str = "drift", status: str = "stable", **body: object) -> Report:
+def report(kind: str = "drift", status: str = "stable", **body: Any) -> Report:
     """A report."""
-    return Report("r", kind, "m", "1", Micros(1), status, body)
+    cut: Any = body
+    return Report("r", kind, "m", "1", Micros(1), status, cut)
 
 
 def firing(severity: Severity) -> list[Alert]:

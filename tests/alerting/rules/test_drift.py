@@ -10,16 +10,16 @@ from app.alerting.rules.drift import judge_check, judge_drift, severities
 from app.alerting.rules.performance import judge_coverage, judge_performance, judge_segments
 from app.alerting.rules.service import judge_service
 from app.store.queries.alerts import SEVERITIES
-from app.types import Json, Micros, Report, Task
+from app.types import Micros, Report, Task
 from tests.support.alerting.reports import covered, drift_body, estimated_body, performance_body, service_body
 
 
-def judged(body: Json, share: float = 0.3) -> dict[str, Any]:
+def judged(body: Any, share: float = 0.3) -> dict[str, Any]:
     """The verdicts on a drift report."""
     return judge_drift(Task.BINARY, body, retrain_share=share)
 
 
-def report(kind: str, status: str, body: Json) -> Report:
+def report(kind: str, status: str, body: Any) -> Report:
     """A stored report."""
     return Report("r", kind, "m", "1", Micros(0), status, body)
 
@@ -74,7 +74,7 @@ def test_good_performance_resolves(status: str) -> None:
         drift_body({}, features={}, prediction=None, data_quality={"status": "insufficient_data", "findings": []}),
     ],
 )
-def test_too_little_data_judges_nothing(body: Json) -> None:
+def test_too_little_data_judges_nothing(body: Any) -> None:
     """A failed check, or one with too little data, has no verdict on any rule."""
     assert judge_performance(Task.BINARY, body, None) == {}
     assert judged(body) == {}
@@ -184,8 +184,8 @@ def test_every_rule_has_a_known_severity(task: Task) -> None:
     body = performance_body(accuracy="degraded", mae="degraded") | estimated_body(accuracy="ok", mae="ok")
     drift = drift_body({}, multivariate={"status": "stable"})
     found = judge_drift(task, drift, retrain_share=0.3) | judge_performance(task, body, None)
-    segments: Json = {"channel": {"web": {"status": "ok", "labelled": 80, "metrics": {}}}}
-    found |= judge_segments(task, {"segments": segments}, None)
+    segments: Any = {"segments": {"channel": {"web": {"status": "ok", "labelled": 80, "metrics": {}}}}}
+    found |= judge_segments(task, segments, None)
     found |= judge_coverage("medium", covered(0.9), [covered(0.9)])
     found |= judge_check(report("drift", "drift", {})) | judge_check(report("performance", "ok", {}))
     found |= judge_service(service_body([]))

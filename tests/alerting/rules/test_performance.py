@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from app.alerting.rules.performance import judge_segments
-from app.types import Json, Task
+from app.types import Task
 from tests.support.alerting.reports import drift_body, performance_body
 
 
-def body(whole: str = "ok", **segments: Json) -> Json:
+def body(whole: str = "ok", **segments: Any) -> Any:
     """A performance report with these metrics in each value of the segment ``channel``."""
     values = {value: segment(metrics) for value, metrics in segments.items()}
     return performance_body(accuracy=whole) | {"segments": {"channel": values}}
 
 
-def segment(statuses: Json) -> Json:
+def segment(statuses: Any) -> Any:
     """One value's entry, with these metrics in these states."""
     found = performance_body(**statuses)["realised"]
     worst = next((status for status in ("degraded", "ok") if status in statuses.values()), "insufficient_data")
@@ -43,12 +45,12 @@ def test_a_failing_segment_is_named() -> None:
     [body(web={"accuracy": "ok"}), body("degraded", web={"accuracy": "degraded"})],
     ids=["sound", "the whole fails"],
 )
-def test_a_sound_segment_or_a_failing_whole_resolves(report: Json) -> None:
+def test_a_sound_segment_or_a_failing_whole_resolves(report: Any) -> None:
     """Where no segment fails, or the rule over all rows speaks for them, the rule does not hold."""
     assert judge_segments(Task.BINARY, report, None) == {"segment_drop": None}
 
 
 @pytest.mark.parametrize("report", [performance_body(accuracy="ok"), body(web={"accuracy": "insufficient_data"}), {}])
-def test_without_segments_there_is_no_verdict(report: Json) -> None:
+def test_without_segments_there_is_no_verdict(report: Any) -> None:
     """A report without segments, or with too few outcomes in each, says nothing."""
     assert judge_segments(Task.BINARY, report, None) == {}

@@ -64,7 +64,9 @@ def test_an_outage_is_told_once_and_written_down(database: Database) -> None:
     assert (alert.alert_id, alert.state, alert.finding.value) == (told.alert_id, "resolved", 313.0)
     assert [(change.event, change.alert.alert_id) for change in replica.changes] == [("resolved", told.alert_id)]
     assert report is not None
-    assert report.body["outage"]["seconds"] == 313.0
+    assert report.service is not None
+    assert report.service["outage"] is not None
+    assert report.service["outage"]["seconds"] == 313.0
 
 
 def test_a_short_outage_is_not_told(database: Database) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -10,16 +11,15 @@ from app.alerting.service.rollback import BY, Probation, evaluate_probation, fin
 from app.store.database import Connection, Database
 from app.store.queries.replicas import Step, database_now
 from app.store.queries.versions import read_activation
-from app.types import Json
 from tests.support.alerting.activations import activate, did, entry
 from tests.support.alerting.reports import step
 
 MINUTES = 600.0
-BACK: Json = {"act": "rollback", "by": BY, "evidence": {"version": "2"}}
+BACK: Any = {"act": "rollback", "by": BY, "evidence": {"version": "2"}}
 
 
 def probation_after(
-    database: Database, *history: tuple[str, float, Json], earlier: Sequence[str] = ("1",)
+    database: Database, *history: tuple[str, float, Any], earlier: Sequence[str] = ("1",)
 ) -> Probation | None:
     """The version on probation after these changes: version, seconds ago, and what else stands in the entry."""
     with database.writer.begin() as connection:
@@ -65,16 +65,17 @@ def test_a_rollback_is_told_for_a_day(database: Database) -> None:
     with database.writer.begin() as connection:
         now = database_now(connection)
         seen = []
-        changed: list[tuple[float, Json]] = [(100, {}), (90_000, {}), (100, {"by": "boss"})]
+        changed: list[tuple[float, Any]] = [(100, {}), (90_000, {}), (100, {"by": "boss"})]
         for ago, changes in changed:
             entries = entry(now, "2", 95_000), entry(now, "1", ago) | BACK | changes
             activate(connection, *entries)
             seen.append(last_rollback(read_activation(connection, "m"), now=now))
 
-    assert seen == [{"version": "2"}, None, None]
+    told: list[Any] = [{"version": "2"}, None, None]
+    assert seen == told
 
 
-def evidence(connection: Connection, new: Sequence[Step], old: Sequence[Step] = ()) -> Json | None:
+def evidence(connection: Connection, new: Sequence[Step], old: Sequence[Step] = ()) -> Any | None:
     """What is held against version 2, activated a minute ago, after these steps."""
     activate(connection, entry(database_now(connection), "2", 60))
     did(connection, "2", new)

@@ -290,16 +290,17 @@ def test_a_rollback_of_another_version_is_refused(configure: Configure) -> None:
     """Who judged a version that no longer answers comes too late; who is in time leaves the evidence."""
     with client_of(configure()) as client:
         back = client.services.activator.rollback
+        evidence: Any = {"reason": "slow"}
         for version in ("2", "3"):
             activate(client, version)
         with pytest.raises(Conflict, match="meanwhile"):
             client.wait_for(partial(back, by="probation", of="2"))
-        client.wait_for(partial(back, by="probation", of="3", evidence={"reason": "slow"}))
+        client.wait_for(partial(back, by="probation", of="3", evidence=evidence))
         stored = client.read(partial(read_activation, name=NAME))
 
         assert answering(client)[0] == "2"
     assert stored is not None
-    assert (stored.history[-1]["by"], stored.history[-1]["evidence"]) == ("probation", {"reason": "slow"})
+    assert (stored.history[-1]["by"], stored.history[-1]["evidence"]) == ("probation", evidence)
 
 
 def followed(client: Client) -> float:

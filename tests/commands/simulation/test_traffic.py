@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from typing import Any
 
 import httpx
 import pytest
@@ -56,14 +57,15 @@ def test_the_summary_adds_up() -> None:
 
 def test_the_verdicts_are_named() -> None:
     """The summary names the drifted features, and the accuracy beside its baseline."""
-    drift = {"status": "drift", "drifted_features": ["age", "income"]}
-    performance = {"status": "ok", "realised": {"metrics": {"accuracy": {"value": 0.91, "baseline": 0.95}}}}
+    drift: Any = {"status": "drift", "drifted_features": ["age", "income"]}
+    performance: Any = {"status": "ok", "realised": {"metrics": {"accuracy": {"value": 0.91, "baseline": 0.95}}}}
 
     assert describe_verdicts(Verdicts(drift, performance)) == {
         "drift": "drift: age, income",
         "performance": "ok: accuracy 0.910 against 0.950 at the reference",
     }
-    assert describe_verdicts(Verdicts(None, {"status": "insufficient_data"})) == {
+    missing: Any = {"status": "insufficient_data"}
+    assert describe_verdicts(Verdicts(None, missing)) == {
         "drift": "not available",
         "performance": "insufficient_data",
     }

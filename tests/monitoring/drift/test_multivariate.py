@@ -30,7 +30,7 @@ def pair(rng: np.random.Generator, rows: int, correlation: float, others: int = 
     return list(noise)
 
 
-def report(reference: Columns, window: Columns, **others: Any) -> dict[str, Any]:
+def report(reference: Columns, window: Columns, **others: Any) -> Any:
     """The verdict on numeric columns."""
     watched = [ReferenceColumn(*each) for each in zip(subjects(len(reference)), reference, strict=True)]
     return joint_drift(watched, window, LIMITS, **({"start": "2026-01-01", "end": "2026-01-02"} | others))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from app.monitoring.drift.report import drift_report
 from app.monitoring.false_alarm_budget import Limits
 from app.monitoring.reference.reference import Reference
-from app.types import SECOND, Feature, FeatureType, Json, ModelSchema, Row, Task
+from app.types import SECOND, Feature, FeatureType, ModelSchema, Row, Task
 from tests.monitoring.conftest import MakeWindow
 
 LIMITS = Limits(alpha=1e-4)
@@ -40,7 +40,7 @@ def reference(schema: ModelSchema, columns: NDArray[np.float64], **others: Any) 
 
 def report(
     known: Reference, make_window: MakeWindow, columns: NDArray[np.float64], start: int = 0, limits: Limits = LIMITS
-) -> Json:
+) -> Any:
     """The report on a window of these columns, one row a second."""
     rows: list[Row] = [(float(a), float(b)) for a, b in columns.T]
     predictions = np.random.default_rng(98).normal(size=len(rows)).tolist()

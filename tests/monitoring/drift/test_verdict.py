@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,6 @@ from app.monitoring.drift.verdict import Look, adjust, judge, severity
 from app.monitoring.false_alarm_budget import SHAPE_SHARE, Limits
 from app.monitoring.reference.columns import ReferenceColumn, Subject
 from app.statistics import benjamini_hochberg
-from app.types import Json
 
 STEP, WINDOW = 50, 500
 
@@ -59,7 +60,7 @@ def compared(seed: int, shift: float = 0.0) -> Comparison:
 
 def test_a_drift_says_why() -> None:
     """A drifted column names the test, both limits, and what exceeded them."""
-    entry = judge(Look(Limits(alpha=1e-4), "a", "b"), [compared(1, shift=1.0)], [None])[0]
+    entry: Any = judge(Look(Limits(alpha=1e-4), "a", "b"), [compared(1, shift=1.0)], [None])[0]
 
     assert "anderson-darling" in entry["reason"]
     assert "1.0e-04" in entry["reason"]
@@ -89,7 +90,7 @@ def onsets(seed: int, looks: int, features: int, alpha: float) -> int:
     rng = np.random.default_rng(seed)
     references = [ReferenceColumn(Subject("x", "numeric"), rng.normal(size=5000)) for _ in range(features)]
     stream = rng.normal(size=(features, WINDOW + STEP * (looks - 1)))
-    before: list[Json | None] = [None] * features
+    before: list[Any | None] = [None] * features
     found, was_open = 0, False
     for start in range(0, looks * STEP, STEP):
         end = start + WINDOW

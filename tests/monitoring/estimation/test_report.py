@@ -11,13 +11,13 @@ import pytest
 from app.monitoring.estimation.report import estimated
 from app.monitoring.estimation.samples import Sample
 from app.monitoring.performance.degradation import Degradation
-from app.types import Json, ModelSchema
+from app.types import ModelSchema
 from tests.support.monitoring.unlabelled_windows import BINARY, REGRESSION, SCHEMAS, reference, sample, window
 
 LIMITS = Degradation(alpha=0.01)
 
 
-def block(schema: ModelSchema, drawn: Sample, mature: Sample | None = None, **others: Any) -> Json:
+def block(schema: ModelSchema, drawn: Sample, mature: Sample | None = None, **others: Any) -> Any:
     """Estimate a window without outcomes, against a reference of two thousand rows."""
     latest = window(schema, drawn)
     proof = latest if mature is None else window(schema, mature, labelled=True)
@@ -118,7 +118,7 @@ def test_an_open_degradation_stays_open() -> None:
     bad, ours = window(BINARY, sample(BINARY, 3000, 2, 1.2)), reference(BINARY, 5000)
     first = estimated(BINARY, ours, bad, bad, LIMITS)
     good = window(BINARY, sample(BINARY, 1500, 3))
-    before = {"baseline": {"sha256": "abc"}, "estimated": first}
+    before: Any = {"baseline": {"sha256": "abc"}, "estimated": first}
     second = estimated(BINARY, ours, good, good, LIMITS, previous=before)
 
     opened = {name: entry["since"] for name, entry in first["metrics"].items() if entry["status"] == "degraded"}

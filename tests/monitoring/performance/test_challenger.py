@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from app.monitoring.performance.challenger import beside
@@ -19,7 +21,7 @@ def test_the_interval_is_of_the_pairs() -> None:
     shared = rng.normal(scale=2.0, size=400)
     pairs = [Pair(y + 0.9 * e, y + e, y) for y, e in zip(truth.tolist(), shared.tolist(), strict=True)]
 
-    found = beside(NUMBERS, {"1": pairs})["1"]
+    found: Any = beside(NUMBERS, {"1": pairs})["1"]
 
     expected = float(np.mean(0.1 * np.abs(shared)))
     assert abs(found["advantage"]["value"] - expected) < 1e-9
@@ -39,7 +41,7 @@ def test_the_interval_covers_the_truth() -> None:
             Pair(labels[y ^ a], labels[y ^ b], labels[y])
             for y, a, b in zip(outcome.tolist(), ours.tolist(), theirs.tolist(), strict=True)
         ]
-        advantage = beside(LABELS, {"1": pairs})["1"]["advantage"]
+        advantage: Any = beside(LABELS, {"1": pairs})["1"]["advantage"]
         covered += advantage["low"] <= 0 <= advantage["high"]
 
     assert 0.92 <= covered / 400 <= 0.98

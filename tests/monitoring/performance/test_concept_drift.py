@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from app.monitoring.performance.concept_drift import LONGEST, STREAM, Adwin, concept_drift
 from app.monitoring.performance.degradation import Baseline
 from app.store.queries.labelled import ErrorStream
-from app.types import SECOND, Json, Micros, to_rfc3339
+from app.types import SECOND, Micros, to_rfc3339
 from tests.support.monitoring.labelled_windows import REGRESSION, binary
 
 
@@ -19,9 +20,9 @@ def stream(errors: list[bool] | np.ndarray) -> list[ErrorStream]:
     return [ErrorStream(Micros(row * SECOND), int(wrong), 0) for row, wrong in enumerate(errors)]
 
 
-def found(answers: list[ErrorStream], before: Json | None = None) -> Json:
+def found(answers: list[ErrorStream], before: Any | None = None) -> Any:
     """What the report says of a stream of 0/1 answers."""
-    return concept_drift(binary(), answers, Baseline(None), before or {})
+    return concept_drift(binary(), answers, Baseline(None), before)
 
 
 def test_the_documented_detection() -> None:
@@ -78,8 +79,8 @@ def test_errors_of_numbers_are_scaled() -> None:
         ]
         absurd = [*answers[:1000], ErrorStream(answers[1000].recorded_at, 1e30, 0.0), *answers[1001:1999]]
 
-        assert concept_drift(REGRESSION, answers, Baseline(None), {})["direction"] == "worse"
-        assert concept_drift(REGRESSION, absurd, Baseline(None), {})["change_at"] is None
+        assert concept_drift(REGRESSION, answers, Baseline(None), None)["direction"] == "worse"
+        assert concept_drift(REGRESSION, absurd, Baseline(None), None)["change_at"] is None
 
 
 def test_without_outcomes_there_is_nothing_to_say() -> None:

@@ -11,7 +11,7 @@ import pytest
 from app.monitoring.false_alarm_budget import Limits
 from app.monitoring.quality.report import data_quality
 from app.monitoring.reference.reference import Reference, encode, encode_labels
-from app.types import Feature, FeatureType, Json, Label, ModelSchema, Row, Task
+from app.types import Feature, FeatureType, Label, ModelSchema, Row, Task
 
 Draw = Callable[..., list[Row]]
 LIMITS = Limits(alpha=1e-4)
@@ -25,10 +25,10 @@ def reference(draw: Draw, make_reference: Callable[..., Reference]) -> Reference
 
 def findings(
     schema: ModelSchema, reference: Reference | None, rows: list[Row], predictions: Sequence[Label] | None = None
-) -> list[Json]:
+) -> list[Any]:
     """Judge rows and, where they are given, the answers to them."""
     answers = None if predictions is None else encode_labels(schema, predictions)
-    found: list[Json] = data_quality(schema, reference, encode(schema, rows), LIMITS, predictions=answers)["findings"]
+    found: list[Any] = data_quality(schema, reference, encode(schema, rows), LIMITS, predictions=answers)["findings"]
     return found
 
 
@@ -188,7 +188,7 @@ def test_the_limit_is_where_findings_begin(schema: ModelSchema, reference: Refer
     (finding,) = findings(schema, reference, [(None, *row[1:]) for row in rows[:300]] + rows[300:])
     enough = round(finding["limit"] * 1000)
 
-    def with_missing(count: int) -> list[Json]:
+    def with_missing(count: int) -> list[Any]:
         return findings(schema, reference, [(None, *row[1:]) for row in rows[:count]] + rows[count:])
 
     assert with_missing(enough - 1) == []

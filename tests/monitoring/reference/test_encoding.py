@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -17,7 +19,7 @@ from app.monitoring.reference.encoding import (
     without_copies,
     worth,
 )
-from app.types import Feature, FeatureType, Json, Label, ModelSchema, Task
+from app.types import Feature, FeatureType, Label, ModelSchema, Task
 from tests.monitoring.conftest import MakeReference, MakeWindow
 from tests.support.calls import count_calls
 
@@ -138,7 +140,7 @@ def test_missing_values_are_equal() -> None:
     assert len(without_copies(columns, row_codes(columns), 0.0)[0]) == 2
 
 
-def report(make_reference: MakeReference, make_window: MakeWindow, seed: int, shift: float) -> Json:
+def report(make_reference: MakeReference, make_window: MakeWindow, seed: int, shift: float) -> Any:
     """A window of 1,000 rows, drawn from 150 different ones of the reference's law, or of a shifted one."""
     rng = np.random.default_rng(seed)
     known = make_reference(rng.normal(size=(150, 8)).tolist(), SCHEMA)

@@ -18,6 +18,7 @@ from app.store.queries import alerts, outbox, reports
 from app.store.queries.alerts import Finding, record
 from app.store.retention import clean
 from app.types import SECOND, Micros, Report
+from tests.support.rows import EMPTY_BODY
 
 DAY = 86_400 * SECOND
 TABLES = ("alerts", "outbox", "reports")
@@ -74,7 +75,7 @@ def test_no_read_looks_at_every_row(connection: Connection) -> None:
 
 def test_alerts_that_ended_long_ago_go(connection: Connection) -> None:
     """Of resolved and passed alerts the old ones are deleted, a few at a time; what is open stays, however old."""
-    first = Report("r1", "drift", "m", "1", Micros(1), "drift", {})
+    first = Report("r1", "drift", "m", "1", Micros(1), "drift", EMPTY_BODY)
     second = replace(first, report_id="r2", checked_at=Micros(10))
     rules = ("passes", "resolves", "ends_late", "stays")
     for report in (first, second):
@@ -92,7 +93,7 @@ def test_alerts_that_ended_long_ago_go(connection: Connection) -> None:
 
 def test_the_cleaning_sees_to_it(database: Database) -> None:
     """An alert is there 89 days after its end, and gone after 91."""
-    began, ended = (Report(f"r{number}", "drift", "m", "1", Micros(number), "drift", {}) for number in (1, 2))
+    began, ended = (Report(f"r{number}", "drift", "m", "1", Micros(number), "drift", EMPTY_BODY) for number in (1, 2))
     with database.writer.begin() as connection:
         reports.save(connection, began)
         record(connection, began, {"feature_drift": FINDING}, {})

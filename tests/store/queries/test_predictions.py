@@ -18,7 +18,7 @@ from app.store.queries.versions import remember
 from app.store.retention import purge_chunks
 from app.store.tables import OUTCOMES, PREDICTIONS
 from app.types import Feature, FeatureType, Label, Micros, ModelSchema, Outcome, OutcomeStatus, Report, Task
-from tests.support.rows import prediction
+from tests.support.rows import EMPTY_BODY, prediction
 
 RULES = Rules(lambda _stored, label: label, hold=True)
 
@@ -182,12 +182,13 @@ def test_retention_deletes_in_parts(database: Database) -> None:
 
 def test_reports_are_found_again(database: Database) -> None:
     """The latest report that did not fail, one by its id, and the history between two times, page by page."""
+    bodies: list[Any] = [{"n": number} for number in range(5)]
     made = [
-        Report(f"r{number}", "drift", "m", "1", Micros(number * 10), "error" if number == 4 else "ok", {"n": number})
-        for number in range(5)
+        Report(f"r{number}", "drift", "m", "1", Micros(number * 10), "error" if number == 4 else "ok", body)
+        for number, body in enumerate(bodies)
     ]
     with database.writer.begin() as connection:
-        for report in [*made, Report("x", "performance", "m", "1", Micros(5), "ok", {})]:
+        for report in [*made, Report("x", "performance", "m", "1", Micros(5), "ok", EMPTY_BODY)]:
             reports.save(connection, report)
     with database.readers.connect() as connection:
         history = partial(reports.history, connection, "drift", "m", "1", limit=2)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from app.store.database import Connection, Database
 from app.store.queries import alerts, reports
 from app.store.queries.alerts import Finding, record
 from app.types import SECOND, Micros, Report, new_id
 
+BODY: Any = {"drift_share": 0.5}
+"""A body that is cut down."""
+
 
 def report(second: int) -> Report:
     """A report of that second of the year 2023."""
     at = Micros((1_690_000_000 + second) * SECOND)
-    return Report(new_id(at * 1000), "drift", "m", "1", at, "drift", {"drift_share": 0.5})
+    return Report(new_id(at * 1000), "drift", "m", "1", at, "drift", BODY)
 
 
 def saved(connection: Connection, number: int) -> list[Report]:

@@ -18,6 +18,7 @@ from app.store.queries.alerts import SEVERITIES, Finding, Matcher, Silence, firi
 from app.types import SECOND, Json, Micros, Report, Severity
 from tests.support.alerting.deliverer import Clock
 from tests.support.receivers import Webhook
+from tests.support.rows import EMPTY_BODY
 
 PAGES = Pages("http://service", Playbook(""))
 MINUTE = 60.0
@@ -42,7 +43,7 @@ class Desk:
         """A report a minute in which the rule holds, or does not."""
         for each in found:
             self._reports += 1
-            report = Report(f"r{self._reports}", "performance", "m", "1", self.clock.now, "ok", {})
+            report = Report(f"r{self._reports}", "performance", "m", "1", self.clock.now, "ok", EMPTY_BODY)
             with self.database.writer.begin() as connection:
                 reports.save(connection, report)
                 changes = record(connection, report, {"accuracy_drop": each}, {})

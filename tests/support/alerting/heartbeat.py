@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
@@ -22,7 +23,7 @@ from app.store.database import Connection, Database, Readers
 from app.store.journal.journal import Journal
 from app.store.queries import alerts
 from app.store.queries.alerts import Alert, Change
-from app.types import SECOND, Json, Micros, ModelSchema, Report, ServedVersions, Task
+from app.types import SECOND, Micros, ModelSchema, Report, ServedVersions, Task
 
 SCHEMA = ModelSchema("m", "1", Task.BINARY, ())
 
@@ -52,8 +53,8 @@ class Replica:
     refused: bool
     free: asyncio.Event | None
     told: list[Change] = field(default_factory=list)
-    rolled_back: list[tuple[Probation, Json]] = field(default_factory=list)
-    overdue: Json = field(default_factory=dict)
+    rolled_back: list[tuple[Probation, Any]] = field(default_factory=list)
+    overdue: Any = field(default_factory=dict)
     seconds: float = 0.0
     heartbeat: Heartbeat = field(init=False)
     version: ModelMetrics = field(init=False)
@@ -64,7 +65,7 @@ class Replica:
         """The one version."""
         return ServedVersions(self.schema, {self.schema.version: self.schema})
 
-    def read(self, _connection: Connection, _schema: ModelSchema) -> Json:
+    def read(self, _connection: Connection, _schema: ModelSchema) -> Any:
         """The overdue checks that the test wants."""
         return self.overdue
 
@@ -73,7 +74,7 @@ class Replica:
         task = served.active.task
         self.told.extend(evaluate(connection, report, task=task, retrain_share=0.3, rules=self.rules))
 
-    async def roll_back(self, probation: Probation, evidence: Json) -> None:
+    async def roll_back(self, probation: Probation, evidence: Any) -> None:
         """Note the rollback; wait or refuse where the test wants that."""
         self.rolled_back.append((probation, evidence))
         if self.free:

@@ -13,7 +13,7 @@ from app.monitoring.performance.report import performance_report
 from app.monitoring.reference.encoding import encode, encode_labels
 from app.monitoring.reference.reference import Reference
 from app.store.queries.labelled import Labelled
-from app.types import SECOND, Json, Label, Micros, ModelSchema, Row, Scalar, Task
+from app.types import SECOND, Label, Micros, ModelSchema, Row, Scalar, Task
 
 LATER = Micros(10**7 * SECOND)
 REGRESSION = ModelSchema("m", "1", Task.REGRESSION, ())
@@ -91,7 +91,7 @@ def accurate(schema: ModelSchema, share: float, rows: int = 100_000, **others: A
     return reference_of(schema, truth, said, **others)
 
 
-def report(window: Labelled, reference: Reference | None, schema: ModelSchema | None = None, **others: Any) -> Json:
+def report(window: Labelled, reference: Reference | None, schema: ModelSchema | None = None, **others: Any) -> Any:
     """Judge a window long after its outcomes came."""
     limits = others.pop("limits", Degradation(alpha=1e-4))
     found = schema or (reference.schema if reference else binary())

@@ -79,5 +79,5 @@ def held(pairs: Iterable[tuple[Mapping[str, Measured], Scored]], *names: str) ->
     for estimates, answers in pairs:
         for name, found in hits.items():
             beside = comparison(estimates, answers)["metrics"][name]
-            found.append(beside["within"])
+            found.append(bool(beside["within"]))
     return {name: float(np.mean(found)) for name, found in hits.items()}

@@ -1,0 +1,225 @@
+"""The performance report: realised and estimated metrics, segments, business value and concept drift."""
+
+from __future__ import annotations
+
+from typing import Literal, NotRequired, TypeAlias
+
+from typing_extensions import TypedDict
+
+from app.reports.drift import Role
+
+Grade: TypeAlias = Literal["ok", "degraded", "improved", "insufficient_data"]
+
+
+class MetricError(TypedDict):
+    """Something that a performance check could not do; ``metric`` is null for all of them."""
+
+    metric: str | None
+    reason: str
+
+
+class Interval(TypedDict):
+    """A value with its confidence interval; null where it is undefined, or the bound is not finite."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class Metric(Interval):
+    """A metric against its baseline and its limit."""
+
+    baseline: float | None
+    limit: float | None
+    status: Grade
+    since: NotRequired[str]
+    """When it was first seen degraded."""
+    last_degraded_at: NotRequired[str]
+
+
+class ClassMetrics(TypedDict):
+    """One class: rows whose truth it is, and how well they are found."""
+
+    support: int
+    precision: Interval
+    recall: Interval
+
+
+class ConfusionMatrix(TypedDict):
+    """Truths (down) against predictions (across)."""
+
+    labels: list[str]
+    counts: list[list[int]]
+
+
+class ByClass(TypedDict):
+    """The metrics of each class; absent in regression and without outcomes."""
+
+    confusion_matrix: NotRequired[ConfusionMatrix]
+    classes: NotRequired[dict[str, ClassMetrics]]
+
+
+class LabelDelay(TypedDict):
+    """Seconds within which half, and 95 %, of the outcomes came."""
+
+    p50: float | None
+    p95: float | None
+
+
+class Realised(ByClass):
+    """Performance on the rows whose outcome is known."""
+
+    labelled: int
+    coverage: float | None
+    mature: bool
+    """Whether even the newest row has had the time that outcomes take."""
+    label_delay_seconds: LabelDelay
+    metrics: dict[str, Metric]
+
+
+class CovariateShift(TypedDict):
+    """How far the window's inputs are from the reference's."""
+
+    auc: float
+    shifted: bool
+    reference_rows: int
+    effective_reference_rows: float
+
+
+class ComparedMetric(TypedDict):
+    """An estimate beside the realised metric of the same rows."""
+
+    estimated: float | None
+    low: float | None
+    high: float | None
+    realised: float | None
+    difference: float | None
+    within: bool | None
+    """Whether the interval holds the realised value."""
+
+
+class EstimateComparison(TypedDict):
+    """Estimates beside outcomes."""
+
+    rows: int
+    metrics: dict[str, ComparedMetric]
+
+
+class TrackRecord(TypedDict):
+    """How far the estimate was off in earlier runs of rows."""
+
+    chunks: int
+    rows_per_chunk: int
+    mean_absolute_error: dict[str, float]
+
+
+class Estimated(TypedDict):
+    """Performance estimated without outcomes; ``reason`` says why it could not be."""
+
+    rows: int
+    method: str | None
+    reason: str | None
+    status: Grade
+    metrics: dict[str, Metric]
+    shift: CovariateShift | None
+    unseen_region_share: float | None
+    """Share of the rows where the reference has almost none."""
+    caveats: list[str]
+    comparison: EstimateComparison | None
+    track_record: TrackRecord | None
+
+
+class SegmentMetrics(TypedDict):
+    """The rows of one value of a segment."""
+
+    rows: int
+    labelled: int
+    status: Grade
+    metrics: dict[str, Metric]
+
+
+class Amounts(TypedDict):
+    """Business values that came with outcomes: their number, sum and mean."""
+
+    value_count: int
+    value_sum: float | None
+    value_mean: float | None
+    value_mean_low: float | None
+    value_mean_high: float | None
+
+
+class Business(Amounts):
+    """Business values, also by what was predicted."""
+
+    by_prediction: dict[str, Amounts]
+
+
+_ConceptDrift = TypedDict("_ConceptDrift", {"from": str | None})
+
+
+class ConceptDrift(_ConceptDrift):
+    """A change in the stream of errors, found by ADWIN."""
+
+    method: Literal["adwin"]
+    change_at: str | None
+    direction: Literal["worse", "better"] | None
+    error_before: float | None
+    error_now: float | None
+    rows: int
+
+
+class Versus(TypedDict):
+    """A shadow beside the version that answered, on the same rows."""
+
+    rows: int
+    agreement: float | None
+    """Share of rows with the same label; null in regression."""
+    mean_difference: float | None
+    labelled: int
+    advantage: Interval | None
+    """How much better the shadow is, by row."""
+
+
+_LabelledWindow = TypedDict("_LabelledWindow", {"from": str | None, "to": str | None})
+
+
+class PerformanceWindow(_LabelledWindow):
+    """The rows that are looked at, by their prediction time."""
+
+    rows: int
+    sampled_from: int
+
+
+class PerformanceLimits(TypedDict):
+    """What separates a worse model from noise in this look."""
+
+    alpha_per_look: float
+    degradation: float
+    correction: str
+
+
+class BaselineSummary(TypedDict):
+    """The reference that the baseline metrics come from."""
+
+    rows: int
+    sha256: str | None
+
+
+class PerformanceReport(TypedDict):
+    """The body of a performance report."""
+
+    role: NotRequired[Role]
+    status: Grade
+    message: str | None
+    """What a verdict is missing."""
+    window: PerformanceWindow
+    limits: PerformanceLimits
+    baseline: BaselineSummary
+    realised: Realised
+    estimated: Estimated
+    segments: dict[str, dict[str, SegmentMetrics]]
+    business: Business
+    concept_drift: ConceptDrift
+    errors: list[MetricError]
+    beside: NotRequired[dict[str, Versus]]
+    """Of a shadow: each version whose rows it repeated."""
