@@ -51,7 +51,7 @@ DECLARATIONS = """
 """Calls that may run at import: they make constants, types, and tables of columns or routes, and touch nothing."""
 RUN_AS_SCRIPTS = {"app.store.migrations.env"}
 """Alembic runs this file rather than importing it."""
-MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_FOLDER_FILES, MAX_MODULES = 400, 50, 12, 160
+MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_FOLDER_FILES, MAX_MODULES = 400, 50, 12, 170
 MIN_LINES_OF_ONE_IMPORTER = 60
 SMALL_WITH_ONE_IMPORTER = {
     "app.__main__": "python -m app",
@@ -249,7 +249,7 @@ def test_no_crowded_folders(top: str) -> None:
 
 
 def test_few_modules_with_most_lines_in_files_worth_opening() -> None:
-    """There are at most 160 modules, and 60 % of the lines are in files of 150 lines or more."""
+    """There are at most 170 modules, and 60 % of the lines are in files of 150 lines or more."""
     lengths = [lines_of(module) for module in OWN]
 
     assert len(OWN) <= MAX_MODULES

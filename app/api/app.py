@@ -79,6 +79,7 @@ class Application(FastAPI):
         super().__init__(title="Plumbline", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
         self.state.services = services
         self._access_log = AccessLog()
+        self._described: tuple[str, dict[str, Any]] | None = None
         around = (Deadlines(services.config.server.deadline), services.metrics.in_progress, self._access_log)
         self._hot = {
             ("POST", "/predict"): HotEndpoint(predict_handler(services), services.keyring, "predict", *around),
@@ -118,8 +119,11 @@ class Application(FastAPI):
         )
 
     def openapi(self) -> dict[str, Any]:
-        """The description, with the hot routes in the terms of the model that is loaded."""
-        return openapi.describe(self)
+        """The description in the terms of the loaded model; made once for each, since that takes half a second."""
+        version = self.state.services.registry.active.schema.version
+        if self._described is None or self._described[0] != version:
+            self._described = version, openapi.describe(self)
+        return self._described[1]
 
 
 def build_api(services: Services, lifespan: Lifespan) -> Application:

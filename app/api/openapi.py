@@ -5,6 +5,7 @@ No network needed.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
@@ -56,8 +57,8 @@ async def swagger() -> HTMLResponse:
 
 @router.get("/openapi.json")
 async def openapi(request: Request) -> dict[str, Any]:
-    """The description."""
-    return request.app.openapi()  # type: ignore[no-any-return]  # FastAPI's own method
+    """The description; it is made in a thread, lest requests wait for it."""
+    return await asyncio.to_thread(request.app.openapi)
 
 
 def mount_assets(app: FastAPI) -> None:

@@ -205,7 +205,7 @@ async def silence(body: SilenceBody, services: ServicesDep, model: ModelDep, by:
 
 
 @router.delete("/alerts/silences/{silence_id}")
-@answers(PlannedSilence, SILENCE, scope="admin", errors=(404, 422, 503))
+@answers(PlannedSilence, SILENCE, scope="admin", errors=(404, 503))
 async def unsilence(silence_id: str, services: ServicesDep, by: ByAdmin) -> Response:
     """End a silence now; one that has ended stays as it is."""
     ended = (
@@ -254,7 +254,7 @@ PLAYBOOK = "docs/playbook.md"
     Alerts,
     {"alerts": [ALERT], "silences": [SILENCE], "recommendations": [ADVICE], "actions": [ACTION]},
     scope="read",
-    errors=(404, 422, 503),
+    errors=(404, 503),
 )
 async def alerts(services: ServicesDep, model: ModelDep) -> Response:
     """Firing alerts, the worst first, pending ones, then those resolved in the last week; silences, advice, requests.
@@ -279,7 +279,7 @@ async def alerts(services: ServicesDep, model: ModelDep) -> Response:
 
 
 @router.post("/alerts/{alert_id}/acknowledge")
-@answers(ShownAlert, ALERT, scope="admin", errors=(404, 409, 422, 503))
+@answers(ShownAlert, ALERT, scope="admin", errors=(404, 409, 503))
 async def acknowledge(
     alert_id: str, services: ServicesDep, by: Annotated[str | None, Depends(require("admin"))]
 ) -> Response:

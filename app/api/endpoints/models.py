@@ -137,7 +137,7 @@ async def models(services: ServicesDep) -> Response:
 
 
 @router.get("/{name}", dependencies=[Depends(require("read"))])
-@answers(Model, MODEL, scope="read", errors=(404, 422))
+@answers(Model, MODEL, scope="read", errors=(404,))
 async def model(name: str, services: ServicesDep) -> Response:
     """One model with its versions; loaded ones in full."""
     return json_response(await asyncio.to_thread(services.registry.describe, name))
@@ -155,7 +155,7 @@ async def activate(name: str, body: ActivateBody, services: ServicesDep, caller:
 
 
 @router.post("/{name}/rollback")
-@answers(Activated, ACTIVATED | {"version": "1", "earlier": []}, scope="admin", errors=(404, 409, 422, 503))
+@answers(Activated, ACTIVATED | {"version": "1", "earlier": []}, scope="admin", errors=(404, 409, 503))
 async def rollback(name: str, services: ServicesDep, caller: Caller) -> Response:
     """Let the version answer again that did before the active one was activated; 409 when there is none."""
     _check(name, services.registry.active.schema.name)

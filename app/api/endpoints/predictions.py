@@ -183,7 +183,7 @@ Page: TypeAlias = list[tuple[Stored, list[Recorded]]]
 
 
 @router.get("/predictions/{prediction_id}")
-@answers(StoredPrediction, PREDICTION, scope="read", errors=(404, 422, 503))
+@answers(StoredPrediction, PREDICTION, scope="read", errors=(404, 503))
 async def prediction(prediction_id: str, services: ServicesDep) -> Response:
     """The stored prediction with its outcome and every revision of it."""
     if not PREDICTION_ID.fullmatch(prediction_id):

@@ -81,14 +81,14 @@ History = Callable[[str, Callable[[Report], HistoryItem]], Awaitable[Json]]
 
 
 @router.get("/drift", dependencies=READ)
-@answers(ShownDrift | NoReport, DRIFT, name="DriftAnswer", scope="read", errors=(404, 422, 503))
+@answers(ShownDrift | NoReport, DRIFT, name="DriftAnswer", scope="read", errors=(404, 503))
 async def drift(services: ServicesDep, schema: SchemaDep) -> Response:
     """The latest drift report."""
     return await _latest(services, schema, "drift")
 
 
 @router.get("/performance", dependencies=READ)
-@answers(ShownPerformance | NoReport, PERFORMANCE, name="PerformanceAnswer", scope="read", errors=(404, 422, 503))
+@answers(ShownPerformance | NoReport, PERFORMANCE, name="PerformanceAnswer", scope="read", errors=(404, 503))
 async def performance(services: ServicesDep, schema: SchemaDep) -> Response:
     """The latest performance report: realised and estimated, with intervals, baseline and coverage."""
     return await _latest(services, schema, "performance")
@@ -140,7 +140,7 @@ async def performance_history(read: HistoryDep) -> Response:
 
 
 @router.get("/reports/{report_id}.html", dependencies=READ, response_class=HTMLResponse)
-@answers(None, None, scope="read", errors=(404, 422, 503), media={"text/html": {"type": "string"}})
+@answers(None, None, scope="read", errors=(404, 503), media={"text/html": {"type": "string"}})
 async def report_page(report_id: str, services: ServicesDep) -> HTMLResponse:
     """Any stored report as one HTML file that needs nothing else."""
     found = render(await _find(services, report_id))
@@ -149,7 +149,7 @@ async def report_page(report_id: str, services: ServicesDep) -> HTMLResponse:
 
 
 @router.get("/reports/{report_id}", dependencies=READ)
-@answers(ShownReport, DRIFT, name="ReportAnswer", scope="read", errors=(404, 422, 503))
+@answers(ShownReport, DRIFT, name="ReportAnswer", scope="read", errors=(404, 503))
 async def report(report_id: str, services: ServicesDep) -> Response:
     """Any stored report."""
     return json_response(render(await _find(services, report_id)))

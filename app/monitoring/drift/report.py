@@ -133,7 +133,7 @@ def drift_report(
     report["segments"] = by_segment(watched, arrays, segments, limits, pause)
     codes = row_codes(columns)
     distinct = worth(codes, reference.collisions)
-    report = _with_verdicts(report, reference, season.columns, arrays, window, limits, previous, distinct, pause)
+    report = _with_verdicts(report, reference, season.columns, arrays, window, limits, previous, distinct, pause=pause)
     together, alone = season.together[: len(columns)], without_copies(columns, codes, reference.collisions)
     report["multivariate"] = joint_of(
         reference, together, alone, window, limits, previous, report["features"], report["errors"], pause=pause
@@ -159,6 +159,7 @@ def _with_verdicts(
     limits: Limits,
     previous: DriftReport | None,
     distinct: float,
+    *,
     pause: Pause,
 ) -> DriftReport:
     """Judge all that is watched as one family, without the answers where the model was fitted on the reference."""
