@@ -20,6 +20,8 @@ from app.monitoring.check_request import Check
 from app.monitoring.checks import run_check
 from app.monitoring.reference.reference import Reference, load_reference
 from app.monitoring.worker import Worker
+from app.reports.drift import DriftReport
+from app.reports.performance import PerformanceReport
 from app.serving.bundle.reader import read_bundle
 from app.store.database import Connection, open_database, open_readers
 from app.store.migrate import upgrade
@@ -137,7 +139,7 @@ class SameProcessWorker(Worker):
         super().__init__(f"sqlite:///{store}")
         self._store = store
 
-    async def run(self, check: Check) -> Json:
+    async def run(self, check: Check) -> DriftReport | PerformanceReport:
         """Give the body of the report."""
         return await asyncio.to_thread(_run, check, self._store)
 
@@ -172,7 +174,7 @@ def _message(row: Json) -> Json:
     return row | {"body": body | {"text": body["text"].splitlines()[0]} if "text" in body else body}
 
 
-def _run(check: Check, store: Path) -> Json:
+def _run(check: Check, store: Path) -> DriftReport | PerformanceReport:
     with _reading(store) as connection:
         return run_check(check, connection, _reference(check.folder)[1])
 
