@@ -27,7 +27,7 @@ LONGEST_CHECK_S = 300.0
 _WHOLE_COLLECTION = 100
 """Checks from one collection of all garbage to the next; between them, that of the latest check is collected."""
 NICENESS = 5
-"""Whoever waits for an answer comes first; a check waits for nobody."""
+"""A quarter of the processor beside one process that never waits; at 19 a check would get a hundredth, and not end."""
 
 SHARED = ("numpy", "sqlalchemy.dialects.sqlite", "app.store.queries.windows", "app.store.queries.shadow_predictions")
 """What the service and its checks both load, and share where it is loaded before :meth:`Worker.fork`."""

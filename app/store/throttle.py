@@ -13,7 +13,7 @@ PAUSE_PER_WAIT = 4.0
 MIN_PAUSE_S, MAX_PAUSE_S = 0.001, 0.25
 MAX_PAUSES_PER_CPU_S = 2.0
 """Seconds of pause for each second of processor time: a machine that is always busy must not keep a check for long."""
-MAX_PAUSES_S = 4.0
+MAX_PAUSES_S = 3.0
 """Seconds of pause in one check."""
 
 Pause: TypeAlias = Callable[[], None]
