@@ -55,7 +55,6 @@ MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_FOLDER_FILES, MAX_MODULES = 400, 50, 12,
 MIN_LINES_OF_ONE_IMPORTER = 60
 SMALL_WITH_ONE_IMPORTER = {
     "app.__main__": "python -m app",
-    "app.api.endpoints.dashboard": "a resource of its own",
     "app.commands.check": "a verb of its own",
     "app.commands.keys": "a verb of its own",
     "app.logging": "a term of its own, used by whoever starts a process",

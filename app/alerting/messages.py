@@ -30,7 +30,7 @@ class Playbook:
         return _SENTENCE_END.split(self._part(rule, "Likely causes"))[:MOST_CAUSES]
 
     def actions(self, rule: str) -> str:
-        """What to do about an alert."""
+        """Give the playbook's advice about an alert."""
         return self._part(rule, "Actions")
 
     def _part(self, rule: str, name: str) -> str:
@@ -77,7 +77,7 @@ KINDS = {"critical": "failure", "high": "failure", "medium": "warning", "low": "
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """Where links lead, and the playbook."""
+    """Hold the address of links and the playbook."""
 
     address: str
     playbook: Playbook
@@ -94,7 +94,9 @@ class Pages:
 def compose(
     event: Literal["firing", "resolved"], alert: Alert, report: Report | None, pages: Pages, because: str = ""
 ) -> Json:
-    """The body of a message: ``title``, ``text``, ``kind``, and the ``key`` that both messages of an alert share.
+    """Compose the body of a message: ``title``, ``text``, ``kind`` and ``key``.
+
+    Both messages of an alert share the key.
 
     Args:
         report: the last one in which the rule held; None where alert and report could not be stored.
@@ -111,12 +113,15 @@ def compose(
 
 
 def incident(alert: Alert) -> str:
-    """What receivers that know keys know an alert by: its id, but the rule where each replica tells for itself."""
+    """Give the key by which a receiver knows an alert.
+
+    It is the alert's id, or the rule where each replica sends for itself.
+    """
     return f"{alert.model_name}/{alert.model_version}/{alert.rule}" if alert.rule == OUTAGE_RULE else alert.alert_id
 
 
 def describe(alert: Alert, report: Report | None, pages: Pages) -> list[str]:
-    """What is known, and what to do about it: a line each."""
+    """Describe an alert: what is known and what to do, a line each."""
     finding = alert.finding
     rows = _rows(report)
     causes = pages.playbook.causes(alert.rule)
@@ -159,7 +164,7 @@ def _resolved(alert: Alert, pages: Pages, because: str) -> list[str]:
 
 
 def _rows(report: Report | None) -> str:
-    """How much a report stands on."""
+    """Say how many rows a report is based on."""
     body = (report.performance or report.drift) if report else None
     rows = body.get("window", {}).get("rows") if body else None
     labelled = report.performance.get("realised", {}).get("labelled") if report and report.performance else None

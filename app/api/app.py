@@ -30,7 +30,10 @@ from app.metrics import InProgress
 
 
 class Gateway:
-    """ASGI middleware around the framework's whole stack; the hot routes do the same for themselves, at less cost."""
+    """Measure and log every request around the framework's middleware stack.
+
+    The hot routes do the same for themselves, at less cost.
+    """
 
     def __init__(self, app: ASGIApp, in_progress: InProgress, access_log: AccessLog) -> None:
         self._app = app
@@ -73,7 +76,10 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
 class Application(FastAPI):
-    """FastAPI with the gateway around its whole middleware stack, and a description generated from the loaded model."""
+    """Serve hot routes directly and all others through FastAPI.
+
+    The OpenAPI document is generated from the loaded model.
+    """
 
     def __init__(self, services: Services, lifespan: Lifespan) -> None:
         super().__init__(title="Plumbline", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
@@ -113,7 +119,10 @@ class Application(FastAPI):
         return Gateway(super().build_middleware_stack(), in_progress, self._access_log)
 
     def add_hot_routes(self) -> None:
-        """Register the hot routes with the framework too, which answers 405 to other methods on their paths."""
+        """Register the hot routes with the framework too.
+
+        It answers 405 to other methods on their paths.
+        """
         self.router.routes.extend(
             Route(path, endpoint, methods=[method]) for (method, path), endpoint in self._hot.items()
         )
@@ -148,7 +157,10 @@ async def _refuse(request: Request, error: Exception) -> Response:
 
 
 async def _fail(request: Request, _error: Exception) -> Response:
-    """The unexpected; the framework raises it once more after this answer, and the gateway logs it."""
+    """Answer 500 to an unexpected error.
+
+    The framework raises it again after this answer, and the gateway logs it.
+    """
     return _response(internal_error(request.scope["plumbline.request_id"]))
 
 

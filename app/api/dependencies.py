@@ -1,4 +1,4 @@
-"""What endpoints ask for: services, keys and scopes, times, pages."""
+"""Dependencies of endpoints: services, keys and scopes, times, pages."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ class Keyring:
     keys: Sequence[Key]
 
     def guards(self, scope: Scope) -> bool:
-        """Whether a key is needed: wherever there are keys, and for the metrics once a key has their scope."""
+        """Tell whether a scope needs a key.
+
+        Every scope does where there are keys; ``metrics`` only once a key has that scope.
+        """
         return bool(self.keys) and (scope != "metrics" or any(scope in key.scopes for key in self.keys))
 
     def authorise(self, headers: Mapping[bytes, bytes], scope: Scope) -> str | None:
@@ -73,7 +76,10 @@ _DATE_AND_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
 
 
 def _written(value: Any) -> Any:
-    """Let text through that is a date and a time; pydantic would read a number as seconds, or as milliseconds."""
+    """Accept text that is a date and a time, and nothing else.
+
+    pydantic would read a number as seconds or as milliseconds.
+    """
     if not isinstance(value, str) or not _DATE_AND_TIME.match(value):
         raise ValueError("expected an RFC 3339 time such as 2026-11-20T10:00:00Z")
     return value
@@ -123,7 +129,7 @@ class Services:
 
     @property
     def body_limits(self) -> BodyLimits:
-        """What a body may be."""
+        """Give the limits of a body."""
         return BodyLimits(self.config.server.max_body_bytes, self.config.server.receive_timeout)
 
 
@@ -145,7 +151,10 @@ ModelDep = Annotated[Model, Depends(get_model)]
 
 
 def get_schema(services: ServicesDep, model_version: str | None = None) -> ModelSchema:
-    """The schema of the version that ``?model_version=`` names, loaded or a shadow; by default the active one."""
+    """Give the schema of the version that ``?model_version=`` names, or of the active one.
+
+    The version is loaded, or it is a shadow.
+    """
     return services.registry.schema(model_version)
 
 
@@ -176,6 +185,9 @@ def micros(moment: Moment | None) -> Micros | None:
 
 
 def page(found: Sequence[Item], limit: int, render: Callable[[Item], Any], cursor: Callable[[Item], str]) -> Json:
-    """A page of at most ``limit`` items, from up to ``limit + 1`` found: the one too many says that there is more."""
+    """Make a page of at most ``limit`` items.
+
+    ``found`` has up to ``limit + 1``: one more says that there is a next page.
+    """
     shown = found[:limit]
     return {"items": [render(item) for item in shown], "next": cursor(shown[-1]) if len(found) > limit else None}

@@ -1,4 +1,4 @@
-"""Bytes in, bytes out: reading a JSON body within its limits, and rendering answers and errors."""
+"""Read a JSON body within its limits, and render answers and errors."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Call:
 
     @property
     def is_plain_json(self) -> bool:
-        """Whether its body is JSON as most clients send it, not compressed."""
+        """Tell whether the body is JSON and not compressed."""
         return self.headers.get(b"content-type") == b"application/json" and b"content-encoding" not in self.headers
 
     def query(self, name: str) -> str | None:

@@ -95,7 +95,10 @@ class Watch:
 
 
 class Deadlines:
-    """Cancels the tasks that run longer than ``seconds``; as all have the same time, the first in is the first out."""
+    """Cancel the tasks that run longer than ``seconds``.
+
+    All have the same time, so the first that starts is the first that ends.
+    """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

@@ -130,7 +130,10 @@ def _rows(features: Sequence[Feature], table: pd.DataFrame, errors: list[CheckEr
 
 
 def _values(feature: Feature, column: pd.Series[Any]) -> list[Scalar]:
-    """Plain values, None for a missing one; where the reference holds text, numbers are read as text."""
+    """Give plain values, None for a missing one.
+
+    Where the reference holds text, numbers are read as text.
+    """
     texts = any(isinstance(category, str) for category in feature.categories)
     pairs = zip(column.astype(object).tolist(), column.isna().tolist(), strict=True)
     return [None if missing else _text(value) if texts else value for value, missing in pairs]

@@ -1,4 +1,4 @@
-"""What settings are made of: sections, durations, and secrets that are filled from the environment."""
+"""Types of settings: sections, durations, and secrets filled from the environment."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class WholeSecret(SecretStr):
 
     @property
     def masked(self) -> str:
-        """What is shown instead."""
+        """Give the text that is shown instead of the secret."""
         return "***"
 
 
@@ -63,7 +63,7 @@ class ChannelUrl(WholeSecret):
 
     @property
     def scheme(self) -> str:
-        """What stands before ``://``."""
+        """Give the scheme: what stands before ``://``."""
         return self.get_secret_value().partition("://")[0]
 
     @property
@@ -73,7 +73,10 @@ class ChannelUrl(WholeSecret):
 
 
 def _from_environment(value: object, info: ValidationInfo) -> object:
-    """Put the variables of the environment, which is the context of validation, in for ``${NAME}``."""
+    """Replace ``${NAME}`` by variables of the environment.
+
+    The environment is the context of validation.
+    """
     environ = (info.context or {}).get("environ", {})
 
     def fill(found: re.Match[str]) -> str:

@@ -114,7 +114,10 @@ def _read_file(file: Path) -> tuple[dict[str, Any], Where]:
 
 
 def _build(node: yaml.Node, path: tuple[str | int, ...], file: Path, where: Where, problems: list[str]) -> Any:
-    """Plain data of a YAML node, noting the line of each key; PyYAML itself lets the last of two equal keys win."""
+    """Give plain data of a YAML node, and note the line of each key.
+
+    A repeated key is refused; PyYAML itself lets the last one win.
+    """
     where[path] = f"{file}:{node.start_mark.line + 1}"
     if isinstance(node, yaml.MappingNode):
         built: dict[str, Any] = {}
@@ -150,7 +153,10 @@ def _scalar(node: yaml.Node) -> Any:
 
 
 def _override(data: dict[str, Any], where: Where, environ: Mapping[str, str]) -> None:
-    """Merge the variables in; a finding inside a section that a variable touches is put down to the closest key."""
+    """Merge the environment's variables in.
+
+    An error inside a section that a variable touches is put down to the closest key.
+    """
     for variable in sorted(name for name in environ if name.startswith(PREFIX)):
         path = tuple(part.lower() for part in variable.removeprefix(PREFIX).split("__"))
         target = data
@@ -172,7 +178,7 @@ def _from_text(text: str) -> Any:
 
 
 def _explain(loc: tuple[str | int, ...], kind: str, message: str, where: Where, file: Path | None) -> tuple[str, str]:
-    """Where a finding is (``config.yaml:12: server.port``), and what it is."""
+    """Say where an error is (``config.yaml:12: server.port``) and what it is."""
     text = message.removeprefix("Value error, ")
     if kind == "value_error" and (named := _NAMED.match(text)):  # the finding of a whole section names its key
         loc, text = (*loc, *named[1].split(".")), text[named.end() :]

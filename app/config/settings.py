@@ -157,7 +157,7 @@ class Server(Section):
 
     @property
     def address(self) -> str:
-        """What links begin with."""
+        """Give the address that links begin with."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return self.public_url.rstrip("/") or f"http://{host}:{self.port}"
 

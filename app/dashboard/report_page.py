@@ -70,7 +70,7 @@ def _headline(report: ShownDrift, drifted: list[str]) -> str:
 
 
 def _entries(report: ShownDrift) -> list[tuple[str, Column]]:
-    """Features and answers, those that drifted first, each group by impact, and causes before answers."""
+    """Sort features before answers, drifted ones first, each group by impact."""
     features = report.get("features", {})
     entries = list(features.items())
     prediction = report.get("prediction")

@@ -1,4 +1,4 @@
-"""What a check is asked: small enough to travel to the process that runs it, and light to import."""
+"""The request for a check: small, so that it can go to the checks' process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KINDS = ("drift", "performance")
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What a check is asked.
+    """Say which check to run, on which version, and when.
 
     Attributes:
         folder: the version's bundle.

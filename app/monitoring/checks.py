@@ -1,4 +1,7 @@
-"""One check: read the window, compute the report. It runs where it cannot stall a request, and writes nothing."""
+"""Run one check: read the window and compute the report.
+
+It runs in a process of its own and writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,10 @@ from app.types import SECOND, Micros, to_rfc3339
 def run_check(
     check: Check, connection: Connection, reference: Reference, pause: Pause = no_pause
 ) -> DriftReport | PerformanceReport:
-    """The body of the report: a function of the window, the reference, the configuration and the look before."""
+    """Compute the body of the report.
+
+    It depends on the window, the reference, the configuration and the report before.
+    """
     return _CHECKS[check.kind](check, connection, reference, pause)
 
 
@@ -105,7 +111,7 @@ def _pairs(check: Check, connection: Connection, end: Micros | None) -> Mapping[
 
 
 def _unlabelled(check: Check, connection: Connection, end: Micros | None) -> tuple[Window, Window]:
-    """The latest rows, to be estimated; and those old enough to have outcomes, which prove the estimate."""
+    """Read the latest rows, to estimate, and older rows with outcomes, to prove the estimate."""
     hours, rows = check.performance.window.hours, min(check.performance.window.rows, MOST_ROWS)
     latest = read_window(connection, *_version(check), rows=rows, hours=hours, role=check.role)
     if end is None:
@@ -114,12 +120,18 @@ def _unlabelled(check: Check, connection: Connection, end: Micros | None) -> tup
 
 
 def _let_go(connection: Connection) -> None:
-    """End the transaction before the computing: a snapshot that is held costs the writer, on either database."""
+    """End the transaction before the computation.
+
+    A snapshot that is held costs the writer, on either database.
+    """
     connection.rollback()
 
 
 def _label_delay(check: Check, connection: Connection) -> float:
-    """Seconds that a row is given for its label; a delay shorter than the time between two checks counts as none."""
+    """Give the label delay in seconds.
+
+    A delay shorter than the time between two checks counts as none.
+    """
     settings = check.performance
     if settings.label_delay != "auto":
         return settings.label_delay
@@ -128,13 +140,19 @@ def _label_delay(check: Check, connection: Connection) -> float:
 
 
 def _alpha(check: Check, every_s: float) -> float:
-    """What this look may spend of the budget; both families share the drift monitor's period."""
+    """Give the part of the false-alarm budget that this look may spend.
+
+    Both families share the drift monitor's period.
+    """
     elapsed_s = (check.now - check.before.checked_at) / SECOND if check.before else every_s
     return alpha_per_look(max(elapsed_s, 0.0), check.drift.false_alarm_every)
 
 
 def _same_look(window: Window, before: DriftReport) -> bool:
-    """A look is identified by its window: asked again about the same rows, the check says the same."""
+    """Tell whether two looks are of the same window.
+
+    Asked again about the same rows, a check says the same.
+    """
     seen = before.get("window", {})
     return window.rows > 0 and (window.rows, to_rfc3339(window.predicted_at[-1])) == (seen.get("rows"), seen.get("to"))
 

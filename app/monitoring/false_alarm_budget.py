@@ -1,4 +1,4 @@
-"""The false-alarm budget: what a user sets once, divided over time and over the families of tests."""
+"""The false-alarm budget, divided over time and over the families of tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LARGEST_ALPHA = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What separates noise from drift in one look.
+    """Hold the limits that separate noise from drift in one look.
 
     Attributes:
         alpha: false-alarm probability of this look for the drift family, its share of the budget already taken.

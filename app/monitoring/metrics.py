@@ -1,4 +1,4 @@
-"""The latest stored reports as metrics: facts of the shared store, the same on every replica."""
+"""Export the latest stored reports as metrics, the same on every replica."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ def check_durations(registry: CollectorRegistry) -> Histogram:
 
 
 class LatestReports(Collector):
-    """Gauges out of the latest report of each kind; whoever scrapes brings all they show up to date."""
+    """Export gauges of the latest report of each kind.
+
+    The caller brings all of them up to date before a scrape.
+    """
 
     def __init__(self, schema: ModelSchema, window_hours: float) -> None:
         self.schema = schema
@@ -38,7 +41,10 @@ class LatestReports(Collector):
         self.reports: dict[str, Report] = {}
 
     def collect(self) -> Iterator[Metric]:
-        """Every gauge; those without a report yet have no samples but the time of the last check, which is 0."""
+        """Give every gauge.
+
+        Without a report a gauge has no samples; the time of the last check is then 0.
+        """
         last = self._family("ml_check_last_success_timestamp_seconds", "Time of the latest check", "kind")
         for kind in KINDS:
             self._add(last, self.reports[kind].checked_at / SECOND if kind in self.reports else 0.0, kind)

@@ -40,11 +40,13 @@ class DueChecks(Protocol):
     """Knows which checks are due."""
 
     def is_due(self, connection: Connection, kind: str, schema: ModelSchema) -> bool:
-        """Whether it is time for a check, and there is enough that is new to look at."""
+        """Tell whether a check is due: it is time, and there are enough new rows."""
 
 
 class Overdue:
-    """Remembers since when each check has been due.
+    """Remember since when each check has been due.
+
+    A check that has ended, well or not, is no longer overdue.
 
     A check that ended, also with an error, is not overdue.
     """
@@ -195,7 +197,10 @@ class Monitor:
         )
 
     def _has_fallen_silent(self, connection: Connection, schema: ModelSchema, last: Report) -> bool:
-        """Whether rows have stopped coming, which calls for one more look at those that are there, to say so."""
+        """Tell whether rows have stopped coming.
+
+        One more look then says so.
+        """
         findings = last.drift.get("data_quality", {}).get("findings", []) if last.drift else []
         if any(finding["kind"] == "freshness" for finding in findings):
             return False

@@ -1,4 +1,4 @@
-"""What a configuration would find: changes injected into the reference, and how soon they are found."""
+"""Inject changes into the reference and measure how soon a configuration finds them."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _scale(factor: float) -> Change:
 
 
 def _as_whole_as(column: ReferenceColumn, values: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Keep whole numbers whole: rounded up as often as their fraction says, so that the mean is right."""
+    """Round whole-number features at random so that the mean stays right."""
     if column.subject.type != FeatureType.INTEGER:
         return values
     return np.floor(values + rng.random(len(values)))
@@ -116,7 +116,7 @@ _EXAM_ALPHA = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What is put to the test: the limits of a look, the rows of a window, and how many of them are new each time."""
+    """Hold what is tested: limits, rows of a window, and new rows in each look."""
 
     limits: Limits
     window: int
@@ -144,7 +144,7 @@ class Record:
 
 @dataclass
 class Findings:
-    """What was found so far.
+    """Hold what was found so far.
 
     Attributes:
         drifts: by the injection's name.
@@ -218,7 +218,10 @@ def _delay(
     quiet: Sequence[Comparison | None],
     rng: np.random.Generator,
 ) -> int | None:
-    """Count the drifted rows that came before the look that saw them; the other features stay as they were."""
+    """Count the drifted rows that came before the look that found them.
+
+    The other features stay as they were.
+    """
     column, inflation = columns[place]
     before, after = (column.values[rng.integers(0, len(column.values), setting.window)] for _ in range(2))
     after = injection.change(column, after, rng)

@@ -1,4 +1,4 @@
-"""The profile of a reference: what a person, a verdict, or a metric's buckets need to know of it."""
+"""The profile of a reference, for people, verdicts and the buckets of metrics."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def record_reference(
     in_sample: bool,
     now: Micros,
 ) -> None:
-    """Let a model answer its reference, and write ``reference.npz`` and ``profile.json`` into a folder.
+    """Let a model answer its reference; write ``reference.npz`` and ``profile.json``.
 
     Args:
         rows: in order of ``times``, where there are any.

@@ -81,7 +81,10 @@ class Scheduler:
         return await self._journal.run(acquire) is not None
 
     async def _renew_lease(self) -> None:
-        """Renew the lease while the jobs run: else another replica would begin the same checks."""
+        """Renew the lease while the jobs run.
+
+        Else another replica could begin the same check.
+        """
         while True:
             await asyncio.sleep(self._tick_s)
             with suppress(Unavailable):

@@ -53,7 +53,10 @@ class Worker:
         return self._child.process
 
     def fork(self) -> None:
-        """Start the process now, so that it shares what this one has imported; see :meth:`Child.fork`."""
+        """Start the process now, so that it shares what this one has imported.
+
+        See :meth:`Child.fork`.
+        """
         self._child.fork()
 
     async def run(self, check: Check) -> DriftReport | PerformanceReport:

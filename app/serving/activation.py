@@ -32,7 +32,9 @@ class VersionLog(Protocol):
 
 
 class Activator:
-    """Changes the active version, one change at a time.
+    """Change the active version, one change at a time.
+
+    Where a change fails, the version that answered goes on.
 
     If a change fails, the version before goes on answering.
 

@@ -27,7 +27,10 @@ PredictRows: TypeAlias = Callable[[Sequence[Row]], list[Answer]]
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a call of the model takes, measured at warm-up: seconds for the call and for each row."""
+    """Hold the cost of a model call: seconds for the call and for each row.
+
+    It is measured at warm-up.
+    """
 
     call: float
     row: float
@@ -81,7 +84,9 @@ class Batcher:
         return await future
 
     def submit(self, rows: Sequence[Row], future: asyncio.Future[Any], deliver: Deliver) -> None:
-        """Hand in one caller's rows: ``deliver`` takes the answers, in order, or ``future`` takes the failure.
+        """Submit one caller's rows.
+
+        ``deliver`` takes the answers, in order, or ``future`` takes the failure.
 
         The failure is a ModelFailed when the model raises on these rows; other callers' rows in the batch are answered
         all the same.
@@ -103,7 +108,10 @@ class Batcher:
 
     @property
     def most_at_once(self) -> int:
-        """Most rows that :meth:`answer_at_once` may take now: as many as keep the event loop for a moment only."""
+        """Give the number of rows that :meth:`answer_at_once` may take now.
+
+        More rows would hold up the event loop.
+        """
         return 0 if self._busy else min(self._most_inline, self._max_batch_rows, self._max_queue_rows)
 
     def answer_at_once(self, rows: Sequence[Row]) -> list[Answer]:
@@ -123,7 +131,10 @@ class Batcher:
         self._thread.shutdown(wait=False)
 
     def _gather(self, loop: asyncio.AbstractEventLoop, rows: int) -> None:
-        """Wait for the callers that are ready by now: until a turn of the loop brings nobody, or a batch is full."""
+        """Wait for the callers that are ready by now.
+
+        The wait ends when a turn of the loop brings nobody, or when a batch is full.
+        """
         if rows < self._rows < self._max_batch_rows:
             loop.call_soon(self._gather, loop, self._rows)
         else:

@@ -30,7 +30,7 @@ def describe(bundle: Bundle, role: VersionRole) -> Json:
 
 
 def describe_schema(schema: ModelSchema, role: VersionRole, sha256: str) -> Json:
-    """What a version takes and answers, as its ``bundle.yaml`` says."""
+    """Describe what a version takes and answers, as its ``bundle.yaml`` says."""
     return {
         "version": schema.version,
         "role": role,
@@ -73,7 +73,7 @@ class Model:
 
     @property
     def schema(self) -> ModelSchema:
-        """What the version takes and answers."""
+        """Give the schema of the version."""
         return self.bundle.schema
 
 
@@ -93,7 +93,7 @@ def warmed(bundle: Bundle, settings: Serving, metrics: ServingMetrics) -> Model:
 
 
 def _warm(predict: Callable[[Sequence[Row]], object], rows: Sequence[Row]) -> Cost:
-    """Run the model on golden rows until its caches are warm, and measure what a call and a row cost."""
+    """Warm the model on golden rows, and measure the cost of a call and of a row."""
     many = (list(rows) * WARM_ROWS)[:WARM_ROWS]
     seconds: dict[int, float] = {}
     for part in (many[:1], many):

@@ -47,7 +47,7 @@ def read_challengers(settings: Serving, champion: ModelSchema) -> tuple[Challeng
 
 
 def mismatch(challenger: ModelSchema, champion: ModelSchema) -> str | None:
-    """Why two versions cannot answer the same rows and be judged by the same outcomes; None where they can."""
+    """Give the reason why two versions cannot be compared on the same rows, or None."""
     if challenger.task is not champion.task:
         return f"its task is {challenger.task.value}, not {champion.task.value}"
     if set(challenger.classes) != set(champion.classes):
@@ -94,7 +94,7 @@ def _read(folder: Path, settings: Serving) -> Bundle:
 
 
 class Registry:
-    """The loaded versions of the served model: the one that answers, and the one before it, which stays at hand."""
+    """Hold the loaded versions of the served model: the active one and the one before it."""
 
     def __init__(self, settings: Serving, metrics: ServingMetrics, series: CollectorRegistry) -> None:
         self._settings = settings
@@ -105,7 +105,7 @@ class Registry:
         self.challengers: tuple[Challenger, ...] = ()
 
     def load(self) -> Model:
-        """Load, verify and warm the configured version and make it the active one; look at its shadows.
+        """Load, verify and warm the configured version and make it active; read its shadows.
 
         Raises:
             BundleError: it is refused; the text says what to do.
@@ -117,7 +117,7 @@ class Registry:
         return model
 
     def prepare(self, version: str, sha256: str | None = None) -> Model:
-        """A version of the served model, loaded, verified and warmed, that does not answer yet; takes seconds.
+        """Load, verify and warm a version that does not answer yet; this takes seconds.
 
         Args:
             sha256: of the bundle that it must be.
@@ -141,7 +141,9 @@ class Registry:
         return model
 
     def activate(self, model: Model) -> None:
-        """Let a prepared version answer from the next request on; requests that have begun end with theirs.
+        """Let a prepared version answer from the next request on.
+
+        Requests that have begun end with the version that they began with.
 
         A version that is dropped needs no closing: its batcher goes with the last request that holds it.
         """
@@ -192,7 +194,7 @@ class Registry:
         return next((challenger for challenger in self.shadows if challenger.schema.version == version), None)
 
     def schema(self, version: str | None) -> ModelSchema:
-        """What a loaded version or a shadow takes and answers; None asks for the active one.
+        """Give the schema of a loaded version or a shadow; None asks for the active one.
 
         Raises:
             NotFound: it is neither.

@@ -98,7 +98,10 @@ class Shadow:
         return AT_ONCE if len(self._waiting) >= BATCH_ROWS else GATHER_S
 
     async def _process_batch(self, batch: Sequence[Prediction]) -> bool:
-        """Answer and store a batch; False: it must be tried again, since the store was away."""
+        """Answer and store a batch.
+
+        False means: try again. The store was away, and the shadow is not to blame.
+        """
         try:
             stored, reason = await self._repeat(batch)
         except Unavailable as error:

@@ -1,4 +1,7 @@
-"""The process in which a shadow answers: what it raises, how long it takes and how it ends is nobody else's affair."""
+"""Run a shadow's model in a process of its own.
+
+What it raises, how long it takes and how it ends cannot harm the service.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +87,10 @@ def serve_answers(pipe: Pipe, folder: Path, settings: Serving) -> None:
 
 
 def answer(predict: Callable[[Sequence[Row]], list[Answer]], rows: Sequence[Row], most: int) -> list[Answered]:
-    """An answer to each row; where a call fails, its rows are tried singly, so that only the guilty has none."""
+    """Answer each row.
+
+    Where a call fails, its rows are tried singly, so that only the guilty row has no answer.
+    """
     answered: list[Answered] = []
     for start in range(0, len(rows), most):
         part = rows[start : start + most]

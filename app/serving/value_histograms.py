@@ -1,4 +1,6 @@
-"""Histograms of what goes in and comes out: features on the reference's quantiles, predictions, confidence.
+"""Count feature values, predictions and confidence in histograms.
+
+The buckets of a feature are the reference's quantiles.
 
 Thirty observations a request would cost more than the prediction. Rows are kept as they are and counted with NumPy,
 many at once: every few hundred rows, and before each scrape.
@@ -101,7 +103,10 @@ class ValueHistograms:
             self._add_answers([row.answer for row in rows])
 
     def _add_answers(self, answers: Sequence[Answer]) -> None:
-        """Count what stands for an answer: the value, or the probability of the positive (else the last) class."""
+        """Count the value of an answer.
+
+        It is the number, or the probability of the positive class, else of the last class.
+        """
         classes, value = self._schema.classes, self._series["ml_prediction_value", ""]
         if not classes:
             value.add([answer.prediction for answer in answers])
@@ -115,7 +120,7 @@ class ValueHistograms:
 
 
 def _picker(positions: Sequence[int], columns: int) -> Callable[[Row], Row] | None:
-    """What takes the values at these positions out of a row; None where that is the row itself."""
+    """Make a function that takes the values at these positions out of a row, or None for all."""
     if len(positions) == columns:
         return None
     if len(positions) > 1:

@@ -1,4 +1,4 @@
-"""Two-sample statistics on arrays: effect sizes, calibrated p-values, and their correction over many tests.
+"""Two-sample statistics on arrays: effect sizes, p-values and their correction.
 
 Pure functions of their arguments. Counts are non-negative integers per bin; samples are finite float64 arrays. Every
 p-value is analytic or exact, since the verdict asks for tails near 1e-6 that resampling cannot resolve.

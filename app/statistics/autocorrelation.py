@@ -1,4 +1,4 @@
-"""Autocorrelation of rows in time order, and the number of independent rows that they are worth."""
+"""Autocorrelation of rows in time order, and the independent rows they are worth."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NOISE = 2.5
 
 
 def effective_rows(values: FloatArray) -> float:
-    """Count the independent rows that a series in order of time is worth: a lower bound of 95 % confidence.
+    """Count the independent rows that a time series is worth, with 95 % confidence.
 
     ``n / (1 + 2 sum rho_t)`` with the autocorrelations rho of the ranks, so that outliers and units do not matter. The
     sum ends before the first pair of neighbouring lags that is not positive: Geyer's initial positive sequence (1992),
@@ -50,7 +50,9 @@ def effective_rows(values: FloatArray) -> float:
 
 
 def autocorrelations(values: FloatArray) -> FloatArray:
-    """Correlate the ranks of finite values with themselves at the lags 1 to n - 1; zeros for a constant.
+    """Compute the autocorrelation of the ranks at the lags 1 to n - 1.
+
+    A constant series has zeros.
 
     By the fast Fourier transform, at the cost of n log n; ties share their middle rank.
 
@@ -78,7 +80,10 @@ def _centred_ranks(values: FloatArray) -> tuple[FloatArray, int]:
 
 
 def _initial_positive(correlations: FloatArray) -> int:
-    """Count the lags before the first pair (2k, 2k + 1) whose sum is not positive; lag 0 is one, and pairs with 1."""
+    """Count the lags before the first pair (2k, 2k + 1) whose sum is not positive.
+
+    Lag 0 is one, and pairs with lag 1.
+    """
     pairs = correlations[1 : 1 + (len(correlations) - 1) // 2 * 2].reshape(-1, 2).sum(axis=1)
     ended = np.flatnonzero(pairs <= 0)
     return min(1 + 2 * int(ended[0] if len(ended) else len(pairs)), len(correlations))
@@ -89,7 +94,10 @@ _MOST_ROWS = 2000
 
 
 class Inflation(NamedTuple):
-    """How many times the variance of a test of the values, or of the missing ones, exceeds that of independent rows."""
+    """Hold the variance inflation of a test of the values, and of the missing ones.
+
+    It is the ratio to the variance with independent rows.
+    """
 
     values: float
     gaps: float
@@ -124,7 +132,7 @@ class Independence:
         return Independence(min(self.values, share), min(self.gaps, share))
 
     def inflation(self, rows: int, reference: Independence, reference_rows: int) -> Inflation:
-        """Compare the chance difference of this and a reference with that of as many independent rows."""
+        """Compute the inflation of a difference between this sample and a reference."""
         ours = rows / (rows + reference_rows)
         return Inflation(
             ours / reference.values + (1 - ours) / self.values, ours / reference.gaps + (1 - ours) / self.gaps

@@ -1,4 +1,4 @@
-"""Distances between two histograms (PSI, Jensen-Shannon, total variation) and between two samples (Wasserstein)."""
+"""Distances of two histograms (PSI, Jensen-Shannon, ...) and of two samples."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def psi(reference: IntArray, window: IntArray) -> float:
 
 
 def psi_noise_floor(reference: IntArray, window: IntArray) -> float:
-    """Expect this PSI when nothing has changed: ``(k - 1) (1/n + 1/m)`` over the k bins that are not empty in both.
+    """Give the PSI to expect when nothing has changed.
+
+    It is ``(k - 1) (1/n + 1/m)`` over the k bins that are not empty in both.
 
     Under the null PSI is about (1/n + 1/m) times chi-square with k - 1 degrees of freedom: Yurdakul (2018),
     "Statistical properties of population stability index", https://scholarworks.wmich.edu/dissertations/3208.
@@ -63,7 +65,9 @@ def js_distance(reference: IntArray, window: IntArray) -> float:
 
 
 def js_noise_floor(reference: IntArray, window: IntArray) -> float:
-    """Expect about this Jensen-Shannon distance when nothing has changed: ``sqrt((k - 1) (1/n + 1/m) / (8 ln 2))``.
+    """Give about the Jensen-Shannon distance to expect when nothing has changed.
+
+    It is ``sqrt((k - 1) (1/n + 1/m) / (8 ln 2))``.
 
     Near equality the divergence is an eighth of PSI, in nats: Lin (1991), doi:10.1109/18.61115.
 
@@ -74,7 +78,11 @@ def js_noise_floor(reference: IntArray, window: IntArray) -> float:
 
 
 def total_variation(reference: IntArray, window: IntArray) -> float:
-    """Share of rows that would have to change bins to make two histograms alike: ``sum |p - q| / 2``.
+    """Compute the total variation distance: ``sum
+    p - q
+     / 2``.
+
+    It is the share of rows that would have to change bins to make both alike.
 
     >>> round(total_variation(np.array([50, 50]), np.array([30, 70])), 6)
     0.2
@@ -83,7 +91,9 @@ def total_variation(reference: IntArray, window: IntArray) -> float:
 
 
 def total_variation_noise_floor(reference: IntArray, window: IntArray) -> float:
-    """Expect this total variation when nothing has changed: half the mean size of each bin's normal error.
+    """Give the total variation to expect when nothing has changed.
+
+    It is half the mean size of each bin's normal error.
 
     ``sum sqrt(2/pi p (1 - p) (1/n + 1/m)) / 2`` with p from both samples together.
 
@@ -95,7 +105,9 @@ def total_variation_noise_floor(reference: IntArray, window: IntArray) -> float:
 
 
 def homogeneity_p_value(reference: IntArray, window: IntArray, inflation: float = 1.0) -> float:
-    """Test whether both histograms come from one law: the larger p-value of Pearson's chi-square and the G test.
+    """Test whether both histograms come from one law.
+
+    The p-value is the larger one of Pearson's chi-square and the G test.
 
     Bins with an expected count below five are pooled. Far out in the tail Pearson's statistic is too bold for a bin
     that fills and G for a bin that empties; asking both keeps the level near 1e-6. Cressie and Read (1984),
@@ -122,7 +134,10 @@ def _noise(reference: IntArray, window: IntArray) -> float:
 
 
 def _pool_sparse(table: FloatArray) -> FloatArray:
-    """Add up the columns whose expected count is below five, together with the smallest other one if need be."""
+    """Merge the columns whose expected count is below five.
+
+    The smallest other column joins them if need be.
+    """
     sizes = table.sum(axis=1)
     expected = table.sum(axis=0) * sizes.min() / sizes.sum()
     order = np.argsort(expected, kind="stable")
@@ -137,7 +152,9 @@ _LEVELS = 4096
 
 
 class RobustScale:
-    """A reference's quantiles, trimmed and in robust units: what its Wasserstein distances share.
+    """Hold a reference's quantiles, trimmed and in robust units.
+
+    All its Wasserstein distances share them.
 
     Args:
         reference: sorted ascending, finite and not empty.
@@ -152,7 +169,9 @@ class RobustScale:
         self._roughness = float(np.sqrt(share * (1 - share)) @ np.diff(self._reference))
 
     def wasserstein(self, window: FloatArray) -> float:
-        """Mean distance of the quantiles of two samples, in robust standard deviations of the reference.
+        """Compute the mean distance of the quantiles of two samples.
+
+        The unit is the robust standard deviation of the reference.
 
         At 4,096 levels; the window is sorted ascending and not empty. Values are clipped to the reference's 0.1 and
         99.9 % quantiles first, so that one absurd value weighs no more than the tail does, and divided by the

@@ -38,7 +38,10 @@ def of_ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
 
 
 def of_macro_ratio(numerators: FloatArray, denominators: FloatArray) -> FloatArray:
-    """Influence on the mean of several ratios, one per column of two arrays of shape (n, classes)."""
+    """Compute influences on the mean of several ratios.
+
+    There is one ratio per column of two arrays of shape (n, classes).
+    """
     pairs = zip(numerators.T, denominators.T, strict=True)
     return mean_of(of_ratio(above, below) for above, below in pairs)
 
@@ -62,7 +65,9 @@ def of_roc_auc(actual: NDArray[np.bool_], scores: FloatArray) -> FloatArray:
 
 
 def of_average_precision(actual: NDArray[np.bool_], scores: FloatArray) -> FloatArray:
-    """Influence on average precision, ``E[Y P(S)] / E[Y]`` with P(s) the precision at and above the score s.
+    """Compute influences on average precision, ``E[Y P(S)] / E[Y]``.
+
+    P(s) is the precision at and above the score s.
 
     A row moves it as one of the positives, and through the precision at every positive's score at or below its own.
     """
@@ -81,7 +86,7 @@ def of_average_precision(actual: NDArray[np.bool_], scores: FloatArray) -> Float
 
 
 class Interval(Protocol):
-    """How sure a metric is."""
+    """Give the interval of a metric."""
 
     def bounds(self, confidence: float) -> tuple[float, float]:
         """Give the bounds of a two-sided interval."""
@@ -112,7 +117,9 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class MeanShare:
-    """The mean of shares of different rows, such as macro recall; one without trials counts as 0.
+    """Hold a mean of shares of different rows, such as macro recall.
+
+    A share without trials counts as 0.
 
     Each side is the root of the summed squares of the shares' own sides: Zou and Donner (2008), doi:10.1002/sim.3095.
 
@@ -134,7 +141,9 @@ class MeanShare:
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """A mean of n rows, however skewed: Student's interval, with the skewness g of the rows transformed away.
+    """Hold a mean of n rows, which may be skewed.
+
+    The interval is Student's, with the rows' skewness g transformed away.
 
     The pivot is ``T + g T^2 / (3 sqrt n) + g^2 T^3 / (27 n) + g / (6 sqrt n)``, which is monotone, and so inverted in
     closed form: Hall (1992), doi:10.1111/j.2517-6161.1992.tb01876.x. Bounds below ``floor`` are cut.
@@ -188,7 +197,9 @@ class RootMean:
 
 @dataclass(frozen=True, slots=True)
 class Bounded:
-    """A metric between 0 and 1 with a standard error: a normal interval of its logit, which stays inside.
+    """Hold a metric between 0 and 1 with a standard error.
+
+    The interval is normal on the logit scale, so it stays inside.
 
     At 0 or 1 itself there is no spread to see: the interval is then that of a share of ``rows``, the rows of the rarest
     kind that the metric speaks of. Agresti (2002), "Categorical Data Analysis", section 3.1.

@@ -1,4 +1,7 @@
-"""Tests of two samples by the order of their values: Kolmogorov-Smirnov, Anderson-Darling, Mood, Cramér-von Mises."""
+"""Tests of two samples by the order of their values.
+
+Kolmogorov-Smirnov, Anderson-Darling, Mood and Cramér-von Mises.
+"""
 
 from __future__ import annotations
 
@@ -109,7 +112,7 @@ def _anderson_darling() -> tuple[FloatArray, FloatArray]:
 
 
 def _nodes(poles: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Chebyshev's nodes from each odd pole to the next even one, and the weight that they integrate, inverted."""
+    """Give Chebyshev's nodes from each odd pole to the next even one, and their weights."""
     left, right = poles.reshape(-1, 2, 1).swapaxes(0, 1)
     angles = (2 * np.arange(_NODES) + 1) / (2 * _NODES) * np.pi
     nodes = (left + right) / 2 + (right - left) / 2 * np.cos(angles)
@@ -158,7 +161,9 @@ def ks_statistic(pair: Pair) -> float:
 
 
 def ks_noise_floor(n: int, m: int) -> float:
-    """Expect this KS distance when nothing has changed: ``sqrt(pi / 2) ln 2 sqrt(1/n + 1/m)``, Kolmogorov's mean.
+    """Give the KS distance to expect when nothing has changed.
+
+    It is ``sqrt(pi / 2) ln 2 sqrt(1/n + 1/m)``, Kolmogorov's mean.
 
     >>> round(ks_noise_floor(10_000, 1_000), 4)
     0.0288
@@ -223,7 +228,9 @@ def anderson_darling_p_value(statistic: FloatArray, inflation: float = 1.0) -> F
 
 
 def mood_z(ranks: IntArray, n: int) -> FloatArray:
-    """Mood's scale statistic of the window, in standard errors; positive when the window is the wider one.
+    """Compute Mood's scale statistic of the window in standard errors.
+
+    It is positive when the window is the wider one.
 
     Sum over the window of ``(rank - (N + 1) / 2)^2``, less its mean ``m (N^2 - 1) / 12``, over the root of its variance
     ``n m (N + 1)(N^2 - 4) / 180``: Mood (1954), doi:10.1214/aoms/1177728719.
@@ -252,7 +259,9 @@ def mood_p_value(z: FloatArray, n: int, m: int, inflation: float = 1.0) -> Float
 
 
 def cramer_von_mises(ranks: IntArray, n: int) -> FloatArray:
-    """Squared distance of the two distribution functions over the pooled sample; on average 1/6 under the null.
+    """Compute the Cramér-von Mises distance over the pooled sample.
+
+    Its mean under the null is 1/6.
 
     ``1/(n m N^2) sum over i < N of (m i - j N)^2``, where j counts the window's values among the i smallest: Anderson
     (1962), doi:10.1214/aoms/1177704477.
@@ -270,7 +279,10 @@ def cramer_von_mises(ranks: IntArray, n: int) -> FloatArray:
 
 
 def _pearson_tail(z: FloatArray, skewness: FloatArray) -> FloatArray:
-    """Upper tail of a gamma law brought to mean 0, variance 1 and this skewness, mirrored where that is negative."""
+    """Compute the upper tail of a gamma law of mean 0, variance 1 and this skewness.
+
+    A negative skewness mirrors it.
+    """
     straight = np.abs(skewness) < 1e-3  # noqa: PLR2004 - closer to the normal law than that law is to the truth
     shape = 4 / np.where(straight, 1.0, skewness) ** 2
     upper = special.gammaincc(shape, shape + z * np.sqrt(shape))

@@ -13,7 +13,9 @@ _REACH, _LEAST_TERMS = 10, 30
 
 
 def share_p_values(reference: IntArray, n: int, window: IntArray, m: int) -> FloatArray:
-    """Exact two-sided p-values of "these shares are equal", for each pair of counts out of n and m.
+    """Compute exact two-sided p-values of "these shares are equal".
+
+    There is one for each pair of counts out of n and m.
 
     Twice the smaller tail of the hypergeometric distribution: Fisher (1935), doi:10.2307/2342435. Valid at any count.
 
@@ -25,7 +27,9 @@ def share_p_values(reference: IntArray, n: int, window: IntArray, m: int) -> Flo
 
 
 def share_tails(reference: IntArray, n: int, window: IntArray, m: int) -> tuple[FloatArray, FloatArray]:
-    """One-sided p-values of "this share has not risen" and "has not fallen", for each pair of counts out of n and m.
+    """Compute one-sided p-values of "has not risen" and "has not fallen".
+
+    There is one for each pair of counts out of n and m.
 
     Tails of the hypergeometric distribution that take half of the observed point: Lancaster's mid-p (1961),
     doi:10.1080/01621459.1961.10482105. Unlike Fisher's, which is careful, its level is right on average.
@@ -41,7 +45,7 @@ def share_tails(reference: IntArray, n: int, window: IntArray, m: int) -> tuple[
 def _outer_tail(
     reference: IntArray, n: int, window: IntArray, m: int
 ) -> tuple[NDArray[np.bool_], FloatArray, FloatArray]:
-    """Give the side of its mean on which each count lies, its tail there, and the probability of the count itself.
+    """Give the side of its mean on which each count lies, and its tail probabilities.
 
     A tail is summed outwards from the count by the ratio of neighbouring terms, which is exact however small it is.
     """
@@ -75,7 +79,9 @@ def normal_quantile(confidence: float) -> float:
 
 
 def smallest_p_value(p_values: FloatArray) -> float:
-    """Bonferroni's p-value of "none of these nulls is false": the smallest one times their number, at most 1.
+    """Compute Bonferroni's p-value of "none of these nulls is false".
+
+    It is the smallest p-value times their number, at most 1.
 
     >>> smallest_p_value(np.array([0.01, 0.5]))
     0.02
@@ -84,7 +90,7 @@ def smallest_p_value(p_values: FloatArray) -> float:
 
 
 def widen(p_values: FloatArray, inflation: float) -> FloatArray:
-    """Give the one-sided p-values of normal statistics whose variance is larger than was assumed.
+    """Give one-sided p-values of normal statistics with a larger variance than assumed.
 
     ``Phi(z / sqrt(inflation))`` of the z behind each p-value.
 

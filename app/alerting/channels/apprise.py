@@ -56,7 +56,10 @@ class AppriseChannel:
             self._service.action = MAP
 
     def send(self, body: Json, *, timeout_s: float) -> None:  # noqa: ARG002 - apprise's own time-outs are shorter
-        """Send ``title`` and ``text`` as a message of this ``kind``: failure, warning, info or success."""
+        """Send ``title`` and ``text`` as a message of this ``kind``.
+
+        Kinds are failure, warning, info and success.
+        """
         if self._takes_key:
             self._service.dedup = body["key"]
         result = self._sender.notify(body["text"], title=body["title"], notify_type=body["kind"], body_format="text")
@@ -74,7 +77,10 @@ def _status(messages: Iterable[str]) -> str | None:
 
 
 def _import_apprise() -> ModuleType:
-    """Import it where a channel needs it: it takes a second and 35 MiB. Its texts and those below it may hold URLs."""
+    """Import apprise where a channel needs it; this takes a second and 35 MiB.
+
+    Its log texts may hold URLs, so they are silenced.
+    """
     import apprise
 
     apprise_log = logging.getLogger("apprise")

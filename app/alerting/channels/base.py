@@ -32,7 +32,10 @@ class Channel(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name in the outbox, in logs and in results; it shows the scheme of the URL alone."""
+        """Give the channel's name in the outbox, in logs and in results.
+
+        Of its URL it shows the scheme alone.
+        """
 
     def send(self, body: Json, *, timeout_s: float) -> None:
         """Send one message and return once the receiver has taken it.
@@ -51,7 +54,10 @@ MOST_HANGING = 10
 
 
 class SendingThread:
-    """Sends one message at a time, in a daemon thread: it cannot delay the end of the process."""
+    """Send one message at a time in a daemon thread.
+
+    The end of the process does not wait for it.
+    """
 
     def __init__(
         self, channel: Channel, *, timeout_s: float = TIMEOUT_S, clock: Callable[[], float] = time.monotonic
@@ -63,7 +69,7 @@ class SendingThread:
 
     @property
     def busy(self) -> bool:
-        """Whether a message is being sent, or hangs since its time-out and is not given up yet."""
+        """Tell whether a message is being sent, or hangs after its time-out and is not given up yet."""
         latest = self._clock() - GIVEN_UP * self._timeout_s
         hanging = list(self._began.values())
         return len(hanging) >= MOST_HANGING or any(began > latest for began in hanging)

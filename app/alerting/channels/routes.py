@@ -62,7 +62,10 @@ def open_channels(items: Sequence[Notify]) -> Sequence[Route]:
 
 
 def channel_name(url: ChannelUrl) -> str:
-    """The scheme and a hash of the URL: the same after a restart and on every replica."""
+    """Give a channel's name: the scheme and a hash of the URL.
+
+    It is the same after a restart and on every replica, and shows nothing else of the URL.
+    """
     return f"{url.scheme.lower()}-{sha256(url.get_secret_value().encode()).hexdigest()[:8]}"
 
 

@@ -56,7 +56,10 @@ def feature_of(figure: str) -> str | None:
 
 
 def look_up(figure: str, report: Report, segment: str | None = None) -> float | None:
-    """A figure of a report, of one segment's rows where one is named; None where the report has none."""
+    """Read a figure from a report, or of one segment where one is named.
+
+    None means that the report has none.
+    """
     found: Any = report.body
     for key in _place(figure, segment):
         found = found.get(key) if isinstance(found, dict) else None
@@ -112,7 +115,7 @@ class RuleSet:
         return default + [(rule.name, severity) for rule in self.own for severity in _severities(rule)]
 
     def is_on(self, rule: str) -> bool:
-        """Whether a default rule holds here."""
+        """Tell whether a default rule applies here."""
         return self.changes[rule].enabled if rule in self.changes else self.default
 
     def change(self, verdicts: Verdicts) -> Verdicts:
@@ -151,7 +154,10 @@ def _severities(rule: Rule) -> list[Severity]:
 
 
 def _judge(rule: Rule, value: float | None, firing: Severity | None, causes: tuple[str, ...]) -> Finding | None:
-    """Judge one rule; what fires with a severity returns past its limit by the hysteresis before that ends."""
+    """Judge one rule.
+
+    A firing rule ends only when the figure is past its limit by the hysteresis.
+    """
     about = f"{rule.metric} where {rule.segment.replace('=', ' = ', 1)}" if rule.segment else str(rule.metric)
     named = feature_of(str(rule.metric))
     causes = causes if named is None else (named,)

@@ -1,4 +1,4 @@
-"""The rules: what a report must say for an alert to fire. Pure functions of the report's body."""
+"""Rules on drift reports, as pure functions of the report's body."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ Verdicts = dict[str, Finding | None]
 
 
 def severities(task: Task) -> Mapping[str, Severity]:
-    """Every rule for a task, with its severity; ``estimated_drop`` is milder where outcomes contradict it."""
+    """Give every rule for a task with its severity.
+
+    ``estimated_drop`` is milder where outcomes contradict it.
+    """
     return {
         f"{MAIN_METRIC[task]}_drop": "critical",
         "estimated_drop": "critical",
@@ -136,7 +139,10 @@ def _prediction_drift(severity: Severity, body: DriftReport) -> Verdicts:
 
 
 def _joint_drift(severity: Severity, body: DriftReport) -> Verdicts:
-    """Where features drifted by themselves, their own rule speaks for them."""
+    """Judge drift of the predictions.
+
+    Where features drifted, their own rule speaks.
+    """
     joint = body.get("multivariate", {})
     if joint.get("status") not in ("stable", "drift"):
         return {}

@@ -17,7 +17,9 @@ COVERAGE_SHARE = 0.5
 
 
 def judge_performance(task: Task, body: PerformanceReport, drift: DriftReport | None) -> Verdicts:
-    """Judge realised and estimated performance; ``drift`` is the body of the latest drift report: it names the causes.
+    """Judge realised and estimated performance.
+
+    ``drift`` is the body of the latest drift report, which names the causes.
 
     The main metric speaks for the others: ``metrics_drop`` fires where only they are degraded.
     """
@@ -26,7 +28,9 @@ def judge_performance(task: Task, body: PerformanceReport, drift: DriftReport | 
 
 
 def judge_coverage(severity: Severity, body: PerformanceReport, earlier: Sequence[PerformanceReport]) -> Verdicts:
-    """Judge how many rows have their outcome, against the best of ``earlier`` reports' bodies at the same hour.
+    """Judge the share of rows with an outcome.
+
+    It is compared with the best of ``earlier`` reports at the same hour.
 
     Only windows whose labels had time to come are compared, so that a slow label is not a missing one.
     """
@@ -64,7 +68,10 @@ def _realised(task: Task, body: PerformanceReport, causes: tuple[str, ...]) -> V
 
 
 def _estimated(task: Task, body: PerformanceReport, causes: tuple[str, ...]) -> Verdicts:
-    """Judge the estimate of the main metric, unless its outcomes say the same: then the rule over these speaks."""
+    """Judge the estimate of the main metric.
+
+    Where outcomes say the same, the rule on outcomes speaks.
+    """
     main = MAIN_METRIC[task]
     metric = body.get("estimated", {}).get("metrics", {}).get(main)
     realised = body.get("realised", {}).get("metrics", {}).get(main)
@@ -136,7 +143,7 @@ def _degraded(entry: SegmentMetrics) -> Mapping[str, Metric]:
 
 
 def _finding(task: Task, worse: Sequence[_Segment], causes: tuple[str, ...]) -> Finding:
-    """Say it of the largest segment that fails; its main metric, where that fails, stands for the others."""
+    """Report the largest segment that fails, by its main metric if that one fails."""
     worst, main = worse[0], MAIN_METRIC[task]
     name = main if main in worst.degraded else next(iter(worst.degraded))
     metric = worst.degraded[name]

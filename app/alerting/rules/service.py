@@ -25,7 +25,7 @@ QUANTILE = 0.99
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How many of all were bad, and in how many steps some were."""
+    """Hold how many of all were bad, and in how many steps some were."""
 
     bad: int
     of: int
@@ -42,7 +42,7 @@ class Share:
         return {"bad": self.bad, "of": self.of, "moments": self.moments}
 
     def exceeds(self, limit: float, *, least: int) -> bool | None:
-        """Whether the share of at least so many is above its limit by more than chance; None where that is open."""
+        """Tell whether a share is above its limit by more than chance, or None if that is open."""
         if self.value <= limit:
             return False
         enough = self.of >= least and self.moments >= LEAST_MOMENTS
@@ -50,7 +50,10 @@ class Share:
 
 
 def judged(steps: Iterable[Step]) -> list[Step]:
-    """Those in which the store was there: failures without it are not the version's, and have a rule of their own."""
+    """Keep the steps in which the store was there.
+
+    Failures without it have a rule of their own.
+    """
     return [step for step in steps if not step.away]
 
 
@@ -68,7 +71,9 @@ def slow_share(steps: Sequence[Step], seconds: float) -> Share:
 
 
 def quantile(steps: Sequence[Step], share: float = QUANTILE) -> float | None:
-    """The latency below which this share of the requests lies, in seconds, even within its bucket as Prometheus has it.
+    """Compute a quantile of the latency in seconds.
+
+    It is interpolated within its bucket, as Prometheus does.
 
     >>> quantile([Step(0, 100, 0, 0, False, (100,))])
     0.000495

@@ -40,7 +40,7 @@ def _bounded(duration: Duration) -> Duration:
 
 
 class MatcherBody(BaseModel):
-    """Which alerts: those that fit everything that is named; without a name, all."""
+    """Say which alerts a silence covers: those that fit every field that is set."""
 
     model_config = ConfigDict(extra="forbid", title="Matcher")
 
@@ -114,7 +114,7 @@ class Recommendation(TypedDict):
 
 
 class RequestedAction(TypedDict):
-    """What a pipeline was asked for, and whether the request has arrived."""
+    """Describe a request to a pipeline: why, when, and whether it was delivered."""
 
     action: str
     model_version: str

@@ -1,4 +1,7 @@
-"""``GET /dashboard``: the page, its assets and the playbook. None of them holds data, so none needs a key."""
+"""``GET /dashboard``: the page, its assets and the playbook.
+
+None of them holds data, so none needs a key.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,10 @@ def dashboard_router() -> APIRouter:
 
     @router.get("/dashboard/assets/{version}/{name}")
     async def asset(version: str, name: str, request: Request) -> Response:
-        """One file; an address of another version is unknown, since its answer would be kept for ever."""
+        """Give one file of the page.
+
+        An address of another version is unknown, since the answer would be cached for ever.
+        """
         found = dashboard.assets.get(name)
         if found is None or version != dashboard.version:
             raise NotFound("the dashboard has no such file: load the page again")
@@ -42,7 +48,10 @@ def dashboard_router() -> APIRouter:
 
     @router.get("/docs/playbook.md")
     async def playbook() -> PlainTextResponse:
-        """What to do when an alert fires; the address is what ``GET /alerts`` names."""
+        """Give the playbook: what to do when an alert fires.
+
+        ``GET /alerts`` names this address.
+        """
         text = await asyncio.to_thread(read_playbook)
         if text is None:
             raise NotFound("this installation has no playbook")

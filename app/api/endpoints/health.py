@@ -57,7 +57,9 @@ async def live(services: ServicesDep) -> Response:
 @router.get("/ready")
 @answers(Ready, READY, also={503: ("What is missing", Ready, READY | {"ready": False})})
 async def ready(services: ServicesDep) -> Response:
-    """200 when a model is loaded and the store answers or rows are spooled; else 503.
+    """Answer 200 when the service can predict and store; else 503 with what is missing.
+
+    A model must be loaded and warmed, and the store must answer or be spooled for.
 
     ``checks`` says what is missing. Where a background task has ended, ``checks.monitor`` is false and ``dead_tasks``
     names it; the replica stays ready, since predictions go on.
@@ -79,7 +81,10 @@ async def ready(services: ServicesDep) -> Response:
 
 
 async def _store(services: Services) -> bool | Literal["spooling"]:
-    """Whether the store answers; ``spooling`` while rows are spooled, without asking it."""
+    """Tell whether the store answers.
+
+    It is ``spooling``, and not asked, while the spool stands in for it.
+    """
     if services.spooler and services.spooler.spooling:
         return "spooling"
     try:

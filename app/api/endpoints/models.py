@@ -1,4 +1,4 @@
-"""``/models``: versions, roles, schema, reference summary, baseline metrics; which of the versions answers."""
+"""``/models``: versions with role, schema, reference and baseline; activation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Caller = Annotated[str | None, Depends(require("admin"))]
 
 
 class ActivateBody(BaseModel):
-    """Which version shall answer."""
+    """Name the version to activate."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -146,7 +146,9 @@ async def model(name: str, services: ServicesDep) -> Response:
 @router.post("/{name}/activate")
 @answers(Activated, ACTIVATED, scope="admin", errors=(404, 409, 422, 503))
 async def activate(name: str, body: ActivateBody, services: ServicesDep, caller: Caller) -> Response:
-    """Load, verify and warm a version, then let it answer, here and on every replica; where it fails, nothing changes.
+    """Load, verify and warm a version, then let it answer on every replica.
+
+    Where this fails, nothing changes.
 
     409 when the bundle is refused, with the reason.
     """
@@ -157,7 +159,7 @@ async def activate(name: str, body: ActivateBody, services: ServicesDep, caller:
 @router.post("/{name}/rollback")
 @answers(Activated, ACTIVATED | {"version": "1", "earlier": []}, scope="admin", errors=(404, 409, 503))
 async def rollback(name: str, services: ServicesDep, caller: Caller) -> Response:
-    """Let the version answer again that did before the active one was activated; 409 when there is none."""
+    """Activate the version again that answered before the active one; 409 if there is none."""
     _check(name, services.registry.active.schema.name)
     return json_response(_told(name, await services.activator.rollback(by=caller)))
 

@@ -41,11 +41,11 @@ class Pages(Protocol):
         """One page."""
 
     def end(self) -> bytes:
-        """What comes after the last page."""
+        """Give the end of the export, after the last page."""
 
 
 def renderer(form: Format, schema: ModelSchema) -> Pages:
-    """What renders one export; ``schema`` gives Parquet its types.
+    """Render one export; ``schema`` gives Parquet its types.
 
     Raises:
         Invalid: the format is Parquet, and pyarrow is not installed.
@@ -260,7 +260,10 @@ async def predictions(
 
 
 async def _export(services: Services, bounds: dict[str, Any], rows: Page, rendered: Pages) -> AsyncIterator[bytes]:
-    """Everything from the first page on. That page is read before the answer begins, so that an outage is a 503."""
+    """Stream everything from the first page on.
+
+    That page is read before the answer begins, so that an outage is a 503.
+    """
     while True:
         yield rendered([render(*row) for row in rows])
         if len(rows) < EXPORT_CHUNK:

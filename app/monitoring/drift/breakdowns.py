@@ -1,4 +1,6 @@
-"""Second readings of a window, for people to look into: against the window before, and segment by segment.
+"""Compare a window with the window before it, and segment by segment.
+
+These comparisons are for people to read; they raise no alarm.
 
 Neither alarms. Each is judged as one family at the alpha of the look, without memory of earlier looks.
 """
@@ -33,7 +35,7 @@ def against_previous(
     limits: Limits,
     pause: Pause = no_pause,
 ) -> PreviousWindow:
-    """Compare a window with the one before: what has changed of late, whatever the reference says."""
+    """Compare a window with the one before, whatever the reference says."""
     report: PreviousWindow = {
         "compared_with": "the window before",
         "window": {
@@ -70,7 +72,9 @@ def by_segment(
     limits: Limits,
     pause: Pause = no_pause,
 ) -> dict[str, DriftSegments]:
-    """Compare, for each value of some categorical features, the window's rows with the reference's that have it too.
+    """Compare each segment's rows with the reference's rows of the same segment.
+
+    A segment is one value of a categorical feature.
 
     One family over all segments. What did not drift is counted only; a name that is no categorical feature of the
     reference has a reason instead.
@@ -100,7 +104,10 @@ def by_segment(
 def _parts(
     watched: Sequence[ReferenceColumn], arrays: Sequence[NDArray[Any]], by: int, least: int, pause: Pause
 ) -> Iterator[tuple[str, DriftSegment, list[tuple[str, Comparison | None]]]]:
-    """Give each frequent value of a segment with its entry, and with its comparisons where both sides have the rows."""
+    """Give each frequent value of a segment with its entry.
+
+    It is compared where both sides have enough rows.
+    """
     categories = watched[by].subject.categories or ()
     codes, counts = np.unique(arrays[by][arrays[by] >= 0], return_counts=True)
     for code in codes[np.argsort(-counts, kind="stable")][:MOST_SEGMENTS].tolist():

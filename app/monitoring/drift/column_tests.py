@@ -43,7 +43,10 @@ _FEWEST = 10
 
 
 class Shares(NamedTuple):
-    """Rows of each side in some cells, out of all its rows; ``gaps`` of the first are missing or unseen values."""
+    """Hold the rows of each side in some cells, out of all its rows.
+
+    ``gaps`` of the first cells are missing or unseen values.
+    """
 
     reference: IntArray
     n: int
@@ -67,14 +70,20 @@ class Evidence(NamedTuple):
 
     @property
     def p_value(self) -> float:
-        """Corrected over the tests within the column, by the parts of alpha that the kinds of tests have."""
+        """Correct over the tests within the column.
+
+        Each kind of test has its part of alpha.
+        """
         if self.shape is None or self.share is None:
             return next((p for p in (self.shape, self.share) if p is not None), 1.0)
         return min(self.shape / SHAPE_SHARE, self.share / (1 - SHAPE_SHARE), 1.0)
 
 
 def numbers(pair: Pair | None, shares: Shares, null: Inflation) -> Evidence:
-    """Test the order of the values, and the shares of missing ones and of values that a large part of all rows has."""
+    """Test a numeric column: the order of its values, and some shares.
+
+    The shares are those of missing values and of values that a large part of all rows has.
+    """
     each, shape = {}, None
     if pair is not None and min(pair.n, pair.m) >= _FEWEST:
         distance, z = statistics.anderson_darling(pair.ranks, pair.n), statistics.mood_z(pair.ranks, pair.n)
@@ -87,7 +96,9 @@ def numbers(pair: Pair | None, shares: Shares, null: Inflation) -> Evidence:
 
 
 def categories(cells: Shares, null: Inflation) -> Evidence:
-    """Chi-square sees a change spread over many cells; the largest change of one share sees a single cell.
+    """Test a column of categories by chi-square and by the largest change of one share.
+
+    Chi-square sees a change over many cells; the largest change sees a single cell.
 
     Two cells are one share, and its test is exact at any count.
     """
@@ -115,7 +126,7 @@ def _largest_change(shares: Shares, null: Inflation) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What one column's comparison found.
+    """Hold the result of one column's comparison.
 
     Attributes:
         gap_effect: PSI above noise of the missing values against all others.
@@ -154,7 +165,7 @@ class Comparison:
 def compare(
     reference: ReferenceColumn, window: NDArray[Any], inflation: float = 1.0, distinct: float = 1.0
 ) -> Comparison:
-    """Compare a window's encoded column, of one entry per row and at least one row, with the reference's.
+    """Compare a window's encoded column, of at least one row, with the reference's.
 
     Args:
         inflation: how many times the column varies more from window to window than sampling explains, at least 1.
@@ -207,7 +218,10 @@ def _gap_and_atoms(reference: ReferenceColumn, window: NDArray[Any], present: Fl
 
 
 def _cells(reference: ReferenceColumn, window: NDArray[Any], counts: IntArray) -> Shares:
-    """Count each value, or the categories that are frequent in both samples together; gaps come first."""
+    """Count each value, or each category that is frequent in both samples together.
+
+    Missing and unseen values come first.
+    """
     if reference.subject.categories is None:
         ours, theirs = np.roll(reference.counts, 2), np.roll(counts, 2)
     else:
@@ -240,7 +254,7 @@ def _note(expected: IntArray, counts: IntArray) -> str | None:
 
 
 def answers(schema: ModelSchema, window: Window) -> list[NDArray[Any]]:
-    """Encode the window's predictions and, where the model gave any, the probability that is watched."""
+    """Encode the window's predictions and the probability that is watched, if there is one."""
     predictions = encode_labels(schema, window.predictions)
     probabilities = encode_probabilities(schema, window.probabilities)
     return [predictions] if probabilities is None else [predictions, score_of(schema, probabilities)]
@@ -254,7 +268,10 @@ def compare_all(
     distinct: float = 1.0,
     pause: Pause = no_pause,
 ) -> list[Comparison | None]:
-    """Compare each column, None where that fails; ``errors`` gets an entry for it, and for each that says little."""
+    """Compare each column; give None where that fails.
+
+    ``errors`` gets an entry for a failure and for a column that says little.
+    """
     wider = inflations or [1.0] * len(watched)
     found = []
     for each in zip(watched, arrays, wider, strict=True):

@@ -52,10 +52,7 @@ class DesignMatrix:
         return np.asarray(features @ self.owners > 0)
 
     def with_products(self, label: FloatArray, fitted: NDArray[np.bool_]) -> DesignMatrix:
-        """Append the products of two columns whose correlation differs most between the sides in the fitted rows.
-
-        They are what a marginal distribution cannot show: a changed correlation, a combination that was rare.
-        """
+        """Append the products of column pairs whose correlation differs most between the sides."""
         x, is_window = self.values[fitted, : self.simple], label[fitted] == 1
         change = np.abs(_fisher(x[is_window]) - _fisher(x[~is_window]))
         variance = (x**2).T @ x**2 / len(x) - (x.T @ x / len(x)) ** 2
@@ -73,7 +70,10 @@ class DesignMatrix:
 
 
 def _fisher(values: FloatArray) -> FloatArray:
-    """Fisher's z of all correlations, whose error does not depend on their size (1915), doi:10.1093/biomet/10.4.507."""
+    """Compute Fisher's z of all correlations; its error does not depend on their size.
+
+    Reference: Fisher (1915), doi:10.1093/biomet/10.4.507.
+    """
     centred = values - values.mean(axis=0)
     sums = np.sqrt((centred**2).sum(axis=0))
     scaled = centred / np.where(sums > 0, sums, np.inf)
@@ -92,7 +92,7 @@ def noise_level(count: int) -> float:
 
 
 def design(subjects: Sequence[Subject], columns: Sequence[NDArray[Any]], pause: Pause = no_pause) -> DesignMatrix:
-    """Turn encoded columns into normal scores and indicators, and after them the scores' squares."""
+    """Turn encoded columns into normal scores, indicators and squared scores."""
     simple: list[tuple[int, FloatArray]] = []
     for place in range(len(columns)):
         pause()
@@ -148,7 +148,7 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Separation:
-    """How well the classifier told both sides apart on rows that it was not fitted on.
+    """Hold how well the classifier separates both sides on rows that it was not fitted on.
 
     Attributes:
         auc: probability that a row of the window is scored above one of the reference; 0.5 is chance.
@@ -214,7 +214,7 @@ class _Half:
 
 
 def _test(table: DesignMatrix, label: FloatArray, fitted: NDArray[np.bool_], *, ordered: bool) -> _Half:
-    """Fit on one half, score the other, and split the distance of its mean scores among the columns."""
+    """Fit on one half, score the other, and divide the distance among the columns."""
     extended = table.with_products(label, fitted)
     means, errors = _mean_distances(extended.values[fitted], label[fitted])
     chosen = (np.abs(means) >= errors * _SCREEN) | (extended.beside_products & (errors < np.inf))
@@ -231,7 +231,7 @@ def _test(table: DesignMatrix, label: FloatArray, fitted: NDArray[np.bool_], *, 
 
 
 def _mean_distances(values: FloatArray, label: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Each column's mean in the window above that in the reference, and its standard error; a constant is left out."""
+    """Give each column's mean in the window above that in the reference, and its standard error."""
     ours, theirs = values[label == 0], values[label == 1]
     variance = values.var(axis=0)
     errors = np.sqrt(np.where(variance > 0, variance, np.inf) * (1 / len(ours) + 1 / len(theirs)))
@@ -239,7 +239,7 @@ def _mean_distances(values: FloatArray, label: FloatArray) -> tuple[FloatArray, 
 
 
 def _mann_whitney(ours: FloatArray, theirs: FloatArray, worth: tuple[float, float]) -> tuple[float, float]:
-    """AUC and its z-value, with ties at their middle rank, for as many rows as the scores are worth."""
+    """Compute the AUC and its z-value, with ties at their middle rank."""
     ranks = middle_ranks(np.concatenate([ours, theirs]))
     error = float(np.std(ranks / len(ranks), ddof=1)) * np.sqrt(1 / worth[0] + 1 / worth[1])
     auc = rank_auc(ranks, np.arange(len(ranks)) >= len(ours))
@@ -269,7 +269,9 @@ def joint_drift(
     before: JointDrift | None = None,
     pause: Pause = no_pause,
 ) -> JointDrift:
-    """Judge whether any combination of features gives the window away; the verdict opens and closes as a feature's.
+    """Judge joint drift: whether any combination of features gives the window away.
+
+    The verdict opens and closes as a feature's does.
 
     Args:
         start, end: times of the window's first and last row.
@@ -322,7 +324,9 @@ def _judged(
 
 
 def material_auc(material_psi: float) -> float:
-    """Give the AUC of a single normal feature whose shift has this PSI, ``Phi(sqrt(PSI / 2))``, and at least 0.55.
+    """Give the AUC of one normal feature whose shift has this PSI.
+
+    It is ``Phi(sqrt(PSI / 2))``, and at least 0.55.
 
     >>> material_auc(0.01), round(material_auc(0.5), 3)
     (0.55, 0.691)
@@ -342,7 +346,9 @@ def joint_of(
     *,
     pause: Pause = no_pause,
 ) -> JointDrift:
-    """Judge a window's features together; where that fails, ``errors`` gets an entry and the rest of the report stands.
+    """Judge a window's features together.
+
+    Where that fails, ``errors`` gets an entry and the rest of the report stands.
 
     Args:
         entries: the features' own verdicts; one in error is left out.

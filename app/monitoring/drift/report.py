@@ -37,7 +37,7 @@ _ROWS_PER_WINDOW_ROW = 10
 
 
 def empty_report(reference: Reference | None, window: Window, limits: Limits) -> DriftReport:
-    """Give a drift report that says what is looked at and by which limits, and has found nothing yet."""
+    """Make a drift report with its window, reference and limits, and no finding yet."""
     times = window.predicted_at
     return {
         "window": {
@@ -82,7 +82,7 @@ def _about(reference: Reference) -> ReferenceSummary:
 
 
 def _calibration(reference: Reference | None, window: Window) -> Calibration:
-    """Say whether the promise of ``false_alarm_every`` holds for this reference, not only for an average one."""
+    """Tell whether ``false_alarm_every`` holds for this very reference."""
     needed = _ROWS_PER_WINDOW_ROW * window.rows
     if reference is None or reference.rows >= needed:
         return {"calibrated": reference is not None, "reason": None if reference else "no reference"}
@@ -105,10 +105,11 @@ def drift_report(
     arrivals: Arrivals | None = None,
     pause: Pause = no_pause,
 ) -> DriftReport:
-    """Compare a window with the reference; the answer of ``GET /drift`` without its id, model and time.
+    """Compare a window with the reference.
 
-    A function of its arguments alone. ``previous`` is the report of the look before, or None: a drift that it holds
-    stays open until the window has none of the rows left that last showed it. A column that cannot be compared is an
+    The result is the answer of ``GET /drift`` without its id, model and time. It depends on the arguments alone.
+    ``previous`` is the report of the look before, or None: a drift that it holds stays open until the window has none
+    of the rows left that last showed it. A column that cannot be compared is an
     entry in ``errors``; the others go on. ``earlier`` is the window before, and ``segments`` name the categorical
     features by whose values the rows are looked at separately; what they show is for people, and alarms nobody.
     ``arrivals`` say when rows came, for data quality.
@@ -162,7 +163,10 @@ def _with_verdicts(
     *,
     pause: Pause,
 ) -> DriftReport:
-    """Judge all that is watched as one family, without the answers where the model was fitted on the reference."""
+    """Judge all columns as one family.
+
+    Answers are left out where the model was fitted on the reference.
+    """
     errors: list[CheckError] = []
     wider = reference.inflations(window.rows)[: len(watched)]
     found = compare_all(watched, arrays[: len(watched)], errors, wider, distinct, pause)
@@ -195,7 +199,7 @@ def _overall(statuses: set[str]) -> Literal["stable", "drift", "insufficient_dat
 
 
 def _entries_before(previous: DriftReport | None, reference: Reference, count: int) -> list[Column | None]:
-    """Look up the previous report's entries; one made against another reference says nothing about this one."""
+    """Give the previous report's entries, or none if it is of another reference."""
     comparable = comparable_report(previous, reference)
     if comparable is None:
         return [None] * count

@@ -1,4 +1,7 @@
-"""From comparisons to verdicts: significant and material opens a drift, one wholly clear window closes it."""
+"""Turn comparisons into verdicts.
+
+Significant and material opens a drift; one wholly clear window closes it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ _MODERATE, _SEVERE = 0.1, 0.2
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One look at a window: its limits, and the times of its first and last row as RFC 3339 (which sorts as text)."""
+    """Hold one look at a window: its limits, and the times of its first and last row.
+
+    Times are RFC 3339, which sorts as text.
+    """
 
     limits: Limits
     start: str

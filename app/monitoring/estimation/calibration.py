@@ -1,4 +1,4 @@
-"""Calibrated confidence: from what a model says to how often it is right, as the reference's outcomes show it."""
+"""Calibrate a model's confidence by the reference's outcomes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Calibrator:
         return cls(levels, level, happened.astype(np.float64))
 
     def shares(self, weights: FloatArray, scores: FloatArray) -> FloatArray:
-        """Fit by weighted isotonic regression, and give the calibrated probability at each of ``scores``.
+        """Fit by weighted isotonic regression; give the calibrated probability at each score.
 
         The non-decreasing step function with the least ``sum w (happened - f(score))^2``, linear between its levels:
         Zadrozny and Elkan (2002), doi:10.1145/775047.775151. Weights, of the reference rows, are 0 or more, not all 0.
@@ -96,11 +96,11 @@ class Calibration:
 
     @cached_property
     def helps(self) -> tuple[bool, ...]:
-        """Whether each class is better off calibrated."""
+        """Tell for each class whether calibration makes it better."""
         return tuple(calibrator.helps() for calibrator in self.calibrators)
 
     def belief(self, weights: FloatArray, scores: FloatArray) -> FloatArray:
-        """Give each class's calibrated probability, shape (n, classes), by the reference with these weights."""
+        """Give calibrated probabilities of shape (n, classes), by the weighted reference."""
         return self._belief(weights, scores, (True,) * len(self.watched))
 
     def where_it_helps(self, weights: FloatArray, scores: FloatArray) -> FloatArray:

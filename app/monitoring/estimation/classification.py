@@ -89,7 +89,10 @@ def _mean(rates: FloatArray) -> float:
 
 
 def _ranking(scores: FloatArray) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Order the rows by score, highest first, and find the last place of each run of equal scores."""
+    """Sort the rows by score, highest first.
+
+    The second result is the last position of each run of equal scores.
+    """
     order = np.argsort(-scores, kind="stable")
     return order, np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
 
@@ -147,7 +150,7 @@ class Confidence:
 
     @property
     def method(self) -> str:
-        """What the estimate rests on."""
+        """Give the method of the estimate."""
         calibrated = "calibrated-confidence" if any(self._calibration.helps) or self._shift.shifted else "confidence"
         return f"importance-weighted-{calibrated}" if self._shift.shifted else calibrated
 
@@ -174,7 +177,7 @@ class Confidence:
         )
 
     def _estimates(self, expected: Expected, rows: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
-        """Estimate over some of the window's rows, with all reference rows alike and with their weights."""
+        """Estimate over some rows of the window, with equal and with weighted reference rows."""
         plain, weighted = (
             _array(expected.metrics(belief[rows])) + anchor
             for belief, anchor in zip(self._beliefs, self._anchors, strict=True)
@@ -182,7 +185,9 @@ class Confidence:
         return plain, weighted
 
     def _anchor(self, weights: FloatArray, belief: FloatArray) -> FloatArray:
-        """What the belief is known to miss: realised less expected metrics of the reference, with these weights.
+        """Give the known error of the expected metrics.
+
+        It is realised less expected metrics of the reference, with these weights.
 
         A fit to finitely many rows finds order where there is none, so that the curve through its expected counts lies
         above the realised one: the correction takes that out of ROC AUC and average precision.
@@ -191,7 +196,7 @@ class Confidence:
         return _array(realised) - _array(expected)
 
     def _resampled(self, expected: Expected, pause: Pause) -> tuple[FloatArray, FloatArray]:
-        """Metrics by resampled references (plain, weighted), and by outcomes of the window drawn at random.
+        """Estimate metrics with resampled references, plain and weighted, and with random outcomes.
 
         The spread of the first is the calibration's error, that of the second what chance does to the outcomes of these
         very rows. Efron (1979), doi:10.1214/aos/1176344552. Weights are taken as they are.
@@ -214,7 +219,7 @@ class Confidence:
 
 
 def _counts(rows: int, rng: np.random.Generator) -> FloatArray:
-    """How often each row is drawn when as many are drawn with replacement."""
+    """Give how often each row is drawn in a bootstrap sample."""
     return np.bincount(rng.integers(rows, size=rows), minlength=rows).astype(np.float64)
 
 

@@ -1,4 +1,4 @@
-"""How far a window's input has moved from the reference, and the weights that make the reference look like it."""
+"""Measure the shift of a window's input, and weight the reference to look like it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LEAST_PER_FOLD = 20
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """What a domain classifier, asked to tell the window from the reference, has found.
+    """Hold what a domain classifier has found between window and reference.
 
     Attributes:
         auc: how well it tells rows apart that it was not fitted on; 0.5 is not at all.
@@ -79,7 +79,7 @@ def measure_shift(reference: FloatArray, window: FloatArray, pause: Pause = no_p
 
 
 def trust(difference: FloatArray, variance: FloatArray) -> FloatArray:
-    """Give the part of an estimated difference to believe: ``d^2 / (d^2 + variance)``, from 0 to 1.
+    """Give the part of a difference to believe: ``d^2 / (d^2 + variance)``, from 0 to 1.
 
     Weights cost precision. Taking this part of what they change, after Stein's rule, follows them where the change
     stands out of its own noise, and leaves them where it does not: Green and Strawderman (1991), "A James-Stein type

@@ -1,4 +1,4 @@
-"""Performance of a regression model without labels: a second model, of the first one's errors.
+"""Estimate a regression model's performance by a second model of its errors.
 
 Direct loss estimation fits a regressor of the loss on the reference, where the outcomes are known, and takes the mean
 of what it says of the window. Its error is corrected by what it gets wrong on reference rows that it was not fitted on,
@@ -28,7 +28,7 @@ _NEAR_ZERO = 0.01
 
 @dataclass(frozen=True, slots=True)
 class _Loss:
-    """One loss over the window: what each row is expected to cost, and what all of them are corrected by.
+    """Hold one loss over the window: the expected loss of each row, and a correction for all.
 
     Attributes:
         error: standard error of the mean.
@@ -70,7 +70,7 @@ class LossModel:
 
     @property
     def method(self) -> str:
-        """What the estimate rests on."""
+        """Give the method of the estimate."""
         return "importance-weighted-loss-model" if self._shift.shifted else "loss-model"
 
     def values(self, rows: NDArray[np.bool_]) -> dict[str, float]:
@@ -90,7 +90,10 @@ class LossModel:
 
 
 def _losses(answers: Scored) -> dict[str, tuple[FloatArray, float]]:
-    """Take the loss behind each metric, and its floor; percentages only where no outcome is close to 0."""
+    """Give the loss behind each metric, and its floor.
+
+    Percentages are used only where no outcome is close to 0.
+    """
     signed = answers.predictions - answers.outcomes
     sizes = np.abs(answers.outcomes)
     found = {"mae": (np.abs(signed), 0.0), "rmse": (signed**2, 0.0), "bias": (signed, -np.inf)}
@@ -102,7 +105,10 @@ def _losses(answers: Scored) -> dict[str, tuple[FloatArray, float]]:
 def _estimate(
     inputs: FloatArray, loss: FloatArray, window: FloatArray, shift: Shift, floor: float, pause: Pause
 ) -> _Loss:
-    """Expect the loss of each row; the reference decides how far to believe the regressor, and the correction."""
+    """Estimate the loss of each row.
+
+    The reference decides how far to believe the regressor and the correction.
+    """
     said, expected = _regressed(inputs, loss, window, pause)
     varied = float(np.mean((said - said.mean()) ** 2))
     slope = float(np.clip(np.mean((loss - loss.mean()) * (said - said.mean())) / varied, 0, 1)) if varied else 0.0
@@ -118,7 +124,10 @@ def _estimate(
 
 
 def _regressed(inputs: FloatArray, loss: FloatArray, window: FloatArray, pause: Pause) -> tuple[FloatArray, FloatArray]:
-    """Regress the loss on the inputs: for the reference out of fold, for the window by the mean of all folds."""
+    """Regress the loss on the inputs.
+
+    The reference is predicted out of fold, the window by the mean of all folds.
+    """
     from sklearn.ensemble import HistGradientBoostingRegressor
     from threadpoolctl import threadpool_limits
 

@@ -36,7 +36,7 @@ class Estimator(Protocol):
 
     @property
     def method(self) -> str:
-        """What the estimate rests on."""
+        """Give the method of the estimate."""
 
     def values(self, rows: NDArray[np.bool_]) -> Mapping[str, float]:
         """Estimate each metric over some of the rows; NaN where it is undefined."""
@@ -55,7 +55,10 @@ _CHUNKS, _FEWEST = 10, 100
 
 
 def comparison(estimates: Mapping[str, Measured], answers: Scored) -> EstimateComparison:
-    """Put each estimate beside the realised metric of the same rows; ``within`` tells whether its band held it."""
+    """Put each estimate beside the realised metric of the same rows.
+
+    ``within`` tells whether its band held the truth.
+    """
     realised = _realised(answers)
     return {
         "rows": answers.rows,
@@ -68,7 +71,9 @@ def comparison(estimates: Mapping[str, Measured], answers: Scored) -> EstimateCo
 def track_record(
     estimate: Callable[[NDArray[np.bool_]], Mapping[str, float]], answers: Scored, pause: Pause = no_pause
 ) -> TrackRecord | None:
-    """Average the distance of estimate and truth over up to ten runs of rows in time order, of a hundred rows or more.
+    """Average the distance of estimate and truth over runs of rows in time order.
+
+    There are up to ten runs of a hundred rows or more.
 
     None where there are too few for two. One window has one truth; its parts show how far an estimate is usually off.
     Part of the distance is chance in the truth itself, which no estimate can foresee.
@@ -129,7 +134,9 @@ def estimated(
     previous: PerformanceReport | None = None,
     pause: Pause = no_pause,
 ) -> Estimated:
-    """Estimate the metrics of the ``latest`` rows, and compare estimates of ``mature`` rows with their outcomes.
+    """Estimate the metrics of the ``latest`` rows.
+
+    Estimates of the ``mature`` rows are compared with their outcomes.
 
     A function of its arguments alone; ``previous`` is the report of the look before. Where nothing can be estimated,
     ``reason`` says why.
@@ -208,7 +215,7 @@ def _caveats(shift: Shift, unseen: float) -> list[str]:
 
 
 def _before(previous: PerformanceReport | None, reference: Reference) -> Mapping[str, Metric]:
-    """Look up the entries of the look before; one against another reference says nothing about this one."""
+    """Give the previous report's entries, or none if it is of another reference."""
     if previous is None or previous.get("baseline", {}).get("sha256") != reference.sha256:
         return {}
     return previous.get("estimated", {}).get("metrics", {})

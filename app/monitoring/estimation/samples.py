@@ -1,4 +1,4 @@
-"""Rows as the estimate of performance sees them: what went in, what the model said, and the truth where it is known."""
+"""Rows for the estimate of performance: inputs, answers, and outcomes where known."""
 
 from __future__ import annotations
 

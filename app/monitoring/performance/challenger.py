@@ -53,7 +53,7 @@ def _compare(schema: ModelSchema, pairs: Sequence[Pair]) -> Versus:
 
 
 def _gains(shadow: NDArray[Any], champion: NDArray[Any], outcome: NDArray[Any], *, numbers: bool) -> FloatArray:
-    """How much better each answer of the shadow is."""
+    """Give how much better each answer of the shadow is."""
     scores = [-np.abs(each - outcome) if numbers else (each == outcome) for each in (shadow, champion)]
     return np.asarray(scores[0], dtype=np.float64) - np.asarray(scores[1], dtype=np.float64)
 

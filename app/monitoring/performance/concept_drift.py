@@ -146,7 +146,9 @@ _FULL_SCALE = 0.99
 def concept_drift(
     schema: ModelSchema, stream: Sequence[ErrorStream], baseline: Baseline, before: PerformanceReport | None
 ) -> ConceptDrift:
-    """Run ADWIN over the errors of the latest outcomes, from where the look before began as long as that can be.
+    """Run ADWIN over the errors of the latest outcomes.
+
+    It begins where the look before began, as long as that is possible.
 
     An error is 0 or 1 where classes are answered, and in regression the absolute error as a share of the reference's
     99th percentile, at most 1. ``change_at`` is when the first outcome after the latest change came. A better stream
@@ -174,7 +176,10 @@ def concept_drift(
 
 
 def _from(stream: Sequence[ErrorStream], before: str | None) -> int:
-    """Find the row at which the look before began; too far back, or unknown, the latest rows begin anew."""
+    """Find the row at which the look before began.
+
+    Where that is unknown or too far back, the latest rows begin anew.
+    """
     if before is not None and stream and to_rfc3339(stream[0].recorded_at) <= before:
         return bisect_left(stream, before, key=lambda judged: to_rfc3339(judged.recorded_at))
     return max(len(stream) - STREAM, 0)
@@ -183,7 +188,10 @@ def _from(stream: Sequence[ErrorStream], before: str | None) -> int:
 def _errors(
     schema: ModelSchema, stream: Sequence[ErrorStream], baseline: Baseline
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """Compute the errors, between 0 and 1, and tell which rows they are of: an outcome that is no answer has none."""
+    """Compute the errors, between 0 and 1, and the rows that they are of.
+
+    An outcome that the model cannot give has no error.
+    """
     outcomes = encode_labels(schema, [judged.outcome for judged in stream])
     predictions = encode_labels(schema, [judged.prediction for judged in stream])
     chosen = known(schema, outcomes)

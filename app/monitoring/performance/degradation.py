@@ -20,7 +20,10 @@ MIN_ROWS = 50
 
 @dataclass(frozen=True)
 class Baseline:
-    """The metrics of a reference's rows whose outcome is known; none where these say nothing of new data."""
+    """Hold the metrics of the reference's rows with an outcome.
+
+    There are none where these say nothing of new data.
+    """
 
     reference: Reference | None
 
@@ -46,7 +49,7 @@ class Baseline:
         return {} if self.missing or self.scored is None else self.scored.measure()
 
     def of(self, feature: int | None, value: Scalar) -> Mapping[str, Measured]:
-        """Measure the rows in which a feature, by its position, has a value; none where they are few.
+        """Measure the rows in which a feature has a value; give none where they are few.
 
         None too for a key of the context, which the reference does not hold.
         """
@@ -61,7 +64,10 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True)
 class Margin:
-    """The limit of one metric, ``factor * baseline + sign * points``; ``sign`` is 1 where more is worse."""
+    """Compute the limit of one metric: ``factor * baseline + sign * points``.
+
+    ``sign`` is 1 where more is worse.
+    """
 
     sign: int
     factor: float
@@ -72,7 +78,9 @@ class Margin:
         return self.factor * baseline + self.sign * self.points
 
     def exceeded(self, found: Measured, baseline: Measured, confidence: float) -> bool:
-        """Tell whether the metric surely lies beyond its limit, however little is known of metric and baseline.
+        """Tell whether the metric lies beyond its limit with confidence.
+
+        The uncertainty of metric and baseline counts.
 
         The interval of a difference takes the distance of each side to its own bound, and adds both as squares: for
         shares Newcombe (1998), doi:10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I, and for any metric
@@ -118,7 +126,7 @@ def _value(measured: Measured) -> float:
 
 
 def _reach(measured: Measured, confidence: float, side: int) -> float:
-    """Distance from the value to its upper (1) or lower (-1) bound; none where the value is exact."""
+    """Give the distance from the value to its upper (1) or lower (-1) bound, or none if exact."""
     if measured.interval is None:
         return 0.0
     return max(side * (measured.interval.bounds(confidence)[side > 0] - _value(measured)), 0.0)
@@ -129,7 +137,7 @@ SHOWN_CONFIDENCE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Degradation:
-    """What separates a worse model from noise in one look.
+    """Hold the limits that separate a worse model from noise in one look.
 
     Attributes:
         allowed: how far a share may fall below its baseline, in points; for errors, the relative rise above it.
@@ -164,7 +172,9 @@ class Judge:
         *,
         rows: int,
     ) -> dict[str, Metric]:
-        """Give each metric its interval, baseline, limit and status; ``before`` has the entries of the look before.
+        """Give each metric its interval, baseline, limit and status.
+
+        ``before`` holds the entries of the look before.
 
         All metrics with a baseline take equal parts of the false-alarm probability (Bonferroni), so that together they
         keep it. What is degraded stays so until the window has none of the rows left that last showed it.

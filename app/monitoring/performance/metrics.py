@@ -23,7 +23,7 @@ _STEPS = 200
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The gap between the share that came and the mean of what was promised, in bins of equal counts.
+    """Hold the gap between promised and realised shares, in bins of equal counts.
 
     Attributes:
         weights: share of the rows in each bin.
@@ -52,7 +52,11 @@ class Calibration:
 
     @property
     def value(self) -> float:
-        """Expected calibration error: ``sum_b n_b / n |share_b - promise_b|``, Naeini et al. (2015), AAAI, 2901-2907.
+        """Compute the expected calibration error: ``sum_b n_b / n
+        share_b - promise_b
+        ``.
+
+        Reference: Naeini et al. (2015), AAAI, 2901-2907.
 
         >>> Calibration.of(np.full(10, 0.5), np.arange(10) < 7).value
         0.2
@@ -154,7 +158,10 @@ def positive_index(schema: ModelSchema) -> int:
 def promises(
     schema: ModelSchema, outcomes: NDArray[Any], probabilities: FloatArray
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """Pick the probability that calibration judges (the positive class's, or the highest), and if it came true."""
+    """Give the probability that calibration judges, and whether it came true.
+
+    It is that of the positive class, or the highest.
+    """
     if schema.task is Task.BINARY:
         positive = positive_index(schema)
         return probabilities[:, positive], outcomes == positive

@@ -36,7 +36,10 @@ from app.types import Label, Micros, ModelSchema, Scalar, Task, label_key, to_rf
 
 
 def by_class(rows: Scored) -> ByClass:
-    """Count truths (down) against predictions (across), with each class's precision and recall; not of numbers."""
+    """Count truths (down) against predictions (across), with precision and recall by class.
+
+    Regression has none.
+    """
     schema = rows.schema
     if schema.task is Task.REGRESSION or not rows.rows:
         return {}
@@ -50,7 +53,7 @@ def by_class(rows: Scored) -> ByClass:
 
 
 def business(schema: ModelSchema, window: Labelled) -> Business:
-    """Add up the business values that came with the outcomes, over all rows and by what was predicted."""
+    """Add up the business values of the outcomes, over all rows and by prediction."""
     shares: dict[Label, list[float]] = {label: [] for label in schema.classes}
     for value, said in zip(window.values, window.predictions, strict=True):
         if value is not None and said in shares:
@@ -108,7 +111,7 @@ MOST = 20
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One value of one segment: which rows have it, and the metrics of the reference's rows that have it too."""
+    """Hold one segment: its rows, and the baseline of the reference's rows that are in it."""
 
     name: str
     value: str
@@ -117,7 +120,7 @@ class Segment:
 
 
 def places(schema: ModelSchema, names: Sequence[str]) -> dict[str, int | None]:
-    """Find where each segment's values stand: the position of a feature, or None for a key of the context."""
+    """Give the position of each segment's feature, or None for a key of the context."""
     position = {name: place for place, name in enumerate(schema.feature_names)}
     return {name: position.get(name) for name in names}
 
@@ -125,7 +128,10 @@ def places(schema: ModelSchema, names: Sequence[str]) -> dict[str, int | None]:
 def split(
     schema: ModelSchema, columns: Mapping[str, Sequence[Scalar]], baseline: Baseline, pause: Pause = no_pause
 ) -> list[Segment]:
-    """Split rows by the values of each segment, the most frequent first; a row without a value (null) is in none."""
+    """Split rows by the values of each segment, the most frequent first.
+
+    A row without a value is in no segment.
+    """
     found = []
     for name, feature in places(schema, list(columns)).items():
         values = columns[name]
@@ -148,7 +154,9 @@ def performance_report(
     previous: PerformanceReport | None = None,
     pause: Pause = no_pause,
 ) -> PerformanceReport:
-    """Judge a window's outcomes against the baseline; the answer of ``GET /performance`` without id, model and time.
+    """Judge a window's outcomes against the baseline.
+
+    The result is the answer of ``GET /performance`` without id, model and time.
 
     A metric is degraded as :class:`Judge` says; the report is a function of its arguments alone. Without outcomes in
     the reference, or where it is in-sample, there is no verdict. A window is mature when its newest row is older than
@@ -186,7 +194,10 @@ def performance_report(
 
 
 def is_same_look(window: Labelled, before: PerformanceReport) -> bool:
-    """Tell whether a report is of this very window with as many outcomes: asked again, a check says the same."""
+    """Tell whether a report is of this window with as many outcomes.
+
+    Asked again, a check says the same.
+    """
     seen, came = before.get("window", {}), sum(outcome is not None for outcome in window.outcomes)
     if not window.rows or "limits" not in before:
         return False

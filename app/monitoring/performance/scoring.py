@@ -28,7 +28,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Outcomes, predictions and probabilities as arrays of codes or numbers; every outcome is known."""
+    """Hold outcomes, predictions and probabilities as arrays; every outcome is known."""
 
     schema: ModelSchema
     outcomes: NDArray[Any]
@@ -61,7 +61,10 @@ def known(schema: ModelSchema, outcomes: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def score(schema: ModelSchema, window: Labelled, errors: list[MetricError]) -> tuple[Scored, NDArray[np.bool_]]:
-    """Encode the rows whose outcome is known, and tell which they are; what is left out is listed in ``errors``."""
+    """Encode the rows whose outcome is known, and tell which they are.
+
+    ``errors`` lists what is left out.
+    """
     outcomes, predictions = encode_labels(schema, window.outcomes), encode_labels(schema, window.predictions)
     chosen = known(schema, outcomes)
     given = np.array([outcome is not None for outcome in window.outcomes], dtype=np.bool_)
@@ -75,7 +78,7 @@ def score(schema: ModelSchema, window: Labelled, errors: list[MetricError]) -> t
 
 
 def label_delays(window: Labelled) -> LabelDelay:
-    """Measure the seconds from prediction to outcome that half, and 95 %, of the outcomes so far were faster than."""
+    """Measure the label delay in seconds: the median and the 95th percentile."""
     came = np.array([-1 if recorded is None else recorded for recorded in window.recorded_at], dtype=np.int64)
     if not (came >= 0).any():
         return {"p50": None, "p95": None}
@@ -85,5 +88,8 @@ def label_delays(window: Labelled) -> LabelDelay:
 
 
 def is_mature(window: Labelled, delay_s: float | None, now: Micros) -> bool:
-    """Tell whether even the newest row has had the time that outcomes take: else fast labels speak for all."""
+    """Tell whether even the newest row has had the time that outcomes take.
+
+    Else the fast labels speak for all.
+    """
     return delay_s is not None and window.rows > 0 and now - window.predicted_at[-1] >= delay_s * SECOND

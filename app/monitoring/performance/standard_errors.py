@@ -18,7 +18,9 @@ from app.types import ModelSchema, Task
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """R squared, 1 minus a ratio of two means: squared errors over squared deviations of the same rows.
+    """Hold R squared: 1 minus a ratio of two means.
+
+    They are the squared errors and the squared deviations of the same rows.
 
     The intervals of both means are put together on the scale of their logarithms, with their correlation: the method of
     variance estimates recovery, Zou and Donner (2008), doi:10.1002/sim.3095.
@@ -78,7 +80,7 @@ def spread(
     probabilities: FloatArray | None,
     values: Mapping[str, float | None],
 ) -> dict[str, Interval]:
-    """Measure the spread of these metrics over the rows that they were computed from; undefined ones are left out.
+    """Compute the standard errors of these metrics; undefined ones are left out.
 
     >>> schema = ModelSchema("m", "1", Task.REGRESSION, ())
     >>> found = spread(schema, np.zeros(4), np.array([1.0, 3.0, 1.0, 3.0]), None, {"mae": 2.0})

@@ -42,7 +42,7 @@ class Rule:
     inflation: Callable[[], float] = lambda: 1.0
 
     def finding(self, feature: str | None, kind: str, ours: int, theirs: int, what: str) -> Iterator[QualityFinding]:
-        """Yield a finding where the window's share exceeds the reference's by what matters, and by more than chance."""
+        """Yield a finding where the window's share rises by what matters and beyond chance."""
         if theirs / self.m < ours / self.n + self.material or not self._is_significant(ours, theirs, 1.0):
             return
         inflation = self.inflation()
@@ -127,7 +127,7 @@ class Columns:
 def feature_findings(
     feature: Feature, ours: ReferenceColumn, theirs: NDArray[Any], rule: Rule, *, in_sample: bool
 ) -> Iterator[QualityFinding]:
-    """Yield what is wrong with a feature, in a window's column ``theirs`` that is in order of time."""
+    """Yield what is wrong with a feature of the window, in order of time."""
     columns = Columns.of(feature, ours, theirs, rule, in_sample=in_sample)
     nothing_known = not len(ours.present)
     kinds: set[str] = set()
@@ -168,7 +168,9 @@ def _unseen(columns: Columns) -> Iterator[QualityFinding]:
 
 
 def _frozen(columns: Columns) -> Iterator[QualityFinding]:
-    """Find a number that varied and stands still: the last row's value, rare in the reference, again and again.
+    """Find a number that varied and now stands still.
+
+    The last rows repeat one value that is rare in the reference.
 
     A run of length L has the probability ``share^(L - 1)``, the share being that of the value in the reference.
     """
@@ -187,7 +189,10 @@ def _frozen(columns: Columns) -> Iterator[QualityFinding]:
 
 
 def _below_range(columns: Columns) -> Iterator[QualityFinding]:
-    """Test each side by itself: one side's test is exact also where the bound is the reference's own extreme."""
+    """Test each bound by itself.
+
+    One side's test is exact also where the bound is the reference's own extreme.
+    """
     ours, low = columns.reference.present, columns.feature.low
     if low is not None:
         outside = len(ours) - _between(ours, low, np.inf), int((columns.present < low).sum())
@@ -252,7 +257,9 @@ def data_quality(
     arrivals: Arrivals | None = None,
     pause: Pause = no_pause,
 ) -> DataQuality:
-    """Judge a window's encoded columns, in order of time; the ``data_quality`` of ``GET /drift``.
+    """Judge a window's encoded columns, in order of time.
+
+    The result is ``data_quality`` of ``GET /drift``.
 
     A share is a finding when it exceeds the reference's by ``limits.material_share`` and by more than chance: the exact
     test of :func:`share_p_values` at ``limits.quality_alpha``, divided by the number of tests. ``limit`` is the value
@@ -316,7 +323,9 @@ def _read(feature: str | None, findings: Iterator[QualityFinding]) -> list[Quali
 
 
 def _duplicates(look: Look) -> Iterator[QualityFinding]:
-    """Compare with as many reference rows as the window has, since repeats grow with the number of rows.
+    """Compare repeated rows with those among as many reference rows.
+
+    Repeats grow with the number of rows.
 
     Looks at the columns without a finding of their own: where one went missing or stands still, rows coincide in the
     rest.
@@ -332,7 +341,10 @@ def _duplicates(look: Look) -> Iterator[QualityFinding]:
 
 
 def _imbalance(look: Look) -> Iterator[QualityFinding]:
-    """Compare the share of the window's most frequent answer; which one that is was chosen among all classes."""
+    """Compare the share of the window's most frequent answer with the reference's.
+
+    The test accounts for the choice among all classes.
+    """
     found = look.samples
     if found is None or found.predictions is None or not found.schema.classes or found.reference.in_sample:
         return
@@ -367,7 +379,10 @@ WINDOW_TESTS: Mapping[str, Callable[[Look], Iterator[QualityFinding]]] = {
 
 
 def _evenly(column: NDArray[Any], size: int) -> NDArray[np.float64]:
-    """Take ``size`` rows; categories that the schema does not know share a code, and count as different ones."""
+    """Take ``size`` rows, evenly.
+
+    Unknown categories share a code, and count as different ones.
+    """
     # Adding zero turns -0.0 into 0.0: rows are compared by their bytes.
     taken = column[np.arange(size) * len(column) // size].astype(np.float64) + 0.0
     return taken if column.dtype.kind == "f" else np.where(taken == UNSEEN, UNSEEN - 1.0 - np.arange(size), taken)

@@ -57,7 +57,7 @@ def traffic_findings(arrivals: Arrivals, alpha: float) -> Iterator[QualityFindin
 
 
 def is_silent(arrivals: Arrivals, alpha: float) -> bool:
-    """Whether no row has come for longer than the hours and days before let expect."""
+    """Tell whether no row has come for longer than earlier traffic lets expect."""
     return arrivals.silence_s >= LONGEST_SILENCE_S and _too_few(arrivals.silence, alpha)
 
 

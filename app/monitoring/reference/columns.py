@@ -25,7 +25,10 @@ _FEW_VALUES = 20
 
 @dataclass(frozen=True, slots=True)
 class QuantileBins:
-    """Bins of a continuous number: ``edges`` are upper bounds (inclusive), the outer bins are open-ended."""
+    """Hold bins of a continuous number.
+
+    ``edges`` are upper bounds (inclusive); the outer bins are open.
+    """
 
     edges: FloatArray
 
@@ -45,7 +48,7 @@ class QuantileBins:
 
 @dataclass(frozen=True, slots=True)
 class ValueBins:
-    """Bins of a number with few distinct values: one bin each, then every other value, then missing."""
+    """Hold bins of a number with few distinct values: each value, all others, missing."""
 
     values: FloatArray
 
@@ -66,7 +69,7 @@ class ValueBins:
 
 @dataclass(frozen=True, slots=True)
 class CategoryBins:
-    """Bins of a categorical column: the ``top`` codes, then the other known ones, unseen categories, and missing."""
+    """Hold bins of a categorical column: the top codes, other known ones, unseen, missing."""
 
     categories: tuple[Label, ...]
     top: IntArray
@@ -129,7 +132,9 @@ def code_counts(codes: NDArray[Any], categories: int) -> IntArray:
 
 
 def merge_rare(ours: IntArray, theirs: IntArray) -> tuple[IntArray, IntArray]:
-    """Add up the categories that are rare in two samples together; the rest keep :func:`code_counts`' order.
+    """Merge the categories that are rare in two samples together.
+
+    The rest keep the order of :func:`code_counts`.
 
     Which ones are rare must not be read off one sample: its most frequent categories are partly its luckiest, and a
     test on them calls the other sample different.
@@ -146,7 +151,7 @@ def merge_rare(ours: IntArray, theirs: IntArray) -> tuple[IntArray, IntArray]:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is watched: ``categories`` is None for numbers, else the labels behind the codes."""
+    """Hold what is watched; ``categories`` is None for numbers, else the labels of the codes."""
 
     name: str
     type: str
@@ -167,7 +172,10 @@ def prediction_subject(schema: ModelSchema) -> Subject:
 
 
 def score_of(schema: ModelSchema, probabilities: FloatArray) -> FloatArray:
-    """Pick the one probability to watch, shape (n,): the positive class's, or with many classes the highest."""
+    """Give the one probability to watch, of shape (n,).
+
+    It is that of the positive class, or the highest of many classes.
+    """
     if schema.task is Task.BINARY and schema.positive is not None:
         return probabilities[:, schema.classes.index(schema.positive)]
     return np.asarray(probabilities.max(axis=1), dtype=np.float64)
@@ -215,7 +223,10 @@ class ReferenceColumn:
 
     @cached_property
     def atoms(self) -> FloatArray:
-        """Values of a binned number that a fifth of the present rows or more have: the zeros of a zero-inflated one."""
+        """Give the values that a fifth of the present rows or more have.
+
+        An example is the zeros of a zero-inflated number.
+        """
         if not isinstance(self.bins, QuantileBins) or not len(self.present):
             return np.empty(0)
         fifth = (np.arange(1, 5) * len(self.present)) // 5
@@ -234,7 +245,7 @@ class ReferenceColumn:
 
     @cached_property
     def independence(self) -> Independence:
-        """How independent the rows are: wholly, where their order says nothing."""
+        """Give how independent the rows are; rows without an order count as independent."""
         return Independence.of(self.values) if self.ordered else Independence()
 
     @cached_property
@@ -256,7 +267,10 @@ def without(ordered: FloatArray, values: FloatArray) -> FloatArray:
 
 
 def describe(subject: Subject, present: FloatArray, counts: IntArray, bins: Bins) -> ColumnSummary:
-    """Mean and standard deviation of a number (null where there is none), share of missing values, histogram."""
+    """Describe a column: mean, standard deviation, missing share and histogram.
+
+    Mean and deviation are null where there is no number.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         mean = finite(present.mean()) if len(present) else None
         std = finite(present.std(ddof=1)) if len(present) > 1 else None

@@ -24,7 +24,7 @@ Codes = NDArray[np.uint64]
 
 
 def row_codes(columns: Sequence[NDArray[Any]]) -> Codes:
-    """Give each row of encoded columns a number that equal rows share, and others practically never do.
+    """Give each row a number that equal rows share, and others practically never do.
 
     >>> codes = row_codes([np.array([1.0, 1.0, 2.0]), np.array([0.0, -0.0, 0.0])]).tolist()
     >>> codes[0] == codes[1], codes[0] == codes[2]
@@ -41,7 +41,9 @@ def row_codes(columns: Sequence[NDArray[Any]]) -> Codes:
 
 
 def collisions(codes: Codes) -> float:
-    """Estimate, without bias, the chance that two rows are equal: Simpson (1949), doi:10.1038/163688a0.
+    """Estimate, without bias, the chance that two rows are equal.
+
+    Reference: Simpson (1949), doi:10.1038/163688a0.
 
     >>> collisions(np.array([1, 1, 2], dtype=np.uint64))
     0.3333333333333333
@@ -52,7 +54,9 @@ def collisions(codes: Codes) -> float:
 
 
 def worth(codes: Codes, natural: float) -> float:
-    """Give the independent rows per row of a window whose rows may be copies of fewer: 1 where there is no sign of it.
+    """Give the independent rows per row of a window with copies.
+
+    It is 1 where there is no sign of copies.
 
     m rows drawn from h different ones have a mean as uncertain as ``1 / (1/m + 1/h)`` independent rows do, and 1/h is
     the chance that two of them are equal; the sum is Kish's effective size (1965), "Survey Sampling".
@@ -94,7 +98,9 @@ def encode(schema: ModelSchema, rows: Sequence[Row]) -> list[NDArray[Any]]:
 
 
 def encode_labels(schema: ModelSchema, labels: Sequence[Label | None] | NDArray[Any]) -> NDArray[Any]:
-    """Labels as int32 positions among the classes (-1: unknown or none), in regression as float64 (NaN: none).
+    """Encode labels: int32 positions among the classes, or float64 in regression.
+
+    Unknown or no label is -1, or NaN in regression.
 
     Labels that Python calls equal are one class, as in JSON: 0, 0.0 and false are, "0" is not.
 
@@ -108,7 +114,10 @@ def encode_labels(schema: ModelSchema, labels: Sequence[Label | None] | NDArray[
 
 
 def encode_probabilities(schema: ModelSchema, rows: Sequence[Sequence[float] | None]) -> FloatArray | None:
-    """Probabilities as float64 of shape (n, classes), NaN in rows without any; None where no row has any."""
+    """Encode probabilities as float64 of shape (n, classes), NaN in rows without any.
+
+    The result is None where no row has any.
+    """
     none = (math.nan,) * len(schema.classes)
     if not schema.classes or all(row is None for row in rows):
         return None

@@ -1,4 +1,4 @@
-"""How much the model's answer depends on each feature, and with it the impact of a feature's drift."""
+"""Measure how much the answer depends on each feature, and rank drifts by impact."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ _SEED = 20_010_101
 def answer_dependence(
     schema: ModelSchema, rows: Sequence[Row], predict: Callable[[Sequence[Row]], Sequence[Answer]]
 ) -> dict[str, float]:
-    """Measure the share of each feature in what the model's answer depends on; the shares add up to 1, or are all 0.
+    """Measure each feature's share of what the answer depends on.
+
+    The shares add up to 1, or are all 0.
 
     Each row takes the feature's value of another row, drawn from a private generator of fixed seed; measured is the
     mean distance between the answer before and after. Permutation importance without labels, after Breiman (2001),
@@ -61,7 +63,7 @@ def impacts(effects: Mapping[str, float], dependence: Mapping[str, float]) -> di
 
 
 def rank_causes(features: Mapping[str, Column], dependence: Mapping[str, float]) -> tuple[dict[str, Column], list[str]]:
-    """Give the features of a drift report ``effect`` and ``impact``, and name those that drifted by impact."""
+    """Add ``effect`` and ``impact`` to the features; name those that drifted, by impact."""
     effects = {name: entry["impact"] for name, entry in features.items() if entry["status"] != "error"}
     weighed = impacts(effects, dependence)
     ranked = {

@@ -19,7 +19,9 @@ _TAIL = 5e-6
 
 
 def shrink_variances(variances: FloatArray, freedom: int) -> tuple[FloatArray, float]:
-    """Draw variances of few degrees of freedom towards what they have in common; also the degrees they then have.
+    """Shrink variances of few degrees of freedom towards their common value.
+
+    The second result is the degrees of freedom that they then have.
 
     Their spread beyond that of chi-square is fitted by an inverse chi-square law: where there is none, all are their
     mean; the more there is, the more each is left as it is. Smyth (2004), doi:10.2202/1544-6115.1027.
@@ -48,7 +50,9 @@ def _inverse_trigamma(value: float) -> float:
 
 
 def student_widening(freedom: float) -> float:
-    """Square of how much further out Student's tail lies than the normal one: the price of an estimated variance.
+    """Give the square of the ratio of Student's tail to the normal one.
+
+    It is the price of an estimated variance.
 
     >>> round(student_widening(19), 2), student_widening(np.inf)
     (1.81, 1.0)
@@ -64,7 +68,7 @@ _EXPECTED = 5
 def qualify(
     features: Sequence[ReferenceColumn], answers: Sequence[ReferenceColumn], times: NDArray[np.int64] | None
 ) -> Json:
-    """Compare the blocks of a reference, whose rows are in order of time, and say what was found.
+    """Compare the blocks of a reference in order of time, and describe what was found.
 
     Each column is turned into scores of unit variance: location and spread of the ranks, missing, each category. With
     block means ``y_b`` of ``n_b`` effective rows, ``sum n_b y_b^2 / (B - 1)`` is 1 when only chance and autocorrelation
@@ -99,7 +103,9 @@ def qualify(
 
 
 def inflations(qualification: Json, names: Sequence[str], window_rows: float, kind: str = "features") -> list[float]:
-    """Look up the inflation of columns for a window of so many rows; 1 for what was not qualified.
+    """Give the inflation of columns for a window of so many rows.
+
+    It is 1 for a column that was not qualified.
 
     The variance between blocks does not shrink with the rows of a window as sampling noise does, so what exceeds 1
     grows in proportion.
@@ -114,7 +120,9 @@ def inflations(qualification: Json, names: Sequence[str], window_rows: float, ki
 
 
 def _inflations(columns: Sequence[ReferenceColumn], times: NDArray[np.int64], blocks: int) -> list[float]:
-    """Take each column's largest score: whatever varies most is what a test could take for drift.
+    """Take each column's largest score.
+
+    A test could take whatever varies most for drift.
 
     A cycle of the hour or the weekday is taken out, since the window is compared with its own slots.
     """

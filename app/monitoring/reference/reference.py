@@ -1,4 +1,4 @@
-"""The reference: what the model's world looked like when it was bundled, on disk and in memory."""
+"""The reference: rows from the time of bundling, on disk and in memory."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _FILE, PROFILE = "reference.npz", "profile.json"
 
 @dataclass(frozen=True)
 class Reference:
-    """Encoded reference rows (see :func:`encode`) of one model version, all arrays with one entry per row.
+    """Hold the encoded reference rows of one version, as arrays with one entry per row.
 
     Attributes:
         predictions, outcomes: as :func:`encode_labels` gives them.
@@ -86,7 +86,7 @@ class Reference:
 
     @cached_property
     def cycles(self) -> list[Cycle]:
-        """Which features, then which answers, follow the weekday or the hour."""
+        """Give the cycle that each feature, then each answer, follows."""
         return find_cycles([*self.features, *self.answers], self.times)
 
     @cached_property
@@ -95,7 +95,7 @@ class Reference:
         return collisions(row_codes(self.columns))
 
     def inflations(self, window_rows: float) -> list[float]:
-        """How much wider than chance the null of each feature, then of each answer, is for a window of so many rows."""
+        """Give the inflation of each feature, then of each answer, for a window of so many rows."""
         answers = [column.subject.name for column in self.answers]
         return inflations(self.qualification, self.schema.feature_names, window_rows) + inflations(
             self.qualification, answers, window_rows, "answers"

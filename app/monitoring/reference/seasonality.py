@@ -56,7 +56,9 @@ Cycle: TypeAlias = tuple[bool, bool]
 
 
 def find_cycles(columns: Sequence[ReferenceColumn], times: NDArray[np.int64] | None) -> list[Cycle]:
-    """Find what each column of a reference follows, where its times span at least four weeks, or four days for hours.
+    """Find the cycle that each column of a reference follows.
+
+    Its times must span at least four weeks, or four days for hours.
 
     Analysis of variance of the means of each slot in each period, slots against what is left when slot and period are
     taken out: Fisher (1925), "Statistical methods for research workers". A day that differs from others is no cycle.
@@ -89,7 +91,10 @@ def slots_of(times: NDArray[np.int64], cycle: Cycle) -> IntArray:
 
 
 def _cycle_p_value(score: FloatArray, slots: IntArray, periods: IntArray) -> float:
-    """Give the p-value of "no slot differs from the others", 1 where too few periods have rows in every slot."""
+    """Give the p-value of "no slot differs from the others".
+
+    It is 1 where too few periods have rows in every slot.
+    """
     groups = min(int(periods.max()) + 1, _MOST_PERIODS)
     period = periods * groups // (int(periods.max()) + 1)
     shape = groups, int(slots.max()) + 1
@@ -122,7 +127,7 @@ _COVERED = 0.95
 
 
 class Season(NamedTuple):
-    """What a window is compared with.
+    """Hold the reference rows that a window is compared with.
 
     Attributes:
         columns: of the reference; those that follow a cycle have the rows of the window's slots alone.
@@ -141,7 +146,7 @@ def choose(
     times: NDArray[np.int64] | None,
     window: NDArray[np.int64],
 ) -> Season:
-    """Compare each column that follows a cycle with the reference's rows of the slots that the window covers.
+    """Choose the reference's rows of the window's slots for each column with a cycle.
 
     The rows are taken in the proportions that the slots have in the window.
 
@@ -175,7 +180,10 @@ def choose(
 
 
 def _sorted(column: ReferenceColumn, rows: IntArray) -> ReferenceColumn:
-    """Take some rows of a column in the known order of the whole: each look takes others, and sorting is slow."""
+    """Take some rows of a column in the known order of the whole.
+
+    Each look takes other rows, and sorting is slow.
+    """
     part = _unsorted(column, rows)
     if column.subject.categories is None:
         taken = np.zeros(len(column.values), dtype=np.bool_)
@@ -193,7 +201,7 @@ def _none(reason: str) -> Seasonal:
 
 
 def _known_slots(times: NDArray[np.int64], window: NDArray[np.int64], cycle: Cycle) -> IntArray | None:
-    """Try weekday and hour together, then the hour alone, then the weekday, whichever the column follows."""
+    """Try weekday and hour together, then the hour, then the weekday."""
     weekday, hour = cycle
     tries = (
         _same_slots(times, window, each) for each in ((weekday, hour), (False, hour), (weekday, False)) if any(each)
@@ -202,7 +210,7 @@ def _known_slots(times: NDArray[np.int64], window: NDArray[np.int64], cycle: Cyc
 
 
 def _same_slots(times: NDArray[np.int64], window: NDArray[np.int64], cycle: Cycle) -> IntArray | None:
-    """Places of the reference's rows in the window's slots and proportions; None where there are too few."""
+    """Give the reference's rows in the window's slots and proportions, or None if too few."""
     ours, theirs = slots_of(times, cycle), slots_of(window, cycle)
     known, wanted = np.bincount(ours, minlength=7 * 24), np.bincount(theirs, minlength=7 * 24)
     shares = np.where(known > 0, wanted, 0) / len(window)

@@ -1,4 +1,4 @@
-"""``bundle.yaml``: what a bundle says of itself, strictly typed; and the names that may stand in a path."""
+"""Read and write ``bundle.yaml``, strictly typed; check names that stand in a path."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class FeatureEntry(_Strict):
 
 
 class OnnxEntry(_Strict):
-    """What became of a scikit-learn model as an ONNX graph: the file that serves in its place, or why there is none.
+    """Describe the ONNX graph of a scikit-learn model: its file, or the reason why there is none.
 
     Attributes:
         rows: the number of rows that both answered alike: the whole reference, and variations of it.
@@ -76,7 +76,10 @@ def _known_format(name: str) -> str:
 
 
 class Manifest(_Strict):
-    """The content of ``bundle.yaml``; ``files`` pins every other file of the bundle by its sha256."""
+    """Hold the content of ``bundle.yaml``.
+
+    ``files`` pins every other file of the bundle by its sha256.
+    """
 
     bundle_format: Literal[1]
     name: Name
@@ -209,7 +212,9 @@ def check_name(name: str, what: str) -> str:
 
 
 def find_versions(models: Path, name: str) -> list[str]:
-    """The versions of a model on disk, lowest first: numbers inside count as numbers, so that 10 follows 9.
+    """List the versions of a model on disk, lowest first.
+
+    Numbers inside a version count as numbers, so that 10 follows 9.
 
     Raises BundleError for a name that may not stand in a path.
     """

@@ -127,7 +127,7 @@ def _same(now: Answer, then: Answer, tolerance: float) -> bool:
 
 
 def choose(manifest: Manifest, wanted: str, where: str) -> RuntimeName:
-    """What runs a bundle's model.
+    """Choose the runtime of a bundle's model.
 
     Args:
         wanted: ``auto``, ``onnx`` or ``sklearn``.
@@ -153,7 +153,7 @@ def choose(manifest: Manifest, wanted: str, where: str) -> RuntimeName:
 def load_runtime(
     manifest: Manifest, files: Mapping[str, bytes], runtime: RuntimeName, trusted_types: Sequence[str], folder: Path
 ) -> tuple[Runtime, str]:
-    """Load a bundle's model from verified bytes; give it with the path of the file that it came from.
+    """Load a bundle's model from verified bytes, and give it with the path of its file.
 
     Raises:
         BundleError: the file cannot be loaded, or does not fit the manifest.
@@ -267,7 +267,7 @@ def read_bundle(
 
 
 def read_manifest(folder: Path) -> tuple[Manifest, str]:
-    """What a bundle says of itself, and the SHA-256 of ``bundle.yaml``; nothing else of the bundle is looked at.
+    """Read ``bundle.yaml`` and its SHA-256; no other file of the bundle is read.
 
     Raises:
         BundleError: it is missing, or says what it may not.

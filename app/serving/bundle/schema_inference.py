@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 
 def feature_names(model: Any, data: pd.DataFrame, *, without: Sequence[str | None]) -> list[str]:
-    """The names of the model's features in its order; where it knows none, the data's columns ``without`` some.
+    """Give the names of the model's features in its order.
+
+    Where the model knows none, these are the data's columns ``without`` some.
 
     Raises:
         BundleError: the model takes columns that the data lacks, or another number of them.
@@ -107,7 +109,9 @@ MOST_CATEGORIES = 1000
 
 
 def infer_features(frame: pd.DataFrame) -> tuple[Feature, ...]:
-    """The features of a DataFrame's columns, in their order; ``nullable`` where a value is missing.
+    """Infer the features of a DataFrame's columns, in their order.
+
+    A feature is ``nullable`` where a value is missing.
 
     Whole numbers are integers, text and pandas categories are categorical with their values sorted, and numbers have
     the bounds that are seen.
@@ -124,13 +128,16 @@ def infer_features(frame: pd.DataFrame) -> tuple[Feature, ...]:
 
 
 def rows_of(features: Sequence[Feature], frame: pd.DataFrame) -> list[Row]:
-    """The rows of a DataFrame as a caller would send them: plain values in schema order, None for a missing one."""
+    """Turn a DataFrame into rows as a caller would send them.
+
+    Values are plain, in schema order; a missing one is None.
+    """
     columns = [_scalars(feature, frame[feature.name]) for feature in features]
     return list(zip(*columns, strict=True))
 
 
 def widen(features: Sequence[Feature], frame: pd.DataFrame) -> tuple[Feature, ...]:
-    """The features with bounds and ``nullable`` that also cover other rows; their categories stay."""
+    """Widen bounds and ``nullable`` so that they cover other rows too; categories stay."""
     return tuple(_widened(feature, frame[feature.name]) for feature in features)
 
 

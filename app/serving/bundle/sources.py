@@ -186,7 +186,9 @@ class OnnxFile:
     format = "onnx"
 
     def feature_names(self, data: pd.DataFrame, *, without: Sequence[str | None]) -> list[str]:
-        """The names of the graph's inputs; of one table, the data's columns ``without`` some, in their order.
+        """Give the names of the graph's inputs.
+
+        A graph of one table takes the data's columns ``without`` some, in their order.
 
         Raises:
             BundleError: the data lacks columns that the graph takes.
@@ -244,7 +246,10 @@ class OnnxFile:
 
 
 def _check_order(schema: ModelSchema, model: OnnxModel, rows: Sequence[Row]) -> None:
-    """Refuse probabilities that stand in another order than the labels: most labels would not be the likeliest."""
+    """Refuse probabilities whose order differs from that of the labels.
+
+    In a wrong order, most labels would not be the likeliest class.
+    """
     answers = [answer for answer in model.predict(rows) if answer.probabilities is not None]
     odd = sum(
         answer.prediction != schema.classes[max(range(len(schema.classes)), key=answer.probabilities.__getitem__)]
@@ -265,7 +270,10 @@ class Source(Protocol):
         """The manifest's word for the model file."""
 
     def feature_names(self, data: pd.DataFrame, *, without: Sequence[str | None]) -> list[str]:
-        """The names of the model's features in its order; where it knows none, the data's columns ``without`` some."""
+        """Give the names of the model's features in its order.
+
+        Where the model knows none, these are the data's columns ``without`` some.
+        """
 
     def schema(
         self,

@@ -1,4 +1,4 @@
-"""What every runtime offers, and rows as a matrix."""
+"""The interface of every runtime, and rows as a matrix."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ class Runtime(Protocol):
 
 
 def whole_blocks(rows: Sequence[Row]) -> list[Row]:
-    """The rows, of which there is at least one, with the last repeated until they fill whole blocks."""
+    """Repeat the last row until the rows fill whole blocks.
+
+    There is at least one row.
+    """
     return [*rows, *[rows[-1]] * (-len(rows) % LANES)]
 
 

@@ -34,7 +34,7 @@ _LONGEST_VARINT = 10
 
 
 def check_self_contained(data: bytes, what: str) -> None:
-    """Refuse an ONNX model that is cut off, or that keeps tensors in other files, wherever they lie.
+    """Refuse an ONNX model that is cut off or keeps tensors in other files.
 
     Args:
         data: the whole file.
@@ -69,7 +69,10 @@ def _external(data: bytes) -> Iterator[bool]:
 
 
 def _fields(data: bytes, start: int, end: int, *, skip: bool) -> Iterator[tuple[int, int, int, int]]:
-    """The fields of the message between two places: number, wire type, and the places of the content."""
+    """Read the fields of a message between two positions.
+
+    Of each: number, wire type, and the positions of its content.
+    """
     while start < end:
         if skip and (numbers := _NUMBERS.match(data, start, end)):
             start = numbers.end()
@@ -193,7 +196,7 @@ def open_session(data: bytes, what: str) -> Any:
 
 
 def arrangement(inputs: Sequence[Any], names: Sequence[str], missing_text: str | None, what: str) -> Arrange:
-    """How rows become the inputs of a graph.
+    """Choose how rows become the inputs of a graph.
 
     Raises:
         BundleError: the inputs are not these features.
@@ -215,12 +218,12 @@ def arrangement(inputs: Sequence[Any], names: Sequence[str], missing_text: str |
 
 
 def is_matrix(inputs: Sequence[Any], names: Sequence[str]) -> bool:
-    """Whether a graph takes all features as one tensor rather than each by its name."""
+    """Tell whether a graph takes all features as one tensor instead of each by its name."""
     return len(inputs) == 1 and (len(names) > 1 or inputs[0].name not in names)
 
 
 def is_number_output(found: Sequence[Any]) -> bool:
-    """Whether a graph gives one number for each row, rather than a label or probabilities."""
+    """Tell whether a graph gives one number for each row, not a label or probabilities."""
     return len(found) == 1 and found[0].type in _NUMBER_TYPES and found[0].shape[1:] in ([], [1])
 
 
@@ -253,7 +256,7 @@ def _as_matrix(taken: Any, width: int, what: str) -> Arrange:
 
 
 def _column(taken: Any, missing_text: str | None, what: str) -> Callable[[Sequence[Any]], NDArray[Any]]:
-    """How one feature's values become its input."""
+    """Choose how one feature's values become its input."""
     shape = (-1, 1)[: len(taken.shape)]
     if taken.type in _NUMBER_TYPES:
         dtype = np.dtype(_NUMBER_TYPES[taken.type])

@@ -104,7 +104,10 @@ def _array(rows: Sequence[Row]) -> NDArray[np.float64]:
 
 
 def _column(values: tuple[Any, ...], dtype: str) -> Any:
-    """Make a DataFrame column; integers and booleans turn into float64 where a value is missing or not whole."""
+    """Make a DataFrame column.
+
+    Integers and booleans turn into float64 where a value is missing or not whole.
+    """
     if dtype == "category":
         import pandas as pd
 
@@ -121,7 +124,10 @@ def _column(values: tuple[Any, ...], dtype: str) -> Any:
 
 
 def _decided_by_probability(model: Any) -> bool:
-    """Whether the label is the class of the highest probability: a pipeline's last step decides, a search's best."""
+    """Tell whether the label is always the class of the highest probability.
+
+    The last step of a pipeline decides, or the best estimator of a search.
+    """
     while hasattr(model, "steps") or hasattr(model, "best_estimator_"):
         model = model.steps[-1][1] if hasattr(model, "steps") else model.best_estimator_
     return type(model).__module__.startswith("sklearn.") and type(model).__name__ in DECIDED_BY_PROBABILITY
@@ -155,7 +161,9 @@ def parts(model: Any) -> Iterator[Any]:
 
 
 def load_model(data: bytes, *, file: str, trusted_types: Sequence[str], what: str) -> Any:
-    """The estimator in a file's bytes, by the format that is claimed for it and never by its content.
+    """Load the estimator in a file's bytes.
+
+    The format is the one that is claimed for it, never guessed from its content.
 
     A file of some formats runs the code inside it: the caller has asked for permission.
 

@@ -1,4 +1,7 @@
-"""The types that skops may load beyond its own list, each reviewed: scikit-learn's models need them."""
+"""Load skops files, with reviewed types beyond skops's own list.
+
+scikit-learn's models need these types.
+"""
 
 from __future__ import annotations
 

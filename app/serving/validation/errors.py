@@ -90,7 +90,10 @@ class Refusals:
         return FieldError(field, expected, reason)
 
     def _feature(self, path: Sequence[int | str]) -> Feature | None:
-        """The feature that an error's path ends in: behind ``features``, or behind ``instances`` and a number."""
+        """Give the feature that an error's path ends in.
+
+        It stands behind ``features``, or behind ``instances`` and a number.
+        """
         depth = {"features": 1, "instances": 2}.get(str(path[0]), 99) if path else 99
         if len(path) <= depth:
             return None
@@ -101,7 +104,7 @@ class Refusals:
 
 
 def kind(value: object) -> str:
-    """What JSON calls a value, without the value."""
+    """Give JSON's name for a value's type."""
     match value:
         case None:
             return "null"

@@ -1,4 +1,4 @@
-"""The quick way to read a request: a decoder compiled from the schema, for bodies that have nothing special.
+"""Read plain requests by a decoder that is compiled from the schema.
 
 What it does not take (a mistake, a context, a repeated key) is left to
 :mod:`app.serving.validation.validator`, which reads the body again with care and can say what is wrong. It must
@@ -90,7 +90,10 @@ class QuickReader:
         return PredictRequest(rows, ids, [None] * len(rows), many=True)
 
     def _is_plain(self, body: bytes, keys: int) -> bool:
-        """Whether no key is repeated (each brings a colon), and no text holds the character that no database takes."""
+        """Tell whether no key is repeated and no text holds the NUL character.
+
+        Each key brings a colon, so repeated keys show as too many colons.
+        """
         return body.count(b":") == keys and not (self._takes_text and NUL in body)
 
 

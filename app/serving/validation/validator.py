@@ -1,4 +1,4 @@
-"""Turn the bytes of a request into typed rows, or into a list of everything that is wrong with them.
+"""Turn the bytes of a request into typed rows, or list everything that is wrong.
 
 The validators are compiled from the model's schema when it is loaded. What is refused is what the model cannot take;
 bounds, unseen categories and fractions in an integer feature are monitored, not refused.
@@ -29,7 +29,7 @@ Context: TypeAlias = dict[ContextKey, Flag | Integer | Number | Text | None]
 
 
 def _narrow(value: Any) -> Any:
-    """Refuse a wide object before its items are looked at, each of which could be a mistake of its own."""
+    """Refuse an object with too many keys before its items are looked at."""
     if isinstance(value, dict) and len(value) > MOST_CONTEXT:
         raise ValueError(f"at most {MOST_CONTEXT} values")
     return value
@@ -173,7 +173,7 @@ def _value(feature: Feature) -> Any:
 
 
 def _inlined(schema: Any, definitions: Mapping[str, Any] | None = None) -> Any:
-    """A JSON Schema with its references replaced by what they refer to; ours never refer to themselves."""
+    """Replace the references in a JSON Schema; our schemas never refer to themselves."""
     if isinstance(schema, list):
         return [_inlined(item, definitions) for item in schema]
     if not isinstance(schema, dict):

@@ -1,4 +1,7 @@
-"""May an ONNX graph serve in a model's place? Only if it answers every row alike, the odd ones too, and no slower."""
+"""Decide whether an ONNX graph may serve in a model's place.
+
+It may if it answers every row alike, odd rows too, and is not slower.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,9 @@ class Refused(Exception):
 def adopt(
     model: Any, served: Runtime, rows: Sequence[Row], *, layout: str, dtypes: Mapping[str, str]
 ) -> tuple[bytes | None, OnnxEntry]:
-    """Convert a model, let both answer, and give the ONNX file where it may serve; and what became of it.
+    """Convert a model, compare the answers, and give the ONNX file where it may serve.
+
+    The second result says what became of it.
 
     Args:
         model: the fitted scikit-learn model; it is not changed.
@@ -58,7 +63,7 @@ def adopt(
 
 
 def _compare(served: Runtime, graph: Runtime, rows: Sequence[Row]) -> tuple[int, float]:
-    """Let both answer the reference and its variations; give the number of rows and the largest difference."""
+    """Compare both on the reference and its variations; give the rows and the largest difference."""
     count, largest = 0, 0.0
     for what, part in [("the reference", rows), *_variations(served.schema, rows)]:
         expected, found = _answers(served, part), _answers(graph, part)

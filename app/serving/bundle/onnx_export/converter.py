@@ -18,7 +18,9 @@ Shape: TypeAlias = Callable[[Any], None]
 
 
 def convert(model: Any, schema: ModelSchema, *, layout: str, dtypes: Mapping[str, str]) -> bytes:
-    """An ONNX file that answers as the model does: one float64 tensor, or for each feature an input of its name.
+    """Convert a model to an ONNX file that answers as the model does.
+
+    Its input is one float64 tensor, or one input for each feature, by its name.
 
     Args:
         model: a fitted classifier or regressor; it is not changed.
@@ -57,7 +59,10 @@ def convert(model: Any, schema: ModelSchema, *, layout: str, dtypes: Mapping[str
 
 
 def _rename(graph: Any, names: Sequence[str]) -> None:
-    """Give the inputs their features' names, which skl2onnx changes, and what has such a name inside another one."""
+    """Rename the inputs to their features' names, which skl2onnx changes.
+
+    A variable inside the graph that has such a name gets another one.
+    """
     renamed = {name: f"inner {name}" for name in names}
     renamed |= {taken.name: name for taken, name in zip(graph.input, names, strict=True)}
     for named in (*graph.input, *graph.output, *graph.initializer):
@@ -76,7 +81,10 @@ def _input(feature: Feature, dtype: str) -> Any:
 
 
 def _own_converters() -> dict[type, tuple[Converter, Shape]]:
-    """What skl2onnx writes wrongly, or only in float32; it is told for this one conversion."""
+    """List our converters for what skl2onnx writes wrongly or only in float32.
+
+    They are passed to this one conversion.
+    """
     from sklearn import ensemble, impute, preprocessing, tree
 
     trees = (tree.DecisionTreeClassifier, tree.DecisionTreeRegressor, tree.ExtraTreeClassifier, tree.ExtraTreeRegressor)

@@ -1,4 +1,4 @@
-"""What a converter writes into an ONNX graph: nodes and constants, each known by the name of its result."""
+"""Build a part of an ONNX graph: nodes and constants, each known by its result's name."""
 
 from __future__ import annotations
 
@@ -40,11 +40,17 @@ class Graph:
         return result
 
     def constant(self, values: NDArray[Any]) -> str:
-        """Add a constant with the values' type and shape and give its name; text comes as an array of ``object``."""
+        """Add a constant with the values' type and shape, and give its name.
+
+        Text comes as an array of ``object``.
+        """
         return self.add("Constant", value=tensor(values))
 
     def columns(self) -> list[tuple[str, bool]]:
-        """The operator's input columns in order: the name of each, of shape (n, 1), and whether it holds text."""
+        """List the operator's input columns in order.
+
+        Of each: its name, of shape (n, 1), and whether it holds text.
+        """
         found = []
         for variable in self._operator.inputs:
             width = variable.get_second_dimension()
@@ -62,7 +68,7 @@ class Graph:
 
 
 def is_text(variable: Any) -> bool:
-    """Whether a variable of skl2onnx holds text."""
+    """Tell whether a variable of skl2onnx holds text."""
     return type(variable.type).__name__ == "StringTensorType"
 
 

@@ -1,4 +1,7 @@
-"""Encoders and imputers as lookups in float64 that know missing text; those of skl2onnx round and do not."""
+"""Convert encoders and imputers to lookups in float64 that know missing text.
+
+Those of skl2onnx round to float32 and do not know missing text.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ _NEVER_SEEN = "\x00unseen"
 
 
 def convert_encoder(scope: Any, operator: Any, container: Any) -> None:
-    """Write a OneHotEncoder or OrdinalEncoder: for each column a table, which the encoder itself fills in."""
+    """Write a OneHotEncoder or OrdinalEncoder as a table for each column.
+
+    The encoder itself fills the tables in.
+    """
     graph, encoder = Graph(scope, operator, container), operator.raw_operator
     parts = zip(graph.columns(), encoder.categories_, _tables(encoder), strict=True)
     found = [look_up(graph, column, text, categories, table) for (column, text), categories, table in parts]
@@ -61,7 +67,9 @@ def imputer_shape(operator: Any) -> None:
 
 
 def look_up(graph: Graph, column: str, text: bool, categories: NDArray[Any], table: NDArray[np.float64]) -> str:
-    """The row of a table for each value of a column: that of its category, the last one for any other value.
+    """Give the table row for each value of a column.
+
+    The last row stands for every value that is no category.
 
     Args:
         column: name of the values, shape (n, 1).

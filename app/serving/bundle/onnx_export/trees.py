@@ -116,7 +116,10 @@ def add_up(graph: Graph, rows: str, trees: Sequence[tuple[Tree, int, int]], targ
 
 
 def _branches(tree: Tree, nodes: int, leaves: int) -> dict[str, NDArray[Any]]:
-    """The attributes of a tree's inner nodes, counted from ``nodes``, and its leaves from ``leaves``."""
+    """Give the attributes of a tree's nodes.
+
+    Inner nodes count from ``nodes``, leaves from ``leaves``.
+    """
     places = np.where(tree.leaf, leaves + np.cumsum(tree.leaf), nodes + np.cumsum(~tree.leaf)) - 1
     inner = np.flatnonzero(~tree.leaf)
     left, right = tree.left[inner], tree.right[inner]
@@ -151,7 +154,10 @@ def convert_forest(scope: Any, operator: Any, container: Any) -> None:
 
 
 def convert_boosting(scope: Any, operator: Any, container: Any) -> None:
-    """Write a GradientBoosting: its start, plus the learning rate times the sum of its trees, through the link."""
+    """Write a GradientBoosting model.
+
+    Its score is the start plus the learning rate times the sum of its trees, passed through the link.
+    """
     graph, model = Graph(scope, operator, container), operator.raw_operator
     if model.init not in (None, "zero"):
         raise NotImplementedError("a GradientBoosting that starts from a model of its own")
@@ -165,7 +171,10 @@ def convert_boosting(scope: Any, operator: Any, container: Any) -> None:
 
 
 def convert_hist_boosting(scope: Any, operator: Any, container: Any) -> None:
-    """Write a HistGradientBoosting: its start plus the sum of its trees over encoded categories, through the link."""
+    """Write a HistGradientBoosting model.
+
+    Its score is the start plus the sum of its trees over encoded categories, passed through the link.
+    """
     graph, model = Graph(scope, operator, container), operator.raw_operator
     stages = model._predictors  # noqa: SLF001 - the trees have no public name, nor has the start
     trees: list[tuple[Tree, int, int]] = [
@@ -195,7 +204,10 @@ def _as_float32(graph: Graph) -> str:
 
 
 def _encoded(graph: Graph, model: Any) -> str:
-    """The rows as the model's own preprocessor makes them: categories first, as codes, the unseen as missing."""
+    """Encode the rows as the model's own preprocessor does.
+
+    Categories come first, as codes; an unseen category is missing.
+    """
     if model.is_categorical_ is None:
         return graph.matrix()
     columns = list(zip(graph.columns(), model.is_categorical_.tolist(), strict=True))
