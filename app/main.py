@@ -204,11 +204,12 @@ class MonitoringService:
         await self._journal.run(lambda connection: self._updater.on_tick(connection, served))
 
 
-def build_monitoring(parts: ServingParts, routes: Sequence[Route], rules: RuleSet, worker: Worker) -> MonitoringService:
+def build_monitoring(
+    parts: ServingParts, routes: Sequence[Route], rules: RuleSet, retraining: Retraining, worker: Worker
+) -> MonitoringService:
     """Build checks, alerts and the heartbeat; nothing runs before ``start``."""
     config, journal, readers = parts.config, parts.journal, parts.readers
     versions = RegistryVersions(parts.registry)
-    retraining = Retraining(config.alerts.retrain, config.server.address, config.drift.retrain_share)
     pages = Pages(config.server.address, Playbook(read_playbook() or ""))
     updater = AlertUpdater(rules, Notifier(routes, pages), retraining, config.drift.retrain_share)
     monitor = Monitor(config, versions, readers, journal, worker, updater, check_durations(parts.series))
@@ -280,7 +281,8 @@ def create_app(config: Config, worker: Worker | None = None) -> Application:
     registry = Registry(config.serving, serving, series)
     active = registry.load()
     rules = rule_set(config.alerts.rules, active.schema, config.performance.segments)
-    database, spooler = _open_store(config, active, ledger)
+    retraining = Retraining(config.alerts.retrain, config.server.address, config.drift.retrain_share)
+    database, spooler = _open_store(config, active, ledger)  # last: what is refused before it has opened nothing
     journal = Journal(database, ledger, max_rows=config.serving.max_queue_rows, spooler=spooler)
     readers = Readers(database.readers)
     latest, alerts = LatestReports(active.schema, config.performance.window.hours), FiringAlerts(active.schema, rules)
@@ -292,7 +294,9 @@ def create_app(config: Config, worker: Worker | None = None) -> Application:
     parts = ServingParts(
         config, registry, activator, journal, readers, Meter(serving, ledger, journal, readers), series
     )
-    monitoring = build_monitoring(parts, routes, rules, worker or Worker(config.store.url.get_secret_value()))
+    monitoring = build_monitoring(
+        parts, routes, rules, retraining, worker or Worker(config.store.url.get_secret_value())
+    )
     serving.build({"version": package_version()})
     shadows = Shadows(registry, config.serving, journal, serving)
     services = Services(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from tests.support.models.tasks import Fitted, build_all
@@ -28,6 +30,16 @@ def pytest_configure() -> None:
     settings.load_profile("plumbline")
     if "PYTEST_XDIST_WORKER" in os.environ and os.getsid(0) != os.getpid():
         os.setsid()
+
+
+@pytest.fixture(autouse=True)
+def default_logging() -> Iterator[None]:
+    """Leave the log to the next test as it was: a command that ran in this process has sent it to its own output."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers, root.level = handlers, level
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
