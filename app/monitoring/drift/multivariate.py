@@ -52,7 +52,10 @@ class DesignMatrix:
         return np.asarray(features @ self.owners > 0)
 
     def with_products(self, label: FloatArray, fitted: NDArray[np.bool_]) -> DesignMatrix:
-        """Append the products of column pairs whose correlation differs most between the sides."""
+        """Append the products of column pairs whose correlation differs most between the sides.
+
+        They show what a marginal distribution cannot: a changed correlation, a rare combination.
+        """
         x, is_window = self.values[fitted, : self.simple], label[fitted] == 1
         change = np.abs(_fisher(x[is_window]) - _fisher(x[~is_window]))
         variance = (x**2).T @ x**2 / len(x) - (x.T @ x / len(x)) ** 2
