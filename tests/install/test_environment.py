@@ -11,7 +11,7 @@ import pytest
 
 from scripts.environment import RUNTIME
 from scripts.steps import INTERRUPTED
-from tests.support.install.checkouts import MORE_PINS, PINS, Checkout, read_until
+from tests.support.install.checkouts import MORE_PINS, PINS, Checkout, held, read_until
 from tests.support.install.interpreters import SUPPORTED, find_interpreter, interpreter
 from tests.support.install.wheels import write_wheel
 
@@ -126,13 +126,13 @@ def test_an_interrupted_install_goes_on_at_the_next_command(checkout: Checkout) 
 def test_a_pip_that_outlives_its_install_is_waited_for(checkout: Checkout) -> None:
     """Two never write into one environment, also where the first lost its parent."""
     slow = checkout.folder / "slow"
-    slow.touch()
-    with checkout.start(sys.executable, "-m", "scripts.environment", RUNTIME) as first:
-        read_until(first, "project")
+    os.mkfifo(slow)
+    with checkout.start(sys.executable, "-m", "scripts.environment", RUNTIME) as first, held(slow):
         first.kill()
-    with checkout.start(sys.executable, "-m", "scripts.environment", RUNTIME) as second:
-        waited = read_until(second, BUSY)
         slow.unlink()
+        second = checkout.start(sys.executable, "-m", "scripts.environment", RUNTIME)
+        waited = read_until(second, BUSY)
+    with second:
         rest = read_until(second, "never printed")
 
     assert BUSY in waited

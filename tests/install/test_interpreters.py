@@ -47,7 +47,7 @@ def test_make_run_answers(tmp_path: Path, minor: int) -> None:
     )
     with run:
         try:
-            printed = read_until(run, "Ctrl-C here stops it.")
+            printed = read_until(run, "Ctrl-C here stops it.", silence_s=900)
             assert "Plumbline answers" in printed, printed
             request = blocks("Five minutes", "sh")[0].replace("127.0.0.1:8000", f"127.0.0.1:{port}")
             answer = json.loads(subprocess.run(["bash", "-c", request], check=True, stdout=subprocess.PIPE).stdout)

@@ -7,9 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from select import select
 
 from scripts.environment import DEVELOPMENT, RUNTIME, STAMP
 from tests.support.install import wheels
@@ -20,6 +23,7 @@ PINS = {"asker": "1.0", "coverage": "7.0", "tomlreader": "1.0"}
 """The runtime lock: asker requires coverage[toml], and that extra requires tomlreader."""
 MORE_PINS = {"checker": "1.0"}
 """What the development lock has besides."""
+LOOK_EVERY_S = 0.02
 PROJECT = """
 [build-system]
 requires = ["builder-that-no-index-has"]
@@ -120,10 +124,40 @@ def make_checkout(folder: Path) -> Checkout:
     return checkout
 
 
-def read_until(process: subprocess.Popen[bytes], word: str) -> str:
-    """What a process prints until a word has come; all of it where the word does not come."""
+def read_until(process: subprocess.Popen[bytes], word: str, silence_s: float = 120) -> str:
+    """What a process prints until a word has come; all of it where the word does not come.
+
+    Raises:
+        TimeoutError: it printed nothing for ``silence_s``.
+    """
     assert process.stdout is not None
     printed = b""
-    while word.encode() not in printed and (more := os.read(process.stdout.fileno(), 4096)):
+    while word.encode() not in printed:
+        if not select([process.stdout], [], [], silence_s)[0]:
+            raise TimeoutError(f"{word!r} did not come after:\n{printed.decode()}")
+        more = os.read(process.stdout.fileno(), 4096)
+        if not more:
+            break
         printed += more
     return printed.decode()
+
+
+@contextmanager
+def held(pipe: Path, seconds: float = 120) -> Iterator[None]:
+    """Keep the reader of a named pipe waiting while the block runs, which begins once there is a reader.
+
+    Raises:
+        TimeoutError: nobody has come to read.
+    """
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        with suppress(OSError):  # nobody reads yet
+            end = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+            break
+        select([], [], [], LOOK_EVERY_S)
+    else:
+        raise TimeoutError(f"{pipe}: nobody has come to read")
+    try:
+        yield
+    finally:
+        os.close(end)

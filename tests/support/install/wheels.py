@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import time
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from zipfile import ZipFile
-
-LOOK_EVERY_S = 0.02
 
 
 def write_wheel(
@@ -40,9 +37,9 @@ def write_wheel(
 
 
 def build_editable(wheel_directory: str, _settings: object = None, _metadata: object = None) -> str:
-    """The hook that pip calls for ``--editable``; it waits as long as the project has a file named ``slow``."""
-    while Path("slow").exists():
-        time.sleep(LOOK_EVERY_S)
+    """The hook that pip calls for ``--editable``; where the project has a pipe named ``slow``, it waits for its end."""
+    if Path("slow").is_fifo():
+        Path("slow").read_bytes()
     project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     requires = [*project["dependencies"]]
