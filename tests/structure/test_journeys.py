@@ -1,0 +1,28 @@
+"""A reader of one request or one check need not open more files than this."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from tests.support.deadlines import DEADLINE_S
+from tests.support.processes import ROOT
+
+MAX_FILES = {"predict": 23, "predict with an id": 26, "outcome": 16, "drift check": 48}
+"""Files under ``app/`` whose functions run in each journey: measured, and to be lowered with every move that makes them
+fewer, never raised. The aim is 14, 16, 12 and 35. ``python -m tests.support.journeys`` lists the files."""
+
+
+def test_journeys_run_through_few_files() -> None:
+    """No journey runs through more files than it did when it was last measured."""
+    command = [sys.executable, "-m", "tests.support.journeys", "--json"]
+    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert made.returncode == 0, made.stderr
+    found = json.loads(made.stdout)
+
+    assert {name: journey["processes"] for name, journey in found.items()} == dict.fromkeys(MAX_FILES, 1) | {
+        "drift check": 2
+    }
+    too_many = {name: journey["files"] for name, journey in found.items() if len(journey["files"]) > MAX_FILES[name]}
+    assert too_many == {}
