@@ -16,6 +16,7 @@ import pytest
 
 from app.server.fast_path import KEEP_ALIVE_S
 from tests.support.connections import Scene
+from tests.support.http.callers import held
 from tests.support.models.tasks import Fitted
 from tests.support.processes import Service, serving
 from tests.support.raw_client import BODY, LIVE, connect, is_ended, post, replies, store_held, wait_for
@@ -199,14 +200,15 @@ def test_a_caller_may_end_its_side_first(service: Service) -> None:
             assert is_ended(pending)
 
 
-def test_a_caller_is_not_listened_to_while_it_is_answered(scene: Scene) -> None:
+@pytest.mark.parametrize("next_", [post(), LIVE], ids=["plain", "special"])
+def test_a_caller_is_not_listened_to_while_it_is_answered(scene: Scene, next_: bytes) -> None:
     """What it sends meanwhile waits in its own network buffers, not in our memory."""
 
     async def meet() -> list[bool]:
         wire = scene.connect()
         wire.packet(post())
         found = [wire.is_reading()]
-        wire.packet(post())
+        wire.packet(next_)
         found.append(wire.is_reading())
         await wire.replies(2)
         found.append(wire.is_reading())
@@ -214,6 +216,44 @@ def test_a_caller_is_not_listened_to_while_it_is_answered(scene: Scene) -> None:
         return found
 
     assert scene.run(meet()) == [True, False, True]
+
+
+def test_the_time_behind_another_request_is_nobodys_fault(scene: Scene) -> None:
+    """The rest of a request has its time from the moment on at which the one before it is answered."""
+
+    async def meet() -> bool:
+        wire, other = scene.connect(), scene.connect()
+        started = perf_counter()
+        with held(scene):
+            wire.packet(post() + post()[:20])
+            for _ in range(50):
+                other.packet(LIVE)
+                await other.replies(1)
+        await wire.replies(1)
+        now = perf_counter()
+        late = wire.protocol.is_late(now, (now - started) / 2)
+        for each in (wire, other):
+            each.leave()
+        return late
+
+    assert not scene.run(meet())
+
+
+def test_a_request_that_is_never_begun_ends_its_connection(scene: Scene) -> None:
+    """Where the drain ends before the task of a request has run at all, its caller need not wait."""
+
+    async def meet() -> tuple[int, bool]:
+        wire = scene.connect()
+        wire.packet(post(b"{"))
+        await asyncio.sleep(0)  # its group has sent it on its own way
+        for task in scene.tasks:
+            task.cancel()
+        number = len(await wire.replies(1))
+        is_ended = wire.is_closing()
+        wire.leave()
+        return number, is_ended
+
+    assert scene.run(meet()) == (0, True)
 
 
 @pytest.mark.parametrize("request_", [post(), LIVE], ids=["plain", "special"])

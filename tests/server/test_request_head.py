@@ -110,7 +110,15 @@ def test_a_header_that_comes_twice_is_no_hole() -> None:
     raw = head(b"x-request-id: one", b"x-request-id: two")
     cache = cache_of(raw)
     assert cache.find(raw) == parse(raw)
+    assert cache.find(raw.replace(b"one", b"three")) is None
     assert cache.find(raw.replace(b"two", b"three")) is None
+
+
+@pytest.mark.parametrize("name", [b"transfer-encoding", b"expect"])
+def test_a_body_that_comes_in_another_way_has_no_length(name: bytes) -> None:
+    """A length counts only where nothing else says how the body comes."""
+    assert body_length({b"content-length": b"5"}, 10) == 5
+    assert body_length({b"content-length": b"5", name: b"x"}, 10) == 0
 
 
 @pytest.mark.parametrize("line", [b"x-long: " + b"x" * MAX_TEMPLATE_BYTES, b"x-request-id: one\r\n two"])
