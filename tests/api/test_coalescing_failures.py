@@ -78,12 +78,14 @@ def test_what_fails_behind_the_commit_stores_nothing_twice(
     """What is stored is not done again, alone: each is told of the failure, with an id to look for in the log."""
     scene = gather(serving={"shadows": ["2"]})
     services = scene.app.state.services
-    broken = services.registry.active.values if part == "values" else services.predictor
 
     def fails(*_: Any) -> None:
         raise ValueError("broken")
 
-    monkeypatch.setattr(broken, "observe" if part == "values" else "_offer", fails)
+    if part == "values":
+        monkeypatch.setattr(services.registry.active.values, "observe", fails)
+    else:
+        monkeypatch.setattr(services.predictor._shadows, "offer", fails)
     with capture_logs() as logs:
         found = scene.run(together(scene, [predict((1.0, 1.0, 1.0))] * 3))
 
