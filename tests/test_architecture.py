@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -62,13 +60,6 @@ SMALL_WITH_ONE_IMPORTER = {
     "app.logging": "a term of its own, used by whoever starts a process",
 }
 """Modules that stay small, with the reason."""
-MAX_JOURNEY_FILES = {"predict": 23, "predict with an id": 26, "outcome": 16, "drift check": 48}
-"""Files of the application whose functions run in each journey, as ``python -m tests.support.journeys`` lists them.
-
-These are the measured numbers. They may only go down; the aim is 14, 16, 12 and 35.
-"""
-JOURNEY_PROCESSES = {"predict": 1, "predict with an id": 1, "outcome": 1, "drift check": 2}
-"""A check runs in a process of its own, which must be recorded too."""
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted((ROOT / "app").rglob("*.py"))
@@ -262,15 +253,3 @@ def test_few_modules_with_most_lines_in_files_worth_opening() -> None:
 
     assert len(OWN) <= MAX_MODULES
     assert sum(length for length in lengths if length >= 150) >= 0.6 * sum(lengths)
-
-
-def test_journeys_run_through_few_files() -> None:
-    """No request and no check runs through more files than it did when it was last measured."""
-    command = [sys.executable, "-m", "tests.support.journeys", "--json"]
-    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert made.returncode == 0, made.stderr
-    found = json.loads(made.stdout)
-    too_many = {name: each["files"] for name, each in found.items() if len(each["files"]) > MAX_JOURNEY_FILES[name]}
-
-    assert {name: each["processes"] for name, each in found.items()} == JOURNEY_PROCESSES
-    assert too_many == {}
