@@ -17,14 +17,15 @@ import sqlite3
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from http.client import HTTPConnection
-from itertools import chain
+from itertools import chain, groupby
 from multiprocessing import get_context
+from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
@@ -65,12 +66,12 @@ class Journey:
     """What one journey runs through.
 
     Attributes:
-        files: under ``app/``, sorted.
+        files: under ``app/``, sorted, each with the functions that run.
         functions: how many different ones.
         processes: in how many processes.
     """
 
-    files: Sequence[str]
+    files: Mapping[str, Sequence[str]]
     functions: int
     processes: int
 
@@ -121,8 +122,8 @@ def _journey(repetitions: Sequence[AbstractSet[Call]]) -> Journey:
     """Count the functions on the paths that most repetitions take."""
     times = Counter(chain(*repetitions))
     common = [call for call, number in times.items() if number > len(repetitions) / 2]
-    functions = {function for call in common for function in call.path}
-    files = sorted({function.file for function in functions})
+    functions = sorted({function for call in common for function in call.path})
+    files = {file: [each.name for each in group] for file, group in groupby(functions, attrgetter("file"))}
     return Journey(files, len(functions), len({call.process for call in common}))
 
 
@@ -287,7 +288,7 @@ def main() -> None:
         sys.stdout.write(json.dumps({name: asdict(journey) for name, journey in found.items()}))
         return
     for name, journey in found.items():
-        files = "".join(f"    {file}\n" for file in journey.files)
+        files = "".join(f"    {file}: {', '.join(names)}\n" for file, names in journey.files.items())
         sys.stdout.write(f"{name}: {len(journey.files)} files, {journey.functions} functions\n{files}\n")
 
 
