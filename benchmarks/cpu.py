@@ -21,7 +21,7 @@ from benchmarks.servers.profiled import BEGIN, END
 from tests.support.processes import ROOT
 
 WARM_S = 2.0
-LEAST_US = 0.3
+MIN_US = 0.3
 """Processor time of a request below which a thread is left out."""
 PLACES = 20
 LIBRARIES = "site-packages/"
@@ -64,7 +64,7 @@ def by_thread(server: str, port: int, pid: int, loader: Loader, folder: Path, se
     rows = [
         ("event loop" if place == 0 else "another", user, kernel)
         for place, (user, kernel) in enumerate(spent)
-        if user + kernel >= LEAST_US
+        if user + kernel >= MIN_US
     ]
     rows.append(("all", *(sum(column) for column in zip(*spent, strict=True))))
     return [(server, name, f"{user:.1f}", f"{kernel:.1f}", f"{user + kernel:.1f}") for name, user, kernel in rows]

@@ -16,7 +16,7 @@ from benchmarks.load.bodies import example_body
 from benchmarks.load.closed_loop import Loader
 from benchmarks.load.driver import read_answer
 from benchmarks.results.table import Line, environment, promises, publish, table
-from benchmarks.scenarios.memory import MOST_SLOPE, slope
+from benchmarks.scenarios.memory import MAX_SLOPE, slope
 from benchmarks.scenarios.settings import Setting, keep_rate
 from benchmarks.servers.kernel import MIB, Usage, usage
 from benchmarks.servers.processes import LOAD_CORE, pin, plumbline
@@ -89,7 +89,7 @@ def judge(minutes: list[Minute]) -> list[Line]:
     growth = slope([(minute.sent, minute.held.rss_mib) for minute in minutes])
     failed = sum(minute.failed for minute in minutes)
     return [
-        Line("memory", f"{growth:+.2f} MiB per 100,000", f"less than {MOST_SLOPE:g}", growth < MOST_SLOPE),
+        Line("memory", f"{growth:+.2f} MiB per 100,000", f"less than {MAX_SLOPE:g}", growth < MAX_SLOPE),
         _flat("memory of the checks", minutes, lambda minute: minute.held.checks_mib, 1.1),
         _flat("open files", minutes, lambda minute: minute.held.files, 1.0),
         _flat("threads", minutes, lambda minute: minute.held.threads, 1.0),

@@ -68,7 +68,7 @@ POLL_S = 2.0
 """Time between two looks at the outbox, for messages that another replica has stored."""
 MARGIN_S = 30.0
 """A claim lasts for the time-out of a message and so much longer."""
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 900.0
+MIN_RETRY_PAUSE_S, MAX_RETRY_PAUSE_S = 5.0, 900.0
 EXPIRY_S = 86_400.0
 """An older message is given up; the alert itself stays at ``/alerts``."""
 
@@ -84,7 +84,7 @@ def pause_s(message: Message, asked_s: float | None = None) -> float:
     (6.2, 120.0)
     """
     jitter = 0.75 + 0.5 * crc32(f"{message.outbox_id}/{message.tries}".encode()) / 2**32
-    pause = min(FIRST_PAUSE_S * 2.0 ** min(message.tries - 1, 10), LONGEST_PAUSE_S) * jitter
+    pause = min(MIN_RETRY_PAUSE_S * 2.0 ** min(message.tries - 1, 10), MAX_RETRY_PAUSE_S) * jitter
     return max(pause, min(asked_s or 0.0, EXPIRY_S))
 
 

@@ -13,7 +13,7 @@ from app.alerting.rules.service import OUTAGE_RULE
 from app.store.queries.alerts import Alert
 from app.types import SECOND, Json, Micros, Report, to_rfc3339
 
-MOST_CAUSES = 3
+MAX_CAUSES_IN_MESSAGE = 3
 _PART = re.compile(r"^\*\*([^*]+)\.\*\*\s+(.+?)(?=\n\n|\Z)", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
 _SENTENCE_END = re.compile(r"(?<=[.?])\s+(?=[A-Z`])")
@@ -27,7 +27,7 @@ class Playbook:
 
     def causes(self, rule: str) -> list[str]:
         """The likely causes of an alert, each a sentence."""
-        return _SENTENCE_END.split(self._part(rule, "Likely causes"))[:MOST_CAUSES]
+        return _SENTENCE_END.split(self._part(rule, "Likely causes"))[:MAX_CAUSES_IN_MESSAGE]
 
     def actions(self, rule: str) -> str:
         """Give the playbook's advice about an alert."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from app.config.settings import Drift
     from app.monitoring.power import Findings, Setting
 
-MOST_ROUNDS = 200
+MAX_ROUNDS = 200
 """Enough for a power that is right to about three points; fewer where time is up before."""
 
 
@@ -103,16 +103,16 @@ def describe(findings: Findings, setting: Setting, reference_rows: int, *, in_sa
 
 
 def _for(seconds: float, found: Iterator[Findings]) -> Iterator[Findings]:
-    """Take rounds until time or :data:`MOST_ROUNDS` is up, at least one, and show how far it is."""
+    """Take rounds until time or :data:`MAX_ROUNDS` is up, at least one, and show how far it is."""
     started = time.monotonic()
     progress = Progress(
         TextColumn("injecting drifts"), BarColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True
     )
     with progress:
         task = progress.add_task("", total=1.0)
-        for done, findings in enumerate(itertools.islice(found, MOST_ROUNDS), start=1):
+        for done, findings in enumerate(itertools.islice(found, MAX_ROUNDS), start=1):
             yield findings
             spent = (time.monotonic() - started) / seconds
-            progress.update(task, completed=max(spent, done / MOST_ROUNDS))
+            progress.update(task, completed=max(spent, done / MAX_ROUNDS))
             if spent * (done + 1) / done > 1:
                 return

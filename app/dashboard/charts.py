@@ -54,7 +54,7 @@ WIDTH, HEIGHT = 480.0, 96.0
 """The chart's size, in units of its own."""
 _GAP = 0.2
 _CHARACTER = 6.2
-_MOST_LABEL = 14
+_MAX_LABEL_CHARACTERS = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def _labels(histogram: Histogram) -> list[tuple[str, str]]:
 
 def _cut(name: str, room: float) -> str:
     """As much of a name as fits below its bin."""
-    most = min(int(room / _CHARACTER), _MOST_LABEL)
+    most = min(int(room / _CHARACTER), _MAX_LABEL_CHARACTERS)
     if len(name) <= most:
         return name
     return f"{name[: most - 1]}…" if most > 2 else ""  # noqa: PLR2004 - less says nothing

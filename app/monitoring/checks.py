@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from app.monitoring.check_request import Check
 from app.monitoring.drift.report import drift_report
-from app.monitoring.estimation.report import MOST_ROWS, estimated
+from app.monitoring.estimation.report import MAX_ESTIMATED_ROWS, estimated
 from app.monitoring.false_alarm_budget import DRIFT_SHARE, PERFORMANCE_SHARE, Limits, alpha_per_look
 from app.monitoring.performance.challenger import beside
-from app.monitoring.performance.concept_drift import LONGEST
+from app.monitoring.performance.concept_drift import MAX_STREAM_ROWS
 from app.monitoring.performance.degradation import Degradation
 from app.monitoring.performance.report import is_same_look, performance_report, places
 from app.monitoring.reference.reference import Reference
@@ -78,7 +78,7 @@ def _performance(check: Check, connection: Connection, reference: Reference, pau
         segments=places(check.schema, settings.segments),
         role=check.role,
     )
-    stream = read_error_stream(connection, *_version(check), most=LONGEST, role=check.role)
+    stream = read_error_stream(connection, *_version(check), most=MAX_STREAM_ROWS, role=check.role)
     latest, mature = _unlabelled(check, connection, end)
     pairs = _pairs(check, connection, end)
     _let_go(connection)
@@ -112,7 +112,7 @@ def _pairs(check: Check, connection: Connection, end: Micros | None) -> Mapping[
 
 def _unlabelled(check: Check, connection: Connection, end: Micros | None) -> tuple[Window, Window]:
     """Read the latest rows, to estimate, and older rows with outcomes, to prove the estimate."""
-    hours, rows = check.performance.window.hours, min(check.performance.window.rows, MOST_ROWS)
+    hours, rows = check.performance.window.hours, min(check.performance.window.rows, MAX_ESTIMATED_ROWS)
     latest = read_window(connection, *_version(check), rows=rows, hours=hours, role=check.role)
     if end is None:
         return latest, latest

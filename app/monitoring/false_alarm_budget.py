@@ -16,7 +16,7 @@ JOINT_SHARE = 0.1
 SHAPE_SHARE = 0.7
 """Part of a family's alpha for tests of whole distributions; the rest is for tests of single shares."""
 
-_LARGEST_ALPHA = 0.01
+_MAX_ALPHA = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,4 +59,4 @@ def alpha_per_look(elapsed_s: float, false_alarm_s: float) -> float:
     >>> alpha_per_look(86_400, 86_400)
     0.01
     """
-    return min(_LARGEST_ALPHA, elapsed_s / false_alarm_s)
+    return min(_MAX_ALPHA, elapsed_s / false_alarm_s)

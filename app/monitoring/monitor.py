@@ -32,7 +32,7 @@ from app.store.queries.windows import newer_rows, read_arrivals
 from app.types import SECOND, Micros, ModelSchema, Report, Role, VersionSource, new_id
 
 INTERVALS = 3
-LEAST_S = 60.0
+MIN_OVERDUE_S = 60.0
 """A check takes its time, however short the interval is."""
 
 
@@ -53,7 +53,7 @@ class Overdue:
 
     def __init__(self, config: Config, checks: DueChecks) -> None:
         every = {"drift": config.drift.every, "performance": config.performance.every}
-        self._limits_s = {kind: max(INTERVALS * every[kind], LEAST_S) for kind in KINDS}
+        self._limits_s = {kind: max(INTERVALS * every[kind], MIN_OVERDUE_S) for kind in KINDS}
         self._checks = checks
         self._since: dict[tuple[str, str], Micros] = {}
 

@@ -23,7 +23,7 @@ from app.types import ModelSchema
 if TYPE_CHECKING:
     from app.monitoring.reference.reference import Reference
 
-LONGEST_CHECK_S = 300.0
+MAX_CHECK_S = 300.0
 _WHOLE_COLLECTION = 100
 """Checks from one collection of all garbage to the next; between them, that of the latest check is collected."""
 NICENESS = 5
@@ -75,7 +75,7 @@ class Worker:
 
     def _ask(self, check: Check) -> DriftReport | PerformanceReport:
         try:
-            answer = self._child.ask(check, LONGEST_CHECK_S)
+            answer = self._child.ask(check, MAX_CHECK_S)
         except ChildFailed as error:
             raise CheckFailed(f"the check: {error}") from error
         if isinstance(answer, str):

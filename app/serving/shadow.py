@@ -29,8 +29,8 @@ BATCH_ROWS = 128
 """Rows in one call and in one transaction; a caller's row may have to wait behind it."""
 GATHER_S = 0.5
 """How long rows wait until they are a batch; no caller waits for their answers."""
-SHORTEST_PAUSE_S = 1.0
-LONGEST_PAUSE_S = 300.0
+MIN_PAUSE_S = 1.0
+MAX_PAUSE_S = 300.0
 """The pause after a failure; each further failure doubles it, since a load is expensive."""
 
 
@@ -105,12 +105,12 @@ class Shadow:
         try:
             stored, reason = await self._repeat(batch)
         except Unavailable as error:
-            self._pause_s = SHORTEST_PAUSE_S
+            self._pause_s = MIN_PAUSE_S
             self._report(str(error))
             return False
         except Exception as error:  # noqa: BLE001 - a failure of a shadow is counted and disturbs no caller
             self._rows["failed"].inc(len(batch))
-            self._pause_s = min(max(SHORTEST_PAUSE_S, 2 * self._pause_s), LONGEST_PAUSE_S)
+            self._pause_s = min(max(MIN_PAUSE_S, 2 * self._pause_s), MAX_PAUSE_S)
             self._report(str(error))
             return True
         self._pause_s = 0.0

@@ -16,8 +16,8 @@ from app.subprocess_worker import Child, stand_back
 from app.types import Answer, Row
 
 NICENESS = 10
-LONGEST_LOAD_S = 300.0
-LONGEST_CALL_S = 60.0
+MAX_LOAD_S = 300.0
+MAX_CALL_S = 60.0
 """On a busy machine a shadow waits for its turn."""
 REASON = 300
 """Characters of a reason that are kept."""
@@ -32,9 +32,7 @@ class ShadowRefused(Exception):
 class ShadowProcess:
     """The parent's side; call it from one thread."""
 
-    def __init__(
-        self, version: str, folder: Path, settings: Serving, *, longest_call_s: float = LONGEST_CALL_S
-    ) -> None:
+    def __init__(self, version: str, folder: Path, settings: Serving, *, longest_call_s: float = MAX_CALL_S) -> None:
         self._longest_call_s = longest_call_s
         self._child = Child(f"plumbline-shadow-{version}", serve_answers, folder, settings)
 
@@ -46,7 +44,7 @@ class ShadowProcess:
             ChildFailed: the process died or hung; the next call begins with a new one.
         """
         if self._child.process is None:
-            self._ask((), LONGEST_LOAD_S)
+            self._ask((), MAX_LOAD_S)
         return self._ask(rows, self._longest_call_s)
 
     def kill(self) -> None:

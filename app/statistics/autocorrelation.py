@@ -89,8 +89,8 @@ def _initial_positive(correlations: FloatArray) -> int:
     return min(1 + 2 * int(ended[0] if len(ended) else len(pairs)), len(correlations))
 
 
-_PARTS, _FEWEST_ROWS_PER_PART = 4, 100
-_MOST_ROWS = 2000
+_PARTS, _MIN_ROWS_PER_PART = 4, 100
+_MAX_ROWS = 2000
 
 
 class Inflation(NamedTuple):
@@ -140,8 +140,8 @@ class Independence:
 
 
 def _worth(column: FloatArray) -> float:
-    latest = column[-_MOST_ROWS:]
-    parts = min(_PARTS, len(latest) // _FEWEST_ROWS_PER_PART)
+    latest = column[-_MAX_ROWS:]
+    parts = min(_PARTS, len(latest) // _MIN_ROWS_PER_PART)
     whole = _share(latest)
     if whole == 1.0 or not parts:
         return whole

@@ -8,7 +8,7 @@ from scipy import special
 
 from app.statistics.histograms import FloatArray, IntArray
 
-_REACH, _LEAST_TERMS = 10, 30
+_REACH, _MIN_TERMS = 10, 30
 """Standard deviations, and terms, after which what is left of a tail is beyond the precision of a float."""
 
 
@@ -55,7 +55,7 @@ def _outer_tail(
     # The lower tail of the rows that are counted is the upper tail of those that are not.
     x, good = np.where(high, [window, reference + window], [m - window, n + m - reference - window]).astype(np.float64)
     deviation = np.sqrt(expected * (1 - expected / m) * n / total)
-    steps = np.arange(int(_REACH * deviation.max(initial=0.0)) + _LEAST_TERMS)[:, None]
+    steps = np.arange(int(_REACH * deviation.max(initial=0.0)) + _MIN_TERMS)[:, None]
     k = np.minimum(x + steps, np.minimum(good, m))
     ratios = (good - k) * (m - k) / ((k + 1) * np.maximum(total - good - m + k + 1, 1))
     point = np.exp(_log_choose(good, x) + _log_choose(total - good, m - x) - _log_choose(total, m))

@@ -39,7 +39,7 @@ def many_from_text(texts: Iterable[str | None]) -> list[Any]:
     return values
 
 
-MOST_ROWS = 256
+MAX_INSERT_ROWS = 256
 """Rows in one statement on SQLite, which bounds the parameters of a statement."""
 ANY_NUMBER = 64
 """Up to so many rows are one statement, whatever their number."""
@@ -60,7 +60,7 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[tuple[Any, 
     inserted = start = 0
     while start < len(rows):
         left = len(rows) - start
-        size = left if left <= ANY_NUMBER else min(1 << (left.bit_length() - 1), MOST_ROWS)
+        size = left if left <= ANY_NUMBER else min(1 << (left.bit_length() - 1), MAX_INSERT_ROWS)
         values = tuple(chain.from_iterable(rows[start : start + size]))
         inserted += connection.exec_driver_sql(insert_statement(dialect, table, size, replay=replay), values).rowcount
         start += size

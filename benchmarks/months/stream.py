@@ -29,7 +29,7 @@ _SEASONAL = np.array([0.5, 0.0, 0.3, 0.0, 0.0])
 _BUSY = 0.6
 """How far the rate moves over the day, in parts of its mean."""
 _WRONG, _LABELLED = 0.05, 0.9
-_DELAY_H, _LONGEST_DELAY_H = 2.0, 24.0
+_DELAY_H, _MAX_DELAY_H = 2.0, 24.0
 
 
 class Rows(NamedTuple):
@@ -56,7 +56,7 @@ class Stream:
         times = times[rng.random(len(times)) * (1 + _BUSY) < 1 + _BUSY * _wave(times)]
         features = rng.normal(size=(len(times), len(FEATURES))) + _wave(times)[:, None] * _SEASONAL
         labels = (features @ _WEIGHTS > 0) ^ (rng.random(len(times)) < _WRONG)
-        delays = np.minimum(rng.exponential(_DELAY_H, len(times)), _LONGEST_DELAY_H) * HOUR
+        delays = np.minimum(rng.exponential(_DELAY_H, len(times)), _MAX_DELAY_H) * HOUR
         times = times + BEGIN + day * DAY
         came = np.where(rng.random(len(times)) < _LABELLED, times + delays.astype(np.int64), -1)
         return Rows(times, features, labels.astype(np.int64), came)

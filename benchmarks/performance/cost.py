@@ -14,7 +14,7 @@ import numpy as np
 from sqlalchemy import Connection
 from sqlalchemy import insert as insert_into
 
-from app.monitoring.performance.concept_drift import LONGEST
+from app.monitoring.performance.concept_drift import MAX_STREAM_ROWS
 from app.monitoring.performance.degradation import Degradation
 from app.monitoring.performance.report import performance_report
 from app.monitoring.performance.scoring import Scored
@@ -77,7 +77,7 @@ def main() -> None:
 
 def _run(connection: Connection, reference: Reference, rows: int) -> None:
     window = read_labelled(connection, "m", "1", rows=rows, hours=0)
-    stream = read_error_stream(connection, "m", "1", most=LONGEST)
+    stream = read_error_stream(connection, "m", "1", most=MAX_STREAM_ROWS)
     performance_report(BINARY, reference, window, Degradation(), now=Micros(10**9 * SECOND), stream=stream)
 
 

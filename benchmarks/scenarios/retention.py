@@ -20,13 +20,13 @@ from tests.support.processes import Postgres
 
 PAUSE_S = 10
 """The pause between clean-ups where checks are a day apart."""
-MOST_PAIRS = 3
+MAX_PAIRS = 3
 QUIET = {"DRIFT__EVERY": "1d", "PERFORMANCE__EVERY": "1d"}
 
 
 def measure(setting: Setting) -> tuple[str, str]:
     """How it was measured, and the tables."""
-    number = min(setting.pairs, MOST_PAIRS)
+    number = min(setting.pairs, MAX_PAIRS)
     postgres = Postgres()
     try:
         found = [

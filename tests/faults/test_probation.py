@@ -12,7 +12,7 @@ from threading import Thread
 
 import pytest
 
-from app.alerting.rules.service import LEAST_ROWS
+from app.alerting.rules.service import MIN_ROWS
 from tests.support.deadlines import wait_until
 from tests.support.models.failing_version import (
     ACTIVATE,
@@ -92,7 +92,7 @@ def test_a_restart_in_the_middle_changes_nothing(tmp_path: Path, models: Path) -
     """
     with serving(tmp_path, models=models, settings=SETTINGS) as service:
         assert service.call("POST", ACTIVATE, {"version": "2"})[0] == 200
-        ask_some(service, LEAST_ROWS - 10)
+        ask_some(service, MIN_ROWS - 10)
         service.end(signal.SIGKILL)
     with serving(tmp_path, models=models, settings=SETTINGS) as service:
         seen = ask_until(service, "1")

@@ -7,7 +7,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
 from app.store.database import Connection, Database
-from app.store.sql import MOST_ROWS, insert_rows
+from app.store.sql import MAX_INSERT_ROWS, insert_rows
 from app.store.tables import SETTINGS
 
 
@@ -22,7 +22,9 @@ def stored(connection: Connection) -> tuple[int, int]:
     return count, int(total or 0)
 
 
-@pytest.mark.parametrize("number", [0, 1, 2, 3, MOST_ROWS - 1, MOST_ROWS, MOST_ROWS + 1, 4 * MOST_ROWS + 77])
+@pytest.mark.parametrize(
+    "number", [0, 1, 2, 3, MAX_INSERT_ROWS - 1, MAX_INSERT_ROWS, MAX_INSERT_ROWS + 1, 4 * MAX_INSERT_ROWS + 77]
+)
 def test_all_rows_arrive(database: Database, number: int) -> None:
     """Any number of rows is stored, each once, and counted."""
     with database.writer.begin() as connection:

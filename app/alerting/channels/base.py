@@ -49,7 +49,7 @@ TIMEOUT_S = 30.0
 """How long a channel may take for one message."""
 GIVEN_UP = 10.0
 """After so many time-outs a thread that hangs no longer keeps the next message waiting."""
-MOST_HANGING = 10
+MAX_HANGING_MESSAGES = 10
 """Most threads that may hang for ever; with so many the channel stays busy."""
 
 
@@ -72,7 +72,7 @@ class SendingThread:
         """Tell whether a message is being sent, or hangs after its time-out and is not given up yet."""
         latest = self._clock() - GIVEN_UP * self._timeout_s
         hanging = list(self._began.values())
-        return len(hanging) >= MOST_HANGING or any(began > latest for began in hanging)
+        return len(hanging) >= MAX_HANGING_MESSAGES or any(began > latest for began in hanging)
 
     async def send(self, body: Json) -> None:
         """Send a message; call it only while not :attr:`busy`.

@@ -11,7 +11,7 @@ from app.types import Report, Severity, Task
 
 MANY_FEATURES = 3
 """Drifted features from which the model's world, rather than one of its inputs, has changed."""
-MOST_CAUSES = 3
+MAX_CAUSES = 3
 MAIN_METRIC = {Task.BINARY: "accuracy", Task.MULTICLASS: "accuracy", Task.REGRESSION: "mae"}
 TRAFFIC = ("traffic", "freshness")
 """Kinds of data quality findings that are about rows that do not come."""
@@ -113,7 +113,7 @@ def impact(entry: Column) -> float:
 
 def ranked_causes(drift: DriftReport | None) -> tuple[str, ...]:
     """The drifted features that most likely stand behind a finding."""
-    return tuple(ranked(drift)[:MOST_CAUSES])
+    return tuple(ranked(drift)[:MAX_CAUSES])
 
 
 def _largest(body: DriftReport) -> tuple[str, float, float]:
@@ -153,7 +153,7 @@ def _joint_drift(severity: Severity, body: DriftReport) -> Verdicts:
         f"no feature drifted by itself, their combination did: a classifier tells the window from the reference with "
         f"an AUC of {joint['auc']:.3g}, limit {joint['material_auc']:.3g}, most of all by {listed(names)}"
     )
-    causes = tuple(names[:MOST_CAUSES])
+    causes = tuple(names[:MAX_CAUSES])
     return {"joint_drift": Finding(severity, joint["auc"], joint["material_auc"], message, causes)}
 
 
@@ -170,7 +170,7 @@ def _worst(severity: Severity, findings: Sequence[QualityFinding]) -> Finding | 
     named = [found["feature"] for found in worst if found["feature"] is not None]
     about = f"{worst[0]['feature']}: " if worst[0]["feature"] is not None else ""
     more = f"; and {_counted(len(findings) - 1)}" if len(findings) > 1 else ""
-    causes = tuple(dict.fromkeys(named))[:MOST_CAUSES]
+    causes = tuple(dict.fromkeys(named))[:MAX_CAUSES]
     return Finding(severity, worst[0]["value"], worst[0]["limit"], about + worst[0]["message"] + more, causes)
 
 
@@ -180,5 +180,5 @@ def _counted(more: int) -> str:
 
 def listed(names: Sequence[str]) -> str:
     """The first names, and how many more there are."""
-    rest = len(names) - MOST_CAUSES
-    return ", ".join(names[:MOST_CAUSES]) + (f" and {rest} more" if rest > 0 else "")
+    rest = len(names) - MAX_CAUSES
+    return ", ".join(names[:MAX_CAUSES]) + (f" and {rest} more" if rest > 0 else "")

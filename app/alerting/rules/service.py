@@ -18,7 +18,7 @@ from app.types import Severity
 CONFIDENCE = 3.0
 """Standard errors by which a share must exceed its limit: at the limit itself, chance alone does so about once in a
 thousand looks at many rows, and once in seventy at fifty."""
-LEAST_MOMENTS = 2
+MIN_BAD_STEPS = 2
 """Steps with failures from which they are more than one moment's: one large request is no rate."""
 QUANTILE = 0.99
 
@@ -45,7 +45,7 @@ class Share:
         """Tell whether a share is above its limit by more than chance, or None if that is open."""
         if self.value <= limit:
             return False
-        enough = self.of >= least and self.moments >= LEAST_MOMENTS
+        enough = self.of >= least and self.moments >= MIN_BAD_STEPS
         return True if enough and wilson_low(self.bad, self.of) > limit else None
 
 
@@ -103,10 +103,10 @@ def wilson_low(bad: int, of: int, errors: float = CONFIDENCE) -> float:
 
 
 OUTAGE_RULE = "store_unreachable"
-LARGEST_SHARE = 0.01
+MAX_ERROR_SHARE = 0.01
 """Share of rows that may fail, and of requests that may be slow: the limit of their 99th percentile."""
-LEAST_ROWS = 50
-LEAST_REQUESTS = 100
+MIN_ROWS = 50
+MIN_REQUESTS = 100
 SLOW: Mapping[float, Severity] = {1.0: "critical", 0.5: "medium"}
 """Limits of the 99th percentile, in seconds, the worst first; bounds of the latency's buckets."""
 
@@ -149,17 +149,17 @@ def failing(share: Share) -> str:
 
 def _errors(service: Usage) -> Verdicts:
     share = Share(**service["failed_share"])
-    exceeds = share.exceeds(LARGEST_SHARE, least=LEAST_ROWS)
+    exceeds = share.exceeds(MAX_ERROR_SHARE, least=MIN_ROWS)
     if exceeds is None:
         return {}
-    message = f"{failing(share)} in the last five minutes, limit {LARGEST_SHARE:.0%}"
-    return {"error_rate": Finding("critical", share.value, LARGEST_SHARE, message) if exceeds else None}
+    message = f"{failing(share)} in the last five minutes, limit {MAX_ERROR_SHARE:.0%}"
+    return {"error_rate": Finding("critical", share.value, MAX_ERROR_SHARE, message) if exceeds else None}
 
 
 def _latency(service: Usage) -> Verdicts:
     """Judge the worst limit that is broken; the rule no longer holds once the mildest is kept."""
     shares = {limit: Share(**service["slow_shares"][f"{limit:g}"]) for limit in SLOW}
-    exceeds = {limit: share.exceeds(LARGEST_SHARE, least=LEAST_REQUESTS) for limit, share in shares.items()}
+    exceeds = {limit: share.exceeds(MAX_ERROR_SHARE, least=MIN_REQUESTS) for limit, share in shares.items()}
     broken = next((limit for limit in SLOW if exceeds[limit]), None)
     if broken is None:
         return {} if None in exceeds.values() else {"latency": None}

@@ -12,9 +12,9 @@ from typing import Protocol
 import structlog
 
 from app.alerting.rules.service import (
-    LARGEST_SHARE,
-    LEAST_REQUESTS,
-    LEAST_ROWS,
+    MAX_ERROR_SHARE,
+    MIN_REQUESTS,
+    MIN_ROWS,
     SLOW,
     Share,
     failed_share,
@@ -91,22 +91,22 @@ def evaluate_probation(connection: Connection, probation: Probation) -> Rollback
 
 def _errors(new: list[Step], old: list[Step]) -> Decision | None:
     share, before = failed_share(new), failed_share(old)
-    comparable = before.of >= LEAST_ROWS
-    if not share.exceeds(LARGEST_SHARE, least=LEAST_ROWS):
+    comparable = before.of >= MIN_ROWS
+    if not share.exceeds(MAX_ERROR_SHARE, least=MIN_ROWS):
         return None
     if comparable and share.value <= TIMES_WORSE * before.value:
         return None
-    reason = f"{failing(share)}, limit {LARGEST_SHARE:.0%}{_compared(comparable, failing(before))}"
-    return {"rule": "error_rate", "value": share.value, "limit": LARGEST_SHARE, "reason": reason}
+    reason = f"{failing(share)}, limit {MAX_ERROR_SHARE:.0%}{_compared(comparable, failing(before))}"
+    return {"rule": "error_rate", "value": share.value, "limit": MAX_ERROR_SHARE, "reason": reason}
 
 
 def _latency(new: list[Step], old: list[Step]) -> Decision | None:
     limit = min(SLOW)
     share: Share = slow_share(new, limit)
     p99, before = quantile(new), quantile(old)
-    if p99 is None or not share.exceeds(LARGEST_SHARE, least=LEAST_REQUESTS):
+    if p99 is None or not share.exceeds(MAX_ERROR_SHARE, least=MIN_REQUESTS):
         return None
-    comparable = before is not None and slow_share(old, limit).of >= LEAST_REQUESTS
+    comparable = before is not None and slow_share(old, limit).of >= MIN_REQUESTS
     if comparable and before is not None and p99 <= TIMES_WORSE * before:
         return None
     reason = f"the 99th percentile of its latency was {p99:.2g} s, limit {limit:g} s"

@@ -29,13 +29,13 @@ from app.types import SECOND, Micros, Severity, from_datetime, new_id, to_rfc333
 
 router = APIRouter(tags=["monitoring"])
 ByAdmin = Annotated[str | None, Depends(require("admin"))]
-LONGEST_S = 365 * 86_400
+MAX_SILENCE_S = 365 * 86_400
 """How long a silence may last, and how far ahead it may be planned."""
 
 
 def _bounded(duration: Duration) -> Duration:
-    if duration > LONGEST_S:
-        raise ValueError(f"must not be longer than {Duration(LONGEST_S)}")
+    if duration > MAX_SILENCE_S:
+        raise ValueError(f"must not be longer than {Duration(MAX_SILENCE_S)}")
     return duration
 
 
@@ -238,8 +238,8 @@ def _make(connection: Connection, body: SilenceBody, matcher: Matcher, by: str |
     now = database_now(connection)
     starts = now if body.starts_at is None else from_datetime(body.starts_at)
     ends = Micros(starts + round(body.duration * SECOND))
-    if ends <= now or starts > now + LONGEST_S * SECOND:
-        expected = f"a time within the next {Duration(LONGEST_S)}"
+    if ends <= now or starts > now + MAX_SILENCE_S * SECOND:
+        expected = f"a time within the next {Duration(MAX_SILENCE_S)}"
         raise Invalid([FieldError("starts_at", expected, "the silence is over by now, or too far ahead")])
     made = Silence(new_id(now * 1000), matcher, starts, ends, body.reason, by, now)
     stored.add_silence(connection, made)

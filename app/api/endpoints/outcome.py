@@ -20,7 +20,7 @@ from app.store.journal.spool import hold
 from app.store.queries.outcomes import Rules, Submission, writer
 from app.types import Micros, Outcome, OutcomeResult, OutcomeStatus, normalise_label
 
-MOST_TOGETHER = 256
+MAX_OUTCOMES_PER_STATEMENT = 256
 
 
 class OutcomeTaken(TypedDict):
@@ -90,7 +90,7 @@ class OutcomeBatch:
     """Single outcomes, recorded together."""
 
     def __init__(self, services: Services) -> None:
-        self.most = min(MOST_TOGETHER, services.config.serving.max_queue_rows)
+        self.most = min(MAX_OUTCOMES_PER_STATEMENT, services.config.serving.max_queue_rows)
         self._journal = services.journal
         self._counted = services.metrics.outcomes
         self._write = recorder(services.config)

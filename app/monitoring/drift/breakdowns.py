@@ -23,7 +23,7 @@ from app.store.queries.windows import Window
 from app.store.throttle import Pause, no_pause
 from app.types import ModelSchema, to_rfc3339
 
-MOST_SEGMENTS = 20
+MAX_SEGMENTS = 20
 """Values of one segmenting feature that are looked at: the window's most frequent ones."""
 
 
@@ -110,7 +110,7 @@ def _parts(
     """
     categories = watched[by].subject.categories or ()
     codes, counts = np.unique(arrays[by][arrays[by] >= 0], return_counts=True)
-    for code in codes[np.argsort(-counts, kind="stable")][:MOST_SEGMENTS].tolist():
+    for code in codes[np.argsort(-counts, kind="stable")][:MAX_SEGMENTS].tolist():
         ours, theirs = watched[by].values == code, arrays[by] == code
         rows, reference_rows = int(theirs.sum()), int(ours.sum())
         entry: DriftSegment = {

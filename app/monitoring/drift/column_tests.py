@@ -38,7 +38,7 @@ ORDER_SHARE = 0.8
 """Part of a number's alpha for Anderson-Darling; the rest is for Mood's test of scale, which it is weak at."""
 _RISE_SHARE = 0.8
 """Part of a gap's alpha for its rise: what goes missing is more often news than what comes back."""
-_FEWEST = 10
+_MIN_ROWS_FOR_ORDER_TESTS = 10
 """Values that both sides must have before their order is tested."""
 
 
@@ -85,7 +85,7 @@ def numbers(pair: Pair | None, shares: Shares, null: Inflation) -> Evidence:
     The shares are those of missing values and of values that a large part of all rows has.
     """
     each, shape = {}, None
-    if pair is not None and min(pair.n, pair.m) >= _FEWEST:
+    if pair is not None and min(pair.n, pair.m) >= _MIN_ROWS_FOR_ORDER_TESTS:
         distance, z = statistics.anderson_darling(pair.ranks, pair.n), statistics.mood_z(pair.ranks, pair.n)
         order = float(statistics.anderson_darling_p_value(distance, null.values))
         scale = float(statistics.mood_p_value(z, pair.n, pair.m, null.values))

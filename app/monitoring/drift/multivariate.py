@@ -22,10 +22,10 @@ from app.store.throttle import Pause, no_pause
 from app.types import to_rfc3339
 
 _TOP_CATEGORIES = 8
-_FEWEST = 10
+_MIN_INDICATOR_ROWS = 10
 """Rows that an indicator must differ in."""
 _PRODUCTS = 10
-_CLOSEST = 1 - 1e-6
+_MAX_CORRELATION = 1 - 1e-6
 """Largest correlation that is told apart from 1."""
 
 
@@ -80,7 +80,7 @@ def _fisher(values: FloatArray) -> FloatArray:
     centred = values - values.mean(axis=0)
     sums = np.sqrt((centred**2).sum(axis=0))
     scaled = centred / np.where(sums > 0, sums, np.inf)
-    return np.asarray(np.arctanh(np.clip(scaled.T @ scaled, -_CLOSEST, _CLOSEST)), dtype=np.float64)
+    return np.asarray(np.arctanh(np.clip(scaled.T @ scaled, -_MAX_CORRELATION, _MAX_CORRELATION)), dtype=np.float64)
 
 
 def noise_level(count: int) -> float:
@@ -103,7 +103,7 @@ def design(subjects: Sequence[Subject], columns: Sequence[NDArray[Any]], pause: 
     squares = [
         (place, scores**2)
         for place, scores in simple
-        if subjects[place].categories is None and len(np.unique(scores[:_FEWEST])) > 2  # noqa: PLR2004 - no indicator
+        if subjects[place].categories is None and len(np.unique(scores[:_MIN_INDICATOR_ROWS])) > 2  # noqa: PLR2004 - no indicator
     ]
     listed = simple + squares
     values = np.column_stack([column for _, column in listed]) if listed else np.empty((len(columns[0]), 0))
@@ -133,11 +133,11 @@ def _frequent(codes: NDArray[Any]) -> IntArray:
 def _indicators(values: NDArray[Any], wanted: Sequence[int]) -> Iterator[FloatArray]:
     for code in wanted:
         found = values == code
-        if _FEWEST <= np.sum(found) <= len(found) - _FEWEST:
+        if _MIN_INDICATOR_ROWS <= np.sum(found) <= len(found) - _MIN_INDICATOR_ROWS:
             yield found.astype(np.float64)
 
 
-_MOST_ROWS = 5_000
+_MAX_ROWS = 5_000
 """Rows of each side that are used: of more, an even sample."""
 _CHUNKS = 10
 """Runs of neighbouring rows that go into one fold together, lest neighbours in time give each other away."""
@@ -250,14 +250,14 @@ def _mann_whitney(ours: FloatArray, theirs: FloatArray, worth: tuple[float, floa
 
 
 def _even(column: NDArray[Any]) -> NDArray[Any]:
-    places = np.linspace(0, len(column) - 1, min(len(column), _MOST_ROWS)).round().astype(np.int64)
+    places = np.linspace(0, len(column) - 1, min(len(column), _MAX_ROWS)).round().astype(np.int64)
     return column[places]
 
 
-_LEAST_AUC = 0.55
+_MIN_AUC = 0.55
 """That of one feature moved by 0.18 standard deviations."""
 _TEST = "domain-classifier"
-_MOST_FEATURES = 10
+_MAX_FEATURES = 10
 _FOLDS = 2
 
 
@@ -322,7 +322,7 @@ def _judged(
         "last_significant_at": (end if significant else shown_at) if drifted else None,
         "material_auc": material,
         "alpha": limits.joint_alpha,
-        "features": [{"feature": name, "share": share} for share, name in shares[:_MOST_FEATURES] if drifted and share],
+        "features": [{"feature": name, "share": share} for share, name in shares[:_MAX_FEATURES] if drifted and share],
     }
 
 
@@ -334,7 +334,7 @@ def material_auc(material_psi: float) -> float:
     >>> material_auc(0.01), round(material_auc(0.5), 3)
     (0.55, 0.691)
     """
-    return max(_LEAST_AUC, float(special.ndtr(math.sqrt(material_psi / 2))))
+    return max(_MIN_AUC, float(special.ndtr(math.sqrt(material_psi / 2))))
 
 
 def joint_of(

@@ -109,7 +109,7 @@ def _areas(mass: FloatArray, count: FloatArray, last: NDArray[np.intp]) -> tuple
 
 
 _SEED = 20_130_102
-_FITS, _FEWEST, _MOST = 60, 12, 30
+_FITS, _MIN_FITS, _MAX_FITS = 60, 12, 30
 
 
 class Confidence:
@@ -203,7 +203,7 @@ class Confidence:
         """
         rng, rows = np.random.default_rng(_SEED), len(self._shift.weights)
         plain, weighted, sampled = [], [], []
-        for _ in range(min(max(_FITS // self._truth.shape[1], _FEWEST), _MOST)):
+        for _ in range(min(max(_FITS // self._truth.shape[1], _MIN_FITS), _MAX_FITS)):
             pause()
             counts = _counts(rows, rng)
             plain.append(self._refitted(expected, counts))

@@ -15,9 +15,9 @@ from app.store.throttle import Pause, no_pause
 _SEED = 20_130_101
 _SURPRISING = 3.0
 """Standard errors of the area under the ROC curve from which the input counts as shifted: one still window in 700."""
-_LARGEST_WEIGHT = 20.0
+_MAX_WEIGHT = 20.0
 _SURE = 0.001
-_LEAST_PER_FOLD = 20
+_MIN_ROWS_PER_FOLD = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def measure_shift(reference: FloatArray, window: FloatArray, pause: Pause = no_p
     """
     n, m = len(reference), len(window)
     unseen = _missing_anew(reference, window)
-    if min(n, m) < 2 * _LEAST_PER_FOLD or not reference.shape[1]:
+    if min(n, m) < 2 * _MIN_ROWS_PER_FOLD or not reference.shape[1]:
         return Shift(0.5, False, np.ones(n), unseen)
     origin = np.repeat([0, 1], [n, m])
     shares, areas = np.empty(n + m), []
@@ -72,9 +72,9 @@ def measure_shift(reference: FloatArray, window: FloatArray, pause: Pause = no_p
     shifted = auc - 0.5 > _SURPRISING * float(np.sqrt((n + m + 1) / (12 * n * m)))
     certain = np.clip(shares, _SURE, 1 - _SURE)
     ratios = certain / (1 - certain) * n / m
-    weights = np.minimum(ratios[:n], _LARGEST_WEIGHT)
+    weights = np.minimum(ratios[:n], _MAX_WEIGHT)
     if shifted:
-        unseen |= ratios[n:] >= _LARGEST_WEIGHT
+        unseen |= ratios[n:] >= _MAX_WEIGHT
     return Shift(auc, shifted, weights / weights.mean() if shifted else np.ones(n), unseen)
 
 

@@ -51,7 +51,7 @@ def estimator_of(reference: Sample, window: Sample, shift: Shift, pause: Pause =
     return (LossModel if regression else Confidence)(reference, window, shift, pause)
 
 
-_CHUNKS, _FEWEST = 10, 100
+_MAX_CHUNKS, _MIN_CHUNK_ROWS = 10, 100
 
 
 def comparison(estimates: Mapping[str, Measured], answers: Scored) -> EstimateComparison:
@@ -78,7 +78,7 @@ def track_record(
     None where there are too few for two. One window has one truth; its parts show how far an estimate is usually off.
     Part of the distance is chance in the truth itself, which no estimate can foresee.
     """
-    chunks = min(answers.rows // _FEWEST, _CHUNKS)
+    chunks = min(answers.rows // _MIN_CHUNK_ROWS, _MAX_CHUNKS)
     if chunks < 2:  # noqa: PLR2004 - one is the comparison itself
         return None
     place = np.arange(answers.rows) * chunks // answers.rows
@@ -116,10 +116,10 @@ def _beside(estimate: Measured, realised: float | None) -> ComparedMetric:
     return compared | {"difference": finite(estimate.value - realised), "within": low <= realised <= high}
 
 
-MOST_ROWS = 10_000
+MAX_ESTIMATED_ROWS = 10_000
 """Rows of a window that an estimate looks at."""
 _UNSEEN_MATTERS = 0.05
-_FEWEST_EFFECTIVE = 100
+_MIN_EFFECTIVE_ROWS = 100
 _GROUPS = 2
 """Realised and estimated performance share the false-alarm probability of a look."""
 
@@ -209,7 +209,7 @@ def _caveats(shift: Shift, unseen: float) -> list[str]:
     found = ["a change in what the outcome of the same input is (concept drift) cannot be seen without outcomes"]
     if unseen >= _UNSEEN_MATTERS:
         found.append(f"{unseen:.0%} of the rows lie where the reference has almost none: there the estimate is a guess")
-    if shift.shifted and shift.effective_rows < _FEWEST_EFFECTIVE:
+    if shift.shifted and shift.effective_rows < _MIN_EFFECTIVE_ROWS:
         found.append(f"the reference rows that look like the window are worth {shift.effective_rows:.0f} rows")
     return found
 

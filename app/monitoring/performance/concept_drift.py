@@ -22,7 +22,7 @@ CLOCK = 32
 """Values between two looks for a change."""
 ROW_LENGTH = 5
 """Buckets of one size, before two of them become one of the next."""
-SHORTEST = 5
+MIN_SUBWINDOW_ROWS = 5
 """Fewest values on either side of a cut."""
 GRACE = 10
 """Values before the first look."""
@@ -123,9 +123,9 @@ class Adwin:
             for bucket in row:
                 count, total = count + bucket.count, total + bucket.total
                 left = self._all.count - count
-                if count < SHORTEST or left < SHORTEST:
+                if count < MIN_SUBWINDOW_ROWS or left < MIN_SUBWINDOW_ROWS:
                     continue
-                weight = 1 / (count - SHORTEST + 1) + 1 / (left - SHORTEST + 1)
+                weight = 1 / (count - MIN_SUBWINDOW_ROWS + 1) + 1 / (left - MIN_SUBWINDOW_ROWS + 1)
                 bound = math.sqrt(spread * weight * surprise) + 2 / 3 * weight * surprise
                 if abs(total / count - (self._all.total - total) / left) > bound:
                     return True
@@ -137,9 +137,9 @@ class Adwin:
             self._rows.pop()
 
 
-STREAM = 5_000
+STREAM_ROWS = 5_000
 """Outcomes at which the stream begins, and of which it never has less once they are there."""
-LONGEST = 2 * STREAM
+MAX_STREAM_ROWS = 2 * STREAM_ROWS
 _FULL_SCALE = 0.99
 
 
@@ -182,7 +182,7 @@ def _from(stream: Sequence[ErrorStream], before: str | None) -> int:
     """
     if before is not None and stream and to_rfc3339(stream[0].recorded_at) <= before:
         return bisect_left(stream, before, key=lambda judged: to_rfc3339(judged.recorded_at))
-    return max(len(stream) - STREAM, 0)
+    return max(len(stream) - STREAM_ROWS, 0)
 
 
 def _errors(

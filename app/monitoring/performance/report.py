@@ -105,7 +105,7 @@ def _sum(values: list[float]) -> float | None:
         return None
 
 
-MOST = 20
+MAX_SEGMENT_VALUES = 20
 """Values of one segment that are reported, the most frequent ones."""
 
 
@@ -135,7 +135,7 @@ def split(
     found = []
     for name, feature in places(schema, list(columns)).items():
         values = columns[name]
-        for value, _ in Counter(each for each in values if each is not None).most_common(MOST):
+        for value, _ in Counter(each for each in values if each is not None).most_common(MAX_SEGMENT_VALUES):
             pause()
             rows = np.array([each is not None and each == value for each in values], dtype=np.bool_)
             found.append(Segment(name, label_key(value), rows, baseline.of(feature, value)))

@@ -71,7 +71,7 @@ class Rule:
 _FENCE = 3.0
 """Interquartile ranges beyond the quartiles from which a value is far out: Tukey (1977), Exploratory Data Analysis."""
 _FROZEN_SHARE = 0.1
-_FEW = 100
+_MAX_DISTINCT_OF_CODES = 100
 """Values that are looked at before all are: most numbers with fractions show one among them."""
 _RARE = 0.05
 """A value of at most this share in the reference does not repeat by itself."""
@@ -217,7 +217,7 @@ def _outliers(columns: Columns) -> Iterator[QualityFinding]:
 
 def _fractions(columns: Columns) -> Iterator[QualityFinding]:
     ours, theirs = columns.reference.present, columns.present
-    if _is_whole(ours[:_FEW]) and _is_whole(ours):
+    if _is_whole(ours[:_MAX_DISTINCT_OF_CODES]) and _is_whole(ours):
         fractions = int((theirs != np.floor(theirs)).sum())
         yield from columns.compare("type_change", 0, fractions, "have a fraction")
 

@@ -27,7 +27,7 @@ def make_finding(feature: str | None, kind: str, value: float, limit: float, mes
     return {"feature": feature, "kind": kind, "value": value, "limit": limit, "message": message}
 
 
-LONGEST_SILENCE_S = 300.0
+MAX_SILENCE_S = 300.0
 """Below this, no silence is a finding."""
 _DROP = 0.5
 _NEEDED = "a day earlier"
@@ -39,7 +39,7 @@ def freshness_findings(arrivals: Arrivals, alpha: float) -> Iterator[QualityFind
     if is_silent(arrivals, alpha):
         when, rows = _quietest(arrivals.silence)
         message = f"no row for {arrivals.silence_s:.0f} s; {when} the same stretch of time had {rows} or more"
-        yield make_finding(None, "freshness", arrivals.silence_s, LONGEST_SILENCE_S, message)
+        yield make_finding(None, "freshness", arrivals.silence_s, MAX_SILENCE_S, message)
 
 
 def traffic_findings(arrivals: Arrivals, alpha: float) -> Iterator[QualityFinding]:
@@ -58,7 +58,7 @@ def traffic_findings(arrivals: Arrivals, alpha: float) -> Iterator[QualityFindin
 
 def is_silent(arrivals: Arrivals, alpha: float) -> bool:
     """Tell whether no row has come for longer than earlier traffic lets expect."""
-    return arrivals.silence_s >= LONGEST_SILENCE_S and _too_few(arrivals.silence, alpha)
+    return arrivals.silence_s >= MAX_SILENCE_S and _too_few(arrivals.silence, alpha)
 
 
 def _too_few(stretch: Stretch, alpha: float) -> bool:

@@ -20,7 +20,7 @@ MISSING, UNSEEN = -1, -2
 
 _QUANTILE_BINS = 10
 _TOP_CATEGORIES = 20
-_FEW_VALUES = 20
+_MAX_DISTINCT_VALUES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def bins_for_numbers(values: FloatArray) -> QuantileBins | ValueBins:
     [10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0]
     """
     firsts = np.flatnonzero(np.diff(values, prepend=np.nan) != 0)
-    if 0 < len(firsts) <= _FEW_VALUES:
+    if 0 < len(firsts) <= _MAX_DISTINCT_VALUES:
         return ValueBins(values[firsts])
     edges = np.unique(np.quantile(values, np.arange(1, _QUANTILE_BINS) / _QUANTILE_BINS)) if len(values) else values
     return QuantileBins(edges[edges < values[-1]] if len(values) else edges)

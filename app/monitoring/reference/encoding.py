@@ -16,7 +16,7 @@ from app.types import Feature, FeatureType, Label, ModelSchema, Row, Task
 
 _NATURAL = 0.1
 """Expected number of equal rows for each row of a window, from which on repeats are nothing special."""
-_FEWEST = 50
+_MIN_WORTH_ROWS = 50
 """Rows that even the most uniform window is worth: who sends one strange row for ever is not excused by it."""
 _FACTOR, _SHIFT = 0x9E3779B97F4A7C15, 29
 
@@ -68,7 +68,7 @@ def worth(codes: Codes, natural: float) -> float:
     if natural * m > _NATURAL:
         return 1.0
     found = 1 / (1 / m + max(collisions(codes) - natural, 0.0))
-    return min(max(found, _FEWEST) / m, 1.0)
+    return min(max(found, _MIN_WORTH_ROWS) / m, 1.0)
 
 
 def without_copies(columns: Sequence[NDArray[Any]], codes: Codes, natural: float) -> list[NDArray[Any]]:

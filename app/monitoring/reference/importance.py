@@ -11,8 +11,8 @@ from app.reports.drift import Column
 from app.statistics import FloatArray
 from app.types import Answer, ModelSchema, Row
 
-_MOST_ROWS, _FEWEST_ROWS = 500, 50
-_MOST_ANSWERS = 50_000
+_MAX_ROWS, _MIN_ROWS = 500, 50
+_MAX_ANSWERS = 50_000
 """Rows that the model is asked in all: a slow model of many features is measured on fewer rows."""
 _SEED = 20_010_101
 
@@ -33,7 +33,7 @@ def answer_dependence(
         rows: of the reference; of many, an even sample is asked.
         predict: the model.
     """
-    count = min(_MOST_ROWS, max(_FEWEST_ROWS, _MOST_ANSWERS // max(len(schema.features), 1)), len(rows))
+    count = min(_MAX_ROWS, max(_MIN_ROWS, _MAX_ANSWERS // max(len(schema.features), 1)), len(rows))
     places = np.linspace(0, len(rows) - 1, count).round().astype(np.int64)
     mixed = [rows[place] for place in np.random.default_rng(_SEED).permutation(places).tolist()]
     donors = [*mixed[1:], mixed[0]]

@@ -60,7 +60,7 @@ def student_widening(freedom: float) -> float:
     return float((special.stdtrit(freedom, _TAIL) / special.ndtri(_TAIL)) ** 2) if np.isfinite(freedom) else 1.0
 
 
-_MOST_BLOCKS, _FEWEST_BLOCKS, _BLOCK_ROWS = 20, 8, 50
+_MAX_BLOCKS, _MIN_BLOCKS, _BLOCK_ROWS = 20, 8, 50
 _EXPECTED = 5
 """Rows in every block that a category must have on average to be followed."""
 
@@ -82,13 +82,13 @@ def qualify(
     """
     columns = [*features, *answers]
     rows = len(columns[0].values)
-    blocks = min(_MOST_BLOCKS, rows // _BLOCK_ROWS)
+    blocks = min(_MAX_BLOCKS, rows // _BLOCK_ROWS)
     if times is None:
         return _unqualified("no timestamps")
     if times[0] == times[-1]:
         return _unqualified("all timestamps are equal")
-    if blocks < _FEWEST_BLOCKS:
-        return _unqualified(f"{_FEWEST_BLOCKS * _BLOCK_ROWS} rows are needed for {_FEWEST_BLOCKS} blocks in time")
+    if blocks < _MIN_BLOCKS:
+        return _unqualified(f"{_MIN_BLOCKS * _BLOCK_ROWS} rows are needed for {_MIN_BLOCKS} blocks in time")
     found = _inflations(columns, times, blocks)
     entries = [
         (column.subject.name, {"inflation": inflation, "blocks": blocks})

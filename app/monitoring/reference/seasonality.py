@@ -40,9 +40,9 @@ def _standard(score: FloatArray) -> FloatArray:
 
 
 HOUR, DAY, WEEK = 3600 * SECOND, 86_400 * SECOND, 7 * 86_400 * SECOND
-FEWEST_PERIODS = 4
+MIN_PERIODS = 4
 """Days or weeks that a cycle must be seen in."""
-_MOST_PERIODS = 14
+_MAX_PERIODS = 14
 """Of more periods, neighbours are taken together."""
 _MONDAY = 4 * DAY
 """1970 began on a Thursday; the first Monday came four days later."""
@@ -95,14 +95,14 @@ def _cycle_p_value(score: FloatArray, slots: IntArray, periods: IntArray) -> flo
 
     It is 1 where too few periods have rows in every slot.
     """
-    groups = min(int(periods.max()) + 1, _MOST_PERIODS)
+    groups = min(int(periods.max()) + 1, _MAX_PERIODS)
     period = periods * groups // (int(periods.max()) + 1)
     shape = groups, int(slots.max()) + 1
     cell, cells = period * shape[1] + slots, shape[0] * shape[1]
     rows = np.bincount(cell, minlength=cells).reshape(shape)
     busy = rows.sum(axis=0) >= _CELL_ROWS * groups
     whole = (rows[:, busy] > 0).all(axis=1)
-    if whole.sum() < FEWEST_PERIODS or busy.sum() < 2:  # noqa: PLR2004 - one slot is no cycle
+    if whole.sum() < MIN_PERIODS or busy.sum() < 2:  # noqa: PLR2004 - one slot is no cycle
         return 1.0
     sums = np.bincount(cell, weights=score, minlength=cells).reshape(shape)
     means = (sums[:, busy] / np.maximum(rows[:, busy], 1))[whole]
@@ -120,7 +120,7 @@ def _slots_p_value(means: FloatArray) -> float:
     return float(special.fdtrc(*freedom, between / noise)) if noise > 0 else 1.0
 
 
-_FEWEST_ROWS = 50
+_MIN_SEASON_ROWS = 50
 """Rows below which no comparison has a verdict."""
 _COVERED = 0.95
 """Part of a window whose slots the reference must know."""
@@ -158,8 +158,8 @@ def choose(
         return Season(listed, listed, _none("the reference has no times"))
     if not any(map(any, cycles)):
         spans = float(times[-1] - times[0]) / DAY
-        short = f"the reference spans {spans:.1f} days, {FEWEST_PERIODS} are needed"
-        reason = short if spans < FEWEST_PERIODS else "no feature of the reference follows the weekday or the hour"
+        short = f"the reference spans {spans:.1f} days, {MIN_PERIODS} are needed"
+        reason = short if spans < MIN_PERIODS else "no feature of the reference follows the weekday or the hour"
         return Season(listed, listed, _none(reason))
     whole = any(weekday for weekday, _ in cycles), any(hour for _, hour in cycles)
     places = {cycle: _known_slots(times, window, cycle) for cycle in {whole, *cycles} if any(cycle)}
@@ -173,7 +173,7 @@ def choose(
     rows = places[whole]
     together = [] if rows is None else [_unsorted(column, rows) for column in listed]
     if not used:
-        few = f"the reference has fewer than {_FEWEST_ROWS} rows at the window's weekday and hour"
+        few = f"the reference has fewer than {_MIN_SEASON_ROWS} rows at the window's weekday and hour"
         return Season(chosen, together, _none(few))
     about = f"{len(used)} columns follow the weekday or the hour and are compared with the same slots (UTC)"
     return Season(chosen, together, {"status": "used", "reason": about, "columns": used})
@@ -223,4 +223,4 @@ def _same_slots(times: NDArray[np.int64], window: NDArray[np.int64], cycle: Cycl
         for slot in np.flatnonzero(taken)
     ]
     rows = np.sort(np.concatenate(picked))
-    return rows if len(rows) >= _FEWEST_ROWS else None
+    return rows if len(rows) >= _MIN_SEASON_ROWS else None

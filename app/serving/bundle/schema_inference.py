@@ -104,7 +104,7 @@ def _positive(classes: tuple[Label, ...], wanted: Label | None) -> Label | None:
     raise BundleError(f"the model has no class {wanted}; it has {', '.join(map(str, classes))}")
 
 
-MOST_CATEGORIES = 1000
+MAX_CATEGORIES = 1000
 """More categories than this are not kept: the rarest are watched together, as unseen ones."""
 
 
@@ -187,7 +187,7 @@ _PLAIN: tuple[tuple[frozenset[type], FeatureType], ...] = (
 
 def _categories(present: pd.Series[Any]) -> tuple[str | int, ...]:
     counts = present.astype(object).value_counts()
-    frequent = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))[:MOST_CATEGORIES]
+    frequent = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))[:MAX_CATEGORIES]
     values: list[Any] = [value for value, _ in frequent]
     return tuple(sorted(values, key=lambda value: (isinstance(value, str), value)))
 

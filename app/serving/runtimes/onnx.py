@@ -30,7 +30,7 @@ _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 # A tree's attributes are long lists of numbers, each with its key: these are passed over in one step.
 _NUMBERS = re.compile(rb"(?:\x40[\x80-\xff]{0,9}[\x00-\x7f]|\x3d.{4})++", re.DOTALL)
-_LONGEST_VARINT = 10
+_MAX_VARINT_BYTES = 10
 
 
 def check_self_contained(data: bytes, what: str) -> None:
@@ -97,7 +97,7 @@ def _fields(data: bytes, start: int, end: int, *, skip: bool) -> Iterator[tuple[
 def _varint(data: bytes, start: int) -> tuple[int, int]:
     """A number of variable length, and the place behind it."""
     value = 0
-    for shift in range(_LONGEST_VARINT):
+    for shift in range(_MAX_VARINT_BYTES):
         byte = data[start + shift]
         value |= (byte & 0x7F) << (7 * shift)
         if byte < 0x80:  # noqa: PLR2004 - the last byte has no high bit

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails, from_json
 from app.errors import FieldError, Invalid
 from app.types import Feature, FeatureType, Json, ModelSchema
 
-MOST_ERRORS = 200
+MAX_ERRORS = 200
 """Wrong fields in one answer; whoever sends more of them finds the rest after mending these."""
 _EXPECTED = {
     FeatureType.NUMERIC: "a number",
@@ -44,7 +44,7 @@ class Refusals:
         self._rows = rows
 
     def explain(self, body: bytes) -> list[FieldError]:
-        """Name the wrong fields, as many as :data:`MOST_ERRORS`, in the form that the caller meant."""
+        """Name the wrong fields, as many as :data:`MAX_ERRORS`, in the form that the caller meant."""
         try:
             raw = from_json(body, allow_inf_nan=True)
         except ValueError as error:
@@ -58,7 +58,7 @@ class Refusals:
         if key in raw and isinstance(rows, list) and rows:
             found = [error for error in found if error["loc"][:1] != (key,)]
             found += self._of_rows(rows, key, ordered=ordered)
-        return [self._field_error(error) for error in found[:MOST_ERRORS]] or [
+        return [self._field_error(error) for error in found[:MAX_ERRORS]] or [
             FieldError("body", "one form for all instances", "the instances differ in form")
         ]
 
@@ -68,7 +68,7 @@ class Refusals:
             place = (key,) if key == "features" else (key, number)
             row_errors = _errors(self._rows[ordered], _trimmed(row, self._features))
             found += [{**error, "loc": (*place, *error["loc"])} for error in row_errors]
-            if len(found) >= MOST_ERRORS:
+            if len(found) >= MAX_ERRORS:
                 break
         return found
 
@@ -129,9 +129,9 @@ def _errors(adapter: TypeAdapter[Any], value: Any) -> list[ErrorDetails]:
 
 def _trimmed(value: Any, known: Mapping[str, Any] | Sequence[str]) -> Any:
     """An object with its known keys and no more unknown ones than are worth naming."""
-    if not isinstance(value, dict) or len(value) <= MOST_ERRORS:
+    if not isinstance(value, dict) or len(value) <= MAX_ERRORS:
         return value
-    unknown = [key for key in value if key not in known][:MOST_ERRORS]
+    unknown = [key for key in value if key not in known][:MAX_ERRORS]
     return {key: value[key] for key in (*unknown, *(key for key in known if key in value))}
 
 
@@ -165,7 +165,7 @@ def refuse_duplicate_keys(body: bytes, keys: int) -> None:
     json.loads(body, object_pairs_hook=collect)
     if repeated:
         raise Invalid(
-            [FieldError(key, "this field once", "is written more than once") for key in sorted(repeated)[:MOST_ERRORS]]
+            [FieldError(key, "this field once", "is written more than once") for key in sorted(repeated)[:MAX_ERRORS]]
         )
 
 

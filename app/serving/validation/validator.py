@@ -24,18 +24,18 @@ Flag = Annotated[bool, Field(strict=True)]
 Integer = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
 PredictionId = Annotated[str, Field(strict=True, pattern=f"^{PREDICTION_ID.pattern}$")]
 ContextKey = Annotated[str, Field(strict=True, min_length=1, max_length=128, pattern=r"^[^\x00]*$")]
-MOST_CONTEXT = 16
+MAX_CONTEXT_KEYS = 16
 Context: TypeAlias = dict[ContextKey, Flag | Integer | Number | Text | None]
 
 
 def _narrow(value: Any) -> Any:
     """Refuse an object with too many keys before its items are looked at."""
-    if isinstance(value, dict) and len(value) > MOST_CONTEXT:
-        raise ValueError(f"at most {MOST_CONTEXT} values")
+    if isinstance(value, dict) and len(value) > MAX_CONTEXT_KEYS:
+        raise ValueError(f"at most {MAX_CONTEXT_KEYS} values")
     return value
 
 
-Contexts = Annotated[Context, Field(max_length=MOST_CONTEXT), BeforeValidator(_narrow)]
+Contexts = Annotated[Context, Field(max_length=MAX_CONTEXT_KEYS), BeforeValidator(_narrow)]
 
 _STRICT: ConfigDict = {"extra": "forbid"}
 _ONE = ((False, False), (False, True))

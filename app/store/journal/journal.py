@@ -52,7 +52,7 @@ def reason_of(error: BaseException) -> str:
     return "taken" if isinstance(error, Taken) else "refused"
 
 
-MOST_ROWS = 1024
+MAX_GROUP_ROWS = 1024
 """Rows in one transaction; larger groups gain nothing, and the first caller waits longer."""
 
 
@@ -198,7 +198,7 @@ class Journal:
         while entries is not None:
             group += entries
             rows += sum(len(entry.items) for entry in entries)
-            if rows >= MOST_ROWS:
+            if rows >= MAX_GROUP_ROWS:
                 break
             try:
                 entries = self._queue.get_nowait()

@@ -19,7 +19,7 @@ State: TypeAlias = Literal["pending", "firing", "resolved", "passed"]
 """What the rule says; ``passed`` was pending and never fired. Who is on it, and who may not be told, is kept beside."""
 RECENT_S = 7 * 86_400
 """How long a resolved alert is still shown."""
-MOST_RESOLVED = 50
+MAX_RESOLVED_SHOWN = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def shown(connection: Connection, name: str, version: str) -> Sequence[Alert]:
     """
     since = database_now(connection) - RECENT_S * SECOND
     resolved = _of(name, version, "resolved").where(ALERTS.c.changed_at >= since)
-    recent = connection.execute(resolved.order_by(ALERTS.c.changed_at.desc()).limit(MOST_RESOLVED)).mappings()
+    recent = connection.execute(resolved.order_by(ALERTS.c.changed_at.desc()).limit(MAX_RESOLVED_SHOWN)).mappings()
     return [*still_open(connection, name, version), *map(_alert, recent)]
 
 

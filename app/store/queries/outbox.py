@@ -173,7 +173,7 @@ def _update_waiting(connection: Connection, which: ColumnElement[bool], values: 
     connection.execute(update(OUTBOX).where(which, _waiting(OUTBOX)).values(values))
 
 
-MOST = 20
+MAX_REQUESTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +208,7 @@ def take_turn(connection: Connection, key: str, *, now: Micros, pause_s: float) 
 
 def asked(connection: Connection, channel: str) -> Sequence[Action]:
     """Read what was requested through a channel of the outbox, the latest first."""
-    latest = select(OUTBOX).where(OUTBOX.c.channel == channel).order_by(OUTBOX.c.created_at.desc()).limit(MOST)
+    latest = select(OUTBOX).where(OUTBOX.c.channel == channel).order_by(OUTBOX.c.created_at.desc()).limit(MAX_REQUESTS)
     return [
         Action(from_text(row.body), row.created_at, row.tries, row.delivered_at, row.failed_at, row.error)
         for row in connection.execute(latest)

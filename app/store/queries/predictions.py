@@ -14,7 +14,7 @@ from app.store.sql import from_text, insert_rows, to_text, to_text_or_none
 from app.store.tables import MODELS, OUTCOMES, PREDICTIONS, sampling_level
 from app.types import Answer, Label, Micros, Prediction
 
-MOST_IDS = 500
+MAX_IDS = 500
 """Ids in one IN list; SQLite and PostgreSQL both bound the parameters of a statement."""
 
 
@@ -124,7 +124,7 @@ def stream(
 
 def chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     """The ids in parts that fit into one statement."""
-    return (ids[start : start + MOST_IDS] for start in range(0, len(ids), MOST_IDS))
+    return (ids[start : start + MAX_IDS] for start in range(0, len(ids), MAX_IDS))
 
 
 def _with_schema() -> Select[Any]:

@@ -12,7 +12,7 @@ from app.store.tables import ALERTS, REPORTS
 from app.types import Micros, Report, ServedVersions, new_id
 
 KINDS = ("drift", "performance", "service")
-MOST_PURGED = 20
+MAX_PURGED_REPORTS = 20
 """Reports deleted in one transaction: each is up to some hundred kilobytes."""
 
 
@@ -55,7 +55,7 @@ def purge(connection: Connection, *, before: Micros, limit: int) -> int:
     old = select(REPORTS.c.report_id).where(
         REPORTS.c.report_id < new_id(before * 1000), REPORTS.c.report_id.not_in(of_alerts)
     )
-    ids = list(connection.execute(old.order_by(REPORTS.c.report_id).limit(min(limit, MOST_PURGED))).scalars())
+    ids = list(connection.execute(old.order_by(REPORTS.c.report_id).limit(min(limit, MAX_PURGED_REPORTS))).scalars())
     connection.execute(delete(REPORTS).where(REPORTS.c.report_id.in_(ids)))
     return len(ids)
 

@@ -21,7 +21,7 @@ _HOUR = 3600 * SECOND
 _EARLIER = {"an hour earlier": _HOUR, "a day earlier": 24 * _HOUR, "a week earlier": 168 * _HOUR}
 _LEVELS = 24
 """Rows of a higher sampling level are one in sixteen million, and are not counted."""
-_MOST = 1000
+_MAX_COUNTED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def _counts(connection: Connection, rows: VersionRows, ends: Sequence[tuple[Micr
     The sampling level is the lowest at which no stretch has too many rows.
     """
     found = [_sums(connection, replace(rows, before=end), start) for start, end in ends]
-    level = next(level for level in range(_LEVELS + 1) if all(sums[level] <= _MOST for sums in found))
+    level = next(level for level in range(_LEVELS + 1) if all(sums[level] <= _MAX_COUNTED for sums in found))
     return [sums[level] for sums in found]
 
 
@@ -104,12 +104,12 @@ def _sums(connection: Connection, rows: VersionRows, start: Micros) -> list[int]
     """
     sums = [0] * (_LEVELS + 1)
     for level in reversed(range(_LEVELS)):
-        more = rows.count(connection, level, start, _MOST + 1) if sums[level + 1] <= _MOST else 0
+        more = rows.count(connection, level, start, _MAX_COUNTED + 1) if sums[level + 1] <= _MAX_COUNTED else 0
         sums[level] = sums[level + 1] + more
     return sums
 
 
-_FEWEST, _TOGETHER = 20, 50
+_MIN_LEVEL_ROWS, _TOGETHER = 20, 50
 """Rows in one statement: it ends soon, since the log of SQLite grows while it lasts."""
 
 
@@ -170,7 +170,7 @@ def read_window(
     within = VersionRows(name, version, before, role)
     level, start = within.sample(connection, rows, hours)
     each = [
-        _rows(connection, within, one, start or 0, min(_TOGETHER, max(_FEWEST, rows >> one - level + 1)))
+        _rows(connection, within, one, start or 0, min(_TOGETHER, max(_MIN_LEVEL_ROWS, rows >> one - level + 1)))
         for one in within.levels(connection, level)
     ]
     latest = list(islice(merge(*each, key=itemgetter(0, 1), reverse=True), rows))

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from app.alerting.channels.alertmanager import Alertmanager
-from app.alerting.channels.base import MOST_HANGING, ChannelFailed, SendingThread
+from app.alerting.channels.base import MAX_HANGING_MESSAGES, ChannelFailed, SendingThread
 from app.types import Json
 from tests.support.deadlines import DEADLINE_S, wait_until
 
@@ -35,7 +35,7 @@ def test_what_hangs_is_given_up_in_the_end() -> None:
     now = 0.0
     thread = SendingThread(channel, timeout_s=0.01, clock=lambda: now)
     busy = []
-    for _ in range(MOST_HANGING):
+    for _ in range(MAX_HANGING_MESSAGES):
         with pytest.raises(ChannelFailed):
             asyncio.run(thread.send({}))
         busy.append(thread.busy)
@@ -46,7 +46,7 @@ def test_what_hangs_is_given_up_in_the_end() -> None:
     channel.free.set()
     wait_until(lambda: not thread.busy)
 
-    assert busy == [*[True, True, False] * (MOST_HANGING - 1), True, True, True]
+    assert busy == [*[True, True, False] * (MAX_HANGING_MESSAGES - 1), True, True, True]
 
 
 @contextmanager

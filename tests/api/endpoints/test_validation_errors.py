@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.serving.validation.errors import MOST_ERRORS
+from app.serving.validation.errors import MAX_ERRORS
 from app.store.queries.outcomes import revisions_of
 from app.store.queries.predictions import stream
 from tests.support.application import Client, ledger, make_config, running, services_of
@@ -279,7 +279,7 @@ def test_nonsense_is_refused_quickly(mixed: Client, name: str) -> None:
     calls = count_calls(lambda: answers.append(mixed.raw("/predict", HUGE[name])), mixed.set_profile)
 
     assert answers[0].status_code == 422
-    assert 1 <= len(answers[0].json()["detail"]) <= MOST_ERRORS
+    assert 1 <= len(answers[0].json()["detail"]) <= MAX_ERRORS
     assert calls < 2 * len(HUGE[name])
 
 

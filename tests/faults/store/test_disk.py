@@ -20,7 +20,7 @@ from tests.support.load import batch, predict_requests, quick_settings, stored_i
 from tests.support.processes import Service, serving
 
 pytestmark = pytest.mark.fault
-MOST_BATCHES = 1000
+MAX_BATCHES = 1000
 """Far more than the small disk holds."""
 
 
@@ -101,7 +101,7 @@ def test_a_full_disk_is_a_refusal(tmp_path: Path, example_models: Path) -> None:
         def predict(number: int) -> httpx.Response:
             return client.post("/predict", json=batch(example_models, number))
 
-        while (not answers or answers[-1].status_code == 200) and len(answers) < MOST_BATCHES:
+        while (not answers or answers[-1].status_code == 200) and len(answers) < MAX_BATCHES:
             answers.append(predict(len(answers)))
         refused = [answers.pop(), predict(len(answers) + 1)]
         alive = client.get("/health/live").status_code

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.monitoring.performance.concept_drift import LONGEST, STREAM, Adwin, concept_drift
+from app.monitoring.performance.concept_drift import MAX_STREAM_ROWS, STREAM_ROWS, Adwin, concept_drift
 from app.monitoring.performance.degradation import Baseline
 from app.store.queries.labelled import ErrorStream
 from app.types import SECOND, Micros, to_rfc3339
@@ -60,13 +60,13 @@ def test_the_change_is_dated(later: float, direction: str) -> None:
 def test_a_look_begins_where_the_look_before_began() -> None:
     """So a change keeps its date from look to look, until the stream would be too long."""
     rng = np.random.default_rng(3)
-    answers = stream(rng.random(LONGEST + 10) < 0.2)
-    first = found(answers[: STREAM + 500])
-    second = found(answers[:LONGEST], {"concept_drift": first})
+    answers = stream(rng.random(MAX_STREAM_ROWS + 10) < 0.2)
+    first = found(answers[: STREAM_ROWS + 500])
+    second = found(answers[:MAX_STREAM_ROWS], {"concept_drift": first})
     third = found(answers[10:], {"concept_drift": {"from": to_rfc3339(Micros(0))}})
 
     assert first["from"] == second["from"] == to_rfc3339(Micros(500 * SECOND))
-    assert (first["rows"], second["rows"], third["rows"]) == (STREAM, LONGEST - 500, STREAM)
+    assert (first["rows"], second["rows"], third["rows"]) == (STREAM_ROWS, MAX_STREAM_ROWS - 500, STREAM_ROWS)
 
 
 def test_errors_of_numbers_are_scaled() -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from app.errors import BundleError
-from app.serving.bundle.schema_inference import MOST_CATEGORIES, infer_features, rows_of, widen
+from app.serving.bundle.schema_inference import MAX_CATEGORIES, infer_features, rows_of, widen
 from app.types import Feature, FeatureType
 
 
@@ -52,12 +52,12 @@ def test_infinite() -> None:
 
 def test_many_categories() -> None:
     """Of very many categories the most frequent are kept, in alphabetical order."""
-    values = [f"id{number:05}" for number in range(MOST_CATEGORIES + 200)]
+    values = [f"id{number:05}" for number in range(MAX_CATEGORIES + 200)]
     frame = pd.DataFrame({"x": values + values[-150:]})
 
     [feature] = infer_features(frame)
 
-    assert len(feature.categories) == MOST_CATEGORIES
+    assert len(feature.categories) == MAX_CATEGORIES
     assert sorted(map(str, feature.categories)) == list(feature.categories)
     assert set(values[-150:]) <= set(feature.categories)
 

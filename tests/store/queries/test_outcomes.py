@@ -17,7 +17,7 @@ from app.store.migrate import upgrade
 from app.store.queries.outcomes import Known, Revision, Rules, Submission, append, look_up, record, writer
 from app.store.queries.predictions import insert
 from app.store.queries.versions import remember
-from app.store.sql import MOST_ROWS
+from app.store.sql import MAX_INSERT_ROWS
 from app.types import Label, Micros, ModelSchema, Outcome, OutcomeStatus, Task
 from tests.support.processes import Postgres
 from tests.support.rows import prediction
@@ -62,7 +62,7 @@ def test_a_group_of_any_size_is_few_statements(database: Database) -> None:
     assert (statuses, again) == ({"pending"}, {"duplicate"})
     assert (statements[0], statements[-2:]) == ("SELECT", ["SELECT", "SELECT"])
     assert statements[1:-2] == ["INSERT"] * len(statements[1:-2])
-    assert len(statements) < 3 + 20_000 / MOST_ROWS + 10
+    assert len(statements) < 3 + 20_000 / MAX_INSERT_ROWS + 10
 
 
 def test_a_revision_is_never_overwritten(database: Database) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from app.serving.bundle.onnx_export.graph import DOUBLE, FLOAT, ML, Graph, tensor
 from app.serving.bundle.onnx_export.preprocessing import look_up
 
-_AT_MOST, _MEMBER = 0, 6
+_BRANCH_LEQ_MODE, _MEMBER = 0, 6
 """What sends a row down a node's true branch: a value up to the node's split, or one in the node's set."""
 _ADD_UP = 1
 
@@ -129,7 +129,7 @@ def _branches(tree: Tree, nodes: int, leaves: int) -> dict[str, NDArray[Any]]:
     return {
         "nodes_featureids": np.maximum(tree.feature[inner], 0),
         "nodes_splits": np.where(by_set, 0.0, tree.threshold[inner]),
-        "nodes_modes": np.where(by_set, _MEMBER, _AT_MOST).astype(np.uint8),
+        "nodes_modes": np.where(by_set, _MEMBER, _BRANCH_LEQ_MODE).astype(np.uint8),
         "nodes_truenodeids": places[left],
         "nodes_trueleafs": tree.leaf[left].astype(np.int64),
         "nodes_falsenodeids": places[right],
