@@ -35,8 +35,7 @@ from app.dashboard.assets import read_playbook
 from app.errors import ConfigError
 from app.metrics import JournalMetrics, ServingMetrics, new_registry
 from app.monitoring.metrics import LatestReports, check_durations
-from app.monitoring.monitor import Monitor, Overdue, RequestedCheck, Watched
-from app.monitoring.scheduler import Job, Scheduler
+from app.monitoring.monitor import Job, Monitor, Overdue, RequestedCheck, Scheduler, Watched
 from app.monitoring.worker import Worker
 from app.reports.service import RollbackEvidence
 from app.serving.activation import Activator

@@ -11,10 +11,9 @@ from app.monitoring.check_request import Check
 from app.monitoring.drift.report import drift_report
 from app.monitoring.estimation.report import MAX_ESTIMATED_ROWS, estimated
 from app.monitoring.false_alarm_budget import DRIFT_SHARE, PERFORMANCE_SHARE, Limits, alpha_per_look
-from app.monitoring.performance.challenger import beside
 from app.monitoring.performance.concept_drift import MAX_STREAM_ROWS
 from app.monitoring.performance.degradation import Degradation
-from app.monitoring.performance.report import is_same_look, performance_report, places
+from app.monitoring.performance.report import beside, is_same_look, performance_report, places
 from app.monitoring.reference.reference import Reference
 from app.reports.drift import DriftReport
 from app.reports.performance import PerformanceReport

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 import structlog
 from prometheus_client import Histogram
 
-from app.background import WORK_PREFIX
+from app.background import WORK_PREFIX, PeriodicTask, start_work
 from app.config.settings import Config
+from app.errors import Unavailable
 from app.monitoring.check_request import KINDS, Check
 from app.monitoring.false_alarm_budget import QUALITY_SHARE, alpha_per_look
 from app.monitoring.quality.traffic import is_silent, quality_tests
@@ -25,7 +27,7 @@ from app.reports.service import OverdueCheck
 from app.store.database import Connection, Readers
 from app.store.journal.journal import Journal
 from app.store.journal.writer import attempt
-from app.store.queries import reports
+from app.store.queries import replicas, reports
 from app.store.queries.outcomes import newer_outcomes
 from app.store.queries.replicas import database_now
 from app.store.queries.windows import newer_rows, read_arrivals
@@ -264,3 +266,78 @@ def _now_and_before(connection: Connection, kind: str, schema: ModelSchema) -> t
 def _with_role(role: Role, body: DriftReport | PerformanceReport) -> DriftReport | PerformanceReport | FailedCheck:
     """Put the role first, as a report is stored."""
     return cast("DriftReport | PerformanceReport", {"role": role, **body})
+
+
+LEASE = "monitor"
+LEASE_TICKS = 3
+"""The lease lasts for so many ticks. A holder that misses them all has lost it."""
+
+
+class Job(NamedTuple):
+    """Work for each tick, with its name in the log."""
+
+    name: str
+    run: Callable[[], Awaitable[object]]
+
+
+class Scheduler:
+    """Runs its jobs, one after the other, at every tick while it holds the lease."""
+
+    def __init__(self, journal: Journal, jobs: Sequence[Job], *, tick_s: float) -> None:
+        self._journal = journal
+        self._jobs = jobs
+        self._tick_s = tick_s
+        self._holder = new_id()
+        self._log = structlog.get_logger("scheduler")
+        self.task = PeriodicTask("scheduler", self.tick, interval_s=tick_s, store_away="warn", log=self._log)
+
+    async def stop(self) -> None:
+        """Stop and release the lease, so that another replica can take it at once."""
+        if not self.task.started:
+            return
+        await self.task.stop(grace_s=0)
+        try:
+            await self._journal.run(partial(replicas.release, name=LEASE, holder=self._holder))
+        except Unavailable:
+            self._log.warning("lease_not_released", reason="the store cannot be reached; the lease ends by itself")
+
+    async def tick(self) -> None:
+        """Take or renew the lease and run the jobs; run none where another replica holds the lease.
+
+        A job that fails is logged, and the next one runs.
+
+        Raises:
+            Unavailable: the store cannot be reached.
+        """
+        if not await self._acquire_lease():
+            return
+        renewing = start_work("lease", self._renew_lease())
+        try:
+            for job in self._jobs:
+                await self._run(job)
+        finally:
+            renewing.cancel()
+
+    async def _run(self, job: Job) -> None:
+        try:
+            await job.run()
+        except Unavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - a job that fails must not keep the others from running
+            self._log.exception("job_failed", job=job.name, exc_info=error)
+
+    async def _acquire_lease(self) -> bool:
+        """Take or renew the lease; False where another replica holds it."""
+        seconds = self._tick_s * LEASE_TICKS
+        acquire = partial(replicas.acquire, name=LEASE, holder=self._holder, seconds=seconds)
+        return await self._journal.run(acquire) is not None
+
+    async def _renew_lease(self) -> None:
+        """Renew the lease while the jobs run.
+
+        Else another replica could begin the same check.
+        """
+        while True:
+            await asyncio.sleep(self._tick_s)
+            with suppress(Unavailable):
+                await self._acquire_lease()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from app.monitoring.scheduler import LEASE_TICKS
+from app.monitoring.monitor import LEASE_TICKS
 from app.types import SECOND
 from tests.support.deadlines import until, wait_until
 from tests.support.load import batch, predict_requests, under_load

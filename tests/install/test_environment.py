@@ -110,10 +110,12 @@ def test_a_killed_install_is_not_counted(checkout: Checkout, step: str) -> None:
 @pytest.mark.fault
 def test_an_interrupted_install_goes_on_at_the_next_command(checkout: Checkout) -> None:
     """Ctrl-C ends it with one line, and the same command makes it complete."""
-    with checkout.start(sys.executable, "-m", "scripts.environment", RUNTIME) as process:
-        read_until(process, "packages")
+    slow = checkout.folder / "slow"
+    os.mkfifo(slow)
+    with checkout.start(sys.executable, "-m", "scripts.environment", RUNTIME) as process, held(slow):
         os.killpg(process.pid, signal.SIGINT)
         rest = read_until(process, "never printed")
+    slow.unlink()
 
     assert process.returncode == INTERRUPTED
     assert "interrupted" in rest.splitlines()[-1]

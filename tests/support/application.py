@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from app.api.dependencies import Services
 from app.config.settings import Config
 from app.main import create_app
-from app.monitoring.scheduler import LEASE
+from app.monitoring.monitor import LEASE
 from app.monitoring.worker import Worker
 from app.store.database import open_database
 from app.store.migrate import upgrade

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Select, and_, select
 
 from app.store.queries.outcomes import revisions_of
-from app.store.queries.predictions import Stored, stream
-from app.store.sampling import VersionRows
+from app.store.queries.predictions import Stored, VersionRows, stream
 from app.store.sql import many_from_text
 from app.store.tables import OUTCOMES, PREDICTIONS
 from app.types import Label, Micros, Recorded, Role, Scalar

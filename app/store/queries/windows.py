@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import BindParameter, Connection, bindparam, func, or_, select
 
 from app.store.queries.outcomes import revisions_of
-from app.store.sampling import VersionRows
+from app.store.queries.predictions import VersionRows
 from app.store.sql import many_from_text
 from app.store.tables import PREDICTIONS
 from app.types import SECOND, Label, Micros, Role, Row

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from app.api.coalescing import RequestCoalescer
-from app.server.request_head import (
+from app.server.http_connection import (
     MAX_TEMPLATE_BYTES,
     MAX_UNUSED_TEMPLATES,
     HeaderCache,

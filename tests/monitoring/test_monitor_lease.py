@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from app.errors import Unavailable
 from app.metrics import JournalMetrics
-from app.monitoring.scheduler import Job, Scheduler
+from app.monitoring.monitor import Job, Scheduler
 from app.store.database import open_database
 from app.store.journal.journal import Journal
 from app.store.migrate import upgrade

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from app.monitoring.performance.challenger import beside
+from app.monitoring.performance.report import beside
 from app.store.queries.shadow_predictions import Pair
 from app.types import ModelSchema, Task
 
