@@ -90,6 +90,11 @@ class StoreAndSpool:
         self._readers = readers
         self._spooler = spooler
 
+    @property
+    def spooling(self) -> bool:
+        """Whether rows go into the spool, which does not know all ids."""
+        return self._spooler is not None and self._spooler.spooling
+
     async def find(self, ids: Sequence[str]) -> dict[str, Stored]:
         """The predictions with these ids."""
         return await (self._spooler.find(self._readers, ids) if self._spooler else self._readers.run(find, ids))

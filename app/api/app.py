@@ -16,12 +16,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api import openapi
-from app.api.coalescing import Batch, HotEndpoint, HotRoutes, RequestCoalescer
+from app.api.coalescing import HotEndpoint, HotRoutes
 from app.api.dependencies import Services
 from app.api.endpoints import alerts, health, metrics, models, predictions, reports
 from app.api.endpoints.dashboard import dashboard_router
-from app.api.endpoints.outcome import OutcomeBatch, outcome_handler
-from app.api.endpoints.predict import PredictBatch, predict_handler
+from app.api.endpoints.outcome import OutcomeHandler
+from app.api.endpoints.predict import PredictHandler
 from app.api.http import Reply, internal_error, received_at_of, render_error
 from app.api.middleware import AccessLog, Deadlines, common_headers, request_id_of
 from app.background import BackgroundTask
@@ -86,21 +86,22 @@ class Application(FastAPI):
         self.state.services = services
         self._access_log = AccessLog()
         self._described: tuple[str, dict[str, Any]] | None = None
-        around = (Deadlines(services.config.server.deadline), services.metrics.in_progress, self._access_log)
+        around: dict[str, Any] = {
+            "keyring": services.keyring,
+            "limits": services.body_limits,
+            "deadlines": Deadlines(services.config.server.deadline),
+            "in_progress": services.metrics.in_progress,
+            "access_log": self._access_log,
+        }
         self._hot = {
-            ("POST", "/predict"): HotEndpoint(predict_handler(services), services.keyring, "predict", *around),
-            ("POST", "/outcome"): HotEndpoint(outcome_handler(services), services.keyring, "outcome", *around),
+            ("POST", "/predict"): HotEndpoint("/predict", PredictHandler(services), key_scope="predict", **around),
+            ("POST", "/outcome"): HotEndpoint("/outcome", OutcomeHandler(services), key_scope="outcome", **around),
         }
 
     @property
     def hot_routes(self) -> HotRoutes:
         """The hot endpoints by method and target, for a server that can do without ASGI."""
-        services = self.state.services
-        batches: dict[str, Batch[Any, Any]] = {"/predict": PredictBatch(services), "/outcome": OutcomeBatch(services)}
-        return {
-            (method.encode(), path.encode()): RequestCoalescer(path, endpoint, batches[path])
-            for (method, path), endpoint in self._hot.items()
-        }
+        return {(method.encode(), path.encode()): endpoint for (method, path), endpoint in self._hot.items()}
 
     def add_background_task(self, task: BackgroundTask) -> None:
         """Let ``/health/ready`` ask one more task: the server has one of its own."""

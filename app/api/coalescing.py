@@ -1,47 +1,57 @@
-"""Requests that wait together are answered together."""
+"""One path for the hot endpoints: requests that come together are decoded, handled and answered together.
+
+A request over ASGI and one of the fast path take the same way from the moment its body is here.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import structlog
 from starlette.types import Receive, Scope, Send
 
 from app.api.dependencies import Keyring
-from app.api.http import Call, Handler, Reply, internal_error, render_error
+from app.api.http import BodyLimits, Call, Reply, check_head, internal_error, receive_body, render_error, unpack
 from app.api.middleware import AccessLog, Deadlines, Watch, common_headers, request_id_of
 from app.config.settings import Scope as KeyScope
 from app.errors import DeadlineExceeded, PlumblineError, Unavailable
 from app.metrics import InProgress
 
 Item = TypeVar("Item")
-Done = TypeVar("Done")
+Result = TypeVar("Result")
 
 
-class Batch(Protocol[Item, Done]):
-    """What an endpoint does with many requests at once."""
+class Handler(Protocol[Item, Result]):
+    """What an endpoint does, for one request or many."""
 
     @property
-    def most(self) -> int:
-        """Most requests that it takes at this moment."""
+    def max_group(self) -> int:
+        """Most requests in one group."""
 
-    def read(self, calls: Sequence[Call]) -> list[Item | None]:
-        """What is in each request; None for one that has to go alone."""
-
-    async def settle(self, calls: Sequence[Call], items: Sequence[Item]) -> Done:
-        """Do what they ask for, begun before anything else happens in the event loop.
+    def decode(self, call: Call, body: bytes) -> Item:
+        """What a request asks for.
 
         Raises:
-            Unavailable: nothing of it was done, and all are told so.
-            Exception: nothing of it was done; each goes alone, so that only the guilty fails.
+            RequestError: the request is refused.
         """
 
-    def replies(self, calls: Sequence[Call], done: Done) -> list[Reply]:
-        """The replies, in order; what fails now fails for all, since done is done and must not be done again."""
+    def group_of(self, item: Item) -> Hashable:
+        """Requests of one group are handled in one step; None for one that is a group of its own."""
+
+    async def handle(self, calls: Sequence[Call], items: Sequence[Item]) -> Sequence[Result | Exception]:
+        """Do what the requests of a group ask for; the result or the failure of each.
+
+        Raises:
+            Exception: the failure of all.
+        """
+
+    def render(self, calls: Sequence[Call], items: Sequence[Item], results: Sequence[Result]) -> Sequence[Reply]:
+        """The answers to the requests that did not fail."""
+
+    def count_failure(self, call: Call, item: Item | None, error: BaseException) -> None:
+        """Count a request that is not answered as it asked; ``item`` is None where it was not decoded."""
 
 
 class Caller(Protocol):
@@ -64,94 +74,79 @@ class Caller(Protocol):
     def reply(self, reply: Reply) -> None:
         """Answer it."""
 
-    def run_individually(self) -> None:
-        """Leave it to a task of its own."""
+    def abandon(self) -> None:
+        """End its connection without an answer."""
 
 
 _UNKNOWN = "whether the row was stored is unknown, repeating the same id is safe"
 _LATE = f"not answered in time; {_UNKNOWN}"
 _ENDING = f"the service is shutting down; {_UNKNOWN}"
-
-
-@dataclass(frozen=True, slots=True)
-class HotEndpoint:
-    """An ASGI application around one handler."""
-
-    handler: Handler
-    keyring: Keyring
-    key_scope: KeyScope
-    deadlines: Deadlines
-    in_progress: InProgress
-    access_log: AccessLog
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request over ASGI."""
-        headers = dict(scope["headers"])
-        request_id = request_id_of(headers)
-        call = Call(
-            scope["method"],
-            scope["path"],
-            scope["query_string"],
-            headers,
-            receive,
-            request_id,
-            received_at=scope["plumbline.received_at"],
-        )
-        reply = await self.answer(call)
-        await reply.send(send, common_headers(request_id))
-
-    async def answer(self, call: Call) -> Reply:
-        """The answer to one call, whatever happens."""
-        watch = self.deadlines.enter()
-        self.in_progress.requests += 1
-        status = 0
-        try:
-            call.key_name = self.keyring.authorise(call.headers, self.key_scope)
-            reply = await self.handler(call)
-            status = reply.status
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever happens, the caller is answered
-            reply = self.refuse(error, call, watch)
-            status = reply.status
-        finally:
-            self.in_progress.requests -= 1
-            self.deadlines.leave(watch)
-            seconds = time.perf_counter() - call.received_at
-            self.access_log.note(call.request_id, call.method, call.path, status, seconds, call.notes)
-        return reply
-
-    def refuse(self, error: Exception | asyncio.CancelledError, call: Call, watch: Watch) -> Reply:
-        """The answer to a call that failed."""
-        if isinstance(error, PlumblineError):
-            return render_error(error, call.request_id)
-        if isinstance(error, asyncio.CancelledError):
-            refusal = DeadlineExceeded(_LATE) if watch.expired else Unavailable(_ENDING)
-            return render_error(refusal, call.request_id)
-        log = structlog.get_logger("api")
-        log.error("unexpected_error", error_id=call.request_id, exc_info=error)
-        return internal_error(call.request_id)
-
-
 MIN_GROUP_INTERVAL_S = 0.002
 """Least time between two beginnings under load: each beginning, with its commit, costs as much as some ten requests."""
 
 
-class RequestCoalescer:
-    """Gathers the requests for one endpoint.
+class HotEndpoint:
+    """Gathers the requests for one endpoint, and is an ASGI application.
 
     It begins as soon as everybody who is connected has asked, or a turn of the event loop brings nobody; but not sooner
     after the last beginning than load allows. A lone caller waits for nobody.
     """
 
-    def __init__(self, path: str, endpoint: HotEndpoint, batch: Batch[Any, Any]) -> None:
+    def __init__(
+        self,
+        path: str,
+        handler: Handler[Any, Any],
+        *,
+        keyring: Keyring,
+        key_scope: KeyScope,
+        limits: BodyLimits,
+        deadlines: Deadlines,
+        in_progress: InProgress,
+        access_log: AccessLog,
+    ) -> None:
         self.path = path
-        self.endpoint = endpoint
-        self._batch = batch
+        self._handler = handler
+        self._keyring = keyring
+        self._key_scope: KeyScope = key_scope
+        self._limits = limits
+        self._deadlines = deadlines
+        self._in_progress = in_progress
+        self._access_log = access_log
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._waiting: list[Caller] = []
         self._next_at = 0.0
         self._turn: asyncio.Handle | None = None
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request over ASGI."""
+        headers = dict(scope["headers"])
+        request_id = request_id_of(headers)
+        received_at = scope["plumbline.received_at"]
+        call = Call(scope["method"], scope["path"], scope["query_string"], headers, request_id, received_at)
+        reply = await self._answer_over_asgi(call, receive)
+        await reply.send(send, common_headers(request_id))
+
+    async def _answer_over_asgi(self, call: Call, receive: Receive) -> Reply:
+        """Receive the body of a caller who may send one, then answer it as the fast path does."""
+        watch = self._deadlines.enter()
+        self._in_progress.requests += 1
+        try:
+            call.key_name = self._keyring.authorise(call.headers, self._key_scope)
+            check_head(call, self._limits)
+            call.body = await receive_body(receive, self._limits)
+            caller = AsgiCaller(call, self._tasks)
+            self.submit(caller)
+            return await caller.answer
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever happens, the caller is answered
+            reply = self._refuse(call, None, error, watch)
+            self._access_log.note_all([call], [reply])
+            return reply
+        finally:
+            self._in_progress.requests -= 1
+            self._deadlines.leave(watch)
+
     def submit(self, caller: Caller) -> None:
-        """Answer a request, together with those that come now."""
+        """Answer a request whose body is here, together with those that come now."""
         self._waiting.append(caller)
         if len(self._waiting) == caller.open_connections:
             self._begin(caller)
@@ -160,79 +155,121 @@ class RequestCoalescer:
             self._turn = caller.loop.call_later(rest, self._gather, caller, 0)
 
     def _gather(self, first: Caller, seen: int) -> None:
-        if seen < len(self._waiting) < self._batch.most:
+        if seen < len(self._waiting) < self._handler.max_group:
             self._turn = first.loop.call_soon(self._gather, first, len(self._waiting))
         else:
             self._begin(first)
 
     def _begin(self, first: Caller) -> None:
+        """Decode what has come, and begin each group in a task of its own."""
         if self._turn:
             self._turn.cancel()
         callers, self._waiting, self._turn = self._waiting, [], None
-        task = first.loop.create_task(self._answer(callers))
+        if len(callers) > 1:
+            self._next_at = first.loop.time() + MIN_GROUP_INTERVAL_S
+        groups: dict[Hashable, list[tuple[Caller, Any]]] = {}
+        for caller in callers:
+            try:
+                item = self._decode(caller.call)
+            except Exception as error:  # noqa: BLE001 - whatever it is, this caller is told
+                self._reply([caller], [self._refuse(caller.call, None, error)])
+                continue
+            group: Hashable = self._handler.group_of(item)
+            groups.setdefault(id(caller) if group is None else (group,), []).append((caller, item))
+        most = max(1, self._handler.max_group)
+        for members in groups.values():
+            for start in range(0, len(members), most):
+                self._start(first, members[start : start + most])
+
+    def _start(self, first: Caller, group: Sequence[tuple[Caller, Any]]) -> None:
+        """Answer a group in a task that the server waits for."""
+
+        def end(task: asyncio.Task[None]) -> None:
+            first.tasks.discard(task)
+            if task.cancelled():  # before it ran at all: else everybody has an answer
+                for caller, _ in group:
+                    caller.abandon()
+
+        task = first.loop.create_task(self._answer(group))
         first.tasks.add(task)
-        task.add_done_callback(first.tasks.discard)
+        task.add_done_callback(end)
 
-    async def _answer(self, callers: Sequence[Caller]) -> None:
-        """Every one of them is answered, or goes alone."""
-        together, items = self._sort_out(callers)
-        if not together:
-            return
-        if len(together) > 1:
-            self._next_at = together[0].loop.time() + MIN_GROUP_INTERVAL_S
-        endpoint, calls = self.endpoint, [caller.call for caller in together]
-        watch = endpoint.deadlines.enter()
-        endpoint.in_progress.requests += len(calls)
-        replies: list[Reply] = []
+    def _decode(self, call: Call) -> Any:
+        if call.key_name is None:
+            call.key_name = self._keyring.authorise(call.headers, self._key_scope)
+        return self._handler.decode(call, unpack(call, self._limits))
+
+    async def _answer(self, group: Sequence[tuple[Caller, Any]]) -> None:
+        """Every one of the group is answered, whatever happens."""
+        callers = [caller for caller, _ in group]
+        items = [item for _, item in group]
+        calls = [caller.call for caller in callers]
+        watch = self._deadlines.enter()
+        self._in_progress.requests += len(calls)
         try:
-            done = await self._batch.settle(calls, items)
-        except (Unavailable, asyncio.CancelledError) as error:
-            replies = [endpoint.refuse(error, call, watch) for call in calls]
-        except Exception:  # noqa: BLE001 - whatever it is, it is found again by the one whose fault it is
-            for caller in together:
-                caller.run_individually()
-        else:
-            replies = self._replies(calls, done, watch)
+            results = await self._handler.handle(calls, items)
+            replies = self._render(calls, items, results)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - as above
+            replies = [self._refuse(call, item, error, watch) for call, item in zip(calls, items, strict=True)]
         finally:
-            endpoint.in_progress.requests -= len(calls)
-            endpoint.deadlines.leave(watch)
-        if replies:
-            endpoint.access_log.note_all(calls, replies)
-            for caller, reply in zip(together, replies, strict=True):
-                caller.reply(reply)
+            self._in_progress.requests -= len(calls)
+            self._deadlines.leave(watch)
+        self._reply(callers, replies)
 
-    def _replies(self, calls: Sequence[Call], done: Any, watch: Watch) -> list[Reply]:
-        try:
-            return self._batch.replies(calls, done)
-        except Exception as error:  # noqa: BLE001 - whatever happens, the callers are answered
-            return [self.endpoint.refuse(error, call, watch) for call in calls]
+    def _render(self, calls: Sequence[Call], items: Sequence[Any], results: Sequence[Any]) -> Sequence[Reply]:
+        failed = {place: result for place, result in enumerate(results) if isinstance(result, Exception)}
+        if not failed:
+            return self._handler.render(calls, items, results)
+        good = [place for place in range(len(calls)) if place not in failed]
+        parts = ([values[place] for place in good] for values in (calls, items, results))
+        rendered = iter(self._handler.render(*parts) if good else ())
+        return [
+            self._refuse(calls[place], items[place], failed[place]) if place in failed else next(rendered)
+            for place in range(len(calls))
+        ]
 
-    def _sort_out(self, callers: Sequence[Caller]) -> tuple[list[Caller], list[Any]]:
-        """Those who can be answered together, with what they sent; the others go alone."""
-        room = self._batch.most
-        eligible = [caller for caller in callers[:room] if self._may_join(caller.call)]
-        found = self._read([caller.call for caller in eligible]) if eligible else []
-        joined = {caller: item for caller, item in zip(eligible, found, strict=True) if item is not None}
-        if len(joined) < len(callers):
-            for caller in callers:
-                if caller not in joined:
-                    caller.run_individually()
-        return list(joined), list(joined.values())
+    def _refuse(self, call: Call, item: Any, error: BaseException, watch: Watch | None = None) -> Reply:
+        """The answer to a call that failed."""
+        if isinstance(error, asyncio.CancelledError):
+            error = DeadlineExceeded(_LATE) if watch and watch.expired else Unavailable(_ENDING)
+        self._handler.count_failure(call, item, error)
+        if isinstance(error, PlumblineError):
+            return render_error(error, call.request_id)
+        log = structlog.get_logger("api")
+        log.error("unexpected_error", error_id=call.request_id, exc_info=error)
+        return internal_error(call.request_id)
 
-    def _read(self, calls: Sequence[Call]) -> Sequence[Any]:
-        try:
-            return self._batch.read(calls)
-        except Exception:  # noqa: BLE001 - as above
-            return [None] * len(calls)
-
-    def _may_join(self, call: Call) -> bool:
-        """Whether a request is plain JSON, from somebody who may send it."""
-        try:
-            call.key_name = self.endpoint.keyring.authorise(call.headers, self.endpoint.key_scope)
-        except PlumblineError:
-            return False
-        return call.is_plain_json
+    def _reply(self, callers: Sequence[Caller], replies: Sequence[Reply]) -> None:
+        self._access_log.note_all([caller.call for caller in callers], replies)
+        for caller, reply in zip(callers, replies, strict=True):
+            caller.reply(reply)
 
 
-HotRoutes = Mapping[tuple[bytes, bytes], RequestCoalescer]
+class AsgiCaller:
+    """One whole request over ASGI.
+
+    Attributes:
+        answer: the reply, once there is one.
+    """
+
+    open_connections = 0
+    """Not known over ASGI: a turn of the event loop tells that nobody else comes."""
+
+    def __init__(self, call: Call, tasks: set[asyncio.Task[Any]]) -> None:
+        self.call = call
+        self.tasks = tasks
+        self.loop = asyncio.get_running_loop()
+        self.answer: asyncio.Future[Reply] = self.loop.create_future()
+
+    def reply(self, reply: Reply) -> None:
+        """Answer it, unless its task has ended."""
+        if not self.answer.done():
+            self.answer.set_result(reply)
+
+    def abandon(self) -> None:
+        """Let its task end."""
+        self.answer.cancel()
+
+
+HotRoutes = Mapping[tuple[bytes, bytes], HotEndpoint]
 """Hot endpoints by method and target."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
 from time import perf_counter
@@ -72,7 +72,7 @@ class Call:
 
     Attributes:
         received_at: the time of its first byte, by ``time.perf_counter``.
-        body: the whole body where the server has it already; None: :attr:`receive` brings it.
+        body: the whole body as it was sent, once it is here.
         notes: what else goes into its log line.
     """
 
@@ -80,12 +80,11 @@ class Call:
     path: str
     query_string: bytes
     headers: Mapping[bytes, bytes]
-    receive: Receive
     request_id: str
-    body: bytes | None = None
+    received_at: float
+    body: bytes = b""
     key_name: str | None = None
     notes: Mapping[str, Any] | None = None
-    received_at: float = field(default_factory=perf_counter)
 
     @property
     def is_plain_json(self) -> bool:
@@ -112,9 +111,6 @@ def received_at_of(scope: Scope) -> float:
     return first_bytes.popleft() if first_bytes else perf_counter()
 
 
-Handler = Callable[[Call], Coroutine[Any, Any, Reply]]
-
-
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
     """Most bytes of a body, also after decompression, and most seconds it may take to arrive."""
@@ -123,28 +119,40 @@ class BodyLimits:
     seconds: float
 
 
-async def read_json_body(call: Call, limits: BodyLimits) -> bytes:
-    """The body of a JSON request.
+def check_head(call: Call, limits: BodyLimits) -> None:
+    """See whether a body is JSON of an allowed length, as its head says.
 
     Raises:
         WrongMediaType: the content is not ``application/json``, or compressed by something else than gzip.
-        TooLarge: more bytes than allowed, as sent or unpacked.
-        SlowBody: it did not arrive in time.
-        CallerGone: the connection ended first.
+        TooLarge: more bytes than allowed.
     """
     media = call.headers.get(b"content-type", b"")
     if media != b"application/json" and media.split(b";")[0].strip().lower() != b"application/json":
         raise WrongMediaType("send content-type: application/json")
-    encoding = call.headers.get(b"content-encoding", b"identity").lower()
-    if encoding not in (b"identity", b"gzip"):
+    if _encoding(call) not in (b"identity", b"gzip"):
         raise WrongMediaType("send content-encoding: identity or gzip")
     length = call.headers.get(b"content-length", b"0")
     if length.isdigit() and int(length) > limits.bytes:
         raise _too_large(limits)
-    body = await _receive(call.receive, limits) if call.body is None else call.body
-    if len(body) > limits.bytes:
+
+
+def unpack(call: Call, limits: BodyLimits) -> bytes:
+    """The JSON of a whole body.
+
+    Raises:
+        WrongMediaType: see :func:`check_head`; or the body is not compressed as it says.
+        TooLarge: more bytes than allowed, as sent or unpacked.
+    """
+    if len(call.body) > limits.bytes:
         raise _too_large(limits)
-    return _unzip(body, limits) if encoding == b"gzip" else body
+    if call.is_plain_json:
+        return call.body
+    check_head(call, limits)
+    return _unzip(call.body, limits) if _encoding(call) == b"gzip" else call.body
+
+
+def _encoding(call: Call) -> bytes:
+    return call.headers.get(b"content-encoding", b"identity").lower()
 
 
 class SlowBody(RequestError):
@@ -157,7 +165,14 @@ class CallerGone(RequestError):
     """The connection ended before its body; nobody reads the answer."""
 
 
-async def _receive(receive: Receive, limits: BodyLimits) -> bytes:
+async def receive_body(receive: Receive, limits: BodyLimits) -> bytes:
+    """The body of a request over ASGI.
+
+    Raises:
+        TooLarge: more bytes than allowed.
+        SlowBody: it did not arrive in time.
+        CallerGone: the connection ended first.
+    """
     message = await _next_part(receive)
     body: bytes = message.get("body", b"")
     if not message.get("more_body"):

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, cast
 
-from starlette.types import Message
 from uvicorn.server import ServerState
 
 from app.api.coalescing import HotRoutes
@@ -175,23 +174,12 @@ class FastPathProtocol(asyncio.Protocol):
 class FastPathRequest:
     """One request of the fast path: what the endpoint sees of it and of its connection."""
 
-    __slots__ = ("_endpoint", "_is_answered", "_protocol", "call")
+    __slots__ = ("_protocol", "call")
 
     def __init__(self, protocol: FastPathProtocol, request: PlainRequest) -> None:
         self._protocol = protocol
-        self._endpoint = request.endpoint
-        self._is_answered = False
-        headers = request.headers
-        self.call = Call(
-            "POST",
-            request.endpoint.path,
-            b"",
-            headers,
-            _nothing_more,
-            request_id_of(headers),
-            request.body,
-            received_at=request.received_at,
-        )
+        headers, path = request.headers, request.endpoint.path
+        self.call = Call("POST", path, b"", headers, request_id_of(headers), request.received_at, request.body)
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -210,24 +198,8 @@ class FastPathRequest:
 
     def reply(self, reply: Reply) -> None:
         """Answer the request."""
-        self._is_answered = True
         self._protocol.reply(reply, self.call.request_id)
 
-    def run_individually(self) -> None:
-        """Leave the request to a task of its own."""
-        task = self.loop.create_task(self._answer())
-        self.tasks.add(task)
-        task.add_done_callback(self._end)
-
-    async def _answer(self) -> None:
-        self.reply(await self._endpoint.endpoint.answer(self.call))
-
-    def _end(self, task: asyncio.Task[None]) -> None:
-        """End a connection that cannot be answered any more."""
-        self.tasks.discard(task)
-        if not self._is_answered:
-            self._protocol.abort()
-
-
-async def _nothing_more() -> Message:
-    return {"type": "http.disconnect"}
+    def abandon(self) -> None:
+        """End the connection without an answer."""
+        self._protocol.abort()

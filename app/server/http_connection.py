@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from app.api.coalescing import HotRoutes, RequestCoalescer
+from app.api.coalescing import HotEndpoint, HotRoutes
 from app.api.http import Reply
 
 MAX_TEMPLATES = 2
@@ -35,7 +35,7 @@ class ParsedHead(NamedTuple):
     """
 
     size: int
-    endpoint: RequestCoalescer
+    endpoint: HotEndpoint
     headers: Mapping[bytes, bytes]
     body_bytes: int
 
@@ -177,7 +177,7 @@ HEAD_END = b"\r\n\r\n"
 class PlainRequest(NamedTuple):
     """A whole request for a hot endpoint; ``received_at`` is the time of its first byte."""
 
-    endpoint: RequestCoalescer
+    endpoint: HotEndpoint
     headers: Mapping[bytes, bytes]
     body: bytes
     received_at: float

@@ -65,16 +65,12 @@ class Model:
     """
 
     bundle: Bundle
+    schema: ModelSchema
     label_keys: tuple[str, ...]
     validator: RequestValidator
     batcher: Batcher
     metrics: ModelMetrics
     values: ValueHistograms
-
-    @property
-    def schema(self) -> ModelSchema:
-        """Give the schema of the version."""
-        return self.bundle.schema
 
 
 def warmed(bundle: Bundle, settings: Serving, metrics: ServingMetrics) -> Model:
@@ -84,6 +80,7 @@ def warmed(bundle: Bundle, settings: Serving, metrics: ServingMetrics) -> Model:
     limits = {"max_batch_rows": settings.max_batch_rows, "max_queue_rows": settings.max_queue_rows}
     return Model(
         bundle,
+        bundle.schema,
         label_keys(bundle.schema.classes),
         RequestValidator(bundle.schema),
         Batcher(predict, cost, metrics.batch_rows, **limits),

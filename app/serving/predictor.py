@@ -1,22 +1,27 @@
-"""The data path: from a validated request to a stored answer, in one method."""
+"""The data path: from validated requests to stored answers, for one request or many."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from app.errors import Conflict
+import structlog
+
+from app.errors import Conflict, ModelFailed, Unavailable
 from app.serving.model import Model
 from app.store.journal.journal import Journal
-from app.store.queries.predictions import Stored, Taken, insert
+from app.store.queries.predictions import Stored, Taken, insert, insert_new
 from app.types import Answer, Label, Micros, Prediction, PredictRequest, Row, new_id
 
 
 class PredictionLookup(Protocol):
     """Finds predictions that are stored, or wait in the spool."""
+
+    @property
+    def spooling(self) -> bool:
+        """Whether rows go into the spool, which does not know all ids."""
 
     async def find(self, ids: Sequence[str]) -> dict[str, Stored]:
         """The predictions with these ids, by id."""
@@ -29,8 +34,19 @@ class RowConsumer(Protocol):
         """Take rows that a version has answered, and return at once."""
 
 
-UNCLAIMED = nullcontext()
-"""Ids that we make are nobody else's."""
+class PredictCall(NamedTuple):
+    """A validated request.
+
+    Attributes:
+        own_id: the id of a row whose caller chose none; None: a new one.
+        received_at: when its first byte came, by ``time.perf_counter``; ``latency_us`` counts from then.
+    """
+
+    request: PredictRequest
+    request_id: str
+    own_id: str | None
+    received_at: float
+    source: str = "predict"
 
 
 class Answered(NamedTuple):
@@ -45,12 +61,7 @@ class Answered(NamedTuple):
     replayed: Mapping[str, Sequence[Label]]
 
 
-class Called(NamedTuple):
-    """What is known of a request beside its row; ``received_at`` by ``time.perf_counter``."""
-
-    prediction_id: str
-    request_id: str
-    received_at: float
+NONE_REPLAYED: Mapping[str, Sequence[Label]] = {}
 
 
 class Predictor:
@@ -61,135 +72,190 @@ class Predictor:
         self._stored = stored
         self._shadows = shadows
         self._claims: dict[str, asyncio.Future[None]] = {}
+        self._log = structlog.get_logger("predictor")
 
-    async def predict(
-        self, model: Model, request: PredictRequest, *, request_id: str, received_at: float, source: str = "predict"
-    ) -> Answered:
-        """Answer the rows of one request, all or none; an answer leaves only after its row is committed.
+    async def predict(self, model: Model, calls: Sequence[PredictCall]) -> list[Answered | Exception]:
+        """Answer requests; an answer leaves only after its rows are committed, all rows of a request or none.
 
-        Args:
-            received_at: when its first byte came, by ``time.perf_counter``; ``latency_us`` counts from then.
+        The failure of one request is a Conflict where an id is known with other features, a RequestError or a
+        ModelFailed where the model does not take its rows, or Unavailable; see the batcher and the journal.
+
+        Two requests with the same id are answered one after the other: the second is then a replay.
+        """
+        if not _any_chosen(calls):
+            return await self._answer(model, calls)
+        results: dict[int, Answered | Exception] = {}
+        left: Sequence[int] = range(len(calls))
+        while left:
+            free, left, claimed = self._divide(calls, left)
+            if free:
+                ids = [id_ for place in free for id_ in _chosen(calls[place])]
+                answers = await self._answer_claimed(model, [calls[place] for place in free], ids)
+                results.update(zip(free, answers, strict=True))
+            elif claimed:
+                await asyncio.wait(claimed)
+        return [results[place] for place in range(len(calls))]
+
+    def _divide(
+        self, calls: Sequence[PredictCall], places: Sequence[int]
+    ) -> tuple[list[int], list[int], set[asyncio.Future[None]]]:
+        """The requests whose ids nobody else is storing, the others, and what these wait for."""
+        free: list[int] = []
+        later: list[int] = []
+        taken: set[str] = set()
+        claimed: set[asyncio.Future[None]] = set()
+        for place in places:
+            ids = list(_chosen(calls[place]))
+            others = {self._claims[id_] for id_ in ids if id_ in self._claims}
+            if others or not taken.isdisjoint(ids):
+                claimed |= others
+                later.append(place)
+            else:
+                taken.update(ids)
+                free.append(place)
+        return free, later, claimed
+
+    async def _answer_claimed(
+        self, model: Model, calls: Sequence[PredictCall], ids: Sequence[str]
+    ) -> list[Answered | Exception]:
+        """Answer while these ids are ours in this process."""
+        claim: asyncio.Future[None] = self._journal.new_future()
+        self._claims.update(dict.fromkeys(ids, claim))
+        try:
+            return await self._answer(model, calls)
+        finally:
+            for id_ in ids:
+                del self._claims[id_]
+            claim.set_result(None)
+
+    async def _answer(self, model: Model, calls: Sequence[PredictCall]) -> list[Answered | Exception]:
+        """Answer all together; where that fails, each alone, so that only the guilty fails."""
+        must_look_up = any(call.request.many for call in calls) or (self._stored.spooling and _any_chosen(calls))
+        if not must_look_up or len(calls) == 1:
+            try:
+                answered: list[Answered | Exception] = (
+                    [await self._look_up_then_store(model, calls[0])]
+                    if must_look_up
+                    else await self._store_then_compare(model, calls)
+                )
+            except Unavailable as error:
+                return [error] * len(calls)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is the caller's to tell of
+                if len(calls) == 1:
+                    return [self._logged(error, calls[0])]
+            else:
+                self._follow(model, answered)
+                return answered
+        alone = await asyncio.gather(*(self._answer(model, [call]) for call in calls))
+        return [result for (result,) in alone]
+
+    async def _store_then_compare(self, model: Model, calls: Sequence[PredictCall]) -> list[Answered | Exception]:
+        """Store one row of each request: the insert itself finds the ids that are there already."""
+        answers = await model.batcher.predict([call.request.rows[0] for call in calls])
+        now, moment = Micros(time.time_ns() // 1000), time.perf_counter()
+        rows = [_row(model, call, 0, answer, now, moment) for call, answer in zip(calls, answers, strict=True)]
+        chosen = sum([call.request.ids[0] is not None for call in calls])
+        there = await self._journal.append(insert_new, rows, ledger=True, undecided=chosen, spool=insert_new)
+        return [
+            Answered((row,), NONE_REPLAYED) if stored is None else self._replay(model, row, stored)
+            for row, stored in zip(rows, there, strict=True)
+        ]
+
+    async def _look_up_then_store(self, model: Model, call: PredictCall) -> Answered:
+        """Store the rows of one request, all or none: no row before it is known that no id has other features.
 
         Raises:
             Conflict: an id is known with other features.
-            ModelFailed, Unavailable, TooLarge: see the batcher and the journal.
         """
-        chosen = [prediction_id for prediction_id in request.ids if prediction_id is not None]
-        async with self._claimed(chosen) if chosen else UNCLAIMED:
-            while True:
-                known = await self._replays(model, request, chosen) if chosen else {}
-                fresh = [index for index, prediction_id in enumerate(request.ids) if prediction_id not in known]
+        request = call.request
+        chosen = list(_chosen(call))
+        while True:
+            known = await self._replays(model, request, chosen) if chosen else {}
+            fresh = [index for index, id_ in enumerate(request.ids) if id_ is None or id_ not in known]
+            rows: list[Prediction] = []
+            if fresh:
+                answers = await model.batcher.predict([request.rows[index] for index in fresh])
+                now, moment = Micros(time.time_ns() // 1000), time.perf_counter()
+                rows = [
+                    _row(model, call, index, answer, now, moment) for index, answer in zip(fresh, answers, strict=True)
+                ]
                 try:
-                    rows = await self._make(model, request, fresh, request_id, source, received_at) if fresh else []
-                    break
+                    await self._journal.append(insert, rows, ledger=True, spool=insert)
                 except Taken:  # another replica stored one of the ids after we looked: look again, its row answers
                     continue
-        self.follow(model, rows)
-        made = iter(rows)
-        predictions = [known[id_].prediction if id_ in known else next(made) for id_ in request.ids]
-        return Answered(predictions, {stored.prediction.prediction_id: stored.classes for stored in known.values()})
+            made = iter(rows)
+            predictions = [
+                known[id_].prediction if id_ is not None and id_ in known else next(made) for id_ in request.ids
+            ]
+            return Answered(predictions, {id_: stored.classes for id_, stored in known.items()})
 
-    async def predict_together(self, model: Model, rows: Sequence[Row], calls: Sequence[Called]) -> list[Prediction]:
-        """Answer one row of each of many requests, all or none; the model is asked at once.
+    async def _replays(self, model: Model, request: PredictRequest, chosen: Sequence[str]) -> dict[str, Stored]:
+        """The stored predictions among the chosen ids; the same features must have been sent before."""
+        found = await self._stored.find(chosen)
+        for id_, row in zip(request.ids, request.rows, strict=True):
+            stored = found.get(id_) if id_ else None
+            if stored and not _same_features(stored, model.schema.feature_names, row):
+                raise _conflict(stored)
+        return found
 
-        What comes behind the commit is the caller's, with :meth:`follow`: where this raises, nothing is stored.
+    def _replay(self, model: Model, row: Prediction, stored: Stored) -> Answered | Exception:
+        """The answer to a row whose id was stored before."""
+        if not _same_features(stored, model.schema.feature_names, row.features):
+            return _conflict(stored)
+        return Answered((stored.prediction,), {row.prediction_id: stored.classes})
 
-        Raises:
-            ModelFailed: on one of the rows; nothing is stored.
-            Unavailable: see the journal.
-        """
-        answers = model.batcher.answer_at_once(rows)
-        now, moment = Micros(time.time_ns() // 1000), time.perf_counter()
-        name, version = model.schema.name, model.schema.version
-        made = [
-            Prediction(id_, name, version, row, answer, now, int((moment - received_at) * 1e6), request_id)
-            for row, answer, (id_, request_id, received_at) in zip(rows, answers, calls, strict=True)
-        ]
-        await self._journal.append(insert, made, ledger=True, spool=insert)
-        return made
-
-    def follow(self, model: Model, rows: Sequence[Prediction]) -> None:
+    def _follow(self, model: Model, answered: Sequence[Answered | Exception]) -> None:
         """Do what comes behind the commit: count the values, and let shadows repeat the rows."""
+        rows = [
+            row
+            for result in answered
+            if isinstance(result, Answered)
+            for row in result.predictions
+            if not (result.replayed and row.prediction_id in result.replayed)
+        ]
         model.values.observe(rows)
         if self._shadows is not None:
             self._shadows.offer(model, rows)
 
-    async def _make(
-        self,
-        model: Model,
-        request: PredictRequest,
-        fresh: Sequence[int],
-        request_id: str,
-        source: str,
-        received_at: float,
-    ) -> list[Prediction]:
-        """The fresh rows answered by the model, then stored.
-
-        One future for both stations: to be woken between them would cost as much as either.
-        """
-        stored = self._journal.new_future()
-        rows: list[Prediction] = []
-
-        def store(answers: list[Answer]) -> None:
-            rows.extend(_rows(model, request, fresh, answers, request_id, source, received_at))
-            self._journal.submit(insert, rows, stored, ledger=True, spool=insert)
-
-        model.batcher.submit([request.rows[index] for index in fresh], stored, store)
-        await stored
-        return rows
-
-    async def _replays(self, model: Model, request: PredictRequest, chosen: Sequence[str]) -> dict[str | None, Stored]:
-        """The stored predictions among the chosen ids; the same features must have been sent before."""
-        found = await self._stored.find(chosen)
-        for prediction_id, row in zip(request.ids, request.rows, strict=True):
-            stored = found.get(prediction_id) if prediction_id else None
-            if stored and not _same_features(stored, model.schema.feature_names, row):
-                raise Conflict(f"prediction_id {prediction_id} is stored with other features")
-        return dict(found.items())
-
-    @asynccontextmanager
-    async def _claimed(self, ids: Sequence[str]) -> AsyncIterator[None]:
-        """Own the ids in this process: of two callers with one id, the second waits, and is then a replay."""
-        while earlier := [self._claims[prediction_id] for prediction_id in ids if prediction_id in self._claims]:
-            await asyncio.wait(earlier)
-        claim = asyncio.get_running_loop().create_future()
-        self._claims.update(dict.fromkeys(ids, claim))
-        try:
-            yield
-        finally:
-            for prediction_id in ids:
-                del self._claims[prediction_id]
-            claim.set_result(None)
+    def _logged(self, error: Exception, call: PredictCall) -> Exception:
+        """The failure as its caller is told; what the model raised is in the log, under an id."""
+        if not isinstance(error, ModelFailed):
+            return error
+        error_id = new_id()
+        rows = len(call.request.rows)
+        self._log.error("model_failed", error_id=error_id, rows=rows, exc_info=error.__cause__)
+        return ModelFailed(f"the model failed; error id {error_id}")
 
 
-def _rows(
-    model: Model,
-    request: PredictRequest,
-    fresh: Sequence[int],
-    answers: Sequence[Answer],
-    request_id: str,
-    source: str,
-    received_at: float,
-) -> list[Prediction]:
-    """The rows to store: one for each fresh row of the request and its answer."""
-    now = Micros(time.time_ns() // 1000)
-    latency_us = int((time.perf_counter() - received_at) * 1e6)
-    name, version = model.schema.name, model.schema.version
-    return [
-        Prediction(
-            request.ids[index] or new_id(),
-            name,
-            version,
-            request.rows[index],
-            answer,
-            now,
-            latency_us,
-            request_id,
-            source,
-            context=request.contexts[index],
-        )
-        for index, answer in zip(fresh, answers, strict=True)
-    ]
+def _chosen(call: PredictCall) -> Iterable[str]:
+    """The ids that the caller chose."""
+    return (id_ for id_ in call.request.ids if id_ is not None)
+
+
+def _any_chosen(calls: Sequence[PredictCall]) -> bool:
+    return any(True for call in calls for _ in _chosen(call))
+
+
+def _row(model: Model, call: PredictCall, index: int, answer: Answer, now: Micros, moment: float) -> Prediction:
+    """The row to store."""
+    request = call.request
+    schema = model.schema
+    return Prediction(
+        request.ids[index] or call.own_id or new_id(),
+        schema.name,
+        schema.version,
+        request.rows[index],
+        answer,
+        now,
+        int((moment - call.received_at) * 1e6),
+        call.request_id,
+        call.source,
+        context=request.contexts[index],
+    )
+
+
+def _conflict(stored: Stored) -> Conflict:
+    return Conflict(f"prediction_id {stored.prediction.prediction_id} is stored with other features")
 
 
 def _same_features(stored: Stored, names: Sequence[str], row: Row) -> bool:

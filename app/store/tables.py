@@ -9,8 +9,6 @@ same sample.
 
 from __future__ import annotations
 
-from hashlib import blake2b
-
 from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, MetaData, SmallInteger, Table, Text, text
 
 METADATA = MetaData(
@@ -187,18 +185,3 @@ SETTINGS = Table(
     Column("value", Text, nullable=False),
     Column("changed_at", BigInteger, nullable=False),
 )
-
-
-def sampling_level(prediction_id: str) -> int:
-    """Give the sampling level of an id.
-
-    It is the number of trailing zero bits, 0 to 64, of BLAKE2b-64 of the id in UTF-8.
-
-    Half of all ids have level 0, a quarter have level 1.
-
-    >>> sum(sampling_level(str(number)) >= 3 for number in range(8000)) / 1000  # about one in eight
-    1.022
-    """
-    digest = blake2b(prediction_id.encode(), digest_size=8).digest()
-    number = digest[-1] or int.from_bytes(digest, "big")  # the last byte decides, but for one id in 256
-    return (number & -number).bit_length() - 1 if number else 64

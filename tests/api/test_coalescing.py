@@ -15,7 +15,9 @@ from tests.api.conftest import Run
 from tests.support.application import make_config
 from tests.support.connections import scene_of
 from tests.support.http.callers import (
+    assert_nothing_is_left,
     body_of,
+    counts,
     held,
     id_of,
     outcome,
@@ -43,6 +45,38 @@ def test_neighbours_are_asked_about_in_one_call(gather: Run) -> None:
     assert [kept[id_of(reply)].request_id for reply in found] == [reply.headers["x-request-id"] for reply in found]
     assert sample(scene, "ml_batch_rows_count") == 1
     assert sample(scene, "ml_prediction_latency_seconds_count", _labels()) == len(rows)
+
+
+def test_own_ids_are_stored_in_one_group(gather: Run) -> None:
+    """New ids, replays, conflicts, an id that comes twice at once: one row an id, and the ledger counts no replay."""
+    scene = gather()
+    row, other = (1.0, 1.0, 1.0), (2.0, 2.0, 2.0)
+    scene.run(together(scene, [predict(row, prediction_id=f"old-{number}") for number in range(3)]))
+    calls = sample(scene, "ml_batch_rows_count")
+    found = scene.run(
+        together(
+            scene,
+            [
+                *(predict(row, prediction_id=f"new-{number}") for number in range(10)),
+                predict(row),
+                *(predict(row, prediction_id=f"old-{number}") for number in range(2)),
+                predict(other, prediction_id="old-2"),
+                predict(row, prediction_id="twice"),
+                predict(row, prediction_id="twice"),
+                predict(other, prediction_id="twice"),
+            ],
+        )
+    )
+
+    assert [reply.status for reply in found] == [200] * 13 + [409] + [200, 200, 409]
+    kept = stored(scene)
+    assert set(kept) == {f"new-{n}" for n in range(10)} | {"old-0", "old-1", "old-2", "twice", id_of(found[10])}
+    assert {tuple(prediction.features) for prediction in kept.values()} == {row}
+    assert found[14].body == found[15].body
+    assert sample(scene, "ml_batch_rows_count") - calls == 3  # the last two have to wait for the first of their id
+    assert counts(scene) == {"ok": 15, "replayed": 3, "refused": 2}
+    assert_nothing_is_left(scene)
+    assert sample(scene, "ml_journal_rows_total", (("state", "accepted"),)) == 15
 
 
 def test_no_more_than_the_model_takes_at_once(gather: Run) -> None:

@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from app.api.endpoints.predict import PredictBatch
-from app.serving.batcher import Batcher
 from tests.api.conftest import Run
 from tests.support.http.callers import (
     assert_nothing_is_left,
@@ -97,24 +95,10 @@ def test_what_fails_behind_the_commit_stores_nothing_twice(
     assert len(stored(scene)) == 3
 
 
-def test_what_cannot_be_read_together_is_read_alone(gather: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reader that fails on one of the bodies leaves nobody without an answer."""
-
-    def fails(*_: Any) -> None:
-        raise ValueError("broken")
-
-    monkeypatch.setattr(PredictBatch, "read", fails)
-    scene = gather()
-    found = scene.run(together(scene, [predict((1.0, 1.0, 1.0))] * 3))
-
-    assert [reply.status for reply in found] == [200] * 3
-    assert len(stored(scene)) == 3
-
-
 def test_a_slow_model_is_asked_by_its_own_queue(gather: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the model takes nothing at once, its own queue does, beside the rows of a list."""
-    monkeypatch.setattr(Batcher, "most_at_once", 0)
+    """A model that takes nothing in the event loop answers single rows beside the rows of a list."""
     scene = gather()
+    monkeypatch.setattr(scene.app.state.services.registry.active.batcher, "_max_inline_rows", 0)
     many = post(json.dumps({"instances": [(1.0, 1.0, 1.0)] * 50}).encode())
     found = scene.run(together(scene, [predict((1.0, 1.0, 1.0)), many, predict((1.0, 1.0, 1.0))]))
 

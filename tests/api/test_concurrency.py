@@ -71,7 +71,7 @@ async def slow_service(config: Config) -> AsyncIterator[Service]:
                 raise ValueError("s3cret of the model")
             return answer(rows)
 
-        batcher._predict, batcher._most_inline = predict, 0
+        batcher._predict, batcher._max_inline_rows = predict, 0
         try:
             yield Service(services, client, gate)
         finally:

@@ -244,8 +244,7 @@ def test_a_request_that_is_never_begun_ends_its_connection(scene: Scene) -> None
 
     async def meet() -> tuple[int, bool]:
         wire = scene.connect()
-        wire.packet(post(b"{"))
-        await asyncio.sleep(0)  # its group has sent it on its own way
+        wire.packet(post(BODY))
         for task in scene.tasks:
             task.cancel()
         number = len(await wire.replies(1))

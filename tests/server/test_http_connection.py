@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import pytest
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from hypothesis import given
 from hypothesis import strategies as some
 
-from app.api.coalescing import HotRoutes, RequestCoalescer
+from app.api.coalescing import HotRoutes
 from app.api.http import Reply
 from app.server.http_connection import MAX_HEAD_BYTES, HttpConnection, PlainRequest, UnreadBytes
+from tests.support.connections import hot_endpoint
 from tests.support.http.exchanges import CORPUS, USUAL, cut
 from tests.support.raw_client import BODY, LIVE, post
 
@@ -25,10 +26,7 @@ PLACES = some.lists(some.floats(0, 1), max_size=6)
 
 def new_connection() -> HttpConnection:
     """A connection with two hot endpoints, which nothing is asked of here."""
-    routes: HotRoutes = {
-        (b"POST", path): RequestCoalescer(path.decode(), cast("Any", None), cast("Any", None))
-        for path in (b"/predict", b"/outcome")
-    }
+    routes: HotRoutes = {(b"POST", path): hot_endpoint(path.decode()) for path in (b"/predict", b"/outcome")}
     return HttpConnection(routes, MAX_BODY_BYTES)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from app.api.coalescing import RequestCoalescer
 from app.server.http_connection import (
     MAX_TEMPLATE_BYTES,
     MAX_UNUSED_TEMPLATES,
@@ -17,10 +16,11 @@ from app.server.http_connection import (
     ParsedHead,
     body_length,
 )
+from tests.support.connections import hot_endpoint
 from tests.support.raw_client import BODY, post
 
 MAX_BODY_BYTES = 100_000
-ENDPOINT = RequestCoalescer("/predict", cast("Any", None), cast("Any", None))
+ENDPOINT = hot_endpoint("/predict")
 TRACED = (b"TraceParent: 00-1-2-01", b"tracestate: a=1,b=2", b"x-request-id: one")
 
 

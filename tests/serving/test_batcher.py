@@ -117,7 +117,7 @@ def test_batched_is_single(small_models: tuple[Path, dict[str, Fitted]], kind: A
 
 
 def test_a_crowd_without_end_is_answered() -> None:
-    """Where each turn of the loop brings another caller, nobody waits for more than a full batch."""
+    """Where more callers come than a call takes, nobody waits for more than a full batch."""
     batches: list[int] = []
 
     def predict(rows: Sequence[Row]) -> list[Answer]:
@@ -126,15 +126,12 @@ def test_a_crowd_without_end_is_answered() -> None:
 
     async def crowd() -> None:
         sizes = Histogram("rows", "rows", registry=None)
-        batcher = Batcher(predict, Cost(0.0, 0.0), sizes, max_batch_rows=8, max_queue_rows=100)
-        callers = []
-        for _ in range(30):
-            callers.append(asyncio.create_task(batcher.predict([[1.0]])))
-            await asyncio.sleep(0)
-        await asyncio.gather(*callers)
+        batcher = Batcher(predict, Cost(1.0, 0.0), sizes, max_batch_rows=8, max_queue_rows=100)
+        await asyncio.gather(*(batcher.predict([[1.0]]) for _ in range(30)))
+        batcher.close()
 
     asyncio.run(crowd())
-    assert batches == [1, 8, 8, 8, 5]
+    assert batches == [8, 8, 8, 6]
 
 
 def _answered_singly(
@@ -159,43 +156,30 @@ def assert_same(batched: Sequence[Answer], alone: Sequence[Answer], tolerance: f
             assert one.prediction == pytest.approx(other.prediction, rel=tolerance)
 
 
-@pytest.mark.parametrize("name", ["mixed", "three", "price"])
-@pytest.mark.parametrize("kind", ["sklearn", "onnx"])
-def test_at_once_is_single(small_models: tuple[Path, dict[str, Fitted]], kind: Any, name: str) -> None:
-    """Rows that are answered at once get, each, what the model says to it alone; with a poisoned one nobody does."""
-    estimator, rows, alone = _answered_singly(small_models, kind, name)
-    histogram = Histogram("rows", "rows", registry=None)
-    batcher = Batcher(estimator.predict, Cost(0.0, 0.0), histogram, max_batch_rows=16, max_queue_rows=100)
-
-    assert_same(batcher.answer_at_once(rows), alone, TOLERANCE[kind])
-    with pytest.raises(ModelFailed):
-        batcher.answer_at_once([*rows, ["poison"] * len(rows[0])])
-    batcher.close()
-
-
 @pytest.mark.parametrize(
-    ("cost", "most"),
-    [(Cost(0.0, 0.0), 8), (Cost(0.0, 0.0005), 4), (Cost(0.0021, 0.0), 0), (Cost(0.0, 0.003), 0)],
-    ids=["quick", "so-so", "slow call", "slow row"],
+    ("cost", "rows", "inline"),
+    [
+        (Cost(0.0, 0.0), 8, True),
+        (Cost(0.0, 0.0), 9, False),
+        (Cost(0.0, 0.0005), 4, True),
+        (Cost(0.0, 0.0005), 5, False),
+        (Cost(0.0021, 0.0), 1, False),
+        (Cost(0.0, 0.003), 1, False),
+    ],
 )
-def test_at_once_takes_what_is_over_in_a_moment(cost: Cost, most: int) -> None:
-    """As many rows as fit into two milliseconds and a batch, none of a slow model, and none while the model is busy."""
+def test_what_is_over_in_a_moment_runs_in_the_event_loop(cost: Cost, rows: int, inline: bool) -> None:
+    """Rows that fit into two milliseconds and a batch are answered in the event loop, others in the model's thread."""
+    threads = []
 
-    async def meet() -> list[int]:
-        batcher = Batcher(
-            lambda rows: [Answer(1.0, None)] * len(rows),
-            cost,
-            Histogram("rows", "rows", registry=None),
-            max_batch_rows=8,
-            max_queue_rows=100,
-        )
-        found = [batcher.most_at_once]
-        task = asyncio.create_task(batcher.predict([[1.0]] * 20))
-        await asyncio.sleep(0)
-        found.append(batcher.most_at_once)
-        await task
-        await asyncio.sleep(0)
+    def predict(part: Sequence[Row]) -> list[Answer]:
+        threads.append(current_thread())
+        return [Answer(1.0, None)] * len(part)
+
+    async def ask() -> None:
+        sizes = Histogram("rows", "rows", registry=None)
+        batcher = Batcher(predict, cost, sizes, max_batch_rows=8, max_queue_rows=100)
+        assert len(await batcher.predict([[1.0]] * rows)) == rows
         batcher.close()
-        return [*found, batcher.most_at_once]
 
-    assert asyncio.run(meet()) == [most, 0, most]
+    asyncio.run(ask())
+    assert {thread is main_thread() for thread in threads} == {inline}

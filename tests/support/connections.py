@@ -15,6 +15,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from app.api.app import Application
+from app.api.coalescing import HotEndpoint
 from app.config.settings import Config
 from app.main import create_app
 from app.server.fast_path import FastPathProtocol, ServerContext
@@ -25,6 +26,12 @@ from tests.support.raw_client import Reply
 
 MOST_BYTES = 100_000
 Connect = Callable[..., "Wire"]
+
+
+def hot_endpoint(path: str) -> HotEndpoint:
+    """An endpoint that is found and never asked."""
+    parts = ("keyring", "key_scope", "limits", "deadlines", "in_progress", "access_log")
+    return HotEndpoint(path, cast("Any", None), **dict.fromkeys(parts, cast("Any", None)))
 
 
 class Wire(asyncio.Transport):

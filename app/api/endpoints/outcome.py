@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Literal, TypeAlias, cast
 
 import orjson
 from typing_extensions import TypedDict
 
 from app.api.dependencies import Services
 from app.api.endpoints.outcome_schema import parse_outcomes
-from app.api.http import Call, Handler, Reply, read_json_body, render_error
+from app.api.http import Call, Reply, render_error
 from app.config.settings import Config
-from app.errors import Conflict, FieldError, Invalid, NotFound, RequestError, TooLarge
+from app.errors import Conflict, FieldError, Invalid, NotFound, RequestError, TooLarge, Unavailable
 from app.store.database import Connection
 from app.store.journal.spool import hold
 from app.store.queries.outcomes import Rules, Submission, writer
@@ -50,72 +51,76 @@ def recorder(config: Config) -> Callable[[Connection, Sequence[Submission]], lis
     return writer(Rules(normalise_label, hold=config.outcomes.unknown == "hold"))
 
 
-def outcome_handler(services: Services) -> Handler:
-    """The handler of ``POST /outcome``."""
-    limits = services.body_limits
-    most = services.config.serving.max_queue_rows
-    journal, counted = services.journal, services.metrics.outcomes
-    write = recorder(services.config)
-
-    async def outcome(call: Call) -> Reply:
-        body = await read_json_body(call, limits)
-        now = Micros(time.time_ns() // 1000)
-        parsed = parse_outcomes(body, now)
-        if isinstance(parsed, list):
-            results = await _record(parsed, now, call)
-            counts = Counter([result.status for result in results])
-            for status, number in counts.items():
-                counted[status].inc(number)
-            return Reply(200, orjson.dumps({"results": results, "counts": counts}, option=orjson.OPT_NON_STR_KEYS))
-        result = (await journal.append(write, [Submission(parsed, now, call.key_name)], spool=hold))[0]
-        counted[result.status].inc()
-        _raise_refusal(result)
-        return _taken(result)
-
-    async def _record(items: Sequence[Outcome | OutcomeResult], now: Micros, call: Call) -> list[OutcomeResult]:
-        """Each item is judged by itself: the invalid ones stay where they are in the list."""
-        if len(items) > most:
-            raise TooLarge(f"{len(items)} outcomes in one request; serving.max_queue_rows is the limit")
-        submissions = [Submission(item, now, call.key_name) for item in items if isinstance(item, Outcome)]
-        recorded = await journal.append(write, submissions, spool=hold) if submissions else []
-        if len(recorded) == len(items):
-            return recorded
-        rest = iter(recorded)
-        return [next(rest) if isinstance(item, Outcome) else item for item in items]
-
-    return outcome
+Parsed: TypeAlias = Submission | list[Submission | OutcomeResult]
+"""One outcome, or a list with a result already for each that is invalid."""
 
 
-class OutcomeBatch:
-    """Single outcomes, recorded together."""
+class OutcomeHandler:
+    """Outcomes: single ones are recorded together, a list is a group of its own."""
 
     def __init__(self, services: Services) -> None:
-        self.most = min(MAX_OUTCOMES_PER_STATEMENT, services.config.serving.max_queue_rows)
+        self._max_rows = services.config.serving.max_queue_rows
+        self.max_group = min(MAX_OUTCOMES_PER_STATEMENT, self._max_rows)
         self._journal = services.journal
         self._counted = services.metrics.outcomes
         self._write = recorder(services.config)
 
-    def read(self, calls: Sequence[Call]) -> list[Submission | None]:
-        """The outcome in each request that is valid and has one."""
+    def decode(self, call: Call, body: bytes) -> Parsed:
+        """The outcomes in a request; in a list the invalid ones stay where they are.
+
+        Raises:
+            Invalid: see the schema.
+            TooLarge: more outcomes than the journal takes.
+        """
         now = Micros(time.time_ns() // 1000)
-        return [self._submission(call, now) for call in calls]
+        parsed = parse_outcomes(body, now)
+        if not isinstance(parsed, list):
+            return Submission(parsed, now, call.key_name)
+        if len(parsed) > self._max_rows:
+            raise TooLarge(f"{len(parsed)} outcomes in one request; serving.max_queue_rows is the limit")
+        return [Submission(item, now, call.key_name) if isinstance(item, Outcome) else item for item in parsed]
 
-    async def settle(self, _calls: Sequence[Call], items: Sequence[Submission]) -> list[OutcomeResult]:
-        """Record them in one transaction."""
-        return await self._journal.append(self._write, items, spool=hold)
+    def group_of(self, item: Parsed) -> Hashable:
+        """Single outcomes are recorded together."""
+        return None if isinstance(item, list) else True
 
-    def replies(self, calls: Sequence[Call], done: Sequence[OutcomeResult]) -> list[Reply]:
-        """What became of each."""
-        for status, number in Counter([result.status for result in done]).items():
-            self._counted[status].inc(number)
-        return [_reply(call, result) for call, result in zip(calls, done, strict=True)]
-
-    def _submission(self, call: Call, now: Micros) -> Submission | None:
+    async def handle(self, _calls: Sequence[Call], items: Sequence[Parsed]) -> list[list[OutcomeResult] | Exception]:
+        """Record them in one transaction, or where that fails each alone; what became of those of each request."""
         try:
-            parsed = parse_outcomes(call.body or b"", now)
-        except Invalid:
-            return None
-        return None if isinstance(parsed, list) else Submission(parsed, now, call.key_name)
+            return [*await self._record(items)]
+        except Unavailable:
+            raise
+        except Exception:
+            if len(items) == 1:
+                raise
+        alone = await asyncio.gather(*(self._record([item]) for item in items), return_exceptions=True)
+        return [result if isinstance(result, Exception) else cast("Any", result)[0] for result in alone]
+
+    async def _record(self, items: Sequence[Parsed]) -> list[list[OutcomeResult]]:
+        listed = [item if isinstance(item, list) else [item] for item in items]
+        submissions = [one for item in listed for one in item if isinstance(one, Submission)]
+        recorded = await self._journal.append(self._write, submissions, spool=hold) if submissions else []
+        rest = iter(recorded)
+        return [[next(rest) if isinstance(one, Submission) else one for one in item] for item in listed]
+
+    def render(
+        self, calls: Sequence[Call], items: Sequence[Parsed], results: Sequence[list[OutcomeResult]]
+    ) -> list[Reply]:
+        """What became of each."""
+        for status, number in Counter([each.status for result in results for each in result]).items():
+            self._counted[status].inc(number)
+        return [
+            _listed(result) if isinstance(item, list) else _reply(call, result[0])
+            for call, item, result in zip(calls, items, results, strict=True)
+        ]
+
+    def count_failure(self, call: Call, item: Parsed | None, error: BaseException) -> None:
+        """Requests that fail are counted by the rules of the service alone."""
+
+
+def _listed(results: Sequence[OutcomeResult]) -> Reply:
+    counts = Counter([result.status for result in results])
+    return Reply(200, orjson.dumps({"results": results, "counts": counts}, option=orjson.OPT_NON_STR_KEYS))
 
 
 def _reply(call: Call, result: OutcomeResult) -> Reply:

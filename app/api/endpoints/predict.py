@@ -2,114 +2,107 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from http import HTTPStatus
+from time import perf_counter
+from typing import NamedTuple
 
 import orjson
 
 from app.api.dependencies import Services
-from app.api.http import Call, Handler, Reply, read_json_body
-from app.errors import NotFound, RequestError, Unavailable
+from app.api.http import Call, Reply
+from app.errors import Forbidden, NotFound, RequestError, Unauthenticated
 from app.serving.model import Model
-from app.serving.predictor import Answered, Called
-from app.types import Json, Prediction, Row, label_keys, new_id
+from app.serving.predictor import Answered, PredictCall
+from app.types import Json, Prediction, PredictRequest, label_keys
 
 
-def predict_handler(services: Services) -> Handler:
-    """The handler of ``POST /predict``."""
-    limits = services.body_limits
+class Asked(NamedTuple):
+    """A request, and the version that it asks."""
 
-    async def predict(call: Call) -> Reply:
-        model = services.registry.get(call.query("model_version"))
-        rows = 1
-        try:
-            body = await read_json_body(call, limits)
-            request = model.validator.parse(body)
-            rows = len(request.rows)
-            answered = await services.predictor.predict(
-                model, request, request_id=call.request_id, received_at=call.received_at
-            )
-        except RequestError as error:
-            model.metrics.rows["refused" if error.status < HTTPStatus.INTERNAL_SERVER_ERROR else "failed"].inc(rows)
-            raise
-        except BaseException:
-            model.metrics.rows["failed"].inc(rows)
-            raise
-        _count(model, answered, time.perf_counter() - call.received_at)
-        call.notes = {"rows": rows}
-        if request.many:
-            return Reply(200, orjson.dumps(_many(model, answered)))
-        row = answered.predictions[0]
-        return Reply(200, orjson.dumps(_one(row, _keys(model, answered, row))))
-
-    return predict
+    model: Model
+    request: PredictRequest
 
 
-class PredictBatch:
-    """Requests for one row each, answered together by the active version."""
+class PredictHandler:
+    """Predictions: a request for one row joins others, one for many rows is a group of its own."""
 
     def __init__(self, services: Services) -> None:
         self._registry = services.registry
         self._predictor = services.predictor
 
     @property
-    def most(self) -> int:
-        """Most requests that the model answers at once; none while there is no model."""
+    def max_group(self) -> int:
+        """Most requests that the active version answers at once."""
         try:
-            return self._registry.get(None).batcher.most_at_once
+            return self._registry.get(None).batcher.max_group_rows
         except NotFound:
-            return 0
+            return 1
 
-    def read(self, calls: Sequence[Call]) -> list[Row | None]:
-        """The row of each request that has no id or context of its own."""
-        quick = self._registry.get(None).validator.quick
-        return [quick.row(call.body) if quick and call.body is not None else None for call in calls]
+    def decode(self, call: Call, body: bytes) -> Asked:
+        """The rows of a request.
 
-    async def settle(self, calls: Sequence[Call], items: Sequence[Row]) -> tuple[Model, list[Prediction]]:
+        Raises:
+            NotFound: there is no such version.
+            Invalid: see the validator.
+        """
+        model = self._registry.get(call.query("model_version"))
+        return Asked(model, model.validator.parse(body))
+
+    def group_of(self, item: Asked) -> Hashable:
+        """Rows for one version are answered together."""
+        return None if item.request.many else id(item.model)
+
+    async def handle(self, calls: Sequence[Call], items: Sequence[Asked]) -> list[Answered | Exception]:
         """Answer and store; an id that the caller did not choose is the request's, where that is ours too."""
-        model = self._registry.get(None)
-        called = [
-            Called(new_id() if b"x-request-id" in call.headers else call.request_id, call.request_id, call.received_at)
-            for call in calls
+        asked = [
+            PredictCall(
+                item.request,
+                call.request_id,
+                None if item.request.many or b"x-request-id" in call.headers else call.request_id,
+                call.received_at,
+            )
+            for call, item in zip(calls, items, strict=True)
         ]
-        try:
-            return model, await self._predictor.predict_together(model, items, called)
-        except (Unavailable, asyncio.CancelledError):
-            model.metrics.rows["failed"].inc(len(calls))
-            raise
+        return await self._predictor.predict(items[0].model, asked)
 
-    def replies(self, calls: Sequence[Call], done: tuple[Model, list[Prediction]]) -> list[Reply]:
+    def render(self, calls: Sequence[Call], items: Sequence[Asked], results: Sequence[Answered]) -> list[Reply]:
         """One answer each."""
-        model, rows = done
-        try:
-            self._predictor.follow(model, rows)
-            replies = [Reply(200, orjson.dumps(_one(row, model.label_keys))) for row in rows]
-        except BaseException:
-            model.metrics.rows["failed"].inc(len(rows))
-            raise
-        ended, notes = time.perf_counter(), {"rows": 1}
-        model.metrics.rows["ok"].inc(len(rows))
-        for call in calls:
+        model = items[0].model
+        replies = [
+            Reply(200, orjson.dumps(_many(model, answered) if item.request.many else _one(model, answered)))
+            for item, answered in zip(items, results, strict=True)
+        ]
+        ended, rows, replays = perf_counter(), 0, 0
+        for call, answered in zip(calls, results, strict=True):
             model.metrics.latency.observe(ended - call.received_at)
-            call.notes = notes
+            call.notes = {"rows": len(answered.predictions)}
+            rows += len(answered.predictions)
+            replays += len(answered.replayed)
+        model.metrics.rows["ok"].inc(rows - replays)
+        if replays:
+            model.metrics.rows["replayed"].inc(replays)
         return replies
 
+    def count_failure(self, call: Call, item: Asked | None, error: BaseException) -> None:
+        """Count the rows of a request of somebody who may send it."""
+        if isinstance(error, (Unauthenticated, Forbidden)):
+            return
+        try:
+            model = item.model if item else self._registry.get(call.query("model_version"))
+        except NotFound:
+            return
+        refused = isinstance(error, RequestError) and error.status < HTTPStatus.INTERNAL_SERVER_ERROR
+        model.metrics.rows["refused" if refused else "failed"].inc(len(item.request.rows) if item else 1)
 
-def _count(model: Model, answered: Answered, seconds: float) -> None:
-    model.metrics.latency.observe(seconds)
-    model.metrics.rows["ok"].inc(len(answered.predictions) - len(answered.replayed))
-    if answered.replayed:
-        model.metrics.rows["replayed"].inc(len(answered.replayed))
 
-
-def _one(row: Prediction, keys: Sequence[str]) -> Json:
+def _one(model: Model, answered: Answered) -> Json:
+    row = answered.predictions[0]
     return {
         "prediction_id": row.prediction_id,
         "model_name": row.model_name,
         "model_version": row.model_version,
-        **_answer(row, keys),
+        **_answer(row, _keys(model, answered, row)),
     }
 
 
@@ -129,7 +122,7 @@ def _many(model: Model, answered: Answered) -> Json:
 
 def _keys(model: Model, answered: Answered, row: Prediction) -> Sequence[str]:
     """The names of the classes of the version that answered the row."""
-    replayed = answered.replayed.get(row.prediction_id)
+    replayed = answered.replayed.get(row.prediction_id) if answered.replayed else None
     return model.label_keys if replayed is None else label_keys(replayed)
 
 

@@ -1,6 +1,6 @@
 """Read plain requests by a decoder that is compiled from the schema.
 
-What it does not take (a mistake, a context, a repeated key) is left to
+What it does not take (a mistake, a repeated key, contexts of many rows) is left to
 :mod:`app.serving.validation.validator`, which reads the body again with care and can say what is wrong. It must
 therefore never take what validation refuses.
 """
@@ -19,6 +19,9 @@ from app.types import PREDICTION_ID, Feature, FeatureType, ModelSchema, PredictR
 Text = Annotated[str, Meta(max_length=1024)]
 Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 PredictionId = Annotated[str, Meta(pattern=rf"\A{PREDICTION_ID.pattern}\Z")]
+MAX_CONTEXT_KEYS = 16
+ContextKey = Annotated[str, Meta(min_length=1, max_length=128)]
+Context: Any = Annotated[dict[ContextKey, bool | Integer | float | Text | None], Meta(max_length=MAX_CONTEXT_KEYS)]
 REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What the decoder raises on a body that it does not take."""
 NUL = b"\\u0000"
@@ -41,7 +44,8 @@ class QuickReader:
         self._named = named = msgspec.defstruct("Features", list(values.items()), rename=names, **_STRICT)
         row: Any = named | tuple[tuple(values.values())]  # type: ignore[misc]  # as many as features
         one_id, ids = PredictionId | None | UnsetType, list[PredictionId | None] | None | UnsetType
-        one = msgspec.defstruct("One", [("features", row), ("prediction_id", one_id, UNSET)], **_STRICT)
+        optional = [("prediction_id", one_id, UNSET), ("context", Context | None | UnsetType, UNSET)]
+        one = msgspec.defstruct("One", [("features", row), *optional], **_STRICT)
         rows = Annotated[list[row], Meta(min_length=1)]
         many = msgspec.defstruct("Many", [("instances", rows), ("prediction_ids", ids, UNSET)], **_STRICT)
         self._decode_one = msgspec.json.Decoder(one).decode
@@ -55,18 +59,19 @@ class QuickReader:
             found: Any = self._decode_one(body)
         except REFUSED:
             return None
-        given = found.prediction_id is not UNSET
-        row = self._row(found.features, body, 1 + given)
-        chosen = found.prediction_id if given else None
-        return None if row is None else PredictRequest((row,), (chosen,), (None,), many=False)
-
-    def row(self, body: bytes) -> Row | None:
-        """The row of a request for one answer, where nothing else is in it; None for every other."""
-        try:
-            found: Any = self._decode_one(body)
-        except REFUSED:
+        chosen, context, keys = found.prediction_id, found.context, 1
+        if chosen is UNSET:
+            chosen = None
+        else:
+            keys += 1
+        if context is UNSET:
+            context = None
+        else:
+            keys += 1 + len(context or ())
+        if context and NUL in body:
             return None
-        return self._row(found.features, body, 1) if found.prediction_id is UNSET else None
+        row = self._row(found.features, body, keys)
+        return None if row is None else PredictRequest((row,), (chosen,), (context,), many=False)
 
     def _row(self, features: Any, body: bytes, keys: int) -> Row | None:
         if type(features) is self._named:

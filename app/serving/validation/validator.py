@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 
 from app.errors import FieldError, Invalid
 from app.serving.validation.errors import Refusals, refuse_duplicate_keys
-from app.serving.validation.fast_decoder import QuickReader
+from app.serving.validation.fast_decoder import MAX_CONTEXT_KEYS, QuickReader
 from app.types import PREDICTION_ID, Feature, FeatureType, ModelSchema, PredictRequest
 
 Text = Annotated[str, Field(strict=True, max_length=1024, pattern=r"^[^\x00]*$")]
@@ -24,7 +24,6 @@ Flag = Annotated[bool, Field(strict=True)]
 Integer = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
 PredictionId = Annotated[str, Field(strict=True, pattern=f"^{PREDICTION_ID.pattern}$")]
 ContextKey = Annotated[str, Field(strict=True, min_length=1, max_length=128, pattern=r"^[^\x00]*$")]
-MAX_CONTEXT_KEYS = 16
 Context: TypeAlias = dict[ContextKey, Flag | Integer | Number | Text | None]
 
 

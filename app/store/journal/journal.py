@@ -30,6 +30,8 @@ class Entry:
     Attributes:
         rows: how many of them count towards the limit; our own acts do not, since they are few and must not starve.
         ledger: whether the ledger counts them, as it does predictions.
+        undecided: how many of them may turn out to be replays, which the ledger does not count; it counts the others
+            of these once they are stored.
         spool: writes them into the spool while the store is away; None: they are refused then.
     """
 
@@ -39,6 +41,7 @@ class Entry:
     rows: int
     ledger: bool
     spool: Write[Any, Any] | None = None
+    undecided: int = 0
 
 
 Written: TypeAlias = tuple[Entry, list[Any] | BaseException, bool]
@@ -95,10 +98,7 @@ class Journal:
         return self._spooler.outage if self._spooler else self._outage
 
     def new_future(self) -> asyncio.Future[Any]:
-        """Make a future for :meth:`submit`.
-
-        The loop is known here; ``asyncio.get_running_loop`` would cost a system call.
-        """
+        """Make a future; the loop is known here, and ``asyncio.get_running_loop`` would cost a system call."""
         return self._loop.create_future()
 
     async def append(
@@ -107,37 +107,23 @@ class Journal:
         items: Sequence[Item],
         *,
         ledger: bool = False,
+        undecided: int = 0,
         spool: Write[Item, Result] | None = None,
     ) -> list[Result]:
         """Write the items, all or none, and return after the commit.
 
         The commit is that of the store, or that of the spool where ``spool`` is given and the store is away.
+        For the other arguments see :class:`Entry`; a replay is an item with a result.
 
         Raises:
             Unavailable: the queue is full, the journal is closing, or the store cannot be reached.
             Exception: whatever ``write`` raises for these items; other callers' items are stored all the same.
         """
-        future: asyncio.Future[list[Result]] = self._loop.create_future()
-        self.submit(write, items, future, ledger=ledger, spool=spool)
-        return await future
-
-    def submit(
-        self,
-        write: Write[Item, Result],
-        items: Sequence[Item],
-        future: asyncio.Future[list[Result]],
-        *,
-        ledger: bool = False,
-        spool: Write[Item, Result] | None = None,
-    ) -> None:
-        """Hand the items in, as :meth:`append` does; ``future`` takes the results or the failure.
-
-        Raises:
-            Unavailable: the queue is full, or the journal is closing.
-        """
         if self._waiting_rows + len(items) > self._max_rows:
             raise Unavailable("too many rows are waiting to be stored")
-        self._put(Entry(write, items, future, len(items), ledger, spool))
+        future: asyncio.Future[list[Result]] = self._loop.create_future()
+        self._put(Entry(write, items, future, len(items), ledger, spool, undecided))
+        return await future
 
     async def run(self, act: Callable[[Connection], Result]) -> Result:
         """Run one act in a transaction of the writer: saving a report, taking a lease."""
@@ -167,7 +153,7 @@ class Journal:
         """Give the writing thread what this turn of the event loop has brought."""
         if self._gathering:
             entries, self._gathering = self._gathering, []
-            self._metrics.accept(sum([entry.rows for entry in entries if entry.ledger]))
+            self._metrics.accept(sum([entry.rows - entry.undecided for entry in entries if entry.ledger]))
             self._queue.put(entries)
 
     def _run(self) -> None:
@@ -258,13 +244,12 @@ class Journal:
 
         This happens before the group can be forwarded, and so before it can leave the spool.
         """
-        rows: dict[tuple[str | None, bool], int] = {}
         for entry, result, spooled in results:
             if entry.ledger:
-                kind = (None if isinstance(result, list) else reason_of(result), spooled)
-                rows[kind] = rows.get(kind, 0) + entry.rows
-        for (failure, spooled), count in rows.items():
-            self._metrics.finish(count, failure=failure, spooled=spooled)
+                replays = 0 if isinstance(result, BaseException) else len(result) - result.count(None)
+                self._metrics.accept(entry.undecided - replays)
+                reason = reason_of(result) if isinstance(result, BaseException) else None
+                self._metrics.finish(entry.rows - replays, failure=reason, spooled=spooled)
 
     def _deliver(self, results: list[Written]) -> None:
         """Give each caller of a group its result, in the event loop.

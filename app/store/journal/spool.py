@@ -75,10 +75,10 @@ class Spool:
         """
         with self._database.writer.begin() as connection:
             results = write_together(connection, parts)
-        for _, items in parts:
+        for (_, items), result in zip(parts, results, strict=True):
             submissions = sum(isinstance(item, Submission) for item in items)
             self.outcomes += submissions
-            self.predictions += len(items) - submissions
+            self.predictions += 0 if submissions else result.count(None)  # a replay is there already
         return results
 
     def find(self, ids: Sequence[str]) -> dict[str, Stored]:

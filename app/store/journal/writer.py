@@ -10,16 +10,16 @@ from typing import Any, TypeAlias, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, InternalError, OperationalError
 
-from app.store.queries.predictions import in_order, insert
+from app.store.queries.predictions import in_order, insert, insert_new
 from app.store.sql import ANY_NUMBER, insert_statement
 from app.store.tables import PREDICTIONS
 from app.types import Prediction
 
 
-def insert_autocommit(connection: Connection, rows: Sequence[Prediction]) -> bool:
-    """Store the rows and commit, or give False and store nothing.
+def insert_autocommit(connection: Connection, rows: Sequence[Prediction], *, replay: bool = False) -> bool:
+    """Store the rows and commit, or give False: they need a transaction of several statements.
 
-    False means that the rows need a transaction of several statements.
+    Where it is False, nothing is stored; with ``replay``, the rows whose ids are free may be.
 
     SQLite begins and commits such an INSERT within one call of its driver, which gives the interpreter lock up once;
     PostgreSQL copies rows at a fraction of what it takes to insert each, and asks for no answer in between.
@@ -32,22 +32,22 @@ def insert_autocommit(connection: Connection, rows: Sequence[Prediction]) -> boo
     if not rows:
         return False
     if connection.dialect.name == "sqlite":
-        return _insert(connection, rows)
+        return _insert(connection, rows, replay=replay)
     return _copy(connection, rows)
 
 
-def _insert(connection: Connection, rows: Sequence[Prediction]) -> bool:
+def _insert(connection: Connection, rows: Sequence[Prediction], *, replay: bool) -> bool:
     if len(rows) > ANY_NUMBER:
         return False
     driver: Any = connection.connection.driver_connection
-    statement = insert_statement(connection.dialect, PREDICTIONS, len(rows), replay=False)
+    statement = insert_statement(connection.dialect, PREDICTIONS, len(rows), replay=replay)
     try:
-        driver.execute(statement, tuple(chain.from_iterable(in_order(rows))))
+        inserted: int = driver.execute(statement, tuple(chain.from_iterable(in_order(rows)))).rowcount
     except driver.OperationalError as error:
         raise OperationalError(statement, None, error) from error
     except driver.Error:
         return False
-    return True
+    return inserted == len(rows)
 
 
 def _copy(connection: Connection, rows: Sequence[Prediction]) -> bool:
@@ -121,9 +121,11 @@ class Writer:
             self._connection = None
 
     def _commit_alone(self, parts: Sequence[Part]) -> bool:
-        if {write for write, _ in parts} != {insert}:
+        writes = {write for write, _ in parts}
+        if not writes <= {insert, insert_new}:
             return False
-        return insert_autocommit(self._connected(), [row for _, rows in parts for row in rows])
+        rows = [row for _, rows in parts for row in rows]
+        return insert_autocommit(self._connected(), rows, replay=insert not in writes)
 
     def _transaction(self, parts: Sequence[Part]) -> list[list[Any]]:
         connection = self._connected()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -47,8 +48,9 @@ GOOD = st.tuples(
 ROWS = GOOD | st.lists(VALUES, min_size=4, max_size=6)
 NAMED = ROWS.map(lambda row: dict(zip(NAMES, row, strict=False)))
 IDS = st.none() | st.sampled_from(["a", "b:c", "", "a\n", "ä"]) | st.integers()
+CONTEXTS = st.none() | st.dictionaries(st.sampled_from(["", "a", "a:b", "ä", "\x00", "k" * 129]) | st.text(), VALUES)
 ONE = st.fixed_dictionaries(
-    {"features": ROWS | NAMED}, optional={"prediction_id": IDS, "context": st.just({"a": 1}), "more": st.none()}
+    {"features": ROWS | NAMED}, optional={"prediction_id": IDS, "context": CONTEXTS, "more": st.none()}
 )
 MANY = st.fixed_dictionaries(
     {"instances": st.lists(NAMED, max_size=3) | st.lists(ROWS, max_size=3) | st.lists(NAMED | ROWS, max_size=3)},
@@ -66,9 +68,14 @@ def carefully(body: bytes) -> PredictRequest | None:
         return None
 
 
+def _typed(request: PredictRequest) -> list[tuple[type, Any]]:
+    contexts = [value for context in request.contexts for value in (context or {}).values()]
+    return [(type(value), value) for value in [*chain(*request.rows), *contexts]]
+
+
 def same(one: PredictRequest, other: PredictRequest) -> bool:
     """Equal values of equal types."""
-    values = [[(type(value), value) for row in request.rows for value in row] for request in (one, other)]
+    values = [_typed(request) for request in (one, other)]
     return values[0] == values[1] and (list(one.ids), list(one.contexts), one.many) == (
         list(other.ids),
         list(other.contexts),
@@ -86,6 +93,10 @@ def same(one: PredictRequest, other: PredictRequest) -> bool:
 @example(body=json.dumps({"features": [1, 2, True, "a" * 1025, 1]}).encode())
 @example(body=json.dumps({"features": [1, 2, True, "😀" * 1024, 1]}).encode())
 @example(body=b"[" * 100_000)
+@example(body=b'{"features": [1, 2, true, "a", 1], "context": {"a": 1, "a": 2}}')
+@example(body=json.dumps({"features": [1, 2, True, "a", 1], "context": {str(key): key for key in range(17)}}).encode())
+@example(body=b'{"features": [1, 2, true, "a", 1], "context": {"shop": "\\u0000"}}')
+@example(body=b'{"features": [1, 2, true, "a", 1], "context": {"a": 1.0, "b": 9223372036854775808, "c": [1]}}')
 @example(body=b'{"features": [1, 2, true, "\xff", 1]}')
 def test_the_quick_reader_is_as_strict(body: bytes) -> None:
     """Whatever it takes, validation reads the same; what validation refuses it does not take."""
@@ -100,13 +111,13 @@ def test_the_quick_reader_is_as_strict(body: bytes) -> None:
 @pytest.mark.parametrize("many", [False, True], ids=["one", "many"])
 @pytest.mark.parametrize("named", [False, True], ids=["in order", "by name"])
 def test_plain_bodies_are_read_quickly(*, many: bool, named: bool) -> None:
-    """All four forms, with ids, need no second reading."""
+    """All four forms, with ids and the context of a row, need no second reading."""
     row = [41, 1.5, True, "web", 2]
     features = dict(zip(NAMES, row, strict=True)) if named else row
     data = (
         {"instances": [features] * 2, "prediction_ids": ["a", None]}
         if many
-        else {"features": features, "prediction_id": "a"}
+        else {"features": features, "prediction_id": "a", "context": {"shop": "north", "basket": 3, "new": False}}
     )
 
     request = QUICK.read(json.dumps(data).encode())

@@ -10,9 +10,8 @@ import pytest
 
 from app.store.database import Database
 from app.store.queries.outcomes import Rules, Submission, record
-from app.store.queries.predictions import insert
+from app.store.queries.predictions import insert, sampling_level
 from app.store.queries.windows import newer_rows, read_window
-from app.store.tables import sampling_level
 from app.types import Micros, Outcome, Prediction
 from tests.support.rows import prediction
 
