@@ -25,6 +25,11 @@ def single_body(bundle: Path) -> bytes:
     return orjson.dumps({"features": live_rows(bundle, 1)[0]})
 
 
+def own_id_body() -> bytes:
+    """A `/predict` body with the first live row of the example by name; an id goes where ID stands."""
+    return orjson.dumps({"features": live_rows(ROOT / "models" / "breast_cancer" / "1", 1)[0], "prediction_id": "ID"})
+
+
 def bulk_body(rows: Sequence[dict[str, float]], ids: Sequence[str] = ()) -> bytes:
     """A `/predict` body with many rows; ids that are not given are left to the service."""
     return orjson.dumps({"instances": rows, **({"prediction_ids": ids} if ids else {})})

@@ -6,6 +6,8 @@ import asyncio
 import itertools
 import json
 import subprocess
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,12 +53,16 @@ class Loader:
         seconds: float,
         path: str = "/predict",
         ids: Path | None = None,
+        key: str = "",
     ) -> Figures:
-        """POST a body, and where ``ids`` names a file of ids, each of them once in the place of ID."""
+        """POST a body, and where ``ids`` names a file of ids, each of them once in the place of ID.
+
+        With ``key`` each request sends the key, a ``traceparent`` of its own, and a new id in the place of ID.
+        """
         if self.wrk is None:
-            return Figures.of(_drive(port, path, body, ids, connections=connections, seconds=seconds))
+            return Figures.of(_drive(port, path, body, ids, key, connections=connections, seconds=seconds))
         options = (f"-c{connections}", "-t1", f"-d{max(round(seconds), 1)}s", "--timeout", "10s", "-s", str(SCRIPT))
-        arguments = [str(body), *([str(ids)] if ids else [])]
+        arguments = [str(body), str(ids or ""), key]
         output = subprocess.run(
             [self.wrk, *options, f"http://127.0.0.1:{port}{path}", "--", *arguments],
             check=True,
@@ -66,12 +72,20 @@ class Loader:
         return Figures(**json.loads(output.split("RESULT ")[1]))
 
 
-def _drive(port: int, path: str, body: Path, ids: Path | None, *, connections: int, seconds: float) -> Load:
+def _drive(port: int, path: str, body: Path, ids: Path | None, key: str, *, connections: int, seconds: float) -> Load:
     content = body.read_bytes()
-    given = ids.read_text(encoding="ascii").split() if ids else [""]
-    more = itertools.repeat(NO_ID_LEFT if ids else "")
+    more: Iterator[str] = itertools.repeat(NO_ID_LEFT if ids else "")
+    given: Sequence[str] = ids.read_text(encoding="ascii").split() if ids else [""]
+    if key:
+        start = time.time_ns()
+        more = (f"order-{start}-{number}" for number in itertools.count())
 
     def build(identity: str) -> bytes:
-        return request_bytes(path, content.replace(b"ID", identity.encode(), 1) if ids else content)
+        if not key:
+            return request_bytes(path, content.replace(b"ID", identity.encode(), 1) if ids else content)
+        headers = (f"X-API-Key: {key}", f"traceparent: 00-{next(traces):032x}-{1:016x}-01")
+        return request_bytes(path, content.replace(b"ID", identity.encode(), 1), *headers)
 
-    return asyncio.run(drive(port, itertools.chain(given, more), build, connections=connections, seconds=seconds))
+    traces = itertools.count(1)
+    callers = itertools.chain(() if key else given, more)
+    return asyncio.run(drive(port, callers, build, connections=connections, seconds=seconds))

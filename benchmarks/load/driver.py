@@ -41,9 +41,9 @@ class Load:
         return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else float("nan")
 
 
-def request_bytes(path: str, body: bytes) -> bytes:
-    """One POST of a JSON body, ready for the wire."""
-    headers = ("Host: 127.0.0.1", "Content-Type: application/json", f"Content-Length: {len(body)}")
+def request_bytes(path: str, body: bytes, *more: str) -> bytes:
+    """One POST of a JSON body, ready for the wire, with more lines of its head."""
+    headers = ("Host: 127.0.0.1", "Content-Type: application/json", f"Content-Length: {len(body)}", *more)
     return "\r\n".join((f"POST {path} HTTP/1.1", *headers, "", "")).encode() + body
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.load.bodies import OUTCOME, bulk_body, example_body, live_rows
+from benchmarks.load.bodies import OUTCOME, bulk_body, example_body, live_rows, own_id_body
 from benchmarks.load.closed_loop import Figures, Loader
 from benchmarks.scenarios.disk import executemany_rate, fsync_ms, stored
 from benchmarks.servers.processes import EXAMPLE, MODELS, bare, on_server_core, plumbline, post
@@ -18,6 +20,7 @@ MANY = 64
 BULK_ROWS = 1000
 BULK_CONNECTIONS = 4
 WARM_S = 1.0
+KEY = "benchmark-key-of-no-other-use"
 FASTEST = 1.0
 """A share of the floor's rate that outcomes will not reach: for so many there are predictions."""
 
@@ -54,6 +57,7 @@ class Rounds:
         for name in ("floor", "plain"):
             with bare(name) as (port, _):
                 self._load(name, port, single, MANY, 1)
+        self._whole()
         with plumbline(self.folder) as (service, url):
             self._load("plumbline", service.port, single, MANY, 1)
             service.process.kill()
@@ -84,6 +88,16 @@ class Rounds:
         service.process.kill()
         service.process.wait()
 
+    def _whole(self) -> None:
+        """The request that people send: a key, an id of the caller's, a trace, and features by name."""
+        body = self._file("whole.json", own_id_body())
+        hashed = hashlib.sha256(KEY.encode()).hexdigest()
+        keys = json.dumps([{"name": "bench", "sha256": hashed, "scopes": ["admin"]}])
+        with bare("floor") as (port, _):
+            self._load("floor, whole request", port, body, MANY, key=KEY)
+        with plumbline(self.folder, settings={"AUTH__KEYS": keys}, key=KEY) as (service, _):
+            self._load("whole request", service.port, body, MANY, key=KEY)
+
     def _outcomes(self) -> None:
         """Outcomes of predictions that are stored, each once."""
         rate = FASTEST * self.measured.loads["floor", MANY][-1].rate
@@ -102,15 +116,16 @@ class Rounds:
         template = self._file("outcome.json", OUTCOME)
         return self.loader.run(port, template, connections=MANY, seconds=seconds, path="/outcome", ids=ids)
 
-    def _load(self, name: str, port: int, body: Path, *connections: int) -> None:
+    def _load(self, name: str, port: int, body: Path, *connections: int, key: str = "") -> None:
         """Warm a server up, then measure it at each number of connections."""
-        self.loader.run(port, body, connections=connections[0], seconds=WARM_S)
+        self.loader.run(port, body, connections=connections[0], seconds=WARM_S, key=key)
         for number in connections:
-            self._note(name, number, self.loader.run(port, body, connections=number, seconds=self.seconds))
+            figures = self.loader.run(port, body, connections=number, seconds=self.seconds, key=key)
+            self._note(name, number, figures)
 
     def _note(self, name: str, connections: int, figures: Figures) -> None:
         self.measured.loads[name, connections].append(figures)
-        print(f"{name:10} {connections:3} connections  {figures.rate:8.0f}/s  p99 {figures.p99_ms:.2f} ms", flush=True)
+        print(f"{name:20} {connections:3} connections  {figures.rate:8.0f}/s  p99 {figures.p99_ms:.2f} ms", flush=True)
 
     def _file(self, name: str, content: bytes) -> Path:
         file = self.folder / name

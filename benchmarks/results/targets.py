@@ -14,8 +14,10 @@ def judge(measured: Measured) -> list[Line]:
     """Every promise with its figure."""
     rate = {key: [figures.rate for figures in runs] for key, runs in measured.loads.items()}
     single, floor = rate["plumbline", MANY], rate["floor", MANY]
+    whole, whole_floor = rate["whole request", MANY], rate["floor, whole request", MANY]
     return [
-        _share("`/predict`, 64 connections, SQLite, of the floor", single, floor, 0.5),
+        _share("`/predict` with key, own id, trace and names, 64 connections, of the floor", whole, whole_floor, 0.5),
+        _share("a plain row, 64 connections, SQLite, of the floor", single, floor, 0.5),
         _share("the same, of the plain endpoint", single, rate["plain", MANY], 2.0),
         _share("100-tree forest, of the logistic regression", rate["forest", MANY], single, 0.85),
         _share("histogram gradient boosting, of the logistic regression", rate["boosting", MANY], single, 0.75),
@@ -37,7 +39,7 @@ def servers(measured: Measured) -> str:
                 name,
                 connections,
                 f"{median(run.rate for run in runs):,.0f}",
-                "" if name == "bulk" else _of_floor(measured, runs, connections),
+                "" if name == "bulk" else _of_floor(measured, name, runs, connections),
                 f"{median(run.p50_ms for run in runs):.2f}",
                 f"{median(run.p99_ms for run in runs):.2f}",
                 sum(run.failed for run in runs),
@@ -101,5 +103,7 @@ def _failed(failed: Sequence[int]) -> Line:
     return Line("requests without a good answer, in all runs", str(sum(failed)), "0", not any(failed))
 
 
-def _of_floor(measured: Measured, runs: Sequence[Figures], connections: int) -> str:
-    return f"{ratio([run.rate for run in runs], [run.rate for run in measured.loads['floor', connections]]):.2f}"
+def _of_floor(measured: Measured, name: str, runs: Sequence[Figures], connections: int) -> str:
+    """Of the floor that answered the same request."""
+    floor = measured.loads["floor, whole request" if name == "whole request" else "floor", connections]
+    return f"{ratio([run.rate for run in runs], [run.rate for run in floor]):.2f}"

@@ -68,6 +68,7 @@ def plumbline(
     store: str = "",
     settings: Mapping[str, str] | None = None,
     under: Sequence[str] = (),
+    key: str = "",
 ) -> Iterator[tuple[Service, str]]:
     """A fresh service and its store's URL; it has run its first checks, so that none falls due in a short run."""
     with TemporaryDirectory(dir=folder) as place:
@@ -77,15 +78,15 @@ def plumbline(
             service = launch(Path(place), models=models, store=url, settings=chosen, under=under)
         try:
             service.wait_ready()
-            post(service.port, "/predict", bulk_body(live_rows(models / active / "1", FIRST_ROWS)))
-            post(service.port, "/checks")
+            post(service.port, "/predict", bulk_body(live_rows(models / active / "1", FIRST_ROWS)), key)
+            post(service.port, "/checks", key=key)
             yield service, url
         finally:
             service.process.kill()
             service.process.wait()
 
 
-def post(port: int, path: str, body: bytes = b"") -> None:
+def post(port: int, path: str, body: bytes = b"", key: str = "") -> None:
     """One request on a connection of its own, for as long as it takes.
 
     Raises:
@@ -93,7 +94,9 @@ def post(port: int, path: str, body: bytes = b"") -> None:
     """
     connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     try:
-        connection.request("POST", path, body, {"Content-Type": "application/json"})
+        connection.request(
+            "POST", path, body, {"Content-Type": "application/json", **({"X-API-Key": key} if key else {})}
+        )
         answer = connection.getresponse()
         text = answer.read()
     finally:
