@@ -1,4 +1,7 @@
-"""A process beside the service: it answers one question at a time over a pipe, and is gone as soon as its parent is."""
+"""A process beside the service that answers one question at a time.
+
+It is asked over a pipe, and is gone as soon as its parent is.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ class ChildFailed(Exception):
 
 
 class Child:
-    """The parent's side. The process starts with the first question, and anew with the first one after its end.
+    """The parent's side of the process.
+
+    The process starts with the first question, and anew with the first one after its end.
 
     Args:
         target: what the process runs, with the pipe and ``arguments``; it ends when the pipe does.
@@ -41,7 +46,9 @@ class Child:
         return self._process
 
     def fork(self) -> None:
-        """Start the process now, as a copy that shares this one's memory until one of the two writes.
+        """Start the process now.
+
+        It is a copy that shares this one's memory until one of the two writes.
 
         Only while no other thread runs and no file is open that the copy may not hold. On Linux alone: elsewhere the
         system's own libraries do not bear it, and the first question starts the process.
@@ -74,7 +81,10 @@ class Child:
             raise
 
     def kill(self) -> None:
-        """End the process for good, also in the midst of a question; the pipe is left to the thread that reads it."""
+        """End the process for good, also in the midst of a question.
+
+        The pipe is left to the thread that reads it.
+        """
         self._killed = True
         process = self._process  # the thread that asks may drop it meanwhile
         if process is not None:

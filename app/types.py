@@ -126,7 +126,9 @@ class ModelSchema:
 
 @dataclass(frozen=True, slots=True)
 class ServedVersions:
-    """The versions that a replica serves at one moment; it never changes, so that every thread may read it.
+    """The versions that a replica serves at one moment.
+
+    It never changes, so that every thread may read it.
 
     Attributes:
         active: the version that answers.

@@ -52,6 +52,8 @@ DECLARATIONS = """
 RUN_AS_SCRIPTS = {"app.store.migrations.env"}
 """Alembic runs this file rather than importing it."""
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_FOLDER_FILES, MAX_MODULES = 400, 50, 12, 160
+MAX_FIRST_LINE_CHARACTERS = 90
+QUESTION_WORDS = {"Who", "Whoever", "What", "Whatever", "Which", "Whose", "Where", "When", "How"}
 MIN_LINES_OF_ONE_IMPORTER = 60
 SMALL_WITH_ONE_IMPORTER = {
     "app.__main__": "python -m app",
@@ -227,6 +229,17 @@ def test_files_and_functions_stay_readable(module: str) -> None:
 
     assert lines_of(module) <= MAX_FILE_LINES
     assert long == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_docstrings_begin_with_one_plain_line(module: str) -> None:
+    """The first line says what the thing is or does, in at most 90 characters, and no question word is its subject."""
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    texts = [text for node in ast.walk(tree(module)) if isinstance(node, kinds) and (text := ast.get_docstring(node))]
+    first = [text.splitlines()[0] for text in texts]
+
+    assert [line for line in first if len(line) > MAX_FIRST_LINE_CHARACTERS] == []
+    assert [line for line in first if line.split()[0] in QUESTION_WORDS] == []
 
 
 def test_no_fragments() -> None:

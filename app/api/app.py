@@ -129,7 +129,10 @@ class Application(FastAPI):
         )
 
     def openapi(self) -> dict[str, Any]:
-        """The description in the terms of the loaded model; made once for each, since that takes half a second."""
+        """The description in the terms of the loaded model.
+
+        It is made once for each version, since that takes half a second.
+        """
         version = self.state.services.registry.active.schema.version
         if self._described is None or self._described[0] != version:
             self._described = version, openapi.describe(self)

@@ -1,4 +1,7 @@
-"""One path for the hot endpoints: requests that come together are decoded, handled and answered together.
+"""Answer the requests that come together in one step.
+
+A request over ASGI and one of the fast path take the same way from the moment its body is here: it is decoded,
+handled with its group, and rendered.
 
 A request over ASGI and one of the fast path take the same way from the moment its body is here.
 """
@@ -24,14 +27,14 @@ Result = TypeVar("Result")
 
 
 class Handler(Protocol[Item, Result]):
-    """What an endpoint does, for one request or many."""
+    """The work of an endpoint, for one request or many."""
 
     @property
     def max_group(self) -> int:
         """Most requests in one group."""
 
     def decode(self, call: Call, body: bytes) -> Item:
-        """What a request asks for.
+        """Decode what a request asks for.
 
         Raises:
             RequestError: the request is refused.
@@ -51,7 +54,10 @@ class Handler(Protocol[Item, Result]):
         """The answers to the requests that did not fail."""
 
     def count_failure(self, call: Call, item: Item | None, error: BaseException) -> None:
-        """Count a request that is not answered as it asked; ``item`` is None where it was not decoded."""
+        """Count a request that failed.
+
+        ``item`` is None where it was not decoded.
+        """
 
 
 class Caller(Protocol):
@@ -65,11 +71,11 @@ class Caller(Protocol):
 
     @property
     def open_connections(self) -> int:
-        """How many connections there are; each has one request under way at most."""
+        """The number of connections; each has one request under way at most."""
 
     @property
     def tasks(self) -> set[asyncio.Task[Any]]:
-        """What the server waits for when it ends."""
+        """The tasks that the server waits for when it ends."""
 
     def reply(self, reply: Reply) -> None:
         """Answer it."""

@@ -1,4 +1,4 @@
-"""How an endpoint declares its answers and errors for OpenAPI.
+"""Declarations of an endpoint's answers and errors for OpenAPI.
 
 The types describe: nothing is validated while a request is answered, and a test holds every answer against its schema.
 """
@@ -75,7 +75,7 @@ _MORE_HEADERS: Mapping[int, Json] = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an endpoint answers.
+    """The answer of an endpoint.
 
     Attributes:
         type: of its JSON; None where it answers none.
@@ -130,7 +130,10 @@ def answers(
     also: Mapping[int, tuple[str, Any, object]] | None = None,
     media: Mapping[str, Json] | None = None,
 ) -> Callable[[Endpoint], Endpoint]:
-    """Declare what an endpoint answers, see :class:`Answer`; the name is by default that of the type."""
+    """Declare what an endpoint answers, see :class:`Answer`.
+
+    The name is by default that of the type.
+    """
 
     def declare(endpoint: Endpoint) -> Endpoint:
         named = name or ("" if type_ is None else type_.__name__)
@@ -142,12 +145,15 @@ def answers(
 
 
 def answer_of(endpoint: object) -> Answer | None:
-    """What an endpoint declares; None where it declares nothing."""
+    """The declaration of an endpoint; None where there is none."""
     return getattr(endpoint, "__answer__", None)
 
 
 def schemas(types: Mapping[str, Any]) -> dict[str, Json]:
-    """The schemas of types by their names, and of all parts of them; a field that a type does not name is refused."""
+    """The schemas of types and of all their parts, by name.
+
+    A field that a type does not name is refused.
+    """
     config = ConfigDict(extra="forbid", use_attribute_docstrings=True)  # a TypedDict takes it from what it is in
     lists_of: dict[str, Any] = {name: list.__class_getitem__(each) for name, each in types.items()}
     adapters: list[Any] = [(name, "serialization", TypeAdapter(each, config=config)) for name, each in lists_of.items()]

@@ -103,7 +103,9 @@ FIRST_BYTES = "plumbline.first_bytes"
 
 
 def received_at_of(scope: Scope) -> float:
-    """The time of the first byte of a request over ASGI; by a server that does not note it, the time of this call.
+    """The time of the first byte of a request over ASGI.
+
+    By a server that does not note it, it is the time of this call.
 
     It is taken out of the queue: to be called once for each request.
     """

@@ -1,4 +1,6 @@
-"""``/docs`` and ``/openapi.json``: generated from the loaded model's own schema, with a working example.
+"""``/docs`` and ``/openapi.json``.
+
+They are generated from the loaded model's own schema, with a working example.
 
 No network needed.
 """
@@ -122,7 +124,10 @@ def _predict(model: Model) -> Json:
 
 
 def _answer_schemas(schema: ModelSchema) -> list[Json]:
-    """The answer to one row and to many, in the terms of the model; a replay may be another version's."""
+    """The answers to one row and to many, in the terms of the model.
+
+    A replay may be another version's.
+    """
     identifier, text = {"type": "string", "pattern": f"^{PREDICTION_ID.pattern}$"}, {"type": "string"}
     label: Json = {"prediction": {"enum": list(schema.classes)} if schema.classes else {"type": "number"}}
     required = ["prediction_id", *label]

@@ -49,7 +49,7 @@ def bundle(
     replace: Annotated[bool, typer.Option("--replace", help="Replace the version if it is there.")] = False,
     show: Annotated[bool, typer.Option("--show", help="Print the inferred features as YAML and stop.")] = False,
 ) -> None:
-    """Make a bundle: infer the schema, keep a reference, pin every file, and prove that the model answers as before."""
+    """Make a bundle of a fitted model, and prove that it answers as before."""
     from app.bundling import build_bundle
 
     if format not in storable():

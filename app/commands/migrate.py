@@ -22,7 +22,10 @@ def migrate(
         typer.Option(envvar="PLUMBLINE_MIGRATE_TO", help="PostgreSQL to copy the SQLite store to; serving may go on."),
     ] = None,
 ) -> None:
-    """Bring the store's schema up to date, as ``serve`` does at its start; with --to, copy the store to PostgreSQL."""
+    """Bring the store's schema up to date, as ``serve`` does at its start.
+
+    With --to, copy the store to PostgreSQL.
+    """
     url = load_config(config, os.environ).store.url.get_secret_value()
     if to is None:
         _upgrade(url)

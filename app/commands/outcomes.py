@@ -168,7 +168,10 @@ def outcomes(
         str | None, typer.Option(envvar="PLUMBLINE_API_KEY", help="Key with the scopes outcome and read.")
     ] = None,
 ) -> None:
-    """Load outcomes from a file. Interrupted, the same command goes on where it stopped; sending twice does no harm."""
+    """Load outcomes from a file.
+
+    Interrupted, the same command goes on where it stopped; sending twice does no harm.
+    """
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     console = Console(stderr=True)
     progress = Progress(file) if restart else Progress.of(file)

@@ -35,7 +35,10 @@ def selftest(
     seconds: Annotated[float, typer.Option(min=1, max=3600, help="Longest time to take.")] = 40.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
 ) -> None:
-    """Inject drifts into the model's own reference: delay, power and false alarms of this configuration."""
+    """Inject drifts into the model's own reference.
+
+    The result is the delay, the power and the false alarms of this configuration.
+    """
     import numpy as np
 
     from app.monitoring.power import rounds

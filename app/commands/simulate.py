@@ -118,7 +118,7 @@ def simulate(
     api_key: Annotated[str | None, typer.Option(envvar="PLUMBLINE_API_KEY", help="Key of the service.")] = None,
     models: Annotated[Path, typer.Option(help="Folder of bundles, where the model's live.csv lies.")] = Path("models"),
 ) -> None:
-    """Stream real rows with delayed outcomes and, from a chosen row on, a chosen drift, at a running service."""
+    """Stream real rows with delayed outcomes, and a chosen drift, at a running service."""
 
     async def run() -> None:
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}

@@ -111,7 +111,7 @@ class Notify(Section):
 
 
 class Alerts(Section):
-    """Who is told."""
+    """The receivers of messages."""
 
     notify: tuple[Notify, ...] = Field(
         (),
@@ -193,7 +193,7 @@ class Serving(Section):
 
 
 class Store(Section):
-    """Where predictions, outcomes and reports are kept."""
+    """The place of predictions, outcomes and reports."""
 
     url: SecretStr = Field(
         SecretStr("sqlite:///plumbline.db"),
@@ -217,7 +217,7 @@ class Store(Section):
 
 
 class Outcomes(Section):
-    """How the truth is taken."""
+    """The treatment of outcomes."""
 
     unknown: Literal["reject", "hold"] = Field(
         "reject", description="An outcome without its prediction: 404, or kept as pending."
@@ -296,7 +296,7 @@ class Key(Section):
 
 
 class Auth(Section):
-    """Who may call."""
+    """The keys of callers."""
 
     keys: tuple[Key, ...] = Field(
         (),

@@ -94,7 +94,7 @@ class Figure:
 
 
 def statistics(entry: Mapping[str, Any], alpha: float | None) -> list[Figure]:
-    """Show every drift statistic that a column's entry has, beside its noise floor or its earlier value.
+    """Show every drift statistic of a column, beside its noise floor or earlier value.
 
     >>> [(each.title, each.value, each.note) for each in statistics({"psi": 0.31, "psi_noise_floor": 0.012}, None)]
     [('PSI', '0.31', 'noise 0.012')]

@@ -1,1 +1,1 @@
-"""The tables of what reports hold: drift statistics, performance metrics, data-quality checks."""
+"""The tables of statistics, metrics and checks that reports hold."""

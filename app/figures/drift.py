@@ -1,4 +1,4 @@
-"""The tables of what a drift report holds: drift statistics of a column, and data-quality checks.
+"""The tables of drift statistics and of data-quality checks.
 
 Each is the one list of its kind: the report, ``/metrics``, the rules, the report page, the false-alarm budget and the
 documentation read them, and ``tests/figures`` fails where an entry is missing in one of them. The functions stand in

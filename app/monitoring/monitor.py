@@ -115,7 +115,9 @@ class RequestedCheck:
 
 
 class Monitor:
-    """Runs checks on the active version and on its shadows, one at a time, and saves their reports.
+    """Runs the checks on the active version and its shadows, and saves their reports.
+
+    One check runs at a time.
 
     Args:
         listener: is called for reports on versions that answer: a shadow has no alerts.

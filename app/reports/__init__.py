@@ -1,1 +1,4 @@
-"""The types of the reports: dictionaries at run time, as they are stored and as the API answers them."""
+"""The types of the reports.
+
+They are dictionaries at run time, as they are stored and as the API answers them.
+"""

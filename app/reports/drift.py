@@ -1,4 +1,6 @@
-"""The drift report: one entry for each column, that is a feature, the prediction, or the probability that is watched.
+"""The drift report.
+
+It has one entry for each column, that is a feature, the prediction, or the probability that is watched.
 
 A TypedDict is a plain dictionary at run time: it costs nothing, and a stored report keeps its bytes.
 """
@@ -31,7 +33,10 @@ class FailedCheck(TypedDict):
 
 
 class Histogram(TypedDict):
-    """Rows per bin: between ``edges`` for a number, by value for a number of few values and for categories."""
+    """Rows per bin.
+
+    Bins lie between ``edges`` for a number; for a number of few values and for categories each value is a bin.
+    """
 
     edges: NotRequired[list[float]]
     """Upper bounds, inclusive; the last bin is open, so there is one edge less than there are counts."""
@@ -53,7 +58,10 @@ class ColumnSummary(TypedDict):
 
 
 class Distances(TypedDict):
-    """Effect sizes, each with the value to expect when nothing has changed; some are of numbers only, else null."""
+    """Effect sizes, each with the value to expect when nothing has changed.
+
+    Some are of numbers only, else null.
+    """
 
     psi: float
     psi_noise_floor: float
@@ -293,7 +301,7 @@ class DriftWindow(_Span):
 
 
 class ReferenceSummary(TypedDict):
-    """What the window is compared with; ``in_sample``: the model was fitted on it."""
+    """The reference; ``in_sample``: the model was fitted on it."""
 
     rows: int
     created_at: str
@@ -309,14 +317,14 @@ class AlphaParts(TypedDict):
 
 
 class Calibration(TypedDict):
-    """Whether the reference is large enough for the promise of ``false_alarm_every``; else the reason."""
+    """Whether the reference can keep ``false_alarm_every``; else the reason."""
 
     calibrated: bool
     reason: str | None
 
 
 class DriftLimits(Calibration):
-    """What separates a drift from noise in this look."""
+    """The limits between drift and noise in this look."""
 
     false_alarm_every: str | None
     """An ISO 8601 duration; null in a comparison of two files."""

@@ -1,4 +1,7 @@
-"""The performance report: realised and estimated metrics, segments, business value and concept drift."""
+"""The performance report.
+
+It has realised and estimated metrics, segments, business value and concept drift.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ class MetricError(TypedDict):
 
 
 class Interval(TypedDict):
-    """A value with its confidence interval; null where it is undefined, or the bound is not finite."""
+    """A value with its confidence interval.
+
+    The value is null where it is undefined, a bound where it is not finite.
+    """
 
     value: float | None
     low: float | None
@@ -78,7 +84,7 @@ class Realised(ByClass):
 
 
 class CovariateShift(TypedDict):
-    """How far the window's inputs are from the reference's."""
+    """The distance of the window's inputs from the reference's."""
 
     auc: float
     shifted: bool
@@ -106,7 +112,7 @@ class EstimateComparison(TypedDict):
 
 
 class TrackRecord(TypedDict):
-    """How far the estimate was off in earlier runs of rows."""
+    """The errors of the estimate in earlier runs of rows."""
 
     chunks: int
     rows_per_chunk: int
@@ -191,7 +197,7 @@ class PerformanceWindow(_LabelledWindow):
 
 
 class PerformanceLimits(TypedDict):
-    """What separates a worse model from noise in this look."""
+    """The limits between a worse model and noise in this look."""
 
     alpha_per_look: float
     degradation: float

@@ -1,4 +1,7 @@
-"""The service report: rows, errors and latency of all replicas, checks, rollbacks and outages."""
+"""The service report.
+
+It has rows, errors and latency of all replicas, checks, rollbacks and outages.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from app.reports.performance import PerformanceReport
 
 
 class ShareOf(TypedDict):
-    """How many of all were bad, and in how many steps some were."""
+    """The number of bad ones among all, and of the steps that had some."""
 
     bad: int
     of: int
@@ -19,7 +22,7 @@ class ShareOf(TypedDict):
 
 
 class Usage(TypedDict):
-    """What the active version did in the last minutes, in all replicas."""
+    """The work of the active version in the last minutes, in all replicas."""
 
     replicas: int
     rows: int
@@ -34,7 +37,7 @@ class Usage(TypedDict):
 
 
 class OverdueCheck(TypedDict):
-    """How long a check has been due, and how long it may be."""
+    """The time for which a check has been due, and the longest allowed."""
 
     overdue_s: float
     limit_s: float
@@ -57,7 +60,7 @@ class RollbackEvidence(Decision):
 
 
 class OutageSummary(TypedDict):
-    """How long the store was away, and why."""
+    """The time for which the store was away, and the reason."""
 
     seconds: float
     limit_s: float
@@ -72,7 +75,10 @@ class ServiceWindow(_ServiceWindow):
 
 
 class ServiceFigures(TypedDict):
-    """A service report without its status; a report of an outage or of its end has its own part alone."""
+    """A service report without its status.
+
+    A report of an outage or of its end has its own part alone.
+    """
 
     window: NotRequired[ServiceWindow]
     service: NotRequired[Usage]
@@ -93,7 +99,7 @@ ReportBody: TypeAlias = DriftReport | PerformanceReport | ServiceReport | Failed
 
 
 class ReportHead(TypedDict):
-    """What a report is of."""
+    """The subject of a report."""
 
     report_id: str | None
     """Null in a comparison of two files."""
@@ -124,7 +130,7 @@ ShownReport: TypeAlias = ShownDrift | ShownPerformance | ShownService | ShownFai
 
 @final
 class NoReport(TypedDict):
-    """What is answered before the first report: what is missing."""
+    """The answer before the first report: what is missing."""
 
     report_id: None
     kind: str

@@ -1,4 +1,4 @@
-"""The fast path: plain requests for hot endpoints go from the socket to the endpoint, without ASGI.
+"""The fast path: plain requests go from the socket to the endpoint, without ASGI.
 
 ASGI costs several times what parsing and writing HTTP costs. Every other request, with its connection, is handed over
 to uvicorn's protocol, where the same endpoints give the same answers.
@@ -26,7 +26,7 @@ KEEP_ALIVE_S = 75
 
 @dataclass(frozen=True)
 class ServerContext:
-    """What the connections of one server share.
+    """State that the connections of one server share.
 
     Attributes:
         fast: the open connections of the fast path.
@@ -45,7 +45,10 @@ class ServerContext:
 
 
 class FastPathProtocol(asyncio.Protocol):
-    """The protocol of a new connection: it does the transport's work around an :class:`HttpConnection`."""
+    """The protocol of a new connection.
+
+    It does the transport's work around an :class:`HttpConnection`.
+    """
 
     loop: asyncio.AbstractEventLoop
     _transport: asyncio.Transport
@@ -97,7 +100,10 @@ class FastPathProtocol(asyncio.Protocol):
         self._leave()
 
     def data_received(self, data: bytes) -> None:
-        """Read what has arrived; a caller is not listened to while an earlier request of it is answered."""
+        """Read what has arrived.
+
+        A caller is not listened to while an earlier request of it is answered.
+        """
         http = self._http
         http.receive(data, perf_counter())
         if not http.is_answering and self._is_writable:
@@ -107,7 +113,10 @@ class FastPathProtocol(asyncio.Protocol):
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
-        """Answer a caller that has sent everything and still listens; what is not whole by now will never be."""
+        """Answer a caller that has sent everything and still listens.
+
+        A request that is not whole by now will never be.
+        """
         self._is_half_closed = True
         self._http.is_closing = True
         return self._http.is_answering or not self._is_writable
@@ -188,7 +197,7 @@ class FastPathRequest:
 
     @property
     def open_connections(self) -> int:
-        """How many connections there are; each has one request under way at most."""
+        """The number of connections; each has one request under way at most."""
         return len(self._protocol.context.fast)
 
     @property

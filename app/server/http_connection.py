@@ -41,7 +41,9 @@ class ParsedHead(NamedTuple):
 
 
 class HeadParser:
-    """httptools' parser over the head of one request; it never sees a body, whose length the head names.
+    """httptools' parser over the head of one request.
+
+    It never sees a body, whose length the head names.
 
     Attributes:
         is_odd: it is no valid HTTP, or asks for an upgrade.
@@ -70,7 +72,10 @@ class HeadParser:
         self.target += part
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Note a header; of several with one name the last one counts, as in ``dict(scope["headers"])``."""
+        """Note a header.
+
+        Of several with one name the last one counts, as in ``dict(scope["headers"])``.
+        """
         self.headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
@@ -80,7 +85,10 @@ class HeadParser:
 
 
 def body_length(headers: Mapping[bytes, bytes], max_bytes: int) -> int:
-    """The length of the body that a head announces; 0 where there is none, it is not clear, or it is not allowed."""
+    """The length of the body that a head announces.
+
+    It is 0 where there is none, where it is not clear, or where it is not allowed.
+    """
     length = headers.get(b"content-length", b"")
     if not length.isdigit() or b"transfer-encoding" in headers or b"expect" in headers:
         return 0
@@ -107,7 +115,10 @@ class HeaderCache:
         return None
 
     def keep(self, raw: bytes, head: ParsedHead) -> None:
-        """Remember a head with its bytes; a client whose heads are never alike is no longer looked at."""
+        """Remember a head with its bytes.
+
+        A client whose heads are never alike is no longer looked at.
+        """
         self._unused += 1
         if self._unused > MAX_UNUSED_TEMPLATES:
             self._templates = ()
@@ -156,7 +167,10 @@ class HeadTemplate:
 
 
 def _varying_values(raw: bytes) -> Iterator[tuple[int, bytes]]:
-    """Where the value of each varying header begins, with its name; a header that comes twice is left as it is."""
+    """The places of the values of varying headers, by name.
+
+    A header that comes twice is left as it is.
+    """
     lowered = raw.lower()
     for name in VARYING_HEADERS:
         line = b"\r\n%b:" % name
@@ -166,7 +180,10 @@ def _varying_values(raw: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _is_word(value: bytes) -> bool:
-    """Whether every parser reads a value alike: no space to strip, no line to fold, no byte to refuse."""
+    """Whether every parser reads a value alike.
+
+    There is no space to strip, no line to fold and no byte to refuse.
+    """
     return value.translate(None, _PUNCTUATION).isalnum()
 
 
@@ -194,7 +211,9 @@ Event: TypeAlias = PlainRequest | UnreadBytes
 
 
 class HttpConnection:
-    """The state of one connection: it receives a request, or the request is answered, or it is handed over.
+    """The state of one connection.
+
+    It receives a request, or the request is answered, or it is handed over.
 
     Requests are read one at a time: what arrives behind a request stays unread until that one is answered.
 
@@ -245,7 +264,10 @@ class HttpConnection:
         self._arrived_at = now
 
     def next_event(self) -> Event | None:
-        """The next request where it is whole, or the bytes to hand over; None where more bytes or a reply must come."""
+        """The next request where it is whole, or the bytes to hand over.
+
+        None: more bytes or a reply must come first.
+        """
         if self.is_answering or not self._unread:
             return None
         head = self._head or self._find_head()
@@ -265,7 +287,10 @@ class HttpConnection:
         return request
 
     def send(self, reply: Reply, request_id: str) -> bytes:
-        """The bytes of the reply to the request; the connection goes on with the next one unless this is the last."""
+        """The bytes of the reply to the request.
+
+        The connection goes on with the next request unless this is the last.
+        """
         self.is_answering = False
         return reply.render(request_id, keep_alive=not self.is_ended)
 
@@ -279,7 +304,10 @@ class HttpConnection:
         return UnreadBytes(data, self.received_at)
 
     def _find_head(self) -> ParsedHead | None:
-        """The head of the unread bytes; None if it is not plain, or while ``_parser`` waits for its rest."""
+        """The head of the unread bytes.
+
+        None: it is not plain, or ``_parser`` waits for its rest.
+        """
         unread = self._unread
         parser = self._parser
         if parser is None:
@@ -298,7 +326,10 @@ class HttpConnection:
         return self._plain_head(parser, bytes(unread[:stop])) if is_whole else None
 
     def _plain_head(self, parser: HeadParser, raw: bytes) -> ParsedHead | None:
-        """A head for a hot endpoint with a body of a known and allowed length, on a connection that stays."""
+        """A head for a hot endpoint, on a connection that stays.
+
+        Its body has a known and allowed length.
+        """
         endpoint = self._routes.get((parser.method, parser.target))
         length = body_length(parser.headers, self._max_body_bytes)
         if endpoint is None or not length or parser.is_odd or not parser.is_persistent:

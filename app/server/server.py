@@ -1,4 +1,4 @@
-"""The HTTP server: uvicorn with a deadline for receiving a request, and a clean exit on SIGTERM."""
+"""The HTTP server: uvicorn, a deadline for receiving, a clean exit on SIGTERM."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ LOOK_EVERY_S = 0.1
 
 
 class PlumblineServer(uvicorn.Server):
-    """Ends with exit code 0 on SIGTERM and SIGINT, and closes the connections of clients that never finish a request.
+    """A uvicorn server that ends with exit code 0 on SIGTERM and SIGINT.
+
+    It closes the connections of clients that never finish a request.
 
     uvicorn itself raises the signal again after it has drained, and waits for a request for ever.
     """

@@ -1,4 +1,6 @@
-"""uvicorn's own protocol for connections that the fast path hands over, and a watch over what they receive.
+"""uvicorn's protocol for connections that the fast path hands over.
+
+A watch notes what they receive.
 
 uvicorn has no deadline for a request that does not come to its end and no limit for a head, and it does not say when a
 request began. The watch reads the same bytes with the same parser, once more, and adds these three.
@@ -26,7 +28,10 @@ HEAD_TOO_LARGE = (
 
 
 class UvicornPath(asyncio.Protocol):
-    """The protocol of a connection once it is handed over; all that happens is passed on to uvicorn's protocol."""
+    """The protocol of a connection once it is handed over.
+
+    All that happens is passed on to uvicorn's protocol.
+    """
 
     def __init__(
         self, transport: asyncio.Transport, handed_over: set[UvicornPath], uvicorn_arguments: Mapping[str, Any]
@@ -45,7 +50,10 @@ class UvicornPath(asyncio.Protocol):
         self._receive(unread.data, unread.received_at)
 
     def is_late(self, now: float, receive_timeout_s: float) -> bool:
-        """Whether a request takes too long to arrive; the time in which nobody reads the connection does not count."""
+        """Whether a request takes too long to arrive.
+
+        The time in which nobody reads the connection does not count.
+        """
         if not self._transport.is_reading():
             self._watch.restart(now)
         return now - self._watch.receiving_since > receive_timeout_s
@@ -63,7 +71,10 @@ class UvicornPath(asyncio.Protocol):
         self._receive(data, perf_counter())
 
     def eof_received(self) -> bool:
-        """Answer a caller that has sent everything and still listens; what is not whole by now will never be."""
+        """Answer a caller that has sent everything and still listens.
+
+        A request that is not whole by now will never be.
+        """
         if self._watch.receiving_since < math.inf:
             return False
         self._uvicorn.shutdown()

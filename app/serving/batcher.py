@@ -41,7 +41,10 @@ class Cost:
 
 @dataclass(slots=True, eq=False)
 class Waiting:
-    """One caller's rows; ``future`` takes the answers or the failure, and is done once the caller has left."""
+    """One caller's rows.
+
+    ``future`` takes the answers or the failure, and is done once the caller has left.
+    """
 
     rows: Sequence[Row]
     future: asyncio.Future[list[Answer]]
@@ -68,7 +71,10 @@ class Batcher:
 
     @property
     def max_group_rows(self) -> int:
-        """Most rows that are best asked for at once: what the event loop can bear, else what one call takes."""
+        """The largest number of rows that are best asked for at once.
+
+        It is what the event loop can bear, else what one call takes.
+        """
         return min(self._max_inline_rows or self._max_batch_rows, self._max_queue_rows)
 
     async def predict(self, rows: Sequence[Row]) -> list[Answer]:

@@ -75,7 +75,9 @@ class Predictor:
         self._log = structlog.get_logger("predictor")
 
     async def predict(self, model: Model, calls: Sequence[PredictCall]) -> list[Answered | Exception]:
-        """Answer requests; an answer leaves only after its rows are committed, all rows of a request or none.
+        """Answer requests.
+
+        An answer leaves only after its rows are committed, all rows of a request or none.
 
         The failure of one request is a Conflict where an id is known with other features, a RequestError or a
         ModelFailed where the model does not take its rows, or Unavailable; see the batcher and the journal.
@@ -162,7 +164,9 @@ class Predictor:
         ]
 
     async def _look_up_then_store(self, model: Model, call: PredictCall) -> Answered:
-        """Store the rows of one request, all or none: no row before it is known that no id has other features.
+        """Store the rows of one request, all or none.
+
+        No row is stored before it is known that no id has other features.
 
         Raises:
             Conflict: an id is known with other features.

@@ -1,4 +1,7 @@
-"""The table of distances between two samples of one column, each with what to expect of it when nothing has changed."""
+"""The table of distances between two samples of one column.
+
+Each has the value to expect of it when nothing has changed.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,10 @@ class HistogramDistance(NamedTuple):
 
 
 class ValueDistance(NamedTuple):
-    """A distance of two samples of ordered values; ``noise_floor`` is None where none is reported."""
+    """A distance of two samples of ordered values.
+
+    ``noise_floor`` is None where none is reported.
+    """
 
     measure: Callable[[Pair, RobustScale], float]
     noise_floor: Callable[[Pair, RobustScale], float] | None = None

@@ -172,7 +172,9 @@ def ks_noise_floor(n: int, m: int) -> float:
 
 
 def rank_auc(ranks: FloatArray, positive: NDArray[np.bool_]) -> float:
-    """Area under the ROC curve by the rank sum: the chance that a positive row ranks above another one.
+    """Area under the ROC curve by the rank sum.
+
+    It is the chance that a positive row ranks above another one.
 
     ``(R - n (n + 1) / 2) / (n m)``, where R is the sum of the ranks of the n positive rows among all n + m: Mann and
     Whitney (1947), doi:10.1214/aoms/1177730491.

@@ -1,4 +1,7 @@
-"""Pauses of a check: where it had to wait for the processor, the service is busy beside it, and comes first."""
+"""Pauses of a check.
+
+Where it had to wait for the processor, the service is busy beside it, and comes first.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +71,10 @@ class Throttle:
             self._start_step()
 
     def pause_between_statements(self, engine: Engine) -> None:
-        """Pause before each statement on this engine, whose connections must hold no transaction between two."""
+        """Pause before each statement on this engine.
+
+        Its connections must hold no transaction between two statements.
+        """
         event.listen(engine, "before_cursor_execute", self._before_statement)
 
     def _before_statement(self, *_: object) -> None:

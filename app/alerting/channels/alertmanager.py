@@ -31,7 +31,11 @@ class Alertmanager:
 
     @classmethod
     def open(cls, name: str, url: str) -> Alertmanager:
-        """Open the Alertmanager behind ``alertmanager+http(s)://…``; ValueError where the URL is wrong."""
+        """Open the Alertmanager behind ``alertmanager+http(s)://…``.
+
+        Raises:
+            ValueError: the URL is wrong.
+        """
         return cls(name, url[len(PREFIX) :])
 
     def __init__(self, name: str, url: str) -> None:

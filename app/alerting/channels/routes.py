@@ -21,7 +21,7 @@ class Opener(Protocol):
 
     @property
     def schemes(self) -> tuple[str, ...]:
-        """What the schemes of its URLs begin with."""
+        """The beginnings of the schemes of its URLs."""
 
     def open(self, name: str, url: str) -> Channel:
         """Open a channel; ValueError where its URL is wrong."""

@@ -65,7 +65,7 @@ def find_probation(connection: Connection, name: str, *, seconds: float) -> Prob
 
 
 def began_at(activation: Activation | None) -> Micros:
-    """When the active version began to answer; 0 where this is not known."""
+    """The time at which the active version began to answer; 0 where it is not known."""
     began = activation.began if activation else None
     return from_datetime(datetime.fromisoformat(began["at"])) if began else Micros(0)
 

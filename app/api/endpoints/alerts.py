@@ -66,7 +66,7 @@ AlertState: TypeAlias = Literal["firing", "pending", "acknowledged", "silenced",
 
 
 class SilenceMatcher(TypedDict):
-    """Which alerts a silence covers: those that fit everything that is not null."""
+    """The alerts that a silence covers: those that fit everything that is not null."""
 
     rule: str | None
     severity: Severity | None
@@ -257,7 +257,9 @@ PLAYBOOK = "docs/playbook.md"
     errors=(404, 503),
 )
 async def alerts(services: ServicesDep, model: ModelDep) -> Response:
-    """Firing alerts, the worst first, pending ones, then those resolved in the last week; silences, advice, requests.
+    """Show the alerts, with silences, advice and requests.
+
+    Firing alerts come first, the worst at the top, then pending ones, then those resolved in the last week.
 
     Each alert names its section of the playbook.
     """
@@ -328,7 +330,7 @@ def _advice(advice: Advice) -> Recommendation:
 
 
 def _action(action: outbox.Action) -> RequestedAction:
-    """What a pipeline was asked for, why, and whether the request has arrived."""
+    """A request to a pipeline, its reason, and whether it has arrived."""
     return {
         "action": RETRAIN,
         "model_version": action.body["model_version"],

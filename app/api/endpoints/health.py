@@ -1,4 +1,4 @@
-"""``/health/live`` says whether the process is alive, ``/health/ready`` whether it may serve."""
+"""Health: ``/health/live`` is the process, ``/health/ready`` the service."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Live(TypedDict):
 
 
 class ReadyChecks(TypedDict):
-    """What readiness consists of; the monitor is told and not needed."""
+    """The parts of readiness; the monitor is shown and not needed."""
 
     model: bool
     journal: bool

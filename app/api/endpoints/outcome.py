@@ -25,14 +25,14 @@ MAX_OUTCOMES_PER_STATEMENT = 256
 
 
 class OutcomeTaken(TypedDict):
-    """What became of one outcome."""
+    """The status of one outcome."""
 
     prediction_id: str
     status: Literal["matched", "duplicate", "revised", "pending"]
 
 
 class OutcomeItem(TypedDict):
-    """What became of one outcome of many; ``detail`` says why it was not taken."""
+    """The status of one outcome of many; ``detail`` says why it was not taken."""
 
     prediction_id: str
     status: OutcomeStatus
@@ -40,14 +40,14 @@ class OutcomeItem(TypedDict):
 
 
 class OutcomesTaken(TypedDict):
-    """What became of many outcomes, in their order, and how many have each status."""
+    """The statuses of many outcomes, in their order, and the number of each status."""
 
     results: list[OutcomeItem]
     counts: dict[OutcomeStatus, int]
 
 
 def recorder(config: Config) -> Callable[[Connection, Sequence[Submission]], list[OutcomeResult]]:
-    """What writes outcomes into the store, by the configured rules."""
+    """The function that writes outcomes into the store, by the configured rules."""
     return writer(Rules(normalise_label, hold=config.outcomes.unknown == "hold"))
 
 
@@ -85,7 +85,7 @@ class OutcomeHandler:
         return None if isinstance(item, list) else True
 
     async def handle(self, _calls: Sequence[Call], items: Sequence[Parsed]) -> list[list[OutcomeResult] | Exception]:
-        """Record them in one transaction, or where that fails each alone; what became of those of each request."""
+        """Record the outcomes in one transaction; where that fails, those of each request alone."""
         try:
             return [*await self._record(items)]
         except Unavailable:
@@ -106,7 +106,7 @@ class OutcomeHandler:
     def render(
         self, calls: Sequence[Call], items: Sequence[Parsed], results: Sequence[list[OutcomeResult]]
     ) -> list[Reply]:
-        """What became of each."""
+        """Render the status of each outcome."""
         for status, number in Counter([each.status for result in results for each in result]).items():
             self._counted[status].inc(number)
         return [

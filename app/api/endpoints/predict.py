@@ -54,7 +54,10 @@ class PredictHandler:
         return None if item.request.many else id(item.model)
 
     async def handle(self, calls: Sequence[Call], items: Sequence[Asked]) -> list[Answered | Exception]:
-        """Answer and store; an id that the caller did not choose is the request's, where that is ours too."""
+        """Answer the rows and store them.
+
+        An id that the caller did not choose is the request's, where that is ours too.
+        """
         asked = [
             PredictCall(
                 item.request,
@@ -107,7 +110,10 @@ def _one(model: Model, answered: Answered) -> Json:
 
 
 def _many(model: Model, answered: Answered) -> Json:
-    """The list form; a replay may come from another version than the one that answers now, and then says so."""
+    """The list form of an answer.
+
+    A replay may come from another version than the one that answers now, and then says so.
+    """
     schema = model.schema
     predictions = [
         {

@@ -1,4 +1,7 @@
-"""``/drift``, ``/performance``, their histories, ``/reports/{id}`` as JSON and as HTML; ``POST /checks`` makes them."""
+"""Reports: the latest, their histories, and one by its id.
+
+``POST /checks`` makes new ones. ``/reports/{id}`` is JSON or HTML.
+"""
 
 from __future__ import annotations
 
@@ -90,7 +93,10 @@ async def drift(services: ServicesDep, schema: SchemaDep) -> Response:
 @router.get("/performance", dependencies=READ)
 @answers(ShownPerformance | NoReport, PERFORMANCE, name="PerformanceAnswer", scope="read", errors=(404, 503))
 async def performance(services: ServicesDep, schema: SchemaDep) -> Response:
-    """The latest performance report: realised and estimated, with intervals, baseline and coverage."""
+    """The latest performance report.
+
+    It has realised and estimated metrics, with intervals, baseline and coverage.
+    """
     return await _latest(services, schema, "performance")
 
 

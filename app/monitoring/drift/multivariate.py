@@ -381,7 +381,7 @@ def joint_of(
 
 
 def comparable_report(previous: DriftReport | None, reference: Reference) -> DriftReport | None:
-    """Take the report of the look before; one against another reference says nothing about this one."""
+    """Take the report of the look before, where it had the same reference."""
     about = previous.get("reference") if previous else None
     return previous if about and about["sha256"] == reference.sha256 else None
 

@@ -124,7 +124,10 @@ class Rows:
 
     @property
     def of_no_rows(self) -> float:
-        """The share of a class without rows: an average takes it as a miss, the positive class alone has none."""
+        """The share of a class without rows.
+
+        An average takes it as a miss; the positive class alone has none.
+        """
         return math.nan if self.is_binary else 0.0
 
 
@@ -220,7 +223,10 @@ def _average_precision(rows: Rows) -> float:
 
 
 def _of_ranking(rows: Rows, scores: FloatArray, area: Callable[[FloatArray, FloatArray], float]) -> float:
-    """Average an area over the classes, each against the rest; of two, the positive one's. NaN until each has come."""
+    """Average an area over the classes, each against the rest.
+
+    Of two classes it is the positive one's. NaN until each has come.
+    """
     classes = len(rows.schema.classes)
     if len(np.unique(rows.outcomes)) < classes:
         return math.nan
@@ -247,7 +253,10 @@ def _area(hits: FloatArray, misses: FloatArray) -> float:
 
 
 def _area_of_steps(hits: FloatArray, misses: FloatArray) -> float:
-    """Sum of the precisions, each weighted by the rise of the recall: the area of the curve's steps."""
+    """Sum the precisions, each weighted by the rise of the recall.
+
+    This is the area under the steps of the curve.
+    """
     precision, recall = (hits / (hits + misses))[::-1], np.append((hits / hits[-1])[::-1], 0.0)
     return max(0.0, -float(np.sum(np.diff(recall) * precision)))
 

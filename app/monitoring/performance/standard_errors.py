@@ -67,7 +67,10 @@ Flags = NDArray[np.bool_]
 
 
 class Influence(NamedTuple):
-    """What each row does to a metric between 0 and 1, and the rows of the rarest class that the metric speaks of."""
+    """The influence of each row on a metric between 0 and 1.
+
+    Beside it stand the rows of the rarest class that the metric speaks of.
+    """
 
     by_row: FloatArray
     rarest: int
@@ -160,7 +163,10 @@ def _named(rows: Rows) -> NDArray[Any]:
 
 
 def _one_hot(rows: Rows) -> tuple[FloatArray, FloatArray]:
-    """Give outcomes and predictions by class, for averages over classes where one row speaks of several."""
+    """Give outcomes and predictions by class.
+
+    They are for averages over classes where one row speaks of several.
+    """
     named = _named(rows)
     actual, said = ((labels[:, np.newaxis] == named).astype(np.float64) for labels in (rows.outcomes, rows.predictions))
     return actual, said
@@ -180,7 +186,10 @@ def _average_precision(rows: Rows) -> Influence:
 
 
 def _of_ranking(rows: Rows, influence: Callable[[Flags, FloatArray], FloatArray]) -> Influence:
-    """Average the influences over the classes, each against the rest; of two, the positive one's."""
+    """Average the influences over the classes, each against the rest.
+
+    Of two classes they are the positive one's.
+    """
     classes = len(rows.schema.classes)
     watched = range(classes) if rows.schema.task is Task.MULTICLASS else [positive_index(rows.schema)]
     whole = intervals.mean_of(influence(rows.outcomes == code, rows.scores[:, code]) for code in watched)

@@ -56,7 +56,7 @@ class FeatureEntry(_Strict):
 
 
 class OnnxEntry(_Strict):
-    """Describe the ONNX graph of a scikit-learn model: its file, or the reason why there is none.
+    """The ONNX graph of a scikit-learn model: its file, or why there is none.
 
     Attributes:
         rows: the number of rows that both answered alike: the whole reference, and variations of it.

@@ -1,4 +1,4 @@
-"""The table of model formats: the names of their files, what runs them, and how they are read and written.
+"""The table of model formats: their files, runtimes, readers and writers.
 
 A new format of scikit-learn models is one entry here. Bundles, the command line and the documentation read the table.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ModelFormat(NamedTuple):
-    """How a model lies in a file.
+    """A model's form in a file.
 
     Attributes:
         suffixes: endings of files that hold it; in a bundle the file is called ``model.<format>``.

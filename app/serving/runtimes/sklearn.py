@@ -134,7 +134,10 @@ def _decided_by_probability(model: Any) -> bool:
 
 
 def _make_deterministic(model: Any, *, keep_names: bool) -> None:
-    """Set a model up to answer the same each time: no threads of its own, no warnings about names."""
+    """Set a model up to answer the same each time.
+
+    It gets no threads of its own and gives no warnings about names.
+    """
     for part in parts(model):
         if getattr(part, "n_jobs", None) is not None:
             # Threads add up a forest's trees in any order, and the sum's last bits with it.

@@ -98,7 +98,10 @@ class Journal:
         return self._spooler.outage if self._spooler else self._outage
 
     def new_future(self) -> asyncio.Future[Any]:
-        """Make a future; the loop is known here, and ``asyncio.get_running_loop`` would cost a system call."""
+        """Make a future.
+
+        The loop is known here; ``asyncio.get_running_loop`` would cost a system call.
+        """
         return self._loop.create_future()
 
     async def append(

@@ -219,7 +219,10 @@ class Spooler:
 
     @property
     def alive(self) -> bool:
-        """False where the store is away and the thread that looks for it has ended: the spool would never empty."""
+        """False where nobody looks for a store that is away.
+
+        The spool would then never empty.
+        """
         scout = self._scout_thread
         return not self._away or scout is None or scout.is_alive()
 

@@ -70,12 +70,15 @@ def insert_new(connection: Connection, rows: Sequence[Prediction]) -> list[Store
 
 
 def put(connection: Connection, rows: Sequence[Prediction]) -> set[str]:
-    """Store the rows whose ids are free, as :func:`insert_new` does; the ids that belong to other rows."""
+    """Store the rows whose ids are free; the ids that belong to other rows.
+
+    See :func:`insert_new`.
+    """
     return {stored.prediction.prediction_id for stored in insert_new(connection, rows) if stored is not None}
 
 
 def _key(row: Prediction) -> tuple[str, Micros, str]:
-    """What tells the row of one call from that of another with the same id."""
+    """The key that tells the row of one call from that of another with the same id."""
     return row.prediction_id, row.predicted_at, row.request_id
 
 

@@ -17,7 +17,10 @@ MAX_PURGED_REPORTS = 20
 
 
 class ReportListener(Protocol):
-    """Writes what follows from a report in the transaction that saves it: alerts and their messages."""
+    """Writes the alerts and messages that follow from a report.
+
+    It does so in the transaction that saves the report.
+    """
 
     def on_report(self, connection: Connection, report: Report, served: ServedVersions) -> None:
         """Write it. The writer thread calls this, so ``served`` is a snapshot from the event loop."""

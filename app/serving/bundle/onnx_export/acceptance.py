@@ -63,7 +63,10 @@ def adopt(
 
 
 def _compare(served: Runtime, graph: Runtime, rows: Sequence[Row]) -> tuple[int, float]:
-    """Compare both on the reference and its variations; give the rows and the largest difference."""
+    """Compare both on the reference and its variations.
+
+    The result is the number of rows and the largest difference.
+    """
     count, largest = 0, 0.0
     for what, part in [("the reference", rows), *_variations(served.schema, rows)]:
         expected, found = _answers(served, part), _answers(graph, part)

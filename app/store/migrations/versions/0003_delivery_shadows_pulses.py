@@ -1,4 +1,4 @@
-"""Tables for delivery, shadow answers and replica usage; an index that finds alerts by their rule.
+"""Tables for delivery, shadow answers and usage; an index of alerts by rule.
 
 Revision ID: 0003
 """
