@@ -5,9 +5,10 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,9 @@ from app.monitoring.reference.encoding import encode_labels
 from app.monitoring.reference_profile import record_reference
 from app.serving.bundle.manifest import MANIFEST, check_name, make_manifest
 from app.serving.bundle.reader import libraries, read_bundle
-from app.serving.bundle.schema_inference import infer_features, widen
+from app.serving.bundle.schema_inference import KnownColumns, infer_features, widen
 from app.serving.bundle.sources import FittedModel, OnnxFile, Proved, Source
+from app.serving.bundle.times import read_times
 from app.serving.runtimes.formats import FORMATS
 from app.types import Feature, Label, Micros, ModelSchema, Task, from_datetime, to_rfc3339
 
@@ -27,6 +29,31 @@ if TYPE_CHECKING:
 
 REFERENCE_ROWS = 10_000
 """Largest reference; of more rows, an even sample is kept."""
+
+
+MAX_SEEN_SHARE = 0.01
+"""Share of the holdout's rows that may be rows of the training data, beyond those that are equal by chance."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeColumn:
+    """The column of the rows' times, if there is one, and how times without a zone and dates are meant.
+
+    See :func:`app.serving.bundle.times.read_times`.
+    """
+
+    name: str | None = None
+    zone: str | None = None
+    day_first: bool | None = None
+
+    @classmethod
+    def of(cls, time: str | TimeColumn | None) -> TimeColumn:
+        """The column that a name stands for."""
+        return time if isinstance(time, TimeColumn) else cls(time)
+
+    def read(self, frame: pd.DataFrame) -> NDArray[np.int64] | None:
+        """Read the times in microseconds."""
+        return None if self.name is None else read_times(frame[self.name], zone=self.zone, day_first=self.day_first)
 
 
 def build_bundle(
@@ -40,7 +67,8 @@ def build_bundle(
     models: Path = Path("models"),
     positive: Label | None = None,
     threshold: float | None = None,
-    time: str | None = None,
+    time: str | TimeColumn | None = None,
+    in_sample: bool = False,
     features: Sequence[Feature] | None = None,
     format: str = "skops",  # noqa: A002 - the manifest's word
     trusted_types: Sequence[str] = (),
@@ -56,27 +84,26 @@ def build_bundle(
         holdout: rows it was not fitted on: the reference. Without them the reference is ``data``, marked in-sample.
         positive: the class that counts as positive; by default the second of two.
         threshold: probability of ``positive`` from which it is predicted, instead of the model's own rule.
-        time: the column with the rows' times, dates or seconds since 1970; the reference is put in its order.
+        time: the column with the rows' times; the reference is put in its order.
+        in_sample: take a holdout with rows of ``data`` too, and mark the reference as in-sample.
         features: the schema, instead of the one inferred from ``data``.
         format: how scikit-learn's model is stored; ``joblib`` is served only with ``serving.allow_pickle``.
         trusted_types: types in the model that skops may build beyond the reviewed list.
-        attachments: further files for the bundle, by name.
+        attachments: further files, by name.
 
     Raises:
         BundleError: the model, the data or the names are refused; one line says why.
     """
     folder = _new_folder(models, name, version, replace=replace)
     source = _source(model, format, trusted_types)
-    names, sample = _chosen(source, data, holdout, target, time)
+    names, sample, times = _chosen(source, data, holdout, target, TimeColumn.of(time))
+    seen = in_sample or holdout is None or check_unseen(data[[*names, target]], holdout[[*names, target]])
     listed = _ordered(features, names) if features else widen(infer_features(data[names]), sample)
     schema = source.schema(name, version, listed, target=data[target], positive=positive, threshold=threshold)
     proved = source.prove(schema, sample[names], data[names])
-    outcomes, times = _outcomes(proved.schema, sample[target]), _times(sample, time)
+    known: dict[str, Any] = {"outcomes": _outcomes(proved.schema, sample[target]), "times": times, "in_sample": seen}
     with _staged(folder) as staged:
-        for file, content in {**proved.files, **(attachments or {})}.items():
-            (staged / file).write_bytes(content)
-        moment = now or from_datetime(datetime.now(UTC))
-        _write(staged, proved, source.format, outcomes=outcomes, times=times, in_sample=holdout is None, now=moment)
+        _write(staged, proved, source.format, attachments or {}, now=now or from_datetime(datetime.now(UTC)), **known)
         read_bundle(staged, allow_pickle=FORMATS[source.format].runs_code, trusted_types=trusted_types)
     return folder
 
@@ -92,13 +119,16 @@ def _write(
     folder: Path,
     proved: Proved,
     file_format: str,
+    attachments: Mapping[str, bytes],
     *,
     outcomes: NDArray[Any],
     times: NDArray[np.int64] | None,
     in_sample: bool,
     now: Micros,
 ) -> None:
-    """Write the reference with its profile, and the manifest that pins every file."""
+    """Write the model, the reference with its profile, and the manifest that pins every file."""
+    for name, content in {**proved.files, **attachments}.items():
+        (folder / name).write_bytes(content)
     record_reference(
         folder,
         proved.schema,
@@ -123,15 +153,25 @@ def _write(
 
 
 def infer_schema(
-    model: Any, *, data: pd.DataFrame, target: str, holdout: pd.DataFrame | None = None, time: str | None = None
+    model: Any,
+    *,
+    data: pd.DataFrame,
+    target: str,
+    holdout: pd.DataFrame | None = None,
+    time: str | TimeColumn | None = None,
 ) -> tuple[Feature, ...]:
     """Infer the features as :func:`build_bundle` does, ``nullable`` wherever a value is missing.
 
     Raises:
         BundleError: columns are missing, or are nothing that a model takes.
     """
-    names, sample = _chosen(_source(model), data, holdout, target, time)
+    names, sample, _ = _chosen(_source(model), data, holdout, target, TimeColumn.of(time))
     return widen(infer_features(data[names]), sample)
+
+
+def known_columns(model: Any) -> KnownColumns:
+    """What a fitted model, or the bytes of an ONNX file, tells of the columns of its data."""
+    return _source(model).known()
 
 
 def _source(model: Any, format: str = "skops", trusted_types: Sequence[str] = ()) -> Source:  # noqa: A002 - the manifest's word
@@ -139,20 +179,57 @@ def _source(model: Any, format: str = "skops", trusted_types: Sequence[str] = ()
 
 
 def _chosen(
-    source: Source, data: pd.DataFrame, holdout: pd.DataFrame | None, target: str, time: str | None
-) -> tuple[list[str], pd.DataFrame]:
-    """Choose the model's features, and the reference's rows in time order.
+    source: Source, data: pd.DataFrame, holdout: pd.DataFrame | None, target: str, clock: TimeColumn
+) -> tuple[list[str], pd.DataFrame, NDArray[np.int64] | None]:
+    """Choose the model's features, and the reference's rows in time order with their times.
 
     Of many rows, an even sample is taken.
     """
     _check_columns(data, [target])
-    names = source.feature_names(data, without=(target, time))
+    names = source.feature_names(data, without=(target, clock.name))
     frame = data if holdout is None else holdout
-    _check_columns(frame, [*names, target, *([time] if time else [])])
-    times = _times(frame, time)
+    _check_columns(frame, [*names, target, *([clock.name] if clock.name else [])])
+    times = clock.read(frame)
     order = np.arange(len(frame)) if times is None else times.argsort(kind="stable")
     kept = np.linspace(0, len(frame) - 1, min(len(frame), REFERENCE_ROWS)).round().astype(np.int64)
-    return names, frame.iloc[order[kept]]
+    return names, frame.iloc[order[kept]], None if times is None else times[order[kept]]
+
+
+def check_unseen(data: pd.DataFrame, holdout: pd.DataFrame) -> Literal[False]:
+    """Refuse a holdout with rows that the model was fitted on; False: it has none.
+
+    Rows of few distinct values are equal by chance: as many as there are equal pairs within the training data are
+    expected, and four standard deviations more.
+
+    Raises:
+        BundleError: it has more; the text says how many.
+    """
+    trained, held = _row_hashes(data), _row_hashes(holdout)
+    values, counts = np.unique(trained, return_counts=True)
+    equal = int(np.isin(held, values).sum())
+    chance = float(counts[counts > 1].sum() / max(len(trained), 1))
+    noise = 4 * (chance * (1 - chance) / max(len(held), 1)) ** 0.5
+    same = len(held) == len(trained) and np.array_equal(np.sort(held), np.sort(trained))
+    share = equal / max(len(held), 1)
+    if same or share > chance + noise + MAX_SEEN_SHARE:
+        raise BundleError(
+            f"{equal} of {len(held)} rows of the holdout ({share:.0%}) are rows of the training data, where chance "
+            f"explains {chance:.0%}: what the model knows by heart says nothing about other rows. Give rows that it "
+            "was not fitted on, or say --in-sample: verdicts on predictions and performance are then withheld"
+        )
+    return False
+
+
+def _row_hashes(frame: pd.DataFrame) -> NDArray[np.uint64]:
+    """A number for each row, the same for equal rows whatever their dtypes."""
+    import pandas as pd
+    from pandas.util import hash_pandas_object
+
+    plain = {
+        place: column.astype(float) if pd.api.types.is_numeric_dtype(column.dtype) else column.astype(str)
+        for place, (_, column) in enumerate(frame.items())
+    }
+    return np.asarray(hash_pandas_object(pd.DataFrame(plain), index=False), dtype=np.uint64)
 
 
 def _ordered(features: Sequence[Feature], names: Sequence[str]) -> tuple[Feature, ...]:
@@ -166,23 +243,8 @@ def _check_columns(frame: pd.DataFrame, names: Sequence[str]) -> None:
     if not len(frame):
         raise BundleError("the data has no rows")
     if absent := [name for name in names if name not in frame.columns]:
-        raise BundleError(f"the data has no column {', '.join(absent)}; it has {', '.join(map(str, frame.columns))}")
-
-
-def _times(frame: pd.DataFrame, time: str | None) -> NDArray[np.int64] | None:
-    if time is None:
-        return None
-    import pandas as pd
-
-    column = frame[time]
-    try:
-        seconds = pd.api.types.is_numeric_dtype(column)
-        moments = pd.to_datetime(column, unit="s", utc=True) if seconds else pd.to_datetime(column, utc=True)
-    except (ValueError, TypeError) as error:
-        raise BundleError(f"column {time}: holds no times ({error})") from None
-    if moments.isna().any():
-        raise BundleError(f"column {time}: lacks the times of some rows")
-    return np.asarray(moments.dt.as_unit("us").astype(np.int64), dtype=np.int64)
+        has = ", ".join(repr(str(name)) for name in frame.columns)
+        raise BundleError(f"the data has no column {', '.join(map(repr, absent))}; it has {has}")
 
 
 def _outcomes(schema: ModelSchema, target: pd.Series[Any]) -> NDArray[Any]:

@@ -19,7 +19,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from app.bundling import REFERENCE_ROWS, build_bundle, infer_schema
+from app.bundling import REFERENCE_ROWS, build_bundle, check_unseen, infer_schema
 from app.errors import BundleError
 from app.monitoring.reference.reference import load_reference
 from app.serving.bundle.reader import read_bundle
@@ -135,11 +135,40 @@ def test_in_sample(tmp_path: Path) -> None:
     assert json.loads((folder / "profile.json").read_bytes())["in_sample"] is True
 
 
+@pytest.mark.parametrize("part", [slice(None), slice(0, 100), slice(190, None)], ids=["file", "part", "overlap"])
+def test_holdout_of_training_rows_is_refused(tmp_path: Path, part: slice) -> None:
+    """Rows that the model was fitted on are no holdout, all or some of them; told so, the reference is in-sample."""
+    train = bundles.numbers()
+    holdout = pd.concat([train[part], bundles.numbers(seed=8)[: 0 if part == slice(None) else 100]])
+    given: dict[str, Any] = {"data": train, "holdout": holdout, "target": "y", "name": "m", "models": tmp_path}
+    model = fit(LogisticRegression(), train)
+
+    with pytest.raises(BundleError, match=r"rows of the holdout \(\d+%\) are rows of the training data.*--in-sample"):
+        build_bundle(model, **given)
+    assert not (tmp_path / "m").exists()
+    assert read_bundle(build_bundle(model, **given, in_sample=True)).in_sample
+
+
+def test_rows_that_are_equal_by_chance_are_a_holdout() -> None:
+    """Where few distinct rows are possible, a holdout shares most of them with the training data, and may."""
+    rng = np.random.default_rng(3)
+    train, holdout = (
+        pd.DataFrame(
+            {"shop": rng.choice(list("abcd"), rows), "size": rng.integers(0, 4, rows), "y": rng.integers(0, 2, rows)}
+        )
+        for rows in (900, 300)
+    )
+    check_unseen(train, holdout)
+
+    with pytest.raises(BundleError, match=r"900 of 900 rows"):
+        check_unseen(train, train.sample(frac=1, random_state=1).astype({"size": float}))
+
+
 def test_reference_is_qualified(tmp_path: Path) -> None:
     """The profile keeps what the answer depends on, and how much each feature varies between blocks in time."""
     train = bundles.numbers()
     holdout = pd.concat([bundles.numbers(seed=seed) for seed in range(5)], ignore_index=True)
-    holdout["at"] = np.arange(len(holdout))
+    holdout["at"] = 1_767_571_200 + np.arange(len(holdout))
     holdout["c"] += np.repeat([0.0, 2.0, -2.0, 1.0], len(holdout) // 4)
     model = fit(LogisticRegression(), train)
 
@@ -175,7 +204,7 @@ def test_a_model_that_fails_on_mixed_rows_is_bundled(tmp_path: Path) -> None:
 def test_large_holdout_in_time_order(tmp_path: Path) -> None:
     """Of a large holdout an even sample is kept, in the order of its times."""
     train = bundles.numbers()
-    holdout = pd.concat([train] * 50, ignore_index=True)
+    holdout = pd.concat([bundles.numbers(seed=8)] * 50, ignore_index=True)
     holdout["at"] = pd.date_range("2026-01-01", periods=len(holdout), freq="s", tz="UTC").astype(str)
     model = fit(LogisticRegression(), train)
 
@@ -302,16 +331,16 @@ def bad_frame(**columns: Any) -> pd.DataFrame:
     [
         ({"name": "../m"}, "model name '../m'"),
         ({"version": "a/b"}, "version 'a/b'"),
-        ({"target": "z"}, "the data has no column z; it has a, b, c, y"),
-        ({"data": bundles.numbers().drop(columns="b")}, "the data lacks columns that the model takes: b"),
+        ({"target": "z"}, "the data has no column 'z'; it has 'a', 'b', 'c', 'y'"),
+        ({"data": bundles.numbers().drop(columns="b")}, "the data lacks columns that the model takes: 'b'"),
         ({"data": bundles.numbers()[:0]}, "the data has no rows"),
-        ({"holdout": bundles.numbers().drop(columns="y")}, "the data has no column y; it has a, b, c"),
+        ({"holdout": bundles.numbers().drop(columns="y")}, "the data has no column 'y'; it has 'a', 'b', 'c'"),
         ({"holdout": bad_frame(y="maybe")}, "column y: holds maybe, which the model cannot answer"),
         ({"holdout": bad_frame(a=np.nan)}, "the model fails on the data: ValueError: Input X contains NaN."),
         ({"holdout": bad_frame(a=np.inf)}, "column a: holds infinite numbers"),
         ({"holdout": bad_frame(a="text")}, "column a: holds values that are no numbers"),
         ({"positive": "maybe"}, "the model has no class maybe; it has no, yes"),
-        ({"time": "at"}, "the data has no column at"),
+        ({"time": "at"}, "the data has no column 'at'"),
         ({"model": KMeans(2)}, "a KMeans is neither a scikit-learn classifier nor a regressor"),
         ({"model": LogisticRegression()}, "the model is not fitted"),
         (

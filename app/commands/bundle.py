@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,27 +14,33 @@ from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from app.commands.tables.columns import read_columns
+from app.commands.tables.delimited import DayFirst, Decimal, Delimiter, Dialect, Missing, TimeZone
 from app.errors import BundleError
 from app.serving.runtimes.formats import FORMATS, format_of_file, storable, suffixes
-from app.types import Feature, Json
+from app.types import Feature, FeatureType, Json
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from app.serving.bundle.manifest import Manifest
+    from app.serving.bundle.schema_inference import KnownColumns
 
 SHOWN_CATEGORIES = 6
 SHOWN_DEPENDENCE = 3
 Holdout = Annotated[Path | None, typer.Option(help="Rows it was not fitted on; without, verdicts are withheld.")]
 Positive = Annotated[str | None, typer.Option(help="Class that counts as positive; default: the second of two.")]
 Threshold = Annotated[float | None, typer.Option(min=0, max=1, help="Probability from which it is predicted.")]
+InSample = Annotated[
+    bool, typer.Option("--in-sample", help="Take a holdout with rows of --data; verdicts are withheld.")
+]
 AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Load a pickle, which runs the code inside it.")]
 
 
 def bundle(
     *,
     model: Annotated[Path, typer.Argument(help=f"Fitted scikit-learn model or ONNX file: {suffixes()}.")],
-    data: Annotated[Path, typer.Option(help="CSV or Parquet file that the model was fitted on.")],
+    data: Annotated[Path, typer.Option(help="CSV, TSV, JSON lines or Parquet file that the model was fitted on.")],
     target: Annotated[str, typer.Option(help="Column with the truth.")],
     name: Annotated[str, typer.Option(help="Name of the model.")],
     holdout: Holdout = None,
@@ -42,6 +49,12 @@ def bundle(
     positive: Positive = None,
     threshold: Threshold = None,
     time: Annotated[str | None, typer.Option(help="Column with the rows' times.")] = None,
+    time_zone: TimeZone = None,
+    day_first: DayFirst = None,
+    delimiter: Delimiter = None,
+    decimal: Decimal = None,
+    na: Missing = None,
+    in_sample: InSample = False,
     schema: Annotated[Path | None, typer.Option(help="Edited features, in the form that --show prints.")] = None,
     trust: Annotated[list[str] | None, typer.Option(help="Type that may be loaded beyond the reviewed list.")] = None,
     format: Annotated[str, typer.Option(help=f"How the model is stored: {' or '.join(storable())}.")] = "skops",  # noqa: A002
@@ -50,35 +63,54 @@ def bundle(
     show: Annotated[bool, typer.Option("--show", help="Print the inferred features as YAML and stop.")] = False,
 ) -> None:
     """Make a bundle of a fitted model, and prove that it answers as before."""
-    from app.bundling import build_bundle
+    from app.bundling import TimeColumn, build_bundle, known_columns
 
     if format not in storable():
         raise typer.BadParameter(f"{format} is not one of {', '.join(storable())}", param_hint="--format")
-    progress = Console(stderr=True)
+    progress, dialect = Console(stderr=True), Dialect.of(delimiter, decimal, na)
     with progress.status("loading model and data"):
         fitted = load_model_file(model, allow_pickle=allow_pickle, trusted_types=trust or ())
-        rows = read_table(data)
-        unseen = None if holdout is None else read_table(holdout)
+        features = None if schema is None else read_features(schema)
+        read = partial(_read, dialect=dialect, known=known_columns(fitted), features=features, target=target, time=time)
+        rows, unseen = read(data), None if holdout is None else read(holdout)
+    given: dict[str, Any] = {"data": rows, "holdout": unseen, "target": target}
+    given["time"] = TimeColumn(time, time_zone, day_first)
     if show:
-        _show(fitted, data=rows, holdout=unseen, target=target, time=time)
+        _show(fitted, **given)
         return
-    features = None if schema is None else read_features(schema)
-    decision: dict[str, Any] = {"positive": positive, "threshold": threshold}
-    files: dict[str, Any] = {"models": models, "format": format, "trusted_types": trust or (), "replace": replace}
+    given |= {"name": name, "version": version, "models": models, "positive": positive, "threshold": threshold}
+    given |= {"format": format, "trusted_types": trust or (), "replace": replace}
     with progress.status(f"bundling {name}/{version}"):
-        folder = build_bundle(
-            fitted,
-            data=rows,
-            holdout=unseen,
-            target=target,
-            name=name,
-            version=version,
-            time=time,
-            features=features,
-            **decision,
-            **files,
-        )
+        folder = build_bundle(fitted, features=features, in_sample=in_sample, **given)
     _report(folder)
+
+
+def _read(
+    file: Path,
+    *,
+    dialect: Dialect,
+    known: KnownColumns,
+    features: Sequence[Feature] | None,
+    target: str,
+    time: str | None,
+) -> pd.DataFrame:
+    """Read data with the types that the schema and the model know, and say what was assumed."""
+    types = {**known.features, **{feature.name: feature for feature in features or ()}}
+    if known.classes == ():
+        types[target] = Feature(target, FeatureType.NUMERIC, nullable=True)
+    columns = read_columns(
+        file,
+        dialect,
+        names=None if known.names is None else [*known.names, target],
+        known=types,
+        classes={target: known.classes} if known.classes else None,
+        as_written=[] if time is None else [time],
+    )
+    if assumed := columns.assumptions():
+        typer.echo(assumed, err=True)
+    if features:
+        columns.refuse_misfits()
+    return columns.frame
 
 
 def _show(model: Any, **data: Any) -> None:
@@ -115,24 +147,6 @@ def load_model_file(path: Path, *, allow_pickle: bool, trusted_types: Sequence[s
         raise BundleError(f"{path}: loading it runs the code inside it; pass --allow-pickle if you trust its source")
     data = _bytes(path)
     return data if entry.load is None else load_model(data, file=name, trusted_types=trusted_types, what=str(path))
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """A CSV (with a header, possibly compressed) or Parquet file.
-
-    Raises:
-        BundleError: it cannot be read.
-    """
-    import pandas as pd
-
-    try:
-        if path.suffix in (".parquet", ".pq"):
-            return pd.read_parquet(path)
-        return pd.read_csv(path)
-    except ImportError:
-        raise BundleError(f"{path}: reading Parquet needs pyarrow; install it, or save the data as CSV") from None
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]})") from None
 
 
 def read_features(path: Path) -> list[Feature]:

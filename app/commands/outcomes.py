@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -20,15 +21,134 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from app.commands.outcome_files import Line, read_outcomes, size_of
-from app.errors import PlumblineError
-from app.types import Json, Label, label_key
+from app.commands.tables.columns import Labels, cell_text
+from app.commands.tables.delimited import DayFirst, Decimal, Delimiter, Dialect, Missing, TimeZone
+from app.commands.tables.numbers import MISSING_WORDS, NumberParser, find_decimal
+from app.commands.tables.reader import Record, assumptions, read_records, size_of
+from app.errors import BundleError, PlumblineError
+from app.serving.bundle.times import times_of
+from app.types import Json, Label, Micros, to_rfc3339
 
 ROWS_A_REQUEST = 1_000
 TRIES = 8
 _TAKEN = frozenset({"matched", "duplicate", "revised", "pending"})
 _NO_OUTCOME = "without an outcome"
 _LATER = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
+
+
+FIELDS = ("prediction_id", "outcome", "value", "observed_at", "revise")
+"""Columns that are sent; others, such as those of an export, are left out."""
+_ZONED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)")
+"""Times as the service takes them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One row of the file.
+
+    Attributes:
+        number: counted from 1, without a header.
+        done: how far the file is read, see :class:`app.commands.tables.reader.Record`.
+        item: the outcome to send, or None for a row without one.
+        problem: why the row cannot be sent, or None.
+    """
+
+    number: int
+    done: int
+    item: Json | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeReader:
+    """Reads the rows of a file as ``POST /outcome`` takes them.
+
+    Attributes:
+        classes: of all versions; empty in regression.
+        zone, day_first: how times without a zone, and dates such as 01/02/2026, are meant.
+    """
+
+    file: Path
+    classes: Sequence[Label] = ()
+    dialect: Dialect = field(default_factory=Dialect)
+    zone: str | None = None
+    day_first: bool | None = None
+
+    def lines(self) -> Generator[Line]:
+        """Give every row; one whose outcome is empty is the truth of nobody yet: its item is None.
+
+        Raises:
+            PlumblineError: the file cannot be read, is of another kind, or lacks a column.
+        """
+        records = read_records(self.file, self.dialect, FIELDS[:2])
+        labels, number = Labels(self.classes), None
+        while part := list(islice(records, ROWS_A_REQUEST)):
+            number = number or NumberParser(self._decimal(part))
+            times = self._times([cell_text((record.cells or {}).get("observed_at")).strip() for record in part])
+            for record, time_of in zip(part, times, strict=True):
+                yield self._line(record, labels, number, time_of)
+
+    def _decimal(self, part: Sequence[Record]) -> str:
+        names = ("value",) if self.classes else ("value", "outcome")
+        cells = {name: [cell_text((record.cells or {}).get(name)) for record in part] for name in names}
+        return self.dialect.decimal or find_decimal(self.file, cells)
+
+    def _times(self, cells: Sequence[str]) -> list[str | ValueError]:
+        """The times as the service takes them; an error in place of a wrong one."""
+        others = {cell for cell in cells if not self._missing(cell) and not _ZONED.fullmatch(cell)}
+        found: dict[str, str | ValueError] = {cell: cell for cell in cells}
+        try:
+            found |= self._read_times(sorted(others))
+        except BundleError:
+            for cell in others:
+                try:
+                    found |= self._read_times([cell])
+                except BundleError as error:
+                    found[cell] = ValueError(str(error).replace("column 'observed_at': row 1", "observed_at:"))
+        return [found[cell] for cell in cells]
+
+    def _read_times(self, cells: Sequence[str]) -> dict[str, str]:
+        moments = times_of(cells, zone=self.zone, day_first=self.day_first) if cells else []
+        return {cell: to_rfc3339(Micros(moment)) for cell, moment in zip(cells, moments, strict=True)}
+
+    def _missing(self, cell: str) -> bool:
+        return not cell or cell in self.dialect.missing or cell.lower() in MISSING_WORDS
+
+    def _line(self, record: Record, labels: Labels, number: NumberParser, time_of: str | ValueError) -> Line:
+        if record.cells is None:
+            return Line(record.number, record.done, None, record.problem)
+        try:
+            cells = {name: cell_text(record.cells.get(name)) for name in FIELDS}
+            return Line(record.number, record.done, self._item(cells, labels, number, time_of))
+        except ValueError as error:
+            return Line(record.number, record.done, None, str(error))
+
+    def _item(
+        self, cells: Mapping[str, str], labels: Labels, number: NumberParser, time_of: str | ValueError
+    ) -> Json | None:
+        text = cells["outcome"]
+        label = labels(text)
+        if label is None and self._missing(text.strip()):
+            return None
+        if label is None:
+            parsed = number(text.strip())
+            label = text if parsed is None else parsed
+        if not (name := cells["prediction_id"].strip()):
+            raise ValueError("prediction_id: is missing")
+        item: Json = {"prediction_id": name, "outcome": label}
+        if not self._missing(value := cells["value"].strip()):
+            item["value"] = number(value)
+            if item["value"] is None:
+                raise ValueError("value: expected a number")
+        if not self._missing(cells["observed_at"].strip()):
+            if isinstance(time_of, ValueError):
+                raise time_of
+            item["observed_at"] = time_of
+        if not self._missing(revise := cells["revise"].strip()):
+            item["revise"] = Labels((False, True))(revise)
+            if item["revise"] is None:
+                raise ValueError("revise: expected true or false")
+        return item
 
 
 @dataclass(slots=True)
@@ -159,10 +279,15 @@ def _chunks(lines: Iterator[Line]) -> Iterator[list[Line]]:
 
 def outcomes(
     file: Annotated[
-        Path, typer.Argument(help="CSV, JSON lines or Parquet: prediction_id, outcome, value, observed_at.")
+        Path, typer.Argument(help="CSV, TSV, JSON lines or Parquet: prediction_id, outcome, value, observed_at.")
     ],
     *,
     url: Annotated[str, typer.Option(help="Where the service listens.")] = "http://127.0.0.1:8000",
+    delimiter: Delimiter = None,
+    decimal: Decimal = None,
+    na: Missing = None,
+    time_zone: TimeZone = None,
+    day_first: DayFirst = None,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew, also after an interrupted load.")] = False,
     api_key: Annotated[
         str | None, typer.Option(envvar="PLUMBLINE_API_KEY", help="Key with the scopes outcome and read.")
@@ -177,12 +302,14 @@ def outcomes(
     progress = Progress(file) if restart else Progress.of(file)
     wrong = file.with_name(f"{file.name}.errors.jsonl")
     with httpx.Client(base_url=url, headers=headers, timeout=60.0) as client:
-        labels = _labels(client)
-        size = _size(file)
+        reader = OutcomeReader(file, _classes(client), Dialect.of(delimiter, decimal, na), time_zone, day_first)
+        size = size_of(file)
+        if assumed := assumptions(file, reader.dialect):
+            console.print(assumed, markup=False, soft_wrap=True)
         if progress.rows:
             console.print(f"{progress.rows} rows are loaded already; going on")
         with (
-            closing(read_outcomes(file, labels)) as lines,
+            closing(reader.lines()) as lines,
             _bar(console) as bar,
         ):
             task = bar.add_task(file.name, total=size)
@@ -198,8 +325,8 @@ def _report(console: Console, counts: Counter[str], wrong: Path) -> None:
         raise typer.Exit(1)
 
 
-def _labels(client: httpx.Client) -> dict[str, Label]:
-    """The classes of all loaded versions by their text; none in regression."""
+def _classes(client: httpx.Client) -> list[Label]:
+    """The classes of all loaded versions; none in regression."""
     try:
         answer = client.get("/models")
     except httpx.TransportError as error:
@@ -211,15 +338,7 @@ def _labels(client: httpx.Client) -> dict[str, Label]:
             f"{client.base_url} answers {answer.status_code} to GET /models: is this a Plumbline service?"
         )
     versions = (version for model in answer.json()["items"] for version in model["versions"])
-    labels = [label for version in versions for label in version.get("classes") or ()]
-    return {label_key(label): label for label in labels}
-
-
-def _size(file: Path) -> int:
-    try:
-        return size_of(file)
-    except OSError as error:
-        raise PlumblineError(f"{file}: cannot be read: {error.strerror}") from None
+    return [label for version in versions for label in version.get("classes") or ()]
 
 
 def _bar(console: Console) -> Bar:

@@ -21,14 +21,16 @@ if TYPE_CHECKING:
     import pandas as pd
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from app.commands.bundle import read_table
 from app.commands.export import whole_file
+from app.commands.tables.columns import Columns, read_columns
+from app.commands.tables.delimited import Decimal, Delimiter, Dialect, Missing
 
 _ABOUT_TIME = ("hours", "sampled_from", "from", "to")
 
@@ -41,6 +43,7 @@ def compare_tables(
     exclude: Sequence[str] = (),
     alpha: float,
     now: Micros,
+    problems: Sequence[tuple[str, str]] = (),
 ) -> DriftReport:
     """Compare the columns of two tables, both in order of time; a drift report without a model.
 
@@ -50,11 +53,12 @@ def compare_tables(
         target: a column that is judged like a model's answer: it stands under ``prediction``.
         exclude: columns to leave out.
         alpha: probability of any false alarm, over all columns.
+        problems: column and text of what was wrong with cells when the tables were read.
 
     Raises:
         BundleError: a table has no rows, a named column is absent, or no column is left.
     """
-    errors: list[CheckError] = []
+    errors = [_error(*problem) for problem in problems]
     features = _features(reference, current, [*exclude, *([target] if target else [])], errors)
     answer = _target(reference, current, target)
     schema = _schema(features, answer)
@@ -193,8 +197,8 @@ def _error(feature: str, reason: str) -> CheckError:
 
 def report(
     *,
-    reference: Annotated[Path, typer.Argument(help="CSV or Parquet file of what is normal.")],
-    current: Annotated[Path, typer.Argument(help="CSV or Parquet file to compare with it.")],
+    reference: Annotated[Path, typer.Argument(help="CSV, TSV, JSON lines or Parquet file of what is normal.")],
+    current: Annotated[Path, typer.Argument(help="File to compare with it.")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write: .html for a page, .json for the figures.")
     ] = None,
@@ -203,6 +207,9 @@ def report(
     alpha: Annotated[
         float, typer.Option(min=1e-9, max=0.2, help="Probability of a false alarm, over all columns.")
     ] = 0.01,
+    delimiter: Delimiter = None,
+    decimal: Decimal = None,
+    na: Missing = None,
     fail_on_drift: Annotated[bool, typer.Option("--fail-on-drift", help="Exit with 1 when there is drift.")] = False,
 ) -> None:
     """Compare two tables: which columns have drifted, and what is broken in the second one."""
@@ -211,8 +218,10 @@ def report(
 
     moment = Micros(time.time_ns() // 1000)
     with Console(stderr=True).status(f"comparing {current} with {reference}"):
-        tables = read_table(reference), read_table(current)
-        body = compare_tables(*tables, target=target, exclude=exclude or (), alpha=alpha, now=moment)
+        before, after = read_both(reference, current, Dialect.of(delimiter, decimal, na))
+        problems = [(name, f"{each}, taken as missing") for side in (before, after) for name, each in side.missing()]
+        tables, left_out = (before.frame, after.frame), exclude or ()
+        body = compare_tables(*tables, target=target, exclude=left_out, alpha=alpha, now=moment, problems=problems)
     found: ShownDrift = {
         "report_id": None,
         "kind": "drift",
@@ -226,6 +235,20 @@ def report(
     typer.echo(verdict(found))
     if fail_on_drift and found["status"] == "drift":
         raise typer.Exit(1)
+
+
+def read_both(reference: Path, current: Path, dialect: Dialect) -> tuple[Columns, Columns]:
+    """Read two tables, the second with the types of the first, and say what was assumed."""
+    before = read_columns(reference, dialect)
+    known: dict[str, Feature] = {}
+    for name in before.frame.columns:
+        with suppress(BundleError):  # compare_tables says that it cannot be compared
+            known[name] = infer_features(before.frame[[name]])[0]
+    after = read_columns(current, dialect, known=known)
+    for side in (before, after):
+        if assumed := side.assumptions():
+            typer.echo(assumed, err=True)
+    return before, after
 
 
 def verdict(found: DriftReport) -> str:

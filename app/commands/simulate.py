@@ -17,8 +17,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from app.commands.simulation.drift import DriftKind, drifting, plan_drift, read_feature, read_samples
+from app.commands.simulation.drift import DriftKind, Sample, drifting, plan_drift, read_feature, read_samples
 from app.commands.simulation.traffic import Pace, Tally, Traffic, call
+from app.commands.tables.delimited import Decimal, Delimiter, Dialect, Missing
 from app.errors import PlumblineError
 from app.reports.drift import DriftReport
 from app.reports.performance import PerformanceReport
@@ -103,8 +104,11 @@ def simulate(
     rate: Annotated[float, typer.Option(min=0, help="Rows a second; 0: as fast as answers come.")] = 0.0,
     batch: Annotated[int, typer.Option(min=1, help="Rows a request.")] = 1,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 8,
-    data: Annotated[Path | None, typer.Option(help="CSV with a header; default: the model's own live.csv.")] = None,
-    target: Annotated[str, typer.Option(help="Column of the CSV that holds the truth.")] = "outcome",
+    data: Annotated[Path | None, typer.Option(help="Table of rows; default: the model's own live.csv.")] = None,
+    target: Annotated[str, typer.Option(help="Column that holds the truth.")] = "outcome",
+    delimiter: Delimiter = None,
+    decimal: Decimal = None,
+    na: Missing = None,
     label_delay: Annotated[float, typer.Option(min=0, help="Seconds from an answer to its outcome.")] = 0.0,
     label_share: Annotated[float, typer.Option(min=0, max=1, help="Share of the rows that get an outcome.")] = 1.0,
     drift: Annotated[DriftKind, typer.Option(help="What changes from --from-row on.")] = DriftKind.NONE,
@@ -119,15 +123,14 @@ def simulate(
     models: Annotated[Path, typer.Option(help="Folder of bundles, where the model's live.csv lies.")] = Path("models"),
 ) -> None:
     """Stream real rows with delayed outcomes, and a chosen drift, at a running service."""
+    console, dialect = Console(), Dialect.of(delimiter, decimal, na)
 
     async def run() -> None:
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60.0) as client:
             model = await _active_model(client)
             file = data or models / model.name / model.version / "live.csv"
-            if data is None and not file.exists():
-                raise PlumblineError(f"{file} is not there: name a CSV file with --data")
-            samples = read_samples(file, model.features, model.classes, target)
+            samples = _read(file, model, target, dialect, given=data is not None)
             start = rows // 2 if from_row is None else from_row
             plan = plan_drift(
                 drift, samples, model.features, model.classes, from_row=start, amount=amount, name=feature
@@ -143,8 +146,17 @@ def simulate(
                 await traffic.send(stream, lambda done: progress.advance(task, done))
             console.print(render(traffic.tally, await _verdicts(client)))
 
-    console = Console()
     asyncio.run(run())
+
+
+def _read(file: Path, model: Target, target: str, dialect: Dialect, *, given: bool) -> list[Sample]:
+    """Read the rows to send, and say what was assumed."""
+    if not given and not file.exists():
+        raise PlumblineError(f"{file} is not there: name a file with --data")
+    samples, assumed = read_samples(file, model.features, model.classes, target, dialect)
+    if assumed:
+        typer.echo(assumed, err=True)
+    return samples
 
 
 async def _active_model(client: httpx.AsyncClient) -> Target:

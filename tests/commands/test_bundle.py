@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import numpy as np
+import pandas as pd
 import pytest
 import skops.io
 import typer
@@ -104,12 +106,86 @@ def test_onnx_file(folder: Path) -> None:
     (folder / "own.onnx").write_bytes(exported.SerializeToString())
     frame.to_csv(folder / "train.csv", index=False)
 
-    result = run(folder, "--holdout", str(folder / "train.csv"), model="own.onnx")
+    bundles.numbers(seed=8).to_csv(folder / "test.csv", index=False)
+
+    result = run(folder, "--holdout", str(folder / "test.csv"), model="own.onnx")
 
     assert result.exit_code == 0
     assert "runs on onnxruntime" in result.stdout
     made = read_bundle(folder / "models" / "credit" / "1")
     assert (made.format, made.schema.classes, made.in_sample) == ("onnx", ("no", "yes"), False)
+
+
+def test_holdout_of_the_training_file(folder: Path) -> None:
+    """The training file is no holdout; with --in-sample it is taken, and marked."""
+    same = ["--holdout", str(folder / "train.csv")]
+
+    assert "240 of 240 rows of the holdout (100%) are rows of the training data" in refusal(run(folder, *same))
+    assert run(folder, *same, "--in-sample").exit_code == 0
+    assert read_bundle(folder / "models" / "credit" / "1").in_sample
+
+
+def test_the_model_decides_what_is_text(folder: Path) -> None:
+    """Codes with leading zeros and the category NA stay text, as its encoder knows them; a class None is no hole."""
+    frame = bundles.mixed()
+    frame["channel"] = frame["channel"].map({"web": "01067", "shop": "NA", "phone": "nan"})
+    frame["y"] = frame["y"].map({"good": "None", "bad": "yes"})
+    skops.io.dump(bundles.pipeline().fit(frame.drop(columns="y"), frame["y"]), folder / "model.skops")
+    frame.to_csv(folder / "train.csv", index=False, sep=";", decimal=",")
+
+    result = run(folder)
+
+    made = read_bundle(folder / "models" / "credit" / "1")
+    assert "train.csv: delimiter ';'; decimal comma; 'NA' is text in channel; 'nan' is text in channel" in result.stderr
+    assert made.schema.features[2].categories == ("01067", "NA", "nan")
+    assert made.schema.classes == ("None", "yes")
+    assert made.baseline["accuracy"] > 0.6
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv", "jsonl", "parquet"])
+def test_one_content_makes_one_bundle(folder: Path, form: str) -> None:
+    """The format of the data has no part in the bundle."""
+    run(folder, "--version", "0")
+    frame, file = bundles.mixed(), folder / f"rows.{form}"
+    if form == "parquet":
+        frame.to_parquet(file)
+    elif form == "jsonl":
+        frame.to_json(file, orient="records", lines=True, double_precision=15)
+    else:
+        frame.to_csv(file, sep="\t" if form == "tsv" else ",")
+
+    assert run(folder, "--data", str(file)).exit_code == 0
+    expected, found = (read_bundle(folder / "models" / "credit" / version) for version in ("0", "1"))
+    assert found.schema.features == expected.schema.features
+    assert found.baseline == expected.baseline
+
+
+@pytest.mark.parametrize(
+    ("times", "options", "line"),
+    [
+        (lambda rows: rows.strftime("%Y-%m-%d %H:%M:%S"), [], "column 'at': its times have no zone; say --time-zone"),
+        (lambda rows: rows.strftime("%d.%m.%Y %H:%M"), ["--time-zone", "UTC"], "say --day-first or --month-first"),
+        (lambda rows: rows.strftime("%Y%m%d"), [], "look like dates without marks"),
+    ],
+)
+def test_times_without_sense(folder: Path, times: Any, options: list[str], line: str) -> None:
+    """Times without a zone, an order of day and month, or a unit are refused; the reason says what to do."""
+    frame = bundles.mixed()
+    frame.assign(at=times(pd.date_range("2026-01-05", periods=len(frame), freq="h"))).to_csv(folder / "train.csv")
+
+    assert line in refusal(run(folder, "--time", "at", *options))
+
+
+def test_times_with_their_zone(folder: Path) -> None:
+    """The zone and the order of day and month can be given."""
+    frame = bundles.mixed()
+    times = pd.date_range("2026-01-05", periods=len(frame), freq="h").strftime("%d.%m.%Y %H:%M")
+    frame.assign(at=times).to_csv(folder / "train.csv")
+    result = run(folder, "--time", "at", "--time-zone", "Europe/Berlin", "--day-first")
+
+    assert result.exit_code == 0
+    first = np.load(folder / "models" / "credit" / "1" / "reference.npz")["time"][0]
+    assert pd.Timestamp(first, unit="us") == pd.Timestamp("2026-01-04 23:00")
 
 
 def test_edited_schema(folder: Path) -> None:
@@ -147,7 +223,7 @@ def test_trust(folder: Path) -> None:
         (["--schema", "edited.yaml"], b"features: 3", "edited.yaml: features: Input should be a valid list"),
         (["--schema", "edited.yaml"], b"{", "edited.yaml: is not YAML"),
         (["--schema", "edited.yaml"], b"[{name: a, type: colour}]", "edited.yaml: features: 0.type: Input should be"),
-        (["--data", "table.csv"], b"", "table.csv: cannot be read (No columns to parse from file)"),
+        (["--data", "table.csv"], b"", "table.csv: is empty: it has no line of names"),
     ],
 )
 def test_unreadable_files(

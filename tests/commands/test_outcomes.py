@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from app.commands.outcome_files import read_outcomes
+from app.commands.outcomes import OutcomeReader
 from app.errors import PlumblineError
 from tests.support.deadlines import DEADLINE_S
 from tests.support.load import batch
@@ -123,7 +123,7 @@ def test_an_interrupted_load_goes_on(service: Service, tmp_path: Path) -> None:
     [
         ("absent.csv", None, "cannot be read"),
         ("truth.xlsx", "x", "suffix"),
-        ("truth.csv", "id,label\n1,2\n", "lacks the column(s) prediction_id, outcome"),
+        ("truth.csv", "id,label\n1,2\n", "lacks the column(s) 'prediction_id', 'outcome'; it has 'id', 'label'"),
         ("truth.parquet", "no parquet", "is no Parquet file"),
     ],
 )
@@ -163,7 +163,7 @@ def test_the_export_can_be_loaded(tmp_path: Path) -> None:
         + json.dumps({"prediction_id": "b", "outcome": None})
         + "\nbroken\n[1]\n"
     )
-    rows = list(read_outcomes(file, {}))
+    rows = list(OutcomeReader(file).lines())
 
     assert rows[0].item == {"prediction_id": "a", "outcome": 0, "observed_at": "2026-01-01T00:00:00Z"}
     assert (rows[1].item, rows[1].problem) == (None, None)
@@ -175,7 +175,7 @@ def test_cells_take_the_type_of_the_classes(tmp_path: Path) -> None:
     """The text of a CSV cell becomes the class that is written so; else a number; quoted line ends count as one row."""
     file = tmp_path / "rows.csv"
     file.write_text('prediction_id,outcome,note\na,1,"two\nlines"\nb,true,\nc,2.5,\nd,other,\n')
-    rows = list(read_outcomes(file, {"1": "1", "true": True}))
+    rows = list(OutcomeReader(file, ["1", True]).lines())
 
     assert [row.item and row.item["outcome"] for row in rows] == ["1", True, 2.5, "other"]
 
@@ -185,4 +185,4 @@ def test_text_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     file.write_bytes(b"prediction_id,outcome\na,\xff\n")
     with pytest.raises(PlumblineError, match="UTF-8"):
-        list(read_outcomes(file, {}))
+        list(OutcomeReader(file).lines())

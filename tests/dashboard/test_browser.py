@@ -37,7 +37,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     data = pd.DataFrame({name: rng.choice(HOSTILE, ROWS) for name in HOSTILE[:2]})
     data["y"] = np.where(data[HOSTILE[0]] == HOSTILE[0], "yes", "no")
     model = make_pipeline(OneHotEncoder(), LogisticRegression()).fit(data[list(HOSTILE[:2])], data["y"])
-    build_bundle(model, data=data, holdout=data, target="y", name="hostile", models=folder)
+    holdout = data.sample(ROWS, replace=True, random_state=7)
+    build_bundle(model, data=data, holdout=holdout, target="y", name="hostile", models=folder)
     with serving(folder, models=folder, settings=SLOW | {"SERVING__ACTIVE": "hostile"}) as service:
         yield service
 

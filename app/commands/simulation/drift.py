@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -10,7 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from app.commands.tables.columns import Columns, read_columns
+from app.commands.tables.delimited import Dialect
 from app.errors import PlumblineError
+from app.serving.bundle.schema_inference import rows_of
 from app.types import Feature, FeatureType, Json, Label, Scalar
 
 NEW_CATEGORY = "never-seen-before"
@@ -97,6 +99,9 @@ def plan_drift(
         if not known:
             raise PlumblineError(f"--feature {feature.name}: the data hold no value of it")
         drift = replace(drift, center=float(np.mean(known)), spread=float(np.std(known)))
+        ends = [_changed_value(value, drift, feature, np.random.default_rng()) for value in (min(known), max(known))]
+        if not np.isfinite(np.asarray(ends, dtype=float)).all():
+            raise PlumblineError(f"--amount {chosen}: moves {feature.name} beyond what a number can be")
     return replace(drift, feature=feature)
 
 
@@ -163,15 +168,12 @@ def _changed_value(value: Scalar, drift: Drift, feature: Feature, rng: np.random
     moved = value + drift.amount * drift.spread
     if drift.kind is DriftKind.SCALE:
         moved = drift.center + (value - drift.center) * drift.amount
-    return round(moved) if feature.type is FeatureType.INTEGER else moved
+    return round(moved) if feature.type is FeatureType.INTEGER and np.isfinite(moved) else moved
 
 
 def _unseen(feature: Feature) -> str | int:
     numbers = [category for category in feature.categories if isinstance(category, int)]
     return max(numbers) + 1 if numbers else NEW_CATEGORY
-
-
-_FLAGS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 
 
 def read_feature(entry: Json) -> Feature:
@@ -184,66 +186,40 @@ def read_feature(entry: Json) -> Feature:
     )
 
 
-def read_samples(file: Path, features: Sequence[Feature], classes: Sequence[Label], target: str) -> list[Sample]:
-    """Read every row of a CSV file with a header.
+def read_samples(
+    file: Path, features: Sequence[Feature], classes: Sequence[Label], target: str, dialect: Dialect
+) -> tuple[list[Sample], str]:
+    """Read every row of a table, and one line on what was assumed.
 
     Columns that are neither a feature nor the target are left out.
 
     Raises:
         PlumblineError: the file cannot be read, lacks a column, has no rows, or holds a value of another type.
     """
-    labels = {str(label): label for label in classes}
-    try:
-        with file.open(encoding="utf-8", newline="") as lines:
-            reader = csv.DictReader(lines)
-            absent = {target, *(feature.name for feature in features)} - set(reader.fieldnames or ())
-            if absent:
-                raise PlumblineError(f"{file}: lacks the column(s) {', '.join(sorted(absent))}")
-            samples = [_sample(row, features, labels, target, f"{file}:{reader.line_num}") for row in reader]
-    except OSError as error:
-        raise PlumblineError(f"{file}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise PlumblineError(f"{file}: is not UTF-8 text") from None
-    if not samples:
+    known = {feature.name: feature for feature in features}
+    columns = read_columns(
+        file,
+        dialect,
+        names=[*known, target],
+        known=known if classes else known | {target: Feature(target, FeatureType.NUMERIC, nullable=True)},
+        classes={target: classes} if classes else None,
+    )
+    columns.refuse_misfits()
+    if not len(columns.frame):
         raise PlumblineError(f"{file}: has no rows")
-    return samples
+    labels = _labels(columns, classes, target)
+    rows = rows_of(features, columns.frame)
+    samples = [Sample(dict(zip(known, row, strict=True)), label) for row, label in zip(rows, labels, strict=True)]
+    return samples, columns.assumptions()
 
 
-def _sample(
-    row: Mapping[str, str | None], features: Sequence[Feature], labels: Mapping[str, Label], target: str, where: str
-) -> Sample:
-    values = {feature.name: _value(row[feature.name] or "", feature, where) for feature in features}
-    return Sample(values, _label(row[target] or "", labels, where))
-
-
-def _value(text: str, feature: Feature, where: str) -> Scalar:
-    """A cell as JSON will carry it; an empty cell is a missing value."""
-    if text == "":
-        return None
-    try:
-        match feature.type:
-            case FeatureType.NUMERIC:
-                return float(text)
-            case FeatureType.INTEGER:
-                number = float(text)
-                return int(number) if number.is_integer() else number
-            case FeatureType.BOOLEAN:
-                return _FLAGS[text.lower()]
-    except (ValueError, KeyError):
-        raise PlumblineError(f"{where}: {feature.name}: is not {feature.type}") from None
-    coded = any(isinstance(category, int) for category in feature.categories)
-    return int(text) if coded and text.lstrip("-").isdigit() else text
-
-
-def _label(text: str, labels: Mapping[str, Label], where: str) -> Label | None:
-    """Read a label: a class of the model, or a number in regression.
-
-    An empty cell is an unknown truth.
-    """
-    if text == "" and "" not in labels:
-        return None
-    try:
-        return labels[text] if labels else float(text)
-    except (KeyError, ValueError):
-        expected = f"one of {', '.join(labels)}" if labels else "a number"
-        raise PlumblineError(f"{where}: the outcome is not {expected}") from None
+def _labels(columns: Columns, classes: Sequence[Label], target: str) -> list[Label | None]:
+    """The truth of each row: a class of the model, or a number in regression; None where it is not known."""
+    column = columns.frame[target]
+    pairs = zip(column.astype(object).tolist(), column.isna().tolist(), strict=True)
+    labels = [None if missing else label if classes else float(label) for label, missing in pairs]
+    for row, label in enumerate(labels, start=1):
+        if classes and label is not None and label not in classes:
+            known = ", ".join(map(str, classes))
+            raise PlumblineError(f"{columns.file}: row {row}: {target} is {str(label)[:40]!r}, and not one of {known}")
+    return labels

@@ -134,9 +134,10 @@ async def call(client: httpx.AsyncClient, method: str, path: str, body: Json | N
     """Status and decoded body of one request; (0, None) when no answer came."""
     try:
         answer = await client.request(method, path, json=body)
-        return answer.status_code, answer.json()
     except httpx.TransportError:
         return 0, None
+    try:
+        return answer.status_code, answer.json()
     except ValueError:
         return answer.status_code, None
 

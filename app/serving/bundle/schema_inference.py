@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from app.errors import BundleError
@@ -11,7 +11,7 @@ from app.types import Feature, Label, ModelSchema, Task
 if TYPE_CHECKING:
     import pandas as pd
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,7 +35,7 @@ def feature_names(model: Any, data: pd.DataFrame, *, without: Sequence[str | Non
         str(name) for name in (data.columns if known is None else known) if known is not None or name not in without
     ]
     if absent := [name for name in names if name not in data.columns]:
-        raise BundleError(f"the data lacks columns that the model takes: {', '.join(absent)}")
+        raise BundleError(f"the data lacks columns that the model takes: {', '.join(map(repr, absent))}")
     takes = getattr(model, "n_features_in_", len(names))
     if takes != len(names):
         raise BundleError(f"the model takes {takes} features, the data has {len(names)} beside the target")
@@ -102,6 +102,84 @@ def _positive(classes: tuple[Label, ...], wanted: Label | None) -> Label | None:
         if label == wanted or str(label) == wanted:
             return label
     raise BundleError(f"the model has no class {wanted}; it has {', '.join(map(str, classes))}")
+
+
+@dataclass(frozen=True, slots=True)
+class KnownColumns:
+    """What a model knows of the columns of its data, before these are read.
+
+    Attributes:
+        names: its features; None where it has no names.
+        features: those whose type it shows.
+        classes: empty in regression; None where it does not tell.
+    """
+
+    names: tuple[str, ...] | None
+    features: Mapping[str, Feature]
+    classes: tuple[Label, ...] | None
+
+
+def known_columns(model: Any) -> KnownColumns:
+    """The columns of which a fitted model shows the type: those that it encodes, and those that it takes as numbers.
+
+    An encoder knows its categories; text that they lack was missing when it was fitted.
+    """
+    names = getattr(model, "feature_names_in_", None)
+    found: dict[str, Feature] = {}
+    _look(model, [] if names is None else list(map(str, names)), found)
+    classes = getattr(model, "classes_", None)
+    labels = () if classes is None else tuple(classes.tolist()) if getattr(classes, "ndim", 0) == 1 else None
+    return KnownColumns(None if names is None else tuple(map(str, names)), found, labels)
+
+
+def _look(step: Any, names: Sequence[str], found: dict[str, Feature]) -> None:
+    """Look into a fitted estimator that is given these columns."""
+    if indices := getattr(step, "_transformer_to_input_indices", None):
+        for name, inner, _ in step.transformers_:
+            _look(inner, [names[place] for place in indices.get(name, ()) if place < len(names)], found)
+    elif hasattr(step, "steps"):
+        inner = (each for _, each in step.steps if each not in (None, "passthrough"))
+        _look(next((each for each in inner if not type(each).__name__.endswith("Imputer")), None), names, found)
+    elif parts := _parts(step):
+        for part in parts:
+            _look(part, names, found)
+    elif len(categories := getattr(step, "categories_", ())) == len(names) > 0:
+        found |= {
+            name: known for name, values in zip(names, categories, strict=True) if (known := _encoded(name, values))
+        }
+    elif _takes_numbers(step):
+        found |= {name: Feature(name, FeatureType.NUMERIC, nullable=True) for name in names if name not in found}
+
+
+def _encoded(name: str, values: Sequence[Any]) -> Feature | None:
+    """The feature that an encoder knows by its text; None where it knows other values."""
+    texts = tuple(str(value) for value in values if isinstance(value, str))
+    others = [value for value in values if not isinstance(value, str) and value is not None and value == value]  # noqa: PLR0124 - not NaN
+    return None if others or not texts else Feature(name, FeatureType.CATEGORICAL, nullable=True, categories=texts)
+
+
+def _parts(step: Any) -> list[Any]:
+    """The fitted estimators inside one that gives them its own columns."""
+    calibrated = [each.estimator for each in getattr(step, "calibrated_classifiers_", ())]
+    single = [getattr(step, name, None) for name in ("best_estimator_", "regressor_", "estimator_", "_preprocessor")]
+    several = [each for _, each in getattr(step, "transformer_list", ())] + [
+        *getattr(step, "named_estimators_", {}).values()
+    ]
+    return [*calibrated, *several, *(each for each in single if each is not None)]
+
+
+def _takes_numbers(step: Any) -> bool:
+    from sklearn.base import BaseEstimator
+    from sklearn.utils import get_tags
+
+    if (
+        not isinstance(step, BaseEstimator)
+        or hasattr(step, "transformers")
+        or getattr(step, "is_categorical_", None) is not None
+    ):
+        return False
+    tags = get_tags(step)
+    return not (tags.no_validation or tags.input_tags.string or tags.input_tags.categorical)
 
 
 MAX_CATEGORIES = 1000

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import pandas as pd
 from typing import TYPE_CHECKING, Protocol
 
-from app.serving.bundle.schema_inference import feature_names, schema_of
+from app.serving.bundle.schema_inference import KnownColumns, feature_names, known_columns, schema_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -240,6 +240,17 @@ class OnnxFile:
         layout: Layout = "array" if is_matrix(self._session.get_inputs(), schema.feature_names) else "dataframe"
         return Proved(model.schema, {FILE: self.data}, None, layout, {}, rows, model)
 
+    def known(self) -> KnownColumns:
+        """Give what the graph declares: the inputs that are text or numbers, where each column is one."""
+        inputs = self._session.get_inputs()
+        classes = () if is_number_output(self._session.get_outputs()) else None
+        if any(len(each.shape) > 1 and each.shape[1] != 1 for each in inputs):
+            return KnownColumns(None, {}, classes)
+        text, number = FeatureType.CATEGORICAL, FeatureType.NUMERIC
+        kinds = {each.name: text if each.type == "tensor(string)" else number for each in inputs}
+        features = {name: Feature(name, kind, nullable=True) for name, kind in kinds.items()}
+        return KnownColumns(tuple(each.name for each in inputs), features, classes)
+
     @cached_property
     def _session(self) -> Any:
         return open_session(self.data, FILE)
@@ -264,6 +275,9 @@ def _check_order(schema: ModelSchema, model: OnnxModel, rows: Sequence[Row]) -> 
 
 class Source(Protocol):
     """A model on its way into a bundle."""
+
+    def known(self) -> KnownColumns:
+        """Give what the model itself knows of the columns of its data."""
 
     @property
     def format(self) -> str:
@@ -298,6 +312,10 @@ class FittedModel:
     model: Any
     format: str
     trusted_types: Sequence[str]
+
+    def known(self) -> KnownColumns:
+        """See :func:`app.serving.bundle.schema_inference.known_columns`."""
+        return known_columns(self.model)
 
     def feature_names(self, data: pd.DataFrame, *, without: Sequence[str | None]) -> list[str]:
         """See :func:`app.serving.bundle.schema_inference.feature_names`."""

@@ -12,6 +12,7 @@ from app.bundling import build_bundle
 from app.types import label_key
 from tests.api.conftest import Start
 from tests.support.application import Client, client_of, make_config, samples
+from tests.support.models import bundles
 from tests.support.models.tasks import Fitted
 
 
@@ -156,9 +157,8 @@ def test_a_replay_speaks_of_its_own_version(tmp_path: Path, fitted: dict[str, Fi
     (models / "m").mkdir(parents=True)
     for version, name in (("1", "three"), ("2", "text")):
         made = fitted[name]
-        build_bundle(
-            made.model, data=made.data, holdout=made.data, target="y", name="m", version=version, models=models
-        )
+        holdout = bundles.unseen(made.data)
+        build_bundle(made.model, data=made.data, holdout=holdout, target="y", name="m", version=version, models=models)
     row = {"a": 0.5, "b": 0.0, "c": 0.0}
     body = {"features": row, "prediction_id": "old"}
     with client_of(make_config(tmp_path, models, "m/1")) as client:

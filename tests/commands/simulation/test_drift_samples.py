@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.commands.simulation.drift import Sample, read_feature, read_samples
+from app.commands.tables.delimited import Dialect
 from app.errors import PlumblineError
 from app.types import Feature, FeatureType, Label
 
@@ -27,7 +28,7 @@ def read(folder: Path, text: str, classes: tuple[Label, ...] = (0, 1)) -> list[S
     """The samples of a file with this text."""
     file = folder / "data.csv"
     file.write_text(text, encoding="utf-8")
-    return read_samples(file, FEATURES, classes, "outcome")
+    return read_samples(file, FEATURES, classes, "outcome", Dialect())[0]
 
 
 def test_values_take_the_types_of_the_schema(tmp_path: Path) -> None:
@@ -64,12 +65,12 @@ def test_labels_take_the_classes_own_type(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("code,outcome\n", "lacks the column(s) age, income, member, zone"),
-        ("", "lacks the column(s) age, code, income, member, outcome, zone"),
+        ("code,outcome\n", "lacks the column(s) 'age', 'income', 'member', 'zone'; it has 'code', 'outcome'"),
+        ("", "data.csv: is empty: it has no line of names"),
         (HEADER, "has no rows"),
-        (HEADER + "01,2,True,much,41,x,1\n", "data.csv:2: income: is not numeric"),
-        (HEADER + "01,2,maybe,3,41,x,1\n", "data.csv:2: member: is not boolean"),
-        (HEADER + "01,2,True,3,41,x,5\n", "data.csv:2: the outcome is not one of 0, 1"),
+        (HEADER + "01,2,True,much,41,x,1\n", "data.csv: column 'income': 1 cell is no number (row 1: 'much')"),
+        (HEADER + "01,2,maybe,3,41,x,1\n", "data.csv: column 'member': 1 cell is no boolean (row 1: 'maybe')"),
+        (HEADER + "01,2,True,3,41,x,5\n", "data.csv: row 1: outcome is '5', and not one of 0, 1"),
     ],
 )
 def test_a_mistake_is_named_in_one_line(tmp_path: Path, text: str, message: str) -> None:
@@ -84,4 +85,4 @@ def test_a_mistake_is_named_in_one_line(tmp_path: Path, text: str, message: str)
 def test_a_missing_file_is_named() -> None:
     """A file that is not there is an error about that file."""
     with pytest.raises(PlumblineError, match=r"^nowhere\.csv: cannot be read: No such file"):
-        read_samples(Path("nowhere.csv"), (Feature("a", FeatureType.NUMERIC),), (), "outcome")
+        read_samples(Path("nowhere.csv"), (Feature("a", FeatureType.NUMERIC),), (), "outcome", Dialect())

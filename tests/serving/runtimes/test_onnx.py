@@ -78,9 +78,8 @@ def test_classification(labels: tuple[Any, ...], options: dict[str, Any], tmp_pa
     """A classifier's labels and probabilities are served with the classes of its target, without scikit-learn."""
     frame = bundles.numbers(labels)
     model = LogisticRegression()
-    folder = build_bundle(
-        exported(model, frame, **options), data=frame, holdout=frame, target="y", name="m", models=tmp_path
-    )
+    content, holdout = exported(model, frame, **options), bundles.unseen(frame)
+    folder = build_bundle(content, data=frame, holdout=holdout, target="y", name="m", models=tmp_path)
 
     bundle = read_bundle(folder)
     rows = frame[["a", "b", "c"]].to_numpy()

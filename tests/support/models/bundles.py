@@ -43,6 +43,17 @@ def mixed(*, seed: int = 7) -> pd.DataFrame:
     return frame
 
 
+def unseen(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows that are not those of the frame, and nearly the same: a reference that the model was not fitted on."""
+    moved = frame.copy()
+    for name in moved.columns.drop("y"):
+        if pd.api.types.is_float_dtype(moved[name].dtype):
+            moved[name] *= 1 + 1e-9
+        elif pd.api.types.is_integer_dtype(moved[name].dtype):
+            moved[name] += 1
+    return moved
+
+
 def pipeline() -> Any:
     """An unfitted classifier over named columns of :func:`mixed`, which fills missing incomes."""
     from sklearn.compose import ColumnTransformer

@@ -36,4 +36,7 @@ def build_moody(models: Path, name: str, version: str) -> None:
     """Write the model as a version of a name, fitted like ``switch/2`` with the labels exchanged."""
     data = bundles.numbers(("yes", "no"))
     model = Moody().fit(data[["a", "b", "c"]], data["y"])
-    build_bundle(model, data=data, holdout=data, target="y", name=name, version=version, models=models, format="joblib")
+    holdout = bundles.unseen(data)
+    build_bundle(
+        model, data=data, holdout=holdout, target="y", name=name, version=version, models=models, format="joblib"
+    )

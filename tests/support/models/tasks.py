@@ -59,8 +59,8 @@ def build_all(models: Path) -> dict[str, Fitted]:
     made.append(_fit("price", make_pipeline(StandardScaler(), LinearRegression()), price))
     made.append(_fit("mixed", bundles.pipeline(), bundles.mixed()))
     for fitted in made:
-        data = fitted.data
-        build_bundle(fitted.model, data=data, holdout=data, target="y", name=fitted.name, models=models)
+        data, holdout = fitted.data, bundles.unseen(fitted.data)
+        build_bundle(fitted.model, data=data, holdout=holdout, target="y", name=fitted.name, models=models)
     return {fitted.name: fitted for fitted in made}
 
 

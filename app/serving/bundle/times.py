@@ -1,0 +1,171 @@
+"""The times of a column: text, numbers since 1970 or datetimes, with a zone that is known."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, tzinfo
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import BundleError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MIN_YEAR, MAX_YEAR = 1980, 2100
+"""A time outside these years is a sign of a wrong unit, such as milliseconds that are read as seconds."""
+_UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_EXCEL_DAYS = (29_220, 73_415)
+"""Excel's day numbers of 1980 and 2100."""
+_ZONE = re.compile(r"(?:Z|UTC|GMT|[+-]\d\d:?(?:\d\d)?)$", re.IGNORECASE)
+_YEAR_FIRST = re.compile(r"\d{4}[-/.]?\d")
+_DATE = re.compile(r"(\d{1,2})[./-](\d{1,2})[./-](\d{4})(?=\D|$)")
+"""A date that ends in its year."""
+_UTC = re.compile(r"\s*(?:UTC|GMT)$", re.IGNORECASE)
+_TIME_OF_DAY = re.compile(r"\d:\d\d")
+
+
+def read_times(column: pd.Series[Any], *, zone: str | None = None, day_first: bool | None = None) -> NDArray[np.int64]:
+    """Read the times of a column as microseconds since 1970, UTC.
+
+    Numbers are seconds, milliseconds, microseconds or nanoseconds since 1970, by their size.
+
+    Args:
+        zone: the zone of times that are written without one, such as ``Europe/Berlin``.
+        day_first: how dates such as 01/02/2026 are meant; None refuses them.
+
+    Raises:
+        BundleError: a row has no time, the zone is not known, or the unit makes no sense; the text says which.
+
+    >>> import pandas as pd
+    >>> read_times(pd.Series(["2026-01-05T09:00:00Z", "2026-01-05T10:00:00+01:00"])).tolist()
+    [1767603600000000, 1767603600000000]
+    """
+    import pandas as pd
+
+    name = f"column {column.name!r}"
+    cells = column.reset_index(drop=True)
+    if not len(cells):
+        return np.empty(0, dtype=np.int64)
+    if not pd.api.types.is_datetime64_any_dtype(cells.dtype):
+        cells = _plain(cells)
+    _require_all(cells.isna() | (cells == ""), name, "has no time")
+    if pd.api.types.is_numeric_dtype(cells.dtype):
+        moments = _from_numbers(cells, name)
+    elif pd.api.types.is_datetime64_any_dtype(cells.dtype):
+        moments = _in_zone(cells, zone, name)
+    else:
+        moments = _from_text(cells.astype(str).str.strip(), zone, day_first, name)
+    years = moments.dt.year
+    _require_all((years < MIN_YEAR) | (years > MAX_YEAR), name, f"is not between {MIN_YEAR} and {MAX_YEAR}", moments)
+    return np.asarray(moments.dt.as_unit("us").astype(np.int64), dtype=np.int64)
+
+
+def times_of(cells: Sequence[str], *, zone: str | None = None, day_first: bool | None = None) -> list[int]:
+    """Read the times of texts; see :func:`read_times`."""
+    import pandas as pd
+
+    column = pd.Series(list(cells), name="observed_at")
+    return [int(moment) for moment in read_times(column, zone=zone, day_first=day_first)]
+
+
+def _plain(cells: pd.Series[Any]) -> pd.Series[Any]:
+    """Numbers where every cell is one, also as text."""
+    import pandas as pd
+
+    if pd.api.types.is_bool_dtype(cells.dtype):
+        return cells.astype(str)
+    numbers = pd.to_numeric(cells, errors="coerce")
+    return numbers if len(cells) and bool(numbers.notna().all()) else cells
+
+
+def _require_all(wrong: pd.Series[bool], name: str, problem: str, cells: Sequence[Any] | pd.Series[Any] = ()) -> None:
+    count = int(wrong.sum())
+    if not count:
+        return
+    row = int(np.flatnonzero(wrong.to_numpy())[0])
+    shown = f" ({str(cells[row])[:40]})" if len(cells) else ""
+    raise BundleError(f"{name}: row {row + 1}{shown} {problem}" + (f", and {count - 1} more" if count > 1 else ""))
+
+
+def _from_numbers(cells: pd.Series[Any], name: str) -> pd.Series[Any]:
+    import pandas as pd
+
+    low, high = float(cells.min()), float(cells.max())
+    first, last = (pd.Timestamp(year, 1, 1).timestamp() for year in (MIN_YEAR, MAX_YEAR + 1))
+    for unit, parts in _UNITS.items():
+        if first * parts <= low and high < last * parts:
+            return _as_utc(cells, unit)
+    if low.is_integer() and high.is_integer() and low > MIN_YEAR * 10_000 and high < (MAX_YEAR + 1) * 10_000:
+        hint = "they look like dates without marks: write 2026-01-31, not 20260131"
+    elif _EXCEL_DAYS[0] <= low and high <= _EXCEL_DAYS[1]:
+        hint = "they look like a spreadsheet's day numbers: format the column as a date before it is saved"
+    else:
+        hint = "write times as text (2026-01-31T09:00:00Z) or as seconds since 1970"
+    raise BundleError(
+        f"{name}: {low:.15g} to {high:.15g} are no seconds, milliseconds, microseconds or nanoseconds since 1970 "
+        f"between {MIN_YEAR} and {MAX_YEAR}; {hint}"
+    )
+
+
+def _as_utc(cells: pd.Series[Any], unit: str) -> pd.Series[Any]:
+    """Numbers of a unit as times, to the microsecond; whole numbers exactly."""
+    import pandas as pd
+
+    if pd.api.types.is_integer_dtype(cells.dtype):
+        micros = cells.astype(np.int64) * (10**6 // _UNITS[unit]) if unit != "ns" else cells.astype(np.int64) // 1000
+    else:
+        micros = (cells.astype(float) * (10**6 / _UNITS[unit])).round().astype(np.int64)
+    return pd.Series(pd.to_datetime(micros.to_numpy(), unit="us", utc=True))
+
+
+def _from_text(texts: pd.Series[Any], zone: str | None, day_first: bool | None, name: str) -> pd.Series[Any]:
+    import pandas as pd
+
+    iso = texts.str.match(_YEAR_FIRST)
+    if day_first is None:
+        _require_all(
+            ~iso, name, "does not begin with the year; say --day-first or --month-first if it is a date", texts
+        )
+    zoned = texts.str.contains(_ZONE) & texts.str.contains(_TIME_OF_DAY)
+    if zoned.any():
+        _require_all(~zoned, name, "has no zone, and other rows have one", texts)
+    order = r"\3-\2-\1" if day_first else r"\3-\1-\2"
+    written = texts.str.replace(_DATE, order, n=1, regex=True).str.replace("/", "-")
+    written = written.str.replace(_UTC, "Z", regex=True)
+    iso &= texts.str.contains("-")
+    moments: pd.Series[Any] = pd.to_datetime(written, format="ISO8601", errors="coerce", utc=True)
+    if (moments.isna() & ~iso).any():  # such as 9:00 PM
+        moments = moments.where(iso, pd.to_datetime(written, format="mixed", errors="coerce", utc=True))
+    _require_all(moments.isna(), name, "is no time", texts)
+    return moments if zoned.any() else _in_zone(moments.dt.tz_localize(None), zone, name)
+
+
+def _in_zone(moments: pd.Series[Any], zone: str | None, name: str) -> pd.Series[Any]:
+    """Times in UTC; those without a zone are of ``zone``.
+
+    An hour that a clock change repeats counts as its first, one that it leaves out as the next.
+    """
+    import pandas as pd
+
+    if moments.dt.tz is not None:
+        return pd.Series(moments.dt.tz_convert("UTC"))
+    if zone is None:
+        raise BundleError(f"{name}: its times have no zone; say --time-zone UTC, or the zone that they were noted in")
+    first = np.ones(len(moments), dtype=bool)
+    local = moments.dt.tz_localize(_zone(zone), ambiguous=first, nonexistent="shift_forward")
+    return pd.Series(local.dt.tz_convert("UTC"))
+
+
+def _zone(name: str) -> tzinfo:
+    """A zone by its name, or by its distance from UTC."""
+    try:
+        if re.fullmatch(r"[+-]\d\d:\d\d", name):
+            return datetime.strptime(name, "%z").tzinfo or UTC
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise BundleError(f"--time-zone {name!r}: is no time zone; examples: UTC, Europe/Berlin, +01:00") from None
