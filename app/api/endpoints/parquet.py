@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from app.errors import PlumblineError
-from app.types import Feature, FeatureType, Label, ModelSchema, label_key
+from app.types import Feature, FeatureType, Label, ModelSchema, Task, label_key
 
 HEAD = ("prediction_id", "model_name", "model_version", "predicted_at", "prediction")
 TAIL = ("outcome", "value", "observed_at")
@@ -18,7 +18,8 @@ TAIL = ("outcome", "value", "observed_at")
 
 def columns(schema: ModelSchema) -> list[tuple[str, str]]:
     """Name and type of every column: Arrow's names of types, and ``time``."""
-    label = _type_of(schema.classes) if schema.classes else "double"
+    one_task = bool(schema.classes) != (schema.task is Task.REGRESSION)
+    label = (_type_of(schema.classes) if schema.classes else "double") if one_task else "string"
     return [
         *zip(HEAD, ("string", "string", "string", "time", label), strict=True),
         *((f"feature.{feature.name}", _type_of_feature(feature)) for feature in schema.features),
@@ -89,7 +90,7 @@ def import_parquet() -> Any:
 class ParquetPages:
     """Rows with the columns of the CSV export, typed by a model's schema.
 
-    What another version has besides is left out, and what does not fit its column's type is null. Called with a page of
+    What does not fit its column's type is null. Called with a page of
     rows, it gives the bytes that are ready; :meth:`end` gives the last ones.
     """
 

@@ -7,6 +7,8 @@ import io
 import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Annotated, Any, Literal, Protocol, TypeAlias
 
 import orjson
@@ -22,7 +24,23 @@ from app.errors import FieldError, Invalid, NotFound, PlumblineError
 from app.store.queries.labelled import read_page
 from app.store.queries.outcomes import pending, revisions_of
 from app.store.queries.predictions import Stored, find
-from app.types import PREDICTION_ID, SECOND, Label, Micros, ModelSchema, Recorded, Scalar, named, to_rfc3339
+from app.store.queries.versions import known
+from app.store.sql import from_text
+from app.types import (
+    PREDICTION_ID,
+    SECOND,
+    Feature,
+    FeatureType,
+    Label,
+    Micros,
+    ModelSchema,
+    Recorded,
+    Scalar,
+    Task,
+    label_keys,
+    named,
+    to_rfc3339,
+)
 
 Format: TypeAlias = Literal["jsonl", "csv", "parquet"]
 MEDIA: dict[Format, str] = {
@@ -45,7 +63,7 @@ class Pages(Protocol):
 
 
 def renderer(form: Format, schema: ModelSchema) -> Pages:
-    """Render one export; ``schema`` gives Parquet its types.
+    """Render one export with the columns of ``schema``, which also gives Parquet its types.
 
     Raises:
         Invalid: the format is Parquet, and pyarrow is not installed.
@@ -55,7 +73,30 @@ def renderer(form: Format, schema: ModelSchema) -> Pages:
             return ParquetPages(schema)
         except PlumblineError as error:
             raise Invalid([FieldError("format", "jsonl or csv", str(error))]) from None
-    return CsvPages() if form == "csv" else JsonLines()
+    return CsvPages(schema) if form == "csv" else JsonLines()
+
+
+def join_schemas(active: ModelSchema, loaded: Sequence[ModelSchema], noted: Sequence[Mapping[str, Any]]) -> ModelSchema:
+    """Join the schemas of all versions, so that an export has a column for whatever one of them takes or answers.
+
+    Args:
+        loaded: schemas whose types are known.
+        noted: versions that the store knows, with the names of their features alone; their columns are text.
+    """
+    features: dict[str, Feature] = {}
+    for feature in (feature for schema in (active, *loaded) for feature in schema.features):
+        before = features.setdefault(feature.name, feature)
+        if before.type is not feature.type and not (before.type.is_number and feature.type.is_number):
+            features[feature.name] = Feature(feature.name, FeatureType.CATEGORICAL)
+    classes, tasks = dict.fromkeys(active.classes), {active.task}
+    for row in noted:
+        described = from_text(row["schema"])
+        for name in described["features"]:
+            features.setdefault(name, Feature(name, FeatureType.CATEGORICAL))
+        classes |= dict.fromkeys(described["classes"])
+        tasks.add(Task(described["task"]))
+    task = Task.REGRESSION if Task.REGRESSION in tasks else active.task
+    return replace(active, task=task, features=tuple(features.values()), classes=tuple(classes))
 
 
 class JsonLines:
@@ -73,21 +114,20 @@ class JsonLines:
 class CsvPages:
     """Rows with one column a feature (``feature.age``) and one a class (``probability.good``).
 
-    The first row decides on the columns; the rows of another model version fill those that they have.
+    The columns are those of all versions; each row fills those that its version has.
     """
 
-    def __init__(self) -> None:
-        self._features: list[str] = []
-        self._classes: list[str] = []
+    def __init__(self, schema: ModelSchema) -> None:
+        self._features = list(schema.feature_names)
+        self._classes = list(label_keys(schema.classes))
         self._begun = False
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> bytes:
         """One page; the first begins with the header."""
         text = io.StringIO()
         writer = csv.writer(text)
-        if rows and not self._begun:
+        if not self._begun:
             self._begun = True
-            self._features, self._classes = list(rows[0]["features"]), list(rows[0]["probabilities"] or ())
             named = [
                 *(f"feature.{name}" for name in self._features),
                 *(f"probability.{name}" for name in self._classes),
@@ -251,12 +291,22 @@ async def predictions(
         rows = await services.readers.run(read_page, bounds | {"after": after, "limit": limit + 1})
         body = page(rows, limit, lambda row: render(*row), lambda row: _cursor(row[0]))
         return json_response(body)
-    rendered = renderer(form, services.registry.get(None).schema)
+    rendered = renderer(form, await _schema_of_all(services, model_version))
     first = await services.readers.run(read_page, bounds | {"after": after, "limit": EXPORT_CHUNK})
     name = f'attachment; filename="predictions.{form}"'
     return StreamingResponse(
         _export(services, bounds, first, rendered), media_type=MEDIA[form], headers={"content-disposition": name}
     )
+
+
+async def _schema_of_all(services: Services, version: str | None) -> ModelSchema:
+    """The joined schema of every version whose rows may be in an export."""
+    noted = [row for row in await services.readers.run(known) if version in (None, row["version"])]
+    loaded = []
+    for row in noted:
+        with suppress(NotFound):
+            loaded.append(services.registry.schema(row["version"]))
+    return join_schemas(services.registry.get(None).schema, loaded, noted)
 
 
 async def _export(services: Services, bounds: dict[str, Any], rows: Page, rendered: Pages) -> AsyncIterator[bytes]:

@@ -9,7 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from app.api.endpoints.parquet import GROUP_ROWS
-from app.api.endpoints.predictions import renderer
+from app.api.endpoints.predictions import join_schemas, renderer
 from app.errors import Invalid
 from app.types import Feature, FeatureType, Json, Label, ModelSchema, Task
 
@@ -79,6 +79,36 @@ def test_labels_have_the_type_of_the_classes(classes: tuple[Label, ...], label: 
     found = read([[row(prediction=1 if label == "1" else label, probabilities=None)]], of)[0]["prediction"]
 
     assert (type(found), found) == (type(label), label)
+
+
+def test_versions_are_joined() -> None:
+    """Columns of all versions, those of the active one first; of a version whose types are not known they are text."""
+    newer = ModelSchema("m", "2", Task.BINARY, (*FEATURES, Feature("size", FeatureType.NUMERIC)), ("bad", "good"))
+    noted = [{"schema": '{"task": "multiclass", "features": ["age", "shape"], "classes": ["bad", "odd"]}'}]
+    joined = join_schemas(schema(), [newer], noted)
+    page = [row(features={"size": 7.5}), row(features={"shape": 3}, prediction="odd", probabilities={"odd": 1.0})]
+    first, second = read([page], joined)
+
+    assert joined.feature_names == ("age", "member", "channel", "code", "size", "shape")
+    assert joined.classes == ("bad", "good", "odd")
+    assert (first["feature.size"], first["feature.shape"], second["feature.shape"]) == (7.5, None, "3")
+    assert (second["prediction"], second["probability.odd"]) == ("odd", 1.0)
+
+
+def test_a_changed_type_makes_a_column_text() -> None:
+    """A feature that was a number and is a category now keeps the values of both."""
+    newer = ModelSchema("m", "2", Task.BINARY, (Feature("age", FeatureType.CATEGORICAL, categories=("old",)),))
+    found = read([[row(), row(features={"age": "old"})]], join_schemas(schema(), [newer], []))
+
+    assert [each["feature.age"] for each in found] == ["41", "old"]
+
+
+def test_a_changed_task_makes_labels_text() -> None:
+    """Where a version was a regression, numbers and classes share their columns as text."""
+    noted = [{"schema": '{"task": "regression", "features": ["age"], "classes": []}'}]
+    found = read([[row(prediction=2.5), row(prediction="good")]], join_schemas(schema(), [], noted))
+
+    assert [each["prediction"] for each in found] == ["2.5", "good"]
 
 
 def test_rows_wait_for_a_full_group() -> None:

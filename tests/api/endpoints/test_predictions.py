@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app.api.endpoints.predictions import join_schemas, renderer
+from app.types import Feature, FeatureType, Json, ModelSchema, Task
 from tests.support.application import Client, client_of, make_config
 from tests.support.models.tasks import Fitted, read_csv
 
@@ -153,3 +156,20 @@ def test_the_probes(full: Client) -> None:
     ready = full.get("/health/ready").json()
     assert ready["ready"] is True
     assert ready["checks"].keys() >= {"model", "journal", "store", "monitor"}
+
+
+def test_csv_has_the_columns_of_all_versions() -> None:
+    """Rows of an older version leave the new feature's cell empty; the line of names is there without any row."""
+    older = ModelSchema("m", "1", Task.BINARY, (Feature("a", FeatureType.NUMERIC),), (False, True))
+    newer = replace(older, version="2", features=(*older.features, Feature("c", FeatureType.NUMERIC)))
+    rows: list[Json] = [
+        {"features": {"a": 0.5}, "probabilities": {"false": 1.0, "true": 0.0}},
+        {"features": {"a": 0.5, "c": 7.5}, "probabilities": None},
+    ]
+    rest = dict.fromkeys(("prediction_id", "model_name", "model_version", "predicted_at", "outcome", "context"), "")
+    page = renderer("csv", join_schemas(older, [newer], []))([row | rest | {"prediction": True} for row in rows])
+    table = read_csv(page.decode())
+
+    assert [row["feature.c"] for row in table] == ["", "7.5"]
+    assert [row["probability.false"] for row in table] == ["1.0", ""]
+    assert renderer("csv", newer)([]).decode().startswith("prediction_id,model_name,")
