@@ -75,7 +75,7 @@ def are_numbers(words: Collection[str], numbers: Collection[int | float], wrong:
     ):
         return False
     share = MAX_MISFITS if len(numbers) > MAX_CODES else MAX_MISFITS / 5
-    return wrong <= share * (total - wrong)
+    return len(numbers) > 0 and wrong <= share * (total - wrong)
 
 
 class NumberParser:

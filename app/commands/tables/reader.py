@@ -146,8 +146,9 @@ def _refusals(file: Path) -> Iterator[None]:
 
 
 def _tidy(table: Table, keep: Collection[str], doubles: Mapping[str, str]) -> Table:
-    """Leave out columns that are none of the data, and give an export's features their own names."""
-    columns = table.columns
+    """Leave out columns that are none of the data, and name the others as they are needed."""
+    blanks = {name.strip(): name for name in keep if name not in table.columns and name.strip() not in keep}
+    columns = table.columns = {blanks.get(name, name): cells for name, cells in table.columns.items()}
     for name in [name for name in columns if name not in keep]:
         cells, first = columns[name], doubles.get(name, "")
         if _INDEX.fullmatch(name):

@@ -7,9 +7,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.ensemble import HistGradientBoostingClassifier, VotingClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler, TargetEncoder
 
 from app.errors import BundleError
-from app.serving.bundle.schema_inference import MAX_CATEGORIES, infer_features, rows_of, widen
+from app.serving.bundle.schema_inference import MAX_CATEGORIES, infer_features, known_columns, rows_of, widen
 from app.types import Feature, FeatureType
 
 
@@ -93,3 +102,53 @@ def test_widen() -> None:
         Feature("a", FeatureType.NUMERIC, nullable=True, low=0.5, high=2.0),
         Feature("b", FeatureType.CATEGORICAL, categories=("x",)),
     )
+
+
+def encoded() -> Any:
+    """An unfitted classifier that encodes, scales, counts words, and encodes numbers."""
+    imputed = make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore"))
+    parts = [
+        ("text", imputed, ["zip"]),
+        ("scale", make_pipeline(SimpleImputer(), StandardScaler()), ["size"]),
+        ("code", OneHotEncoder(), ["code"]),
+        ("words", TfidfVectorizer(), "note"),
+    ]
+    return make_pipeline(ColumnTransformer(parts), LogisticRegression())
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda model: model,
+        lambda model: GridSearchCV(model, {}, cv=2),
+        lambda model: CalibratedClassifierCV(model, cv=2),
+        lambda model: VotingClassifier([("one", model)]),
+    ],
+    ids=["pipeline", "search", "calibration", "vote"],
+)
+def test_a_model_knows_its_columns(wrap: Any) -> None:
+    """What it encodes as text and what it takes as numbers is seen inside a fitted model; the rest is left open."""
+    rows = {"zip": ["01067", "NA"] * 20, "size": [1.5, 2.5] * 20, "code": [1, 2] * 20, "note": ["a word", "two"] * 20}
+    known = known_columns(wrap(encoded()).fit(pd.DataFrame(rows), ["no", "yes", "yes", "no"] * 10))
+
+    assert known.names == ("zip", "size", "code", "note")
+    assert known.classes == ("no", "yes")
+    assert known.features == {
+        "zip": Feature("zip", FeatureType.CATEGORICAL, nullable=True, categories=("01067", "NA")),
+        "size": Feature("size", FeatureType.NUMERIC, nullable=True),
+    }
+
+
+def test_models_that_know_less() -> None:
+    """A function takes anything; categories of a dtype are not the boosting's numbers; an array has no names."""
+    frame = pd.DataFrame({"zip": pd.Categorical(["01067", "NA"] * 20), "size": [1.5, 2.5] * 20})
+    truth = np.tile([0.0, 1.0, 1.0, 0.0], 10)
+    function = make_pipeline(FunctionTransformer(), LogisticRegression()).fit(frame[["size"]], truth)
+    boosting = HistGradientBoostingClassifier(max_iter=2, categorical_features="from_dtype").fit(frame, truth)
+    target = TransformedTargetRegressor(make_pipeline(TargetEncoder(cv=2), Ridge())).fit(frame[["zip"]], truth)
+    nameless = known_columns(Ridge().fit(frame[["size"]].to_numpy(), truth))
+
+    assert known_columns(function).features == {}
+    assert known_columns(boosting).features.keys() == {"zip"}
+    assert known_columns(target).features["zip"].categories == ("01067", "NA")
+    assert (nameless.names, nameless.features, nameless.classes) == (None, {}, ())

@@ -1,0 +1,251 @@
+"""Tables with typed columns: whatever the dialect, the same content gives the same columns."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from pandas.testing import assert_frame_equal
+
+from app.commands.outcomes import OutcomeReader
+from app.commands.tables.columns import Columns, Labels, read_columns
+from app.commands.tables.delimited import Dialect
+from app.errors import BundleError, PlumblineError
+from app.types import Feature, FeatureType, Label
+from tests.commands.tables.mutation import write_damaged
+
+ROWS = 60
+KNOWN = {
+    "age": Feature("age", FeatureType.INTEGER),
+    "income": Feature("income", FeatureType.NUMERIC, nullable=True),
+    "member": Feature("member", FeatureType.BOOLEAN),
+    "channel": Feature("channel", FeatureType.CATEGORICAL, categories=("web", "shop")),
+}
+
+
+def content() -> pd.DataFrame:
+    """Columns of every type, with holes; codes with leading zeros, and text with marks in it."""
+    rng = np.random.default_rng(5)
+    frame = pd.DataFrame(
+        {
+            "age": rng.integers(18, 80, ROWS),
+            "income": rng.normal(1_500, 300, ROWS).round(2),
+            "zip": rng.choice(["01067", "10115"], ROWS),
+            "note": rng.choice(["a, b", 'said "no"', "x; y", "plain"], ROWS),
+            "member": rng.random(ROWS) < 0.5,
+        }
+    )
+    frame.loc[::7, ["income", "note"]] = None
+    return frame
+
+
+def read(folder: Path, written: str | bytes, suffix: str = ".csv", *, missing: str = "?", **known: Any) -> Columns:
+    """The columns of a file with this content."""
+    file = folder / f"table{suffix}"
+    file.write_bytes(written.encode() if isinstance(written, str) else written)
+    return read_columns(file, Dialect(missing=(missing,)), **known)
+
+
+def column_of(cells: Sequence[str]) -> str:
+    """CSV with the cells in its first column, ``x``."""
+    return "x,y\n" + "".join(f"{cell},1\n" for cell in cells)
+
+
+def values_of(columns: Columns) -> list[Any]:
+    """The first column's values; None for a missing one."""
+    found = columns.frame["x"].astype(object)
+    return found.where(found.notna(), None).tolist()
+
+
+def grouped(frame: pd.DataFrame, mark: str, decimal: str) -> pd.DataFrame:
+    """The incomes as text with thousands divided."""
+    told = frame["income"].map("{:,.2f}".format).str.translate({ord(","): mark, ord("."): decimal})
+    return frame.assign(income=told.where(frame["income"].notna(), None))
+
+
+def as_parquet(frame: pd.DataFrame) -> bytes:
+    """The bytes of a Parquet file."""
+    file = io.BytesIO()
+    frame.to_parquet(file)
+    return file.getvalue()
+
+
+FORMS: dict[str, Any] = {
+    "comma": lambda frame: frame.to_csv(index=False),
+    "semicolon and decimal comma": lambda frame: frame.to_csv(index=False, sep=";", decimal=","),
+    "tab": lambda frame: frame.to_csv(index=False, sep="\t"),
+    "pipe": lambda frame: frame.to_csv(index=False, sep="|"),
+    "mark and quotes": lambda frame: b"\xef\xbb\xbf" + frame.to_csv(index=False, quoting=1).encode(),
+    "carriage returns": lambda frame: frame.to_csv(index=False, lineterminator="\r"),
+    "both line ends": lambda frame: frame.to_csv(index=False, lineterminator="\r\n"),
+    "16 bits": lambda frame: frame.to_csv(index=False, sep="\t").encode("utf-16"),
+    "index": lambda frame: frame.sample(frac=1, random_state=1).sort_index().to_csv(),
+    "index without a name": lambda frame: frame.to_csv().removeprefix(","),
+    "delimiter at line ends": lambda frame: frame.to_csv(index=False, lineterminator=",\n").replace("r,\n", "r\n"),
+    "delimiter at all line ends": lambda frame: frame.to_csv(index=False, lineterminator=",\n"),
+    "delimiter in the first line": lambda frame: "sep=;\n" + frame.to_csv(index=False, sep=";"),
+    "blanks around names": lambda frame: frame.rename(columns="  {} ".format).to_csv(index=False),
+    "empty rows": lambda frame: frame.to_csv(index=False) + "\n,,,,\n,,,,\n",
+    "a column twice": lambda frame: pd.concat([frame, frame[["age"]]], axis=1).to_csv(index=False),
+    "thousands with points": lambda frame: grouped(frame, ".", ",").to_csv(index=False, sep=";"),
+    "thousands with commas": lambda frame: grouped(frame, ",", ".").to_csv(index=False),
+    "thousands with blanks": lambda frame: grouped(frame, "\u202f", ",").to_csv(index=False, sep=";"),
+    "flags in other words": lambda frame: frame.to_csv(index=False).replace("True", "TRUE").replace("False", "false"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_one_content_in_many_dialects(tmp_path: Path, form: str) -> None:
+    """Delimiters, marks, quotes, line ends, an index, blanks and thousands change nothing."""
+    assert_frame_equal(read(tmp_path, FORMS[form](content())).frame, content(), check_dtype=False)
+
+
+@pytest.mark.parametrize(("suffix", "form"), [(".parquet", as_parquet), (".jsonl", None)])
+def test_one_content_in_typed_formats(tmp_path: Path, suffix: str, form: Any) -> None:
+    """Parquet and JSON lines hold what CSV holds."""
+    written = form(content()) if form else content().to_json(orient="records", lines=True, double_precision=15)
+
+    assert_frame_equal(read(tmp_path, written, suffix).frame, content(), check_dtype=False)
+
+
+def test_blanks_after_the_delimiter(tmp_path: Path) -> None:
+    """They belong to it, also before quotes; a model that was fitted with them in its names finds these."""
+    text = 'age, income, shop\n41, 1.5, "a, b"\n42, 2.5, c\n'
+
+    assert read(tmp_path, text).frame.to_dict("list") == {"age": [41, 42], "income": [1.5, 2.5], "shop": ["a, b", "c"]}
+    assert list(read(tmp_path, text, names=[" income"]).frame) == [" income"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "feature", "expected"),
+    [
+        (["NA", "DE", ""], Feature("x", FeatureType.CATEGORICAL, True, ("DE", "NA")), ["NA", "DE", None]),
+        (["NA", "DE", ""], Feature("x", FeatureType.CATEGORICAL, True, ("DE", "FR")), [None, "DE", None]),
+        (["NA", "DE", ""], Feature("x", FeatureType.CATEGORICAL, False, ("DE", "FR")), ["NA", "DE", None]),
+        (["nan", "None", ""], None, ["nan", "None", None]),
+        (["?", "DE", "x"], None, [None, "DE", "x"]),
+        (["01067", "1", "2"], None, ["01067", "1", "2"]),
+        (["01067", "1", "2"], Feature("x", FeatureType.NUMERIC), [1067, 1, 2]),
+        (["1.0", "2.0", "7"], Feature("x", FeatureType.CATEGORICAL, True, ("1", "2")), ["1", "2", "7"]),
+        (["1.0", "2", "9"], Feature("x", FeatureType.CATEGORICAL, True, (1, 2)), [1, 2, 9]),
+        ([" web", "web ", "shop"], Feature("x", FeatureType.CATEGORICAL, True, ("web",)), ["web", "web", "shop"]),
+        (["web", "x", "web"], Feature("x", FeatureType.CATEGORICAL, True, (" web",)), [" web", "x", " web"]),
+        (["1", "nan", "?"], None, [1, None, None]),
+        (["1", "true", "0.0"], Feature("x", FeatureType.BOOLEAN), [True, True, False]),
+        (["9223372036854775808", "1", "2"], None, ["9223372036854775808", "1", "2"]),
+        (["1e3", "-.5", "+7"], None, [1000, -0.5, 7]),
+    ],
+    ids=str,
+)
+def test_cells_become_what_is_known(
+    tmp_path: Path, cells: Sequence[str], feature: Feature | None, expected: list[Any]
+) -> None:
+    """A category that the model knows is never missing; text stays text; words for a hole are holes among numbers."""
+    known = {} if feature is None else {"x": feature}
+
+    assert values_of(read(tmp_path, column_of(cells), known=known)) == expected
+
+
+def test_words_for_a_hole_are_told(tmp_path: Path) -> None:
+    """One line says how NA was taken, in each column."""
+    columns = read(tmp_path, "country;size\nNA;NA\nDE;3\n")
+
+    assert columns.assumptions() == (
+        f"{tmp_path / 'table.csv'}: delimiter ';'; 'NA' is text in country; 'NA' counts as missing in size"
+    )
+    assert read(tmp_path, "country,size\nDE,3\n").assumptions() == ""
+
+
+@pytest.mark.parametrize("known", [None, {"x": Feature("x", FeatureType.NUMERIC)}])
+def test_one_bad_cell_does_not_turn_its_column(tmp_path: Path, known: Mapping[str, Feature] | None) -> None:
+    """It is named by row and column, counted, and missing."""
+    cells = [f"{number}.5" for number in range(100)]
+    cells[7] = "err"
+    columns = read(tmp_path, column_of(cells), known=known)
+
+    assert str(columns.misfits["x"]) == "column 'x': 1 cell is no number (row 8: 'err')"
+    assert columns.frame["x"].isna().sum() == 1
+    assert columns.frame["x"].sum() == sum(float(cell) for cell in cells if cell != "err")
+    columns.refuse_misfits()
+
+
+def test_sizes_are_no_numbers_with_misfits(tmp_path: Path) -> None:
+    """Few different numbers beside a word that comes again are codes."""
+    cells = ["36", "38", "40"] * 20 + ["XL"] * 3
+
+    assert read(tmp_path, column_of(cells)).frame["x"].tolist() == cells
+
+
+def test_a_column_of_misfits_is_refused(tmp_path: Path) -> None:
+    """Where most cells are not of the type that is known, the caller can refuse the table."""
+    columns = read(tmp_path, "x,y\nweb,1\nshop,2\n3,3\n", known={"x": Feature("x", FeatureType.NUMERIC)})
+
+    with pytest.raises(BundleError, match=r"column 'x': 2 of 3 cells are no number \(row 1: 'web'\)"):
+        columns.refuse_misfits()
+
+
+@pytest.mark.parametrize(
+    ("classes", "cells", "expected"),
+    [
+        ((False, True), ["True", "true", "1", "1.0", "FALSE", "0"], [True, True, True, True, False, False]),
+        ((0, 1), ["True", "1", "1.0", "false", "0"], [1, 1, 1, 0, 0]),
+        (("false", "true"), ["True", "false"], ["true", "false"]),
+        (("None", "NA"), ["None", "NA", "nan", ""], ["None", "NA", None, None]),
+        (("0", "1"), ["0", "1.0"], ["0", "1"]),
+        (("01", "1"), ["01", "1"], ["01", "1"]),
+        (("", "x"), ["", "x"], ["", "x"]),
+        ((0.5, 1.5), ["0.50", "1.5"], [0.5, 1.5]),
+        (("good", "bad"), ["good", "odd"], ["good", "odd"]),
+    ],
+    ids=str,
+)
+def test_labels_are_classes(
+    tmp_path: Path, classes: Sequence[Label], cells: Sequence[str], expected: list[Any]
+) -> None:
+    """A truth is the class that its cell means; what is no class stays as it is, for the command to refuse."""
+    values = values_of(read(tmp_path, column_of(cells), classes={"x": classes}))
+
+    assert [(value, type(value)) for value in values] == [(value, type(value)) for value in expected]
+
+
+def test_labels_do_not_guess() -> None:
+    """Neither another case nor another number is the class."""
+    labels = Labels(("Good", 1))
+
+    assert [labels(cell) for cell in ("good", "2", "", "x")] == [None] * 4
+
+
+def refusal(act: Any) -> str:
+    """The text with which a reader refuses a file; empty where it reads it. Another error is the test's."""
+    try:
+        act()
+    except PlumblineError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("files", [300, pytest.param(10_000, marks=pytest.mark.fault)])
+def test_damaged_files_are_data_or_one_line(tmp_path: Path, files: int) -> None:
+    """Random damage in CSV, TSV, JSON lines, Parquet and compressed files never ends in another error."""
+    ways: list[dict[str, Any]] = [
+        {},
+        {"known": KNOWN, "classes": {"outcome": ("good", "bad")}},
+        {"names": ["age", "income", "outcome"], "known": KNOWN, "as_written": ["observed_at"]},
+    ]
+    lines: list[str] = []
+    for seed in range(files):
+        file, way = write_damaged(tmp_path, seed), random.Random(seed).choice(ways)
+        lines += [
+            refusal(lambda file=file, way=way: read_columns(file, Dialect(), **way)),
+            refusal(lambda file=file: list(OutcomeReader(file, ("good", "bad")).lines())),
+        ]
+        file.unlink()
+
+    assert [line for line in lines if "\n" in line or len(line) > 1_000] == []
+    assert files / 5 < sum(map(bool, lines)) < files * 9 / 5
