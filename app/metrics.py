@@ -7,7 +7,7 @@ zero from absent.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from threading import Lock
@@ -119,6 +119,19 @@ class JournalMetrics(Collector):
         )
 
 
+def add_histogram(
+    family: HistogramMetricFamily, labels: Mapping[str, str], buckets: Sequence[tuple[str, float]], total: float
+) -> None:
+    """Add one histogram with its count and its sum, whatever its bounds are.
+
+    The library leaves both out where the first bound is negative, since a sum of negative values may fall and so is no
+    counter. Prometheus takes them, and a dashboard needs the count of every feature.
+    """
+    family.add_metric(list(labels.values()), list(buckets), sum_value=None)
+    family.add_sample(f"{family.name}_count", dict(labels), buckets[-1][1])
+    family.add_sample(f"{family.name}_sum", dict(labels), total)
+
+
 def _counter(name: str, help_text: str, label: str, counts: Mapping[str, int]) -> CounterMetricFamily:
     family = CounterMetricFamily(name, help_text, labels=[label])
     for value, count in counts.items():
@@ -149,9 +162,8 @@ class Latencies(Collector):
         )
         bounds = [*map(str, LATENCY_BUCKETS), "+Inf"]
         for version, latency in tuple(self._versions.items()):
-            family.add_metric(
-                list(version), list(zip(bounds, accumulate(latency.counts), strict=True)), sum_value=latency.total
-            )
+            labels = dict(zip(("model_name", "model_version"), version, strict=True))
+            add_histogram(family, labels, list(zip(bounds, accumulate(latency.counts), strict=True)), latency.total)
         yield family
 
 

@@ -301,6 +301,8 @@ def normalise_label(schema: dict[str, Any], label: Label) -> Label:
     if not classes:
         if isinstance(label, bool) or not isinstance(label, (int, float)):
             raise ValueError("expected a number")
+        if float(label) != label:
+            raise ValueError("expected a number that a double holds; this one would be rounded")
         return float(label)
     for known in classes:
         if known == label and isinstance(known, str) == isinstance(label, str):

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api import openapi
 from app.api.coalescing import HotEndpoint, HotRoutes
-from app.api.dependencies import Services
+from app.api.dependencies import Services, refuse_unknown_parameters
 from app.api.endpoints import alerts, health, metrics, models, predictions, reports
 from app.api.endpoints.dashboard import dashboard_router
 from app.api.endpoints.outcome import OutcomeHandler
@@ -58,8 +58,13 @@ class Gateway:
             await send(message)
 
         self._in_progress.requests += 1
+        inner = scope
         try:
-            await self._app(scope, receive, sending)
+            if scope["method"] == "HEAD":
+                inner = {**scope, "method": "GET"}
+                await self._app(inner, *without_body(receive, sending))
+            else:
+                await self._app(scope, receive, sending)
         except Exception as error:  # noqa: BLE001 - the last resort; it is logged, and answered with its id
             self._log.exception("unexpected_error", error_id=request_id, exc_info=error)
             if not status:
@@ -67,9 +72,30 @@ class Gateway:
         finally:
             self._in_progress.requests -= 1
             # The route's template: a client's text would make a log that cannot be counted.
-            route = getattr(scope.get("route"), "path", "unmatched")
+            route = getattr(inner.get("route"), "path", "unmatched")
             seconds = time.perf_counter() - scope["plumbline.received_at"]
             self._access_log.note(request_id, scope["method"], route, status, seconds)
+
+
+def without_body(receive: Receive, send: Send) -> tuple[Receive, Send]:
+    """What a GET endpoint reads from and writes to where HEAD was asked: its headers are sent, its body is not.
+
+    A stream is told that its reader has gone, so that an export does not run for nobody.
+    """
+    ended = False
+
+    async def receiving() -> Message:
+        return {"type": "http.disconnect"} if ended else await receive()
+
+    async def sending(message: Message) -> None:
+        nonlocal ended
+        if message["type"] != "http.response.body":
+            await send(message)
+        elif not ended:
+            ended = True
+            await send({"type": "http.response.body", "body": b""})
+
+    return receiving, sending
 
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -82,7 +108,10 @@ class Application(FastAPI):
     """
 
     def __init__(self, services: Services, lifespan: Lifespan) -> None:
-        super().__init__(title="Plumbline", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+        strict = [Depends(refuse_unknown_parameters)]
+        super().__init__(
+            title="Plumbline", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, dependencies=strict
+        )
         self.state.services = services
         self._access_log = AccessLog()
         self._described: tuple[str, dict[str, Any]] | None = None
@@ -185,6 +214,8 @@ async def _refuse_route(_request: Request, error: Exception) -> Response:
     reply = render_error(refusal, "")
     response = _response(reply)
     response.headers.update(error.headers or {})
+    if "GET" in response.headers.get("allow", ""):
+        response.headers["allow"] += ", HEAD"
     return response
 
 

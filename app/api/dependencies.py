@@ -5,19 +5,22 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol, TypeAlias, TypeVar
 
 from fastapi import Depends, Query, Request
+from fastapi.dependencies.models import Dependant
 from prometheus_client import CollectorRegistry
 from pydantic import AwareDatetime, BeforeValidator
+from starlette.datastructures import QueryParams
 
 from app.alerting.rules.configured import RuleSet
-from app.api.http import BodyLimits
+from app.api.documentation import answer_of
+from app.api.http import BodyLimits, Call
 from app.background import BackgroundTask
 from app.config.settings import Config, Key, Scope
-from app.errors import Forbidden, Unauthenticated
+from app.errors import FieldError, Forbidden, Invalid, Unauthenticated
 from app.metrics import ServingMetrics
 from app.monitoring.monitor import RequestedCheck
 from app.serving.activation import Activator
@@ -170,6 +173,48 @@ def require(scope: Scope) -> Callable[[Request, Services], str | None]:
     return check
 
 
+def refuse_unknown_parameters(request: Request, services: ServicesDep) -> None:
+    """Refuse a query parameter that the route does not take: a misspelled filter would silently filter nothing.
+
+    The key is asked for first, as on every other request.
+
+    Raises:
+        Invalid: naming the parameters.
+        Unauthenticated, Forbidden: see :meth:`Keyring.authorise`.
+    """
+    if request.scope["query_string"]:
+        declared = answer_of(request.scope["route"].endpoint)
+        if declared is not None and declared.scope is not None:
+            services.keyring.authorise(dict(request.scope["headers"]), declared.scope)
+        check_parameters(request.query_params.keys(), set(_parameters(request.scope["route"].dependant)))
+
+
+def check_query(call: Call, *known: str) -> None:
+    """See whether a hot endpoint takes the query parameters of a request; see :func:`check_parameters`."""
+    if call.query_string:
+        check_parameters(QueryParams(call.query_string.decode("latin-1")).keys(), known)
+
+
+def check_parameters(given: Iterable[str], known: Collection[str]) -> None:
+    """Compare the names of query parameters with those that a route takes.
+
+    Raises:
+        Invalid: naming the unknown ones.
+    """
+    unknown = list(dict.fromkeys(name for name in given if name not in known))[:MAX_UNKNOWN_PARAMETERS]
+    if unknown:
+        expected = f"one of {', '.join(sorted(known))}" if known else "no query parameter"
+        raise Invalid([FieldError(name, expected, "unknown query parameter") for name in unknown])
+
+
+def _parameters(dependant: Dependant) -> Iterator[str]:
+    yield from (field.alias for field in dependant.query_params)
+    for inner in dependant.dependencies:
+        yield from _parameters(inner)
+
+
+MAX_UNKNOWN_PARAMETERS = 20
+"""Unknown parameters that one answer names."""
 Item = TypeVar("Item")
 Limit = Annotated[int, Query(ge=1, le=1000, description="Most items in one answer.")]
 Cursor = Annotated[

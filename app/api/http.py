@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import zlib
 from collections import deque
 from collections.abc import Mapping
@@ -139,7 +140,7 @@ def check_head(call: Call, limits: BodyLimits) -> None:
 
 
 def unpack(call: Call, limits: BodyLimits) -> bytes:
-    """The JSON of a whole body.
+    """The JSON of a whole body, without the byte order mark that some writers of UTF-8 begin with.
 
     Raises:
         WrongMediaType: see :func:`check_head`; or the body is not compressed as it says.
@@ -148,9 +149,9 @@ def unpack(call: Call, limits: BodyLimits) -> bytes:
     if len(call.body) > limits.bytes:
         raise _too_large(limits)
     if call.is_plain_json:
-        return call.body
+        return call.body.removeprefix(codecs.BOM_UTF8)
     check_head(call, limits)
-    return _unzip(call.body, limits) if _encoding(call) == b"gzip" else call.body
+    return (_unzip(call.body, limits) if _encoding(call) == b"gzip" else call.body).removeprefix(codecs.BOM_UTF8)
 
 
 def _encoding(call: Call) -> bytes:

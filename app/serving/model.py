@@ -82,7 +82,7 @@ def warmed(bundle: Bundle, settings: Serving, metrics: ServingMetrics) -> Model:
         bundle,
         bundle.schema,
         label_keys(bundle.schema.classes),
-        RequestValidator(bundle.schema),
+        RequestValidator(bundle.schema, bundle.estimator.bounds),
         Batcher(predict, cost, metrics.batch_rows, **limits),
         metrics.for_model(bundle.schema),
         ValueHistograms(bundle.schema, _edges(bundle), _prediction_edges(bundle)),

@@ -19,6 +19,7 @@ from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 from prometheus_client.utils import floatToGoString
 
+from app.metrics import add_histogram
 from app.serving.runtimes.base import matrix_of
 from app.types import Answer, ModelSchema, Prediction, Row
 
@@ -84,11 +85,11 @@ class ValueHistograms:
     def enter(self, families: dict[str, HistogramMetricFamily]) -> None:
         """Add the histograms as they stand to the families by name."""
         self._fold()
-        labels = [self._schema.name, self._schema.version]
+        version = {"model_name": self._schema.name, "model_version": self._schema.version}
         for (family, feature), buckets in self._series.items():
-            names = ["model_name", "model_version", *(["feature_name"] if feature else [])]
-            made = families.setdefault(family, HistogramMetricFamily(family, _HELP[family], labels=names))
-            made.add_metric([*labels, *([feature] if feature else [])], buckets.cumulative(), sum_value=buckets.total)
+            labels = version | ({"feature_name": feature} if feature else {})
+            made = families.setdefault(family, HistogramMetricFamily(family, _HELP[family], labels=list(labels)))
+            add_histogram(made, labels, buckets.cumulative(), buckets.total)
 
     def _fold(self) -> None:
         with self._lock:

@@ -135,6 +135,39 @@ def test_unknown_paths_and_methods_are_errors_like_others(mixed: Client) -> None
     assert "detail" in refused.json()
 
 
+def test_head_is_get_without_its_body(mixed: Client) -> None:
+    """Probes may ask with HEAD on every GET route: the same status and headers, no body; an export stops at once."""
+    paths = {path for path, method, _ in mixed.routes if method == "GET" and "{" not in path}
+    for path in {
+        *paths,
+        "/predictions/nobody",
+        "/predictions?format=csv",
+        "/drift?nonsense=1",
+        "/docs/assets/favicon.png",
+    }:
+        asked, told = mixed.get(path), mixed.head(path)
+
+        assert (told.status_code, told.content) == (asked.status_code, b""), path
+        assert told.headers["content-type"] == asked.headers["content-type"], path
+    assert len(paths) > 10
+    assert mixed.head("/predict").status_code == 405
+    assert mixed.post("/health/ready").headers["allow"] == "GET, HEAD"
+
+
+def test_unknown_query_parameters_are_named(mixed: Client) -> None:
+    """A misspelled filter is a 422 that names it and what is taken, on every route and on the hot ones."""
+    for path, method, _ in mixed.routes:
+        call = {"GET": mixed.get, "POST": mixed.post, "DELETE": mixed.delete}.get(method)
+        if call is None or path.startswith("/docs/assets"):
+            continue
+        answer = call(f"{path}?nonsence=1&model_verzion=2")
+
+        assert answer.status_code == 422, (method, path)
+        assert [error["field"] for error in answer.json()["detail"]] == ["nonsence", "model_verzion"], path
+    assert mixed.post("/predict?model_version=1", {"features": ROW}).status_code == 200
+    assert "model_version" in mixed.get("/drift?x=1").json()["detail"][0]["expected"]
+
+
 def test_the_unexpected_gives_an_error_id_and_nothing_else(
     start: Start, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -200,6 +233,27 @@ def test_metrics_speak_the_format_that_is_asked_for(mixed: Client) -> None:
     assert plain.headers["content-type"].startswith("text/plain; version=")
     assert modern.headers["content-type"].startswith("application/openmetrics-text")
     assert modern.text.endswith("# EOF\n")
+
+
+@pytest.mark.parametrize("name", ["price", "zero_one", "mixed"])
+def test_every_histogram_has_a_count_and_a_sum(start: Start, name: str, fitted: dict[str, Fitted]) -> None:
+    """Count and sum stand beside the buckets in both formats, also where the first bound is negative."""
+    client = start(name)
+    client.post("/predict", {"instances": fitted[name].rows[:20]})
+    for accept in ("text/plain", "application/openmetrics-text; version=1.0.0"):
+        lines = client.get("/metrics", headers={"accept": accept}).text.splitlines()
+        kinds = {line.split()[2] for line in lines if line.startswith("# TYPE") and line.endswith("histogram")}
+        series = {kind: {line.split(" ")[0] for line in lines if line.startswith(kind)} for kind in kinds}
+
+        assert kinds >= {"ml_feature_value", "ml_prediction_value", "ml_prediction_latency_seconds"}
+        for kind, found in series.items():
+            every = {line.replace("_bucket{", "_count{") for line in found if 'le="+Inf"' in line}
+            wanted = {
+                line.replace('le="+Inf",', "").replace(',le="+Inf"', "").replace('{le="+Inf"}', "") for line in every
+            }
+            assert wanted <= found, kind
+            assert {line.replace("_count", "_sum") for line in wanted} <= found, kind
+    assert name == "mixed" or any('le="-' in line for line in series["ml_feature_value"])
 
 
 def test_the_named_series_exist_from_the_start(start: Start) -> None:

@@ -75,6 +75,10 @@ class Client:
         """GET a path; ``params`` and ``headers`` are options."""
         return self._portal.call(partial(self._client.get, path, **options))
 
+    def head(self, path: str, **options: Any) -> httpx.Response:
+        """HEAD of a path; ``params`` and ``headers`` are options."""
+        return self._portal.call(partial(self._client.head, path, **options))
+
     def post(self, path: str, body: object = None, **options: Any) -> httpx.Response:
         """POST a JSON body, or ``content`` as it is; ``params`` and ``headers`` are options."""
         if "content" not in options and body is not None:

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias, cast
 import orjson
 from typing_extensions import TypedDict
 
-from app.api.dependencies import Services
+from app.api.dependencies import Services, check_query
 from app.api.endpoints.outcome_schema import parse_outcomes
 from app.api.http import Call, Reply, render_error
 from app.config.settings import Config
@@ -72,6 +72,7 @@ class OutcomeHandler:
             Invalid: see the schema.
             TooLarge: more outcomes than the journal takes.
         """
+        check_query(call)
         now = Micros(time.time_ns() // 1000)
         parsed = parse_outcomes(body, now)
         if not isinstance(parsed, list):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import timedelta
+from itertools import islice
 from typing import Annotated, Any
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.json import Decoder
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, from_json
@@ -14,8 +16,17 @@ from pydantic_core import ErrorDetails, from_json
 from app.api.dependencies import Moment
 from app.errors import FieldError, Invalid
 from app.serving.validation import fast_decoder
-from app.serving.validation.errors import count_keys, kind, refuse_duplicate_keys
-from app.serving.validation.fast_decoder import NUL, REFUSED
+from app.serving.validation.errors import (
+    LONG_INTEGER,
+    MAX_ERRORS,
+    count_keys,
+    kind,
+    not_exact,
+    refuse_duplicate_keys,
+    refuse_rounded,
+    rounded,
+)
+from app.serving.validation.fast_decoder import MAX_EXACT, NUL, REFUSED
 from app.serving.validation.validator import Flag, Integer, Number, PredictionId, Text
 from app.types import PREDICTION_ID, Micros, Outcome, OutcomeResult, OutcomeStatus, from_datetime
 
@@ -23,7 +34,7 @@ from app.types import PREDICTION_ID, Micros, Outcome, OutcomeResult, OutcomeStat
 class _Body(Struct, forbid_unknown_fields=True, gc=False):
     prediction_id: fast_decoder.PredictionId
     outcome: bool | fast_decoder.Integer | float | fast_decoder.Text
-    value: float | UnsetType | None = UNSET
+    value: Annotated[float, Meta(gt=-MAX_EXACT, lt=MAX_EXACT)] | UnsetType | None = UNSET
     revise: bool | UnsetType = UNSET
 
 
@@ -42,6 +53,8 @@ def read_outcome(body: bytes) -> Outcome | None:
         found = _DECODER.decode(body)
     except REFUSED:
         return None
+    if type(found.outcome) is float and not -MAX_EXACT < found.outcome < MAX_EXACT:
+        return None
     given = {name: value for name in ("value", "revise") if (value := getattr(found, name)) is not UNSET}
     if body.count(b":") != 2 + len(given) or NUL in body:
         return None
@@ -50,6 +63,7 @@ def read_outcome(body: bytes) -> Outcome | None:
 
 CLOCK_SKEW = timedelta(minutes=5) // timedelta(microseconds=1)
 """How far an ``observed_at`` may lie in the future, in microseconds: clocks differ, prophecies are refused."""
+_INFINITE = "NaN and Infinity, or a number too large for a double, are refused"
 _EXPECTED = {
     "outcome": "a class label or a finite number",
     "value": "a finite number",
@@ -83,6 +97,7 @@ class _ValidOutcomes(OutcomesBody):
     outcomes: Annotated[list[OutcomeBody], Field(min_length=1)]
 
 
+_NUMBERS = {"outcome", "value"}
 _ONE = TypeAdapter(OutcomeBody)
 _MANY = TypeAdapter(OutcomesBody)
 _VALID = TypeAdapter(_ValidOutcomes)
@@ -103,14 +118,17 @@ def parse_outcomes(body: bytes, now: Micros) -> Outcome | list[Outcome | Outcome
     except ValidationError as error:
         raise Invalid(_field_errors(error)) from None
     _refuse_duplicates(body, [parsed], around=0)
+    refuse_rounded(body, parsed.model_dump(exclude_unset=True, include=_NUMBERS))
     return _outcome(parsed, now)
 
 
 def _many(body: bytes, now: Micros) -> list[Outcome | OutcomeResult] | None:
     """The items of a list form; None where the body is the single form after all."""
     try:
-        items = _VALID.validate_json(body).outcomes
+        items = _VALID.validate_json(body).outcomes if LONG_INTEGER.search(body) is None else None
     except ValidationError:
+        items = None
+    if items is None:
         raw = _raw_items(body)
         return None if raw is None else [_item(item, now) for item in raw]
     _refuse_duplicates(body, items, around=1)
@@ -121,7 +139,7 @@ def _raw_items(body: bytes) -> list[Any] | None:
     try:
         raw = from_json(body, allow_inf_nan=False)
     except ValueError as error:
-        raise Invalid([FieldError("body", "JSON in UTF-8", str(error))]) from None
+        raise Invalid(_not_finite(body) or [FieldError("body", "JSON in UTF-8", str(error))]) from None
     if not isinstance(raw, dict) or "outcomes" not in raw:
         return None
     refuse_duplicate_keys(body, count_keys(raw))
@@ -131,6 +149,22 @@ def _raw_items(body: bytes) -> list[Any] | None:
         raise Invalid(_field_errors(error)) from None
 
 
+def _not_finite(body: bytes) -> list[FieldError]:
+    """Name the places of NaN and Infinity, where nothing else keeps the body from being JSON."""
+    try:
+        raw = from_json(body, allow_inf_nan=True)
+    except ValueError:
+        return []
+    items = raw.get("outcomes") if isinstance(raw, dict) else None
+    places = (
+        (f"outcomes.{place}.{name}", name)
+        for place, item in enumerate(items if isinstance(items, list) else ())
+        for name, value in (item.items() if isinstance(item, dict) else ())
+        if isinstance(value, float) and not math.isfinite(value)
+    )
+    return [FieldError(path, _EXPECTED.get(name, "JSON"), _INFINITE) for path, name in islice(places, MAX_ERRORS)]
+
+
 def _item(item: Any, now: Micros) -> Outcome | OutcomeResult:
     try:
         parsed = _ONE.validate_python(item)
@@ -138,6 +172,9 @@ def _item(item: Any, now: Micros) -> Outcome | OutcomeResult:
         prediction_id = item.get("prediction_id") if isinstance(item, dict) else None
         shown = prediction_id if isinstance(prediction_id, str) and PREDICTION_ID.fullmatch(prediction_id) else ""
         return _refused(shown, _field_errors(error))
+    numbers = parsed.model_dump(exclude_unset=True, include=_NUMBERS)
+    if found := list(rounded(numbers, {name: item[name] for name in numbers})):
+        return _refused(parsed.prediction_id, [not_exact(field) for field in found])
     return _judged(parsed, now)
 
 
@@ -175,13 +212,23 @@ def _refuse_duplicates(body: bytes, items: Sequence[OutcomeBody], *, around: int
 
 
 def _field_errors(error: ValidationError) -> list[FieldError]:
-    return [_field_error(item) for item in error.errors(include_url=False)]
+    """One error a field: a label is refused by each of its types, and a number that is not finite by the one."""
+    found: dict[str, FieldError] = {}
+    for item in error.errors(include_url=False):
+        problem = _field_error(item)
+        if item["type"] == "finite_number" or problem.field not in found:
+            found[problem.field] = problem
+    return list(found.values())
 
 
 def _field_error(error: ErrorDetails) -> FieldError:
     field = str(error["loc"][0]) if error["loc"] else "body"
     if error["type"] == "json_invalid":
         return FieldError("body", "JSON in UTF-8", error["msg"])
+    if error["type"] == "finite_number":
+        return FieldError(field, _EXPECTED.get(field, error["msg"]), _INFINITE)
+    if field == "outcome" and error["type"].endswith("_type"):
+        return FieldError(field, _EXPECTED[field], f"got {kind(error['input'])}")
     reason = {"missing": "is missing", "extra_forbidden": "unknown field"}.get(
         error["type"], f"got {kind(error['input'])}: {error['msg']}"
     )

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import orjson
 
-from app.api.dependencies import Services
+from app.api.dependencies import Services, check_query
 from app.api.http import Call, Reply
 from app.errors import Forbidden, NotFound, RequestError, Unauthenticated
 from app.serving.model import Model
@@ -46,6 +46,7 @@ class PredictHandler:
             NotFound: there is no such version.
             Invalid: see the validator.
         """
+        check_query(call, "model_version")
         model = self._registry.get(call.query("model_version"))
         return Asked(model, model.validator.parse(body))
 

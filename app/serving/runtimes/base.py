@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -12,6 +12,12 @@ from numpy.typing import NDArray
 from app.types import Answer, ModelSchema, Row
 
 RuntimeName: TypeAlias = Literal["onnx", "sklearn"]
+LARGEST: Mapping[str, float] = {
+    "float32": 3.4028234663852886e38,
+    "int64": 2.0**63 - 1024,
+    "int32": 2.0**31 - 1,
+}
+"""The largest double that a type holds; beyond it a number would become infinite, or another one."""
 LANES = 8
 # BLAS and vector instructions compute rows in blocks and the rest by another path, which rounds otherwise. With whole
 # blocks only, a row's answer is the same to the last bit in any company.
@@ -21,6 +27,10 @@ class Runtime(Protocol):
     """A loaded model with its schema; a row's answer does not depend on the rows beside it."""
 
     schema: ModelSchema
+
+    @property
+    def bounds(self) -> Mapping[str, float]:
+        """The largest size of a number that the model takes, by feature; absent where it takes every double."""
 
     @property
     def tolerance(self) -> float:

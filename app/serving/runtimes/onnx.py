@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import BundleError
-from app.serving.runtimes.base import by_threshold, matrix_of, whole_blocks
+from app.serving.runtimes.base import LARGEST, by_threshold, matrix_of, whole_blocks
 from app.serving.runtimes.skops import one_line
 from app.types import Answer, Label, ModelSchema, Row
 
@@ -142,6 +142,7 @@ class OnnxModel:
         self._label = None if schema.threshold is not None else label
         self._scores = scores
         self._asked = [name for name in (self._label, scores) if name is not None]
+        self.bounds = bounds(session.get_inputs(), schema.feature_names)
         self._classes = {known: known for known in schema.classes}  # a graph says 0 and 1 for False and True
 
     def predict(self, rows: Sequence[Row]) -> list[Answer]:
@@ -215,6 +216,15 @@ def arrangement(inputs: Sequence[Any], names: Sequence[str], missing_text: str |
         return {name: make(values) for (name, make), values in zip(columns, zip(*rows, strict=True), strict=True)}
 
     return as_columns
+
+
+def bounds(inputs: Sequence[Any], names: Sequence[str]) -> dict[str, float]:
+    """The largest size of a number that each feature's input holds; absent where it holds every double."""
+    narrow = {**_NUMBER_TYPES, **_WHOLE}
+    types = {each.name: narrow.get(each.type, "") for each in inputs}
+    if is_matrix(inputs, names):
+        types = dict.fromkeys(names, *types.values())
+    return {name: LARGEST[dtype] for name, dtype in types.items() if dtype in LARGEST}
 
 
 def is_matrix(inputs: Sequence[Any], names: Sequence[str]) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import BundleError
-from app.serving.runtimes.base import by_threshold, whole_blocks
+from app.serving.runtimes.base import LARGEST, by_threshold, whole_blocks
 from app.serving.runtimes.formats import FORMATS
 from app.types import Answer, FeatureType, Label, ModelSchema, Row
 
@@ -59,6 +59,8 @@ class Estimator:
         chosen = dtypes or {}
         self._columns = [(item.name, chosen.get(item.name, _DEFAULT_DTYPES[item.type])) for item in schema.features]
         self._arrange = self._frame if layout == "dataframe" else _array
+        narrow = any(type(part).__module__.startswith("sklearn.tree") for part in parts(model))
+        self.bounds = {name: LARGEST["float32"] for name, dtype in self._columns if narrow or dtype == "float32"}
         _make_deterministic(model, keep_names=layout == "dataframe")
 
     def predict(self, rows: Sequence[Row]) -> list[Answer]:
@@ -120,6 +122,7 @@ def _column(values: tuple[Any, ...], dtype: str) -> Any:
         return np.array(values, dtype=np.float64)
     numbers = np.array(values)
     whole = dtype == "int64" and numbers.dtype.kind == "f" and (numbers == np.floor(numbers)).all()
+    whole = whole and np.abs(numbers).max() <= LARGEST["int64"]
     return numbers.astype(np.int64) if whole else numbers
 
 

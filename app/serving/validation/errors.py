@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -84,6 +86,8 @@ class Refusals:
                 return FieldError(field, "a field the model knows", "unknown field")
             case "finite_number":
                 return FieldError(field, expected, "NaN and Infinity, or a number too large for a double, are refused")
+            case "less_than_equal" | "greater_than_equal" if feature:
+                return FieldError(field, expected, f"beyond what the model takes: {error['msg']}")
             case "string_pattern_mismatch" if feature:
                 return FieldError(field, expected, "the character NUL is refused")
         reason = f"got {kind(error['input'])}" if error["type"].endswith("_type") else error["msg"]
@@ -142,6 +146,47 @@ def _trimmed_body(raw: Json) -> Json:
     if isinstance(body.get("contexts"), list):
         body["contexts"] = [_trimmed(context, ()) for context in body["contexts"]]
     return {key: _trimmed(value, ()) if key in ("features", "context") else value for key, value in body.items()}
+
+
+LONG_INTEGER = re.compile(rb"[\s:,\[]-?\d{16}")
+"""Where a whole number may begin that a double does not hold: the smallest one is 2 ** 53 + 1."""
+
+
+def refuse_rounded(body: bytes, parsed: Any) -> None:
+    """Refuse a whole number that was rounded when it was read as a double: an id would become another one.
+
+    Only a body with a number of 16 digits is read again.
+
+    Raises:
+        Invalid: naming the fields.
+    """
+    if LONG_INTEGER.search(body) is None:
+        return
+    if found := list(islice(rounded(parsed, from_json(body)), MAX_ERRORS)):
+        raise Invalid([not_exact(field) for field in found])
+
+
+def not_exact(field: str) -> FieldError:
+    """The error of a whole number that would be rounded."""
+    return FieldError(field, "a number that a double holds", "a whole number beyond 2 ** 53 that would be rounded")
+
+
+def rounded(parsed: Any, raw: Any, path: str = "") -> Iterator[str]:
+    """Name each place where a whole number has become another one.
+
+    >>> list(rounded({"features": [1.0, 2.0**53]}, {"features": [1, 2**53 + 1]}))
+    ['features.1']
+    """
+    if isinstance(parsed, dict):
+        pairs = [(key, parsed[key], raw[key]) for key in parsed]
+    elif isinstance(parsed, list | tuple):
+        pairs = list(zip(range(len(parsed)), parsed, raw, strict=True))
+    else:
+        if type(raw) is int and type(parsed) is float and parsed != raw:
+            yield path
+        return
+    for key, value, source in pairs:
+        yield from rounded(value, source, f"{path}.{key}" if path else str(key))
 
 
 def refuse_duplicate_keys(body: bytes, keys: int) -> None:

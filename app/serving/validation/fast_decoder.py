@@ -7,7 +7,7 @@ therefore never take what validation refuses.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -26,6 +26,9 @@ REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What the decoder raises on a body that it does not take."""
 NUL = b"\\u0000"
 """The character that no database takes, as JSON writes it."""
+NO_BOUNDS: Mapping[str, float] = {}
+MAX_EXACT = 2.0**53
+"""Below it, a double holds every whole number; a larger one is left to validation, which sees what was rounded."""
 _STRICT: dict[str, Any] = {"forbid_unknown_fields": True, "gc": False}
 
 
@@ -36,8 +39,11 @@ class QuickReader:
         ValueError: a feature's name is not one that the decoder can look for.
     """
 
-    def __init__(self, schema: ModelSchema) -> None:
-        values = {f"f{position}": _value(feature) for position, feature in enumerate(schema.features)}
+    def __init__(self, schema: ModelSchema, bounds: Mapping[str, float] = NO_BOUNDS) -> None:
+        values = {
+            f"f{position}": _value(feature, bounds.get(feature.name, MAX_EXACT))
+            for position, feature in enumerate(schema.features)
+        }
         names = dict(zip(values, schema.feature_names, strict=True))
         self._columns = len(names)
         self._takes_text = any(feature.type is FeatureType.CATEGORICAL for feature in schema.features)
@@ -107,10 +113,12 @@ def _repeated(ids: Sequence[str | None]) -> bool:
     return len(set(chosen)) != len(chosen)
 
 
-def _value(feature: Feature) -> Any:
+def _value(feature: Feature, bound: float) -> Any:
+    largest = min(bound, MAX_EXACT)
+    number = Annotated[float, Meta(gt=-largest, lt=largest)]
     kinds: dict[FeatureType, Any] = {
-        FeatureType.NUMERIC: float,
-        FeatureType.INTEGER: float,
+        FeatureType.NUMERIC: number,
+        FeatureType.INTEGER: number,
         FeatureType.BOOLEAN: bool,
         FeatureType.CATEGORICAL: Text,
     }

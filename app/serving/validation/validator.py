@@ -13,8 +13,8 @@ from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, Validation
 from typing_extensions import TypedDict
 
 from app.errors import FieldError, Invalid
-from app.serving.validation.errors import Refusals, refuse_duplicate_keys
-from app.serving.validation.fast_decoder import MAX_CONTEXT_KEYS, QuickReader
+from app.serving.validation.errors import Refusals, refuse_duplicate_keys, refuse_rounded
+from app.serving.validation.fast_decoder import MAX_CONTEXT_KEYS, NO_BOUNDS, QuickReader
 from app.types import PREDICTION_ID, Feature, FeatureType, ModelSchema, PredictRequest
 
 Text = Annotated[str, Field(strict=True, max_length=1024, pattern=r"^[^\x00]*$")]
@@ -46,12 +46,16 @@ class RequestValidator:
     """Compiled from one model version's schema.
 
     Knows the four forms of a request: one or many rows, by name or in order.
+
+    Args:
+        bounds: the largest size of a number that the model takes, by feature, where it takes not every double.
     """
 
-    def __init__(self, schema: ModelSchema) -> None:
+    def __init__(self, schema: ModelSchema, bounds: Mapping[str, float] = NO_BOUNDS) -> None:
         self.schema = schema
-        named = typed_dict("Features", {feature.name: _value(feature) for feature in schema.features})
-        ordered: Any = tuple[tuple(_value(feature) for feature in schema.features)]  # type: ignore[misc]  # as many as features
+        values = {feature.name: _value(feature, bounds.get(feature.name)) for feature in schema.features}
+        named = typed_dict("Features", values)
+        ordered: Any = tuple[tuple(values.values())]  # type: ignore[misc]  # as many as features
         self._adapters = {
             (False, False): TypeAdapter(one_row(named)),
             (False, True): TypeAdapter(one_row(ordered)),
@@ -60,7 +64,7 @@ class RequestValidator:
         }
         self.quick: QuickReader | None
         try:
-            self.quick = QuickReader(schema)
+            self.quick = QuickReader(schema, bounds)
         except ValueError:
             self.quick = None
         self._refusals = Refusals(schema, self._adapters, {False: TypeAdapter(named), True: TypeAdapter(ordered)})
@@ -78,6 +82,7 @@ class RequestValidator:
                 data = self._adapters[form].validate_json(body)
             except ValidationError:
                 continue
+            refuse_rounded(body, data)
             return self._many(data, body) if form[0] else self._one(data, body)
         raise Invalid(self._refusals.explain(body))
 
@@ -157,10 +162,11 @@ def _given(value: list[Any] | None, default: list[Any]) -> list[Any]:
     return default if value is None else value
 
 
-def _value(feature: Feature) -> Any:
+def _value(feature: Feature, bound: float | None) -> Any:
+    number: Any = Number if bound is None else Annotated[Number, Field(ge=-bound, le=bound)]
     types = {
-        FeatureType.NUMERIC: Number,
-        FeatureType.INTEGER: Number,
+        FeatureType.NUMERIC: number,
+        FeatureType.INTEGER: number,
         FeatureType.BOOLEAN: Flag,
         FeatureType.CATEGORICAL: Text,
     }

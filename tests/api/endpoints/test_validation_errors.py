@@ -15,6 +15,7 @@ import pytest
 from app.serving.validation.errors import MAX_ERRORS
 from app.store.queries.outcomes import revisions_of
 from app.store.queries.predictions import stream
+from tests.api.conftest import Start
 from tests.support.application import Client, ledger, make_config, running, services_of
 from tests.support.calls import count_calls
 from tests.support.models.tasks import Fitted
@@ -51,7 +52,6 @@ BAD_BODIES = {
     "an overlong text": body_with(b'"' + b"x" * 1025 + b'"', b"channel"),
     "UTF-16": body_with(b"1").decode().encode("utf-16"),
     "UTF-32": body_with(b"1").decode().encode("utf-32"),
-    "a byte order mark": b"\xef\xbb\xbf" + body_with(b"1"),
     "an empty body": b"",
     "only space": b"  ",
     "half a body": body_with(b"1")[:-5],
@@ -251,6 +251,73 @@ def test_a_bad_outcome_is_refused(mixed: Client, name: str) -> None:
     assert answer.status_code == 422
     assert all({"field", "expected", "msg"} <= error.keys() for error in answer.json()["detail"])
     assert mixed.read(lambda connection: revisions_of(connection, ["p", "p:"])) == {}
+
+
+ROUNDED = {
+    "beyond 2^53": (str(2**53 + 1), "features.income"),
+    "negative": (str(-(2**53) - 1), "features.income"),
+    "twenty digits": ("12345678901234567891", "features.income"),
+}
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+def test_a_whole_number_that_would_be_rounded_is_named(mixed: Client, name: str) -> None:
+    """A feature, a context and a business value of more than 53 bits are refused by name; those that fit are kept."""
+    number, field = ROUNDED[name]
+    body = {"features": {**json.loads(GOOD), "income": 1}}
+    answer = mixed.raw("/predict", json.dumps(body).replace('"income": 1', f'"income": {number}').encode())
+    many = json.dumps({"instances": [json.loads(GOOD), body["features"]]}).replace('"income": 1', f'"income": {number}')
+    listed = mixed.raw("/predict", many.encode())
+    context = mixed.raw("/predict", b'{"features": ' + GOOD + b', "context": {"big": ' + b"1" * 20 + b"}}")
+    value = f'{{"prediction_id": "p", "outcome": "good", "value": {number}}}'.encode()
+    told = mixed.raw("/outcome", value)
+    item = mixed.raw("/outcome", b'{"outcomes": [' + value + b"]}").json()["results"][0]
+
+    assert (answer.status_code, [error["field"] for error in answer.json()["detail"]]) == (422, [field])
+    assert [error["field"] for error in listed.json()["detail"]] == ["instances.1.income"]
+    assert [error["field"] for error in context.json()["detail"]] == ["context.big"]
+    assert [error["field"] for error in told.json()["detail"]] == ["value"]
+    assert item["status"] == "invalid"
+    assert "value" in item["detail"]
+
+
+@pytest.mark.parametrize("number", [2**53, 2**60, -(2**53), 10**22])
+def test_a_large_number_that_a_double_holds_is_kept(mixed: Client, number: int) -> None:
+    """A whole number of many digits is stored as it came where a double holds it."""
+    body = {"features": {**json.loads(GOOD), "income": number}, "prediction_id": f"large-{number}"}
+
+    assert mixed.post("/predict", body).status_code == 200
+    assert mixed.get(f"/predictions/large-{number}").json()["features"]["income"] == number
+
+
+def test_a_truth_that_would_be_rounded_is_named(start: Start, fitted: dict[str, Fitted]) -> None:
+    """The truth of a regression is refused where a double does not hold it, and where it is a word or infinite."""
+    client = start("price")
+    client.post("/predict", {"features": fitted["price"].rows[0], "prediction_id": "p"})
+    for truth in (b"9007199254740993", b"Infinity", b"NaN", b"1e999", b'"inf"', b'"twelve"', b"true"):
+        one = b'{"prediction_id": "p", "outcome": ' + truth + b"}"
+        answer = client.raw("/outcome", one)
+        listed = client.raw("/outcome", b'{"outcomes": [' + one + b"]}")
+
+        assert (answer.status_code, [error["field"] for error in answer.json()["detail"]]) == (422, ["outcome"]), truth
+        if listed.status_code == 200:
+            assert [each["status"] for each in listed.json()["results"]] == ["invalid"], truth
+        else:
+            assert [error["field"] for error in listed.json()["detail"]] == ["outcomes.0.outcome"], truth
+
+
+@pytest.mark.parametrize("path", ["/predict", "/outcome", "/alerts/silences"])
+def test_a_byte_order_mark_is_passed_over(mixed: Client, path: str) -> None:
+    """A body that begins with the mark of UTF-8, as some writers make it, says what it says without it."""
+    bodies = {
+        "/predict": b'{"features": ' + GOOD + b', "prediction_id": "marked"}',
+        "/outcome": b'{"prediction_id": "nobody-has-this", "outcome": "good"}',
+        "/alerts/silences": b'{"rule": "latency"}',
+    }
+    plain, marked = (mixed.raw(path, mark + bodies[path]) for mark in (b"", b"\xef\xbb\xbf"))
+
+    assert marked.status_code == plain.status_code
+    assert plain.status_code != 422 or path == "/alerts/silences"
 
 
 def _count(connection: Any) -> int:

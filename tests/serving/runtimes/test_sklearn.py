@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import orjson
 import pandas as pd
 import pytest
 from sklearn.base import clone
@@ -22,8 +23,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from app.errors import Invalid
 from app.serving.bundle.schema_inference import dtypes_of, infer_features, rows_of, schema_of
 from app.serving.runtimes.sklearn import Estimator
+from app.serving.validation.validator import RequestValidator
 from app.types import Row
 from tests.support.models import bundles
 
@@ -220,3 +223,29 @@ def test_settled() -> None:
 
     assert model.predict(frame.drop(columns="y")).tolist() == [answer.prediction for answer in estimator.predict(rows)]
     assert model[-1].n_jobs == 2
+
+
+def test_trees_name_the_largest_number_that_they_take() -> None:
+    """Trees compute in 32 bits, so that their bundle refuses by name what would be infinite there; others take all."""
+    frame = bundles.numbers(("no", "yes"))
+    forest, _ = serve(fitted(RandomForestClassifier(3, random_state=0), frame), frame)
+    line, _ = serve(fitted(LogisticRegression(), frame), frame)
+    careful = RequestValidator(forest.schema, forest.bounds)
+    row = dict.fromkeys(forest.schema.feature_names, 1.0)
+
+    assert line.bounds == {}
+    for value in (1e39, -1e39):
+        with pytest.raises(Invalid) as refusal:
+            careful.parse(orjson.dumps({"features": row | {"b": value}}))
+        assert [problem.field for problem in refusal.value.fields] == ["features.b"]
+    largest = careful.parse(orjson.dumps({"features": row | {"b": 3.4e38}})).rows
+    assert len(forest.predict(largest)) == 1
+
+
+def test_whole_numbers_beyond_64_bits_reach_the_model_as_they_are() -> None:
+    """An integer column of a table keeps a number that no 64-bit integer holds, beside its small neighbours."""
+    frame = pd.DataFrame({"count": range(100), "y": [0.0, 1.0] * 50})
+    estimator, _ = serve(fitted(LinearRegression(), frame, named=True), frame, layout="dataframe")
+    weight = estimator.predict([(1e20,), (1,)])[0].prediction / 1e20
+
+    assert weight == pytest.approx(estimator.predict([(1e6,)])[0].prediction / 1e6, rel=1)
