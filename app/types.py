@@ -211,7 +211,7 @@ class OutcomeStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OutcomeResult:
-    """The answer to one reported outcome; ``detail`` says why it was not taken."""
+    """The answer to one reported outcome; ``detail`` says why it was not taken, or that its class is not known."""
 
     prediction_id: str
     status: OutcomeStatus
@@ -292,7 +292,8 @@ def named(classes: Sequence[Label], probabilities: Sequence[float]) -> dict[str,
 def normalise_label(schema: dict[str, Any], label: Label) -> Label:
     """Convert a reported truth to the type of the stored schema.
 
-    0, 0.0 and false are one label in a 0/1 task; "0" is not.
+    0, 0.0 and false are one label in a 0/1 task; "0" is not. A class that the model lacks is a truth all the same, as
+    it came: the model was wrong. Only text among numbers, or a number among texts, is a mistake of the caller.
 
     Raises:
         ValueError: the label cannot be the truth of this task; the text says what is expected.
@@ -307,4 +308,6 @@ def normalise_label(schema: dict[str, Any], label: Label) -> Label:
     for known in classes:
         if known == label and isinstance(known, str) == isinstance(label, str):
             return known  # type: ignore[no-any-return]  # classes are labels, read back from JSON
+    if any(isinstance(known, str) == isinstance(label, str) for known in classes):
+        return label
     raise ValueError(f"expected one of the classes {', '.join(map(label_key, classes))}")

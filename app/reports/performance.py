@@ -58,11 +58,23 @@ class ConfusionMatrix(TypedDict):
     counts: list[list[int]]
 
 
+class UnknownClasses(TypedDict):
+    """Outcomes of classes that the model lacks; each counts as a wrong answer."""
+
+    rows: int
+    share: float
+    """Of the outcomes that came."""
+    classes: dict[str, int]
+    message: str
+
+
 class ByClass(TypedDict):
     """The metrics of each class; absent in regression and without outcomes."""
 
     confusion_matrix: NotRequired[ConfusionMatrix]
     classes: NotRequired[dict[str, ClassMetrics]]
+    unknown_classes: NotRequired[UnknownClasses]
+    """Absent where the model knows the class of every outcome."""
 
 
 class LabelDelay(TypedDict):

@@ -71,7 +71,7 @@ def test_a_row_that_is_not_taken_is_listed(service: Service, tmp_path: Path) -> 
     file = tmp_path / "truth.csv"
     rows = [
         "wrong-0,benign,",
-        "wrong-1,maybe,",
+        "wrong-1,1,",
         "nobody,benign,",
         "wrong-2,benign,much",
         "wrong-3,,",

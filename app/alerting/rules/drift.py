@@ -43,6 +43,7 @@ def severities(task: Task) -> Mapping[str, Severity]:
         "drift_check_failing": "critical",
         "performance_check_failing": "critical",
         "metrics_drop": "high",
+        **({} if task is Task.REGRESSION else {"unknown_class": "high"}),
         "segment_drop": "high",
         "rolled_back": "high",
         "drift_many": "high",

@@ -24,7 +24,18 @@ def judge_performance(task: Task, body: PerformanceReport, drift: DriftReport | 
     The main metric speaks for the others: ``metrics_drop`` fires where only they are degraded.
     """
     causes = ranked_causes(drift)
-    return _realised(task, body, causes) | _estimated(task, body, causes)
+    return _realised(task, body, causes) | _estimated(task, body, causes) | _unknown_class(task, body)
+
+
+def _unknown_class(task: Task, body: PerformanceReport) -> Verdicts:
+    """Judge whether each outcome is of a class that the model has; one that is not can never be answered rightly."""
+    realised = body.get("realised", {})
+    found = realised.get("unknown_classes")
+    if found is None:
+        main = realised.get("metrics", {}).get(MAIN_METRIC[task])
+        judged = task is not Task.REGRESSION and main is not None and main["status"] != "insufficient_data"
+        return {"unknown_class": None} if judged else {}
+    return {"unknown_class": Finding(severities(task)["unknown_class"], found["share"], 0.0, found["message"])}
 
 
 def judge_coverage(severity: Severity, body: PerformanceReport, earlier: Sequence[PerformanceReport]) -> Verdicts:

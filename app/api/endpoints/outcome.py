@@ -32,7 +32,10 @@ class OutcomeTaken(TypedDict):
 
 
 class OutcomeItem(TypedDict):
-    """The status of one outcome of many; ``detail`` says why it was not taken."""
+    """The status of one outcome of many.
+
+    ``detail`` says why it was not taken, or that its class is not known.
+    """
 
     prediction_id: str
     status: OutcomeStatus

@@ -9,6 +9,7 @@ const TITLES = {
   mae_drop: "errors have grown",
   estimated_drop: "performance probably dropped",
   metrics_drop: "other metrics dropped",
+  unknown_class: "outcomes of an unknown class",
   segment_drop: "a segment is answered badly",
   drift_check_failing: "nobody watches for drift",
   performance_check_failing: "nobody watches performance",

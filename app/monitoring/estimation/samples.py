@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from app.monitoring.performance.scoring import Scored, known
 from app.monitoring.reference.columns import MISSING, UNSEEN, score_of
-from app.monitoring.reference.encoding import encode, encode_labels, encode_probabilities
+from app.monitoring.reference.encoding import encode, encode_labels, encode_outcomes, encode_probabilities
 from app.monitoring.reference.reference import Reference
 from app.statistics import FloatArray
 from app.store.queries.windows import Window
@@ -57,9 +57,12 @@ def reference_sample(reference: Reference) -> Sample | None:
 
 def window_sample(schema: ModelSchema, window: Window) -> Sample:
     """Take a window's rows; those that a classifier answered without probabilities are left out."""
-    outcomes, predictions = encode_labels(schema, window.outcomes), encode_labels(schema, window.predictions)
+    (outcomes, unknown), predictions = (
+        encode_outcomes(schema, window.outcomes),
+        encode_labels(schema, window.predictions),
+    )
     probabilities = encode_probabilities(schema, window.probabilities)
-    found = _sample(Scored(schema, outcomes, predictions, probabilities), encode(schema, window.features))
+    found = _sample(Scored(schema, outcomes, predictions, probabilities, unknown), encode(schema, window.features))
     return found if probabilities is None else found.only(np.asarray(np.isfinite(probabilities).all(axis=1)))
 
 

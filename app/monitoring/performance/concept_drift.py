@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from app.monitoring.performance.degradation import Baseline
 from app.monitoring.performance.scoring import known
-from app.monitoring.reference.encoding import encode_labels
+from app.monitoring.reference.encoding import encode_labels, encode_outcomes
 from app.reports.performance import ConceptDrift, PerformanceReport
 from app.statistics import FloatArray
 from app.store.queries.labelled import ErrorStream
@@ -190,9 +190,9 @@ def _errors(
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
     """Compute the errors, between 0 and 1, and the rows that they are of.
 
-    An outcome that the model cannot give has no error.
+    An outcome of a class that the model lacks is an error; text where a number is due has none.
     """
-    outcomes = encode_labels(schema, [judged.outcome for judged in stream])
+    outcomes, _ = encode_outcomes(schema, [judged.outcome for judged in stream])
     predictions = encode_labels(schema, [judged.prediction for judged in stream])
     chosen = known(schema, outcomes)
     if schema.task is not Task.REGRESSION:

@@ -19,6 +19,9 @@ from app.types import ModelSchema, Task
 
 BINS = 10
 _STEPS = 200
+_FIRST = 2.0
+"""A score before all probabilities."""
+_EVEN = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +114,44 @@ class Rows:
         return self.probabilities
 
     @cached_property
+    def unknown(self) -> NDArray[np.bool_]:
+        """Which outcomes are of a class that the model lacks; it is wrong about them, whatever it says."""
+        return np.asarray(self.outcomes >= len(self.schema.classes))
+
+    def ranked(self, scores: FloatArray) -> FloatArray:
+        """Put the rows of unknown classes before all others in each class, where a ranking counts them as wrong."""
+        return np.where(self.unknown[:, np.newaxis], _FIRST, scores) if self.unknown.any() else scores
+
+    @cached_property
+    def given(self) -> FloatArray:
+        """The probability of the class that came; an unknown one was given none."""
+        places = np.minimum(self.outcomes, len(self.schema.classes) - 1)
+        return np.where(self.unknown, 0.0, self.scores[np.arange(len(places)), places])
+
+    @cached_property
+    def squares(self) -> FloatArray:
+        """The squared distance of the probabilities from what came, by row; in a binary task half of it."""
+        came = self.outcomes[:, np.newaxis] == np.arange(len(self.schema.classes))
+        if not self.is_binary:
+            return np.asarray(np.sum((came - self.scores) ** 2, axis=1) + self.unknown)
+        positive = positive_index(self.schema)
+        said = self.scores[:, positive]
+        return np.where(self.unknown, (1 + said**2 + (1 - said) ** 2) / 2, (came[:, positive] - said) ** 2)
+
+    @cached_property
+    def codes(self) -> IntArray:
+        """The classes that came or were predicted; in a binary task, the positive one alone."""
+        if self.is_binary:
+            return np.array([positive_index(self.schema)])
+        return np.union1d(self.outcomes, self.predictions)
+
+    @cached_property
     def counts(self) -> tuple[IntArray, IntArray, IntArray]:
         """Rows that are rightly predicted as a class, that are of it, and that are predicted as it.
 
-        One entry for each class that came or was predicted; in a binary task, for the positive class alone.
+        One entry for each of :attr:`codes`.
         """
-        codes = np.array([positive_index(self.schema)])
-        if not self.is_binary:
-            codes = np.union1d(self.outcomes, self.predictions)
-        actual, said = (labels[:, np.newaxis] == codes for labels in (self.outcomes, self.predictions))
+        actual, said = (labels[:, np.newaxis] == self.codes for labels in (self.outcomes, self.predictions))
         return (actual & said).sum(axis=0), actual.sum(axis=0), said.sum(axis=0)
 
     @property
@@ -163,11 +195,13 @@ def promises(
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
     """Give the probability that calibration judges, and whether it came true.
 
-    It is that of the positive class, or the highest.
+    It is that of the positive class, or the highest. A class that the model lacks counts against what was promised.
     """
     if schema.task is Task.BINARY:
         positive = positive_index(schema)
-        return probabilities[:, positive], outcomes == positive
+        promised = probabilities[:, positive]
+        against = (outcomes >= len(schema.classes)) & (promised < _EVEN)
+        return promised, (outcomes == positive) | against
     return probabilities.max(axis=1), outcomes == probabilities.argmax(axis=1)
 
 
@@ -196,9 +230,12 @@ def _recall(rows: Rows) -> float:
 
 
 def _specificity(rows: Rows) -> float:
+    """Average over the model's own classes: a class that it lacks is never predicted, which is no merit."""
     hits, came, said = rows.counts
     count = len(rows.outcomes)
-    return _mean(_shares(count - came - said + hits, count - came, math.nan))
+    missed = int((rows.unknown & (rows.predictions != rows.codes[0])).sum()) if rows.is_binary else 0
+    shares = _shares(count - came - said + hits - missed, count - came, math.nan)
+    return _mean(shares[rows.codes < len(rows.schema.classes)])
 
 
 def _f1(rows: Rows) -> float:
@@ -215,11 +252,11 @@ def _balanced_accuracy(rows: Rows) -> float:
 def _roc_auc(rows: Rows) -> float:
     # Rounded to 32 bits, a model's probabilities add up to 1 only nearly.
     scores = rows.scores if rows.is_binary else rows.scores / rows.scores.sum(axis=1, keepdims=True)
-    return _of_ranking(rows, scores, _area)
+    return _of_ranking(rows, rows.ranked(scores), _area)
 
 
 def _average_precision(rows: Rows) -> float:
-    return _of_ranking(rows, rows.scores, _area_of_steps)
+    return _of_ranking(rows, rows.ranked(rows.scores), _area_of_steps)
 
 
 def _of_ranking(rows: Rows, scores: FloatArray, area: Callable[[FloatArray, FloatArray], float]) -> float:
@@ -228,7 +265,7 @@ def _of_ranking(rows: Rows, scores: FloatArray, area: Callable[[FloatArray, Floa
     Of two classes it is the positive one's. NaN until each has come.
     """
     classes = len(rows.schema.classes)
-    if len(np.unique(rows.outcomes)) < classes:
+    if len(np.unique(rows.outcomes[~rows.unknown])) < classes:
         return math.nan
     watched = [positive_index(rows.schema)] if rows.is_binary else range(classes)
     return _mean([area(*_threshold_counts(rows.outcomes == code, scores[:, code])) for code in watched])
@@ -263,16 +300,11 @@ def _area_of_steps(hits: FloatArray, misses: FloatArray) -> float:
 
 def _log_loss(rows: Rows) -> float:
     smallest = np.finfo(np.float64).eps
-    given = rows.scores[np.arange(len(rows.outcomes)), rows.outcomes]
-    return _mean(-np.log(np.clip(given, smallest, 1 - smallest)))
+    return _mean(-np.log(np.clip(rows.given, smallest, 1 - smallest)))
 
 
 def _brier(rows: Rows) -> float:
-    certain = np.eye(len(rows.schema.classes))[rows.outcomes]
-    if rows.is_binary:
-        said, came = (side[:, positive_index(rows.schema)] for side in (rows.scores, certain))
-        return _mean(((1 - came) - (1 - said)) ** 2 + (came - said) ** 2) / 2
-    return _mean(np.sum((certain - rows.scores) ** 2, axis=1))
+    return _mean(rows.squares)
 
 
 def _calibration_error(rows: Rows) -> float:

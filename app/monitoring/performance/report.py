@@ -16,7 +16,7 @@ from app.monitoring.performance.concept_drift import concept_drift
 from app.monitoring.performance.degradation import SHOWN_CONFIDENCE, Baseline, Degradation, Judge, overall
 from app.monitoring.performance.scoring import Measured, Scored, is_mature, known, label_delays, score
 from app.monitoring.reference.columns import finite
-from app.monitoring.reference.encoding import encode_labels
+from app.monitoring.reference.encoding import encode_labels, encode_outcomes
 from app.monitoring.reference.reference import Reference
 from app.reports.performance import (
     Amounts,
@@ -42,18 +42,23 @@ from app.types import Label, Micros, ModelSchema, Scalar, Task, label_key, to_rf
 def by_class(rows: Scored) -> ByClass:
     """Count truths (down) against predictions (across), with precision and recall by class.
 
+    A class that came and that the model lacks has its own row; its column is empty.
+
     Regression has none.
     """
     schema = rows.schema
     if schema.task is Task.REGRESSION or not rows.rows:
         return {}
-    size = len(schema.classes)
+    names = [label_key(label) for label in schema.classes]
+    names += [f"{name} (unknown)" if name in names else name for name in map(label_key, rows.unknown)]
+    size = len(names)
     known = (rows.outcomes >= 0) & (rows.predictions >= 0)
     cells = rows.outcomes[known] * size + rows.predictions[known]
     counts = np.bincount(cells, minlength=size**2).reshape(size, size)
-    names = [label_key(label) for label in schema.classes]
     classes = {name: _class(counts, place) for place, name in enumerate(names)}
-    return {"confusion_matrix": {"labels": names, "counts": counts.tolist()}, "classes": classes}
+    found: ByClass = {"confusion_matrix": {"labels": names, "counts": counts.tolist()}, "classes": classes}
+    unknown = rows.unknown_classes()
+    return found if unknown is None else {**found, "unknown_classes": unknown}
 
 
 def business(schema: ModelSchema, window: Labelled) -> Business:
@@ -304,7 +309,9 @@ def beside(schema: ModelSchema, answers: Mapping[str, Sequence[Pair]]) -> dict[s
 
 
 def _compare(schema: ModelSchema, pairs: Sequence[Pair]) -> Versus:
-    shadow, champion, outcome = (_encoded(schema, labels) for labels in zip(*pairs, strict=True))
+    answers, others, truths = zip(*pairs, strict=True)
+    shadow, champion = encode_labels(schema, answers), encode_labels(schema, others)
+    outcome, _ = encode_outcomes(schema, truths)
     numbers = schema.task is Task.REGRESSION
     labelled = known(schema, outcome)
     gains = _gains(shadow[labelled], champion[labelled], outcome[labelled], numbers=numbers)
@@ -327,7 +334,3 @@ def _mean(gains: FloatArray) -> Interval:
     mean = Mean.of(gains)
     low, high = mean.bounds(CONFIDENCE)
     return {"value": mean.value, "low": low, "high": high}
-
-
-def _encoded(schema: ModelSchema, labels: Sequence[Label | None]) -> NDArray[Any]:
-    return encode_labels(schema, labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +11,12 @@ from numpy.typing import NDArray
 
 from app.monitoring.performance.metrics import metrics
 from app.monitoring.performance.standard_errors import spread
-from app.monitoring.reference.encoding import encode_labels, encode_probabilities
-from app.reports.performance import LabelDelay, MetricError
+from app.monitoring.reference.encoding import encode_labels, encode_outcomes, encode_probabilities
+from app.reports.performance import LabelDelay, MetricError, UnknownClasses
 from app.statistics import FloatArray
 from app.statistics.intervals import Interval
 from app.store.queries.labelled import Labelled
-from app.types import SECOND, Micros, ModelSchema, Task
+from app.types import SECOND, Label, Micros, ModelSchema, Task, label_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +29,17 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Hold outcomes, predictions and probabilities as arrays; every outcome is known."""
+    """Hold outcomes, predictions and probabilities as arrays; every outcome is there.
+
+    Attributes:
+        unknown: classes that the model lacks, whose codes stand behind those of the schema's classes.
+    """
 
     schema: ModelSchema
     outcomes: NDArray[Any]
     predictions: NDArray[Any]
     probabilities: FloatArray | None
+    unknown: tuple[Label, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -43,7 +49,7 @@ class Scored:
     def only(self, chosen: NDArray[np.bool_]) -> Scored:
         """Keep some of the rows."""
         probabilities = None if self.probabilities is None else self.probabilities[chosen]
-        return Scored(self.schema, self.outcomes[chosen], self.predictions[chosen], probabilities)
+        return Scored(self.schema, self.outcomes[chosen], self.predictions[chosen], probabilities, self.unknown)
 
     def measure(self) -> dict[str, Measured]:
         """Compute every metric of the task with its interval; nothing without rows."""
@@ -54,9 +60,33 @@ class Scored:
         sure = spread(self.schema, *arrays, values)
         return {name: Measured(value, sure.get(name)) for name, value in values.items()}
 
+    def unknown_classes(self) -> UnknownClasses | None:
+        """Count the outcomes of classes that the model lacks; None where there are none."""
+        size = len(self.schema.classes)
+        counts = np.bincount(self.outcomes[self.outcomes >= size] - size) if self.unknown else np.empty(0, np.int64)
+        if not counts.sum():
+            return None
+        named = zip(self.unknown, counts.tolist(), strict=False)
+        classes = {label_key(label): count for label, count in named if count}
+        share = int(counts.sum()) / self.rows
+        message = f"{_percent(share)} of outcomes are of a class this model does not know: {_listed(list(classes))}"
+        return {"rows": int(counts.sum()), "share": share, "classes": classes, "message": message}
+
+
+MAX_NAMED_CLASSES = 3
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share < 0.995 else f"{100 * share:.0f} %"  # noqa: PLR2004 - 1e+02 from there on
+
+
+def _listed(names: Sequence[str]) -> str:
+    rest = f" and {len(names) - MAX_NAMED_CLASSES} more" if len(names) > MAX_NAMED_CLASSES else ""
+    return ", ".join(names[:MAX_NAMED_CLASSES]) + rest
+
 
 def known(schema: ModelSchema, outcomes: NDArray[Any]) -> NDArray[np.bool_]:
-    """Tell which encoded outcomes are there, and are an answer that the model can give."""
+    """Tell which encoded outcomes are there; of a number, those that are one."""
     return np.isfinite(outcomes) if schema.task is Task.REGRESSION else outcomes >= 0
 
 
@@ -65,7 +95,10 @@ def score(schema: ModelSchema, window: Labelled, errors: list[MetricError]) -> t
 
     ``errors`` lists what is left out.
     """
-    outcomes, predictions = encode_labels(schema, window.outcomes), encode_labels(schema, window.predictions)
+    (outcomes, unknown), predictions = (
+        encode_outcomes(schema, window.outcomes),
+        encode_labels(schema, window.predictions),
+    )
     chosen = known(schema, outcomes)
     given = np.array([outcome is not None for outcome in window.outcomes], dtype=np.bool_)
     if strange := int((given & ~chosen).sum()):
@@ -74,7 +107,10 @@ def score(schema: ModelSchema, window: Labelled, errors: list[MetricError]) -> t
     if probabilities is not None and np.isnan(probabilities[chosen]).any():
         errors.append({"metric": None, "reason": "some rows have no probabilities: their metrics are left out"})
         probabilities = None
-    return Scored(schema, outcomes, predictions, probabilities).only(chosen), chosen
+    rows = Scored(schema, outcomes, predictions, probabilities, unknown).only(chosen)
+    if (found := rows.unknown_classes()) is not None:
+        errors.append({"metric": None, "reason": found["message"]})
+    return rows, chosen
 
 
 def label_delays(window: Labelled) -> LabelDelay:

@@ -121,21 +121,21 @@ def _precision(rows: Rows) -> Interval:
     if rows.is_binary:
         actual, said = _positive(rows)
         return _share(actual, said)
-    return _mean_share(rows.outcomes == rows.predictions, rows.predictions, _named(rows))
+    return _mean_share(rows.outcomes == rows.predictions, rows.predictions, rows.codes)
 
 
 def _recall(rows: Rows) -> Interval:
     if rows.is_binary:
         actual, said = _positive(rows)
         return _share(said, actual)
-    return _mean_share(rows.outcomes == rows.predictions, rows.outcomes, _named(rows))
+    return _mean_share(rows.outcomes == rows.predictions, rows.outcomes, rows.codes)
 
 
 def _specificity(rows: Rows) -> Interval | Influence:
     if rows.is_binary:
         actual, said = _positive(rows)
-        return _share(~said, ~actual)
-    of_actual, of_said = _one_hot(rows)
+        return _share(~said & ~rows.unknown, ~actual)
+    of_actual, of_said = _one_hot(rows, rows.codes[rows.codes < len(rows.schema.classes)])
     influence = intervals.of_macro_ratio((1 - of_actual) * (1 - of_said), 1 - of_actual)
     return Influence(influence, _rarest_seen(rows))
 
@@ -146,7 +146,7 @@ def _f1(rows: Rows) -> Influence:
         both, either = (actual & said).astype(np.float64), actual.astype(np.float64) + said.astype(np.float64)
         influence = intervals.of_ratio(2 * both, either)
     else:
-        of_actual, of_said = _one_hot(rows)
+        of_actual, of_said = _one_hot(rows, rows.codes)
         influence = intervals.of_macro_ratio(2 * of_actual * of_said, of_actual + of_said)
     return Influence(influence, _rarest_seen(rows))
 
@@ -157,17 +157,11 @@ def _positive(rows: Rows) -> tuple[Flags, Flags]:
     return rows.outcomes == positive, rows.predictions == positive
 
 
-def _named(rows: Rows) -> NDArray[Any]:
-    """List the classes that came or were predicted."""
-    return np.union1d(rows.outcomes, rows.predictions)
-
-
-def _one_hot(rows: Rows) -> tuple[FloatArray, FloatArray]:
+def _one_hot(rows: Rows, named: NDArray[Any]) -> tuple[FloatArray, FloatArray]:
     """Give outcomes and predictions by class.
 
     They are for averages over classes where one row speaks of several.
     """
-    named = _named(rows)
     actual, said = ((labels[:, np.newaxis] == named).astype(np.float64) for labels in (rows.outcomes, rows.predictions))
     return actual, said
 
@@ -192,22 +186,18 @@ def _of_ranking(rows: Rows, influence: Callable[[Flags, FloatArray], FloatArray]
     """
     classes = len(rows.schema.classes)
     watched = range(classes) if rows.schema.task is Task.MULTICLASS else [positive_index(rows.schema)]
-    whole = intervals.mean_of(influence(rows.outcomes == code, rows.scores[:, code]) for code in watched)
-    rarest = int(np.bincount(rows.outcomes, minlength=classes).min())
+    scores = rows.ranked(rows.scores)
+    whole = intervals.mean_of(influence(rows.outcomes == code, scores[:, code]) for code in watched)
+    rarest = int(np.bincount(rows.outcomes, minlength=classes)[:classes].min())
     return Influence(whole, rarest)
 
 
 def _log_loss(rows: Rows) -> Interval:
-    given = rows.scores[np.arange(len(rows.outcomes)), rows.outcomes]
-    return Mean.of(-np.log(np.clip(given, np.finfo(np.float64).eps, 1.0)), 0.0)
+    return Mean.of(-np.log(np.clip(rows.given, np.finfo(np.float64).eps, 1.0)), 0.0)
 
 
 def _brier(rows: Rows) -> Interval:
-    if rows.is_binary:
-        positive = positive_index(rows.schema)
-        return Mean.of((rows.scores[:, positive] - (rows.outcomes == positive)) ** 2, 0.0)
-    classes = np.arange(len(rows.schema.classes))
-    return Mean.of(np.sum((rows.scores - (rows.outcomes[:, np.newaxis] == classes)) ** 2, axis=1), 0.0)
+    return Mean.of(rows.squares, 0.0)
 
 
 def _calibration_error(rows: Rows) -> Interval:

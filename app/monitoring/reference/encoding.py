@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from app.monitoring.reference.columns import MISSING, UNSEEN
 from app.statistics import FloatArray
-from app.types import Feature, FeatureType, Label, ModelSchema, Row, Task
+from app.types import Feature, FeatureType, Label, ModelSchema, Row, Task, label_key
 
 _NATURAL = 0.1
 """Expected number of equal rows for each row of a window, from which on repeats are nothing special."""
@@ -111,6 +112,35 @@ def encode_labels(schema: ModelSchema, labels: Sequence[Label | None] | NDArray[
     if schema.task is Task.REGRESSION:
         return _numbers(tuple(labels))
     return _codes(schema.classes, tuple(labels), unknown=-1)
+
+
+MAX_UNKNOWN_CLASSES = 20
+"""Unknown classes that count each by itself; all others together are one."""
+OTHER_CLASSES = "(others)"
+
+
+def encode_outcomes(schema: ModelSchema, labels: Sequence[Label | None]) -> tuple[NDArray[Any], tuple[Label, ...]]:
+    """Encode truths as :func:`encode_labels` does, but a class that the schema lacks gets a code behind its classes.
+
+    The second value names those classes in the order of their codes, the most frequent first. No answer of the model
+    has such a code, so that it is wrong whatever it says.
+
+    >>> schema = ModelSchema("m", "1", Task.BINARY, (), classes=("no", "yes"), positive="yes")
+    >>> codes, unknown = encode_outcomes(schema, ["yes", "maybe", None])
+    >>> codes.tolist(), unknown
+    ([1, 2, -1], ('maybe',))
+    """
+    codes = encode_labels(schema, labels)
+    if schema.task is Task.REGRESSION:
+        return codes, ()
+    strange = [place for place in np.flatnonzero(codes < 0).tolist() if labels[place] is not None]
+    counts = Counter(labels[place] for place in strange)
+    named = sorted(counts, key=lambda label: (-counts[label], label_key(label or "")))
+    place_of = {label: min(place, MAX_UNKNOWN_CLASSES) for place, label in enumerate(named)}
+    for place in strange:
+        codes[place] = len(schema.classes) + place_of[labels[place]]
+    shown = tuple(label for label in named[:MAX_UNKNOWN_CLASSES] if label is not None)
+    return codes, shown + ((OTHER_CLASSES,) if len(named) > MAX_UNKNOWN_CLASSES else ())
 
 
 def encode_probabilities(schema: ModelSchema, rows: Sequence[Sequence[float] | None]) -> FloatArray | None:

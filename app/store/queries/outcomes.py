@@ -157,6 +157,8 @@ def _schema_of(dialect: Dialect) -> str:
     return str(wanted.compile(dialect=dialect))
 
 
+UNKNOWN_CLASS = "stored; this model does not know the class"
+"""What is said of a truth that the model cannot give."""
 Normalise = Callable[[Json, Label], Label]
 """Brings a label to the type of its prediction's schema.
 
@@ -270,7 +272,7 @@ def expire(connection: Connection, *, before: Micros, limit: int) -> int:
 
 
 def _decide(rules: Rules, outcome: Outcome, known: Known) -> tuple[OutcomeStatus, str | None, Label]:
-    """Decide an outcome's status, the reason of a refusal, and its typed label."""
+    """Decide an outcome's status, the reason of a refusal or a remark, and its typed label."""
     label = outcome.outcome
     if known.schema is None:
         if not rules.hold:
@@ -280,13 +282,20 @@ def _decide(rules: Rules, outcome: Outcome, known: Known) -> tuple[OutcomeStatus
             label = rules.normalise(known.schema, label)
         except ValueError as error:
             return OutcomeStatus.INVALID, str(error), label
+    note = _note(known.schema, label)
     if not known.revision:
-        return OutcomeStatus.PENDING if known.schema is None else OutcomeStatus.MATCHED, None, label
+        return OutcomeStatus.PENDING if known.schema is None else OutcomeStatus.MATCHED, note, label
     if known.value == outcome.value and same(_latest_label(rules, known), label):
-        return OutcomeStatus.DUPLICATE, None, label
+        return OutcomeStatus.DUPLICATE, note, label
     if outcome.revise:
-        return OutcomeStatus.REVISED, None, label
+        return OutcomeStatus.REVISED, note, label
     return OutcomeStatus.CONFLICT, "another outcome is recorded; send revise: true to replace it", label
+
+
+def _note(schema: Json | None, label: Label) -> str | None:
+    """Say that a truth is of a class that the model lacks: it is stored, and counts as a wrong answer."""
+    classes = schema.get("classes") if schema else None
+    return UNKNOWN_CLASS if classes and label not in classes else None
 
 
 def same(one: Label | None, other: Label) -> bool:

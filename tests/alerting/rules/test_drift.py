@@ -62,6 +62,7 @@ def test_good_performance_resolves(status: str) -> None:
     assert judge_performance(Task.BINARY, performance_body(accuracy=status), None) == {
         "accuracy_drop": None,
         "metrics_drop": None,
+        "unknown_class": None,
     }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.alerting.rules.performance import judge_segments
+from app.alerting.rules.performance import judge_performance, judge_segments
 from app.types import Task
 from tests.support.alerting.reports import drift_body, performance_body
 
@@ -54,3 +54,18 @@ def test_a_sound_segment_or_a_failing_whole_resolves(report: Any) -> None:
 def test_without_segments_there_is_no_verdict(report: Any) -> None:
     """A report without segments, or with too few outcomes in each, says nothing."""
     assert judge_segments(Task.BINARY, report, None) == {}
+
+
+def test_outcomes_of_an_unknown_class_are_an_alert_of_their_own() -> None:
+    """The alert has the share and the classes; it ends with a report without them."""
+    quiet = performance_body(accuracy="ok")
+    told = performance_body(accuracy="ok")
+    told["realised"]["unknown_classes"] = {"rows": 100, "share": 0.12, "classes": {"x": 100}, "message": "12 % … : x"}
+    empty = {"realised": {"labelled": 0, "metrics": {}}}
+    found = judge_performance(Task.BINARY, told, None)["unknown_class"]
+
+    assert found is not None
+    assert (found.severity, found.value, found.message) == ("high", 0.12, "12 % … : x")
+    assert judge_performance(Task.MULTICLASS, quiet, None)["unknown_class"] is None
+    assert "unknown_class" not in judge_performance(Task.BINARY, empty, None)  # type: ignore[arg-type]  # cut down
+    assert "unknown_class" not in judge_performance(Task.REGRESSION, quiet, None)

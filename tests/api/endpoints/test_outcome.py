@@ -55,7 +55,7 @@ def test_equal_outcomes_are_duplicates(start: Start, name: str, truth: object, o
 
 
 @pytest.mark.parametrize(
-    ("name", "strange"), [("zero_one", "0"), ("zero_one", 2), ("text", False), ("price", "1"), ("price", True)]
+    ("name", "strange"), [("zero_one", "0"), ("zero_one", "2"), ("text", False), ("price", "1"), ("price", True)]
 )
 def test_what_cannot_be_the_truth_is_refused(start: Start, name: str, strange: object) -> None:
     """A label that the model cannot answer is 422."""
@@ -142,7 +142,7 @@ def test_a_bad_item_never_loses_the_others(start: Start) -> None:
         {"prediction_id": "a", "outcome": "yes"},
         {"prediction_id": "a", "outcome": "yes", "revise": True},
         {"prediction_id": "nobody", "outcome": "yes"},
-        {"prediction_id": "b", "outcome": "maybe"},
+        {"prediction_id": "b", "outcome": 1},
         {"prediction_id": "b", "outcome": None},
         {"prediction_id": "b", "outcome": "no", "value": 1e400},
         {"prediction_id": "b", "outcome": "no", "observed_at": "2026-01-01"},
@@ -167,6 +167,22 @@ def test_a_bad_item_never_loses_the_others(start: Start) -> None:
     assert client.get("/predictions/b").json()["outcome"] is None
     counted = samples(client.get("/metrics").text)
     assert counted["ml_outcomes_total", (("status", "invalid"),)] == 10
+
+
+def test_a_class_that_the_model_lacks_is_a_truth(start: Start) -> None:
+    """It is stored, repeated and revised like any other; the list form says that the class is not known."""
+    client = start("text")
+    predict(client, "a", "b", "c")
+    item = {"prediction_id": "a", "outcome": "maybe"}
+    listed = client.post("/outcome", {"outcomes": [item, item, {"prediction_id": "b", "outcome": "yes"}]}).json()
+
+    assert [each["status"] for each in listed["results"]] == ["matched", "duplicate", "matched"]
+    assert ["does not know" in (each["detail"] or "") for each in listed["results"]] == [True, True, False]
+    assert client.get("/predictions/a").json()["outcome"]["outcome"] == "maybe"
+    assert report(client, "c", "perhaps") == (200, "matched")
+    assert client.post("/outcome", {**item, "outcome": "yes"}).status_code == 409
+    assert client.post("/outcome", {**item, "outcome": "yes", "revise": True}).json()["status"] == "revised"
+    assert client.get("/predictions/a").json()["outcome"]["outcome"] == "yes"
 
 
 def test_a_clock_may_run_a_little_ahead(start: Start) -> None:

@@ -215,7 +215,6 @@ BAD_OUTCOMES = {
     "5000 digits": b'{"prediction_id": "p:", "outcome": ' + b"1" * 5000 + b"}",
     "NUL": rb'{"prediction_id": "p", "outcome": "\u0000"}',
     "a list": b'{"prediction_id": "p", "outcome": []}',
-    "not a class": b'{"prediction_id": "p", "outcome": "excellent"}',
     "a number for a text class": b'{"prediction_id": "p", "outcome": 1}',
     "an unknown field": b'{"prediction_id": "p", "outcome": "good", "at": 1}',
     "a repeated field": b'{"prediction_id": "p", "outcome": "good", "outcome": "bad"}',

@@ -84,9 +84,16 @@ def test_errors_of_numbers_are_scaled() -> None:
 
 
 def test_without_outcomes_there_is_nothing_to_say() -> None:
-    """An empty stream, and outcomes that are no answer of the model, have no change and no rate."""
-    strange = [ErrorStream(Micros(row), "maybe", 0) for row in range(100)]
+    """An empty stream, and text where a number is due, have no change and no rate."""
+    strange = [ErrorStream(Micros(row), "maybe", 0.0) for row in range(100)]
 
-    for answers in ([], strange):
-        report = found(answers)
+    for report in (found([]), concept_drift(REGRESSION, strange, Baseline(None), None)):
         assert (report["method"], report["change_at"], report["rows"], report["error_now"]) == ("adwin", None, 0, None)
+
+
+def test_a_class_that_the_model_lacks_is_an_error() -> None:
+    """Where a new class begins to come, the errors change for the worse."""
+    stream = [ErrorStream(Micros(row), 0 if row < 600 else "new", 0) for row in range(1200)]
+    report = found(stream)
+
+    assert (report["rows"], report["direction"]) == (1200, "worse")

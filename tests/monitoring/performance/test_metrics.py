@@ -7,9 +7,11 @@ import pytest
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
+from app.figures.performance import METRIC
 from app.monitoring.performance.metrics import metrics
 from app.monitoring.performance.report import by_class
 from app.monitoring.performance.scoring import Scored
+from app.monitoring.performance.standard_errors import spread
 from tests.support.monitoring.labelled_windows import REGRESSION, binary, draw, multiclass
 
 
@@ -117,3 +119,40 @@ def test_a_class_that_never_came_is_no_warning() -> None:
 
     assert found["balanced_accuracy"] == 0.75
     assert (found["roc_auc"], found["average_precision"]) == (None, None)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_an_unknown_class_is_wrong_in_every_metric(classes: int) -> None:
+    """Right answers whose truth turns out to be of a class that the model lacks make each metric worse."""
+    calibrated, said, shares = draw(classes, 400, seed=7)
+    every_fourth = np.arange(400) % 4 == 0
+    truth = np.where(every_fourth, said, calibrated)
+    strange = np.where(every_fourth, classes, truth)
+    schema = binary() if classes == 2 else multiclass()
+    right, found = metrics(schema, truth, said, shares), metrics(schema, strange, said, shares)
+    intervals = spread(schema, strange, said, shares, found)
+
+    assert found["accuracy"] == pytest.approx(right["accuracy"] - 0.25)
+    for name, value in found.items():
+        before, better = right[name], METRIC[name].better
+        assert value is not None
+        assert before is not None
+        if (classes, name) != (2, "recall"):  # the positive class itself is found as before
+            assert value > before if better == "lower" else value < before, name
+        low, high = intervals[name].bounds(0.95)
+        assert low - 1e-9 <= value <= high + 1e-9, name
+
+
+def test_labels_of_unknown_classes_count_as_scikit_learn_counts_them() -> None:
+    """Macro averages over the labels hold each unknown class as one that is never predicted."""
+    truth, said, shares = draw(3, 500, seed=8)
+    truth = np.where(np.arange(500) % 9 == 0, 3, truth)
+    truth = np.where(np.arange(500) % 20 == 1, 4, truth)
+    found = metrics(multiclass(), truth, said, shares)
+
+    assert found["accuracy"] == pytest.approx(sk.accuracy_score(truth, said))
+    assert found["precision"] == pytest.approx(sk.precision_score(truth, said, average="macro", zero_division=0))
+    assert found["recall"] == pytest.approx(sk.recall_score(truth, said, average="macro", zero_division=0))
+    assert found["f1"] == pytest.approx(sk.f1_score(truth, said, average="macro", zero_division=0))
+    seen = [sk.recall_score(truth == code, said == code) for code in np.unique(truth)]
+    assert found["balanced_accuracy"] == pytest.approx(np.mean(seen))

@@ -192,9 +192,35 @@ def test_without_a_baseline_there_is_no_verdict(in_sample: bool, says: str) -> N
     assert found["realised"]["metrics"]["accuracy"]["baseline"] is None
 
 
+def test_outcomes_of_an_unknown_class_are_wrong_answers() -> None:
+    """A truth that the model cannot give counts, is told with its class, and has its row in the confusion matrix."""
+    found = report(window_of([0, 1] * 50, ["fraud_b"] * 12 + [0, 1] * 44), None)
+    realised = found["realised"]
+    said = "12 % of outcomes are of a class this model does not know: fraud_b"
+
+    assert (realised["labelled"], realised["metrics"]["accuracy"]["value"]) == (100, 0.88)
+    assert realised["unknown_classes"] == {"rows": 12, "share": 0.12, "classes": {"fraud_b": 12}, "message": said}
+    assert said in [error["reason"] for error in found["errors"]]
+    matrix = realised["confusion_matrix"]
+    assert (matrix["labels"], matrix["counts"]) == (["0", "1", "fraud_b"], [[44, 0, 0], [0, 44, 0], [6, 6, 0]])
+    assert realised["classes"]["1"]["precision"]["value"] == 0.88
+    assert "unknown_classes" not in report(window_of([0, 1] * 50, [0, 1] * 50), None)["realised"]
+
+
+def test_many_unknown_classes_are_told_together() -> None:
+    """The most frequent unknown classes are named; beyond twenty, the others are one."""
+    truth = [f"n{place}" for place in range(40)] + ["often"] * 20 + [0, 1] * 20
+    found = report(window_of([0, 1] * 50, truth), None)["realised"]
+
+    assert found["metrics"]["accuracy"]["value"] == 0.4
+    assert len(found["unknown_classes"]["classes"]) == 21
+    assert found["unknown_classes"]["classes"]["often"] == 20
+    assert found["unknown_classes"]["message"].endswith("often, n0, n1 and 18 more")
+
+
 def test_impossible_outcomes_are_listed() -> None:
-    """An outcome that is no class of the model is counted in errors, and in nothing else."""
-    found = report(window_of([0] * 60, [0] * 59 + ["maybe"]), None)
+    """Text where a number is due is counted in errors, and in nothing else."""
+    found = report(window_of([0.0] * 60, [0.0] * 59 + ["maybe"]), None, REGRESSION)
 
     assert found["realised"]["labelled"] == 59
     assert "1 outcomes" in found["errors"][0]["reason"]
