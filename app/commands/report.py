@@ -92,7 +92,7 @@ def _features(
     found: list[Feature] = []
     for name in shared:
         try:
-            found += infer_features(reference[[name]])
+            found += infer_features(reference[[name]], len(reference))
         except BundleError as error:
             errors.append(_error(name, str(error)))
     if not found:
@@ -111,7 +111,7 @@ def _target(reference: pd.DataFrame, current: pd.DataFrame, target: str | None) 
     if target is None:
         return None
     _check(current, "current", [target])
-    return infer_features(reference[[target]])[0]
+    return infer_features(reference[[target]], len(reference))[0]
 
 
 def _schema(features: tuple[Feature, ...], answer: Feature | None) -> ModelSchema:

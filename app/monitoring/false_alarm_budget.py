@@ -28,6 +28,7 @@ class Limits:
         material_psi: the smallest PSI above noise that matters to the user.
         false_alarm_every: the setting behind ``alpha``, as the report shows it.
         min_rows: below this many rows in the window there is no verdict.
+        min_reference_rows: the same for the reference; from there on the level is measured (``benchmarks/drift``).
         material_share: the smallest rise of a share (missing, unseen, ...) that data quality mentions.
     """
 
@@ -35,6 +36,7 @@ class Limits:
     material_psi: float = 0.01
     false_alarm_every: str = "P30D"
     min_rows: int = 50
+    min_reference_rows: int = 30
     material_share: float = 0.005
 
     @property

@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 from pathlib import Path
 
-from benchmarks.drift import calibration, cost, power, streams
+from benchmarks.drift import calibration, cost, power, small_references, streams
 
 README = Path(__file__).with_name("README.md")
 START, END = "<!-- results -->", "<!-- end of results -->"
@@ -27,6 +27,11 @@ def measured(pool: ProcessPoolExecutor, share: float) -> Iterator[str]:
     yield "\n### Level of each deciding test\n"
     laws, rows = zip(*calibration.cells(), strict=True)
     yield from calibration.table(list(pool.map(calibration.rejections, laws, rows, repeat(looks))), looks)
+    yield "\n### Level of small references\n"
+    laws, references, windows = zip(*small_references.cells(), strict=True)
+    half = max(looks // 2, 100)
+    levels = pool.map(small_references.rejections, laws, references, windows, repeat(half))
+    yield from small_references.table(list(levels), half)
     yield "\n### Power\n"
     yield from power.table(list(pool.map(power.power, power.drifts(), repeat(looks // 2))), looks // 2)
     yield "\n### Cost\n"

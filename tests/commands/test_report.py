@@ -125,3 +125,64 @@ def test_absent_columns_and_empty_tables_are_refused(target: str) -> None:
 def test_a_handful_of_rows_is_no_verdict() -> None:
     """Below the least number of rows the status says so."""
     assert compare(table(100, 1), table(20, 2))["status"] == "insufficient_data"
+
+
+def cities(rng: np.random.Generator, rows: int) -> pd.Series[Any]:
+    """Names out of some hundreds, of which a sample misses many."""
+    weights = 1 / np.arange(1.0, 601.0)
+    return pd.Series([f"c{code}" for code in rng.choice(600, rows, p=weights / weights.sum())])
+
+
+def numbered(rng: np.random.Generator, rows: int) -> pd.Series[Any]:
+    """Ids, each of them new."""
+    return pd.Series([f"o-{number}" for number in rng.integers(0, 2**62, rows)])
+
+
+@pytest.mark.parametrize("rows", [100, 300, 2000])
+def test_what_a_reference_has_not_seen_is_expected(rows: int) -> None:
+    """Columns of many categories, of ids, and of amounts that are mostly zero do not drift because new values come."""
+    drifted, kinds = [], []
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        tables = [
+            pd.DataFrame(
+                {
+                    "city": cities(rng, count),
+                    "order": numbered(rng, count),
+                    "amount": np.where(rng.random(count) < 0.8, 0, np.round(rng.exponential(20, count))),
+                    "x": rng.normal(size=count),
+                    "y": cities(rng, count),
+                }
+            )
+            for count in (rows, 1500)
+        ]
+        found = compare(*tables, target="y")
+        drifted += [found["status"]]
+        kinds += [finding["kind"] for finding in found["data_quality"]["findings"]]
+
+    assert drifted == ["stable"] * 5
+    assert kinds == []
+
+
+def test_new_cities_alone_are_no_constant() -> None:
+    """Where every value is new, that is the finding; nothing says that they are one and the same."""
+    rng = np.random.default_rng(1)
+    before, after = (pd.DataFrame({"city": rng.choice(list(letters), 600)}) for letters in ("abcde", "fghij"))
+    found = compare(before, after)
+    (finding,) = found["data_quality"]["findings"]
+
+    assert found["drifted_features"] == ["city"]
+    assert finding["kind"] == "unseen_category"
+    assert "each value is new" in finding["message"]
+
+
+def test_too_small_a_reference_has_no_verdict() -> None:
+    """Below thirty rows the figures are shown, and the report says how many rows a verdict takes."""
+    few = compare(table(29, 1), table(1000, 2, shift=3.0))
+    enough = compare(table(30, 1), table(1000, 2, shift=3.0))
+
+    assert (few["status"], few["drifted_features"]) == ("insufficient_data", [])
+    assert few["message"] == "the reference has 29 rows, 30 are needed for a verdict"
+    assert few["features"]["income"]["reason"] == few["message"]
+    assert few["features"]["income"]["psi"] > 0.2
+    assert enough["drifted_features"] == ["income"]

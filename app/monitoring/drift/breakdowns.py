@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.monitoring.drift.column_tests import Comparison, answers, compare_all
-from app.monitoring.drift.verdict import adjust, severity
+from app.monitoring.drift.verdict import adjust, missing_rows, severity
 from app.monitoring.false_alarm_budget import Limits
 from app.monitoring.reference.columns import ReferenceColumn
 from app.monitoring.reference.encoding import encode
@@ -131,7 +131,7 @@ def _parts(
 
 def _entries(found: Sequence[Comparison | None], limits: Limits) -> list[Brief]:
     """Judge comparisons as one family, and say in short what was found."""
-    adjusted = adjust([each.evidence if each and each.effective_rows >= limits.min_rows else None for each in found])
+    adjusted = adjust([None if each is None or missing_rows(each, limits) else each.evidence for each in found])
     return [_entry(each, p_value, limits) for each, p_value in zip(found, adjusted, strict=True)]
 
 

@@ -13,13 +13,16 @@ from app import statistics
 from app.figures.drift import DRIFT_STATISTICS
 from app.monitoring.false_alarm_budget import SHAPE_SHARE
 from app.monitoring.reference.columns import (
-    QuantileBins,
+    UNSEEN,
     ReferenceColumn,
+    ValueBins,
     code_counts,
     count_equal,
     describe,
+    merge_novel,
     merge_rare,
     score_of,
+    snap,
     sorted_present,
     without,
 )
@@ -38,6 +41,8 @@ ORDER_SHARE = 0.8
 """Part of a number's alpha for Anderson-Darling; the rest is for Mood's test of scale, which it is weak at."""
 _RISE_SHARE = 0.8
 """Part of a gap's alpha for its rise: what goes missing is more often news than what comes back."""
+_MAX_VALUES_OF_BOTH = 40
+"""Different values of both samples up to which a number of few values is compared value by value."""
 _MIN_ROWS_FOR_ORDER_TESTS = 10
 """Values that both sides must have before their order is tested."""
 
@@ -129,6 +134,7 @@ class Comparison:
     """Hold the result of one column's comparison.
 
     Attributes:
+        reference_rows: rows of the reference.
         gap_effect: PSI above noise of the missing values against all others.
         effective_rows: independent rows that the window is worth.
         inflation: how many times the null's variance is larger than with independent rows.
@@ -138,6 +144,7 @@ class Comparison:
 
     test: str
     evidence: Evidence
+    reference_rows: int
     gap_effect: float
     effective_rows: float
     inflation: float
@@ -171,20 +178,23 @@ def compare(
         inflation: how many times the column varies more from window to window than sampling explains, at least 1.
         distinct: independent rows per row, as far as whole rows are copies of each other, at most 1.
     """
-    present = sorted_present(reference.subject, window)
+    present = snap(reference, sorted_present(reference.subject, window))
     counts, expected = reference.count(window, present), reference.counts
     worth = Independence.of(window).at_most(distinct)
     null = worth.inflation(len(window), reference.independence, len(reference.values))
     null = Inflation(null.values * inflation, null.gaps * inflation)
-    numeric = isinstance(reference.bins, QuantileBins)
+    values = _few_values(reference, present)
+    numeric = values is None and reference.subject.categories is None
     pair = Pair(reference.present, present) if len(reference.present) and len(present) else None
     if numeric:
-        evidence = numbers(_without_atoms(reference, pair), _gap_and_atoms(reference, window, present), null)
+        atoms = _atoms(reference.present, present)
+        evidence = numbers(_without_atoms(pair, atoms), _gap_and_atoms(reference, window, present, atoms), null)
     else:
-        evidence = categories(_cells(reference, window, counts), null)
+        evidence = categories(_cells(reference, window, values, present), null)
     return Comparison(
         test=NUMERIC if numeric else CATEGORICAL,
         evidence=evidence,
+        reference_rows=len(reference.values),
         gap_effect=_gap_effect(expected, counts, null.gaps),
         effective_rows=worth.values * len(window),
         inflation=null.values,
@@ -202,32 +212,60 @@ def _gap_effect(expected: IntArray, counts: IntArray, null: float) -> float:
     return statistics.psi(ours, theirs) - statistics.psi_noise_floor(ours, theirs) * null
 
 
-def _without_atoms(reference: ReferenceColumn, pair: Pair | None) -> Pair | None:
+def _few_values(reference: ReferenceColumn, present: FloatArray) -> FloatArray | None:
+    """The values of both samples where each can be a cell of its own; None for categories and where order is tested.
+
+    A reference that shows few values may have missed most: the window's values count as well.
+    """
+    if not isinstance(reference.bins, ValueBins):
+        return None
+    values = np.union1d(reference.present, present)
+    return values if len(values) <= _MAX_VALUES_OF_BOTH else None
+
+
+def _atoms(*sides: FloatArray) -> FloatArray:
+    """The values that a fifth of the present rows or more have, in both samples together, such as zeros.
+
+    Of the reference alone, they would be partly its luckiest.
+    """
+    rows = sum(len(side) for side in sides)
+    fifths = [side[(np.arange(1, 10) * len(side)) // 10] for side in sides if len(side)]
+    candidates = np.unique(np.concatenate(fifths)) if fifths else np.empty(0)
+    return candidates[sum(count_equal(side, candidates) for side in sides) * 5 >= rows]
+
+
+def _without_atoms(pair: Pair | None, atoms: FloatArray) -> Pair | None:
     """Order says little about values that many rows share; what remains without them, or None."""
-    if pair is None or not len(reference.atoms):
+    if pair is None or not len(atoms):
         return pair
-    ours, theirs = reference.spread_out, without(pair.window, reference.atoms)
+    ours, theirs = without(pair.reference, atoms), without(pair.window, atoms)
     return Pair(ours, theirs) if len(ours) and len(theirs) else None
 
 
-def _gap_and_atoms(reference: ReferenceColumn, window: NDArray[Any], present: FloatArray) -> Shares:
+def _gap_and_atoms(reference: ReferenceColumn, window: NDArray[Any], present: FloatArray, atoms: FloatArray) -> Shares:
     """Count the missing values, then those that many rows share."""
     n, m = len(reference.values), len(window)
-    ours = np.append(n - len(reference.present), count_equal(reference.present, reference.atoms))
-    return Shares(ours, n, np.append(m - len(present), count_equal(present, reference.atoms)), m, gaps=1)
+    ours = np.append(n - len(reference.present), count_equal(reference.present, atoms))
+    return Shares(ours, n, np.append(m - len(present), count_equal(present, atoms)), m, gaps=1)
 
 
-def _cells(reference: ReferenceColumn, window: NDArray[Any], counts: IntArray) -> Shares:
-    """Count each value, or each category that is frequent in both samples together.
+def _cells(reference: ReferenceColumn, window: NDArray[Any], values: FloatArray | None, present: FloatArray) -> Shares:
+    """Count each value, or each category, that is frequent in both samples together.
 
-    Missing and unseen values come first.
+    All others, unseen ones among them, are one cell; it and the missing values come first. Which values stand by
+    themselves must not be read off one sample: see :func:`merge_rare`.
     """
-    if reference.subject.categories is None:
-        ours, theirs = np.roll(reference.counts, 2), np.roll(counts, 2)
+    n, m = len(reference.values), len(window)
+    if values is not None:
+        sides = [(n, reference.present), (m, present)]
+        counted = [np.append([0, rows - len(side)], count_equal(side, values)) for rows, side in sides]
+        ours, theirs = merge_rare(counted[0], counted[1])
+        ours, theirs = (np.append([side[0] + side[-1]], side[1:-1]) for side in (ours, theirs))
     else:
-        known = len(reference.subject.categories)
-        ours, theirs = merge_rare(code_counts(reference.values, known), code_counts(window, known))
-    return Shares(ours, len(reference.values), theirs, len(window), gaps=2)
+        known = len(reference.subject.categories or ())
+        counted = [code_counts(side, known) for side in (reference.values, window)]
+        ours, theirs = merge_rare(*merge_novel(counted[0], counted[1]))
+    return Shares(ours, n, theirs, m, gaps=2)
 
 
 def _distances(samples: Samples, inflation: float) -> Distances:
@@ -254,8 +292,14 @@ def _note(expected: IntArray, counts: IntArray) -> str | None:
 
 
 def answers(schema: ModelSchema, window: Window) -> list[NDArray[Any]]:
-    """Encode the window's predictions and the probability that is watched, if there is one."""
+    """Encode the window's predictions and the probability that is watched, if there is one.
+
+    A class that the schema lacks, which only a table's target can hold, is unseen, not missing.
+    """
     predictions = encode_labels(schema, window.predictions)
+    if schema.classes and (predictions < 0).any():
+        there = np.array([label is not None for label in window.predictions], dtype=np.bool_)
+        predictions = np.where((predictions < 0) & there, UNSEEN, predictions)
     probabilities = encode_probabilities(schema, window.probabilities)
     return [predictions] if probabilities is None else [predictions, score_of(schema, probabilities)]
 

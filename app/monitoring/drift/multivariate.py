@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from app.monitoring.false_alarm_budget import Limits
-from app.monitoring.reference.columns import MISSING, UNSEEN, ReferenceColumn, Subject
+from app.monitoring.reference.columns import MISSING, UNSEEN, ReferenceColumn, Subject, pool
 from app.monitoring.reference.reference import Reference
 from app.reports.drift import CheckError, Column, DriftReport, JointDrift
 from app.statistics import FloatArray, IntArray, middle_ranks, rank_auc
@@ -190,7 +190,7 @@ def separate(
     """
     sampled = [_even(column) for column in reference], [_even(column) for column in window]
     sides = len(sampled[0][0]), len(sampled[1][0])
-    table = design(subjects, [np.concatenate(pair) for pair in zip(*sampled, strict=True)], pause)
+    table = design(subjects, [pool(*pair) for pair in zip(*sampled, strict=True)], pause)
     label = np.repeat([0.0, 1.0], sides)
     fold = np.concatenate([np.arange(rows) * _CHUNKS // rows % 2 for rows in sides])
     halves = []

@@ -139,6 +139,14 @@ def drift_report(
     report["multivariate"] = joint_of(
         reference, together, alone, window, limits, previous, report["features"], report["errors"], pause=pause
     )
+    return _completed(report, reference, limits)
+
+
+def _completed(report: DriftReport, reference: Reference, limits: Limits) -> DriftReport:
+    """Put in what follows from the verdicts on features and on all of them together."""
+    if reference.rows < limits.min_reference_rows:
+        needed = limits.min_reference_rows
+        report["message"] = f"the reference has {reference.rows} rows, {needed} are needed for a verdict"
     if report["multivariate"]["status"] == "drift":
         report["status"] = "drift"
     report["window"]["effective_rows"] = _effective_rows(report)

@@ -36,12 +36,22 @@ def judge(look: Look, found: Sequence[Comparison | None], before: Sequence[Colum
     ``found`` has None where a column could not be compared; ``before`` holds the same columns' entries in the report of
     the look before, None where there is none. A column with too few independent rows has no verdict, and no test.
     """
-    least = look.limits.min_rows
-    adjusted = adjust([each.evidence if each is not None and each.effective_rows >= least else None for each in found])
+    adjusted = adjust([None if each is None or missing_rows(each, look.limits) else each.evidence for each in found])
     return [
-        _unjudged(each) if each is None or p_value is None else _verdict(look, each, p_value, entry)
+        _unjudged(each, look.limits) if each is None or p_value is None else _verdict(look, each, p_value, entry)
         for each, p_value, entry in zip(found, adjusted, before, strict=True)
     ]
+
+
+def missing_rows(comparison: Comparison, limits: Limits) -> str | None:
+    """Say which rows a verdict lacks; None where there are enough."""
+    if comparison.reference_rows < limits.min_reference_rows:
+        return (
+            f"the reference has {comparison.reference_rows} rows, {limits.min_reference_rows} are needed for a verdict"
+        )
+    if comparison.effective_rows < limits.min_rows:
+        return f"worth {comparison.effective_rows:.0f} independent rows: too few for a verdict"
+    return None
 
 
 def adjust(family: Sequence[Evidence | None]) -> list[float | None]:
@@ -115,10 +125,10 @@ def _reason(look: Look, comparison: Comparison, adjusted: float, *, significant:
     )
 
 
-def _unjudged(comparison: Comparison | None) -> Verdict:
-    if comparison is None:
+def _unjudged(comparison: Comparison | None, limits: Limits) -> Verdict:
+    reason = None if comparison is None else missing_rows(comparison, limits)
+    if comparison is None or reason is None:
         return {"status": "error"}
-    reason = f"worth {comparison.effective_rows:.0f} independent rows: too few for a verdict"
     return {"status": "insufficient_data", "severity": None, "reason": reason, **_figures(comparison)}
 
 

@@ -146,6 +146,8 @@ def _missing(columns: Columns) -> Iterator[QualityFinding]:
 
 def _constant(columns: Columns) -> Iterator[QualityFinding]:
     present = columns.present
+    if columns.feature.type is FeatureType.CATEGORICAL and (present == UNSEEN).any():
+        return  # values that the schema does not know share a code: nothing says whether they are one value or many
     if len(present) and (present == present[0]).all():
         same = int((columns.reference.values == present[0]).sum())
         yield from columns.compare("constant", same, len(present), "have one and the same value")
@@ -163,8 +165,10 @@ def _unseen(columns: Columns) -> Iterator[QualityFinding]:
     if new and columns.in_sample:
         return
     singles = int((np.bincount(ours[ours >= 0]) == 1).sum())
-    what = "have a category that the schema does not know"
-    yield from columns.compare("unseen_category", new or singles, int((columns.window == UNSEEN).sum()), what)
+    unseen = int((columns.window == UNSEEN).sum())
+    each = ": each value is new" if unseen and unseen == len(columns.present) else ""
+    what = f"have a category that the schema does not know{each}"
+    yield from columns.compare("unseen_category", new or singles, unseen, what)
 
 
 def _frozen(columns: Columns) -> Iterator[QualityFinding]:

@@ -131,6 +131,45 @@ def code_counts(codes: NDArray[Any], categories: int) -> IntArray:
     return np.bincount(codes.astype(np.int64) - UNSEEN, minlength=categories - UNSEEN)
 
 
+MIN_EXPECTED_ROWS = 7
+"""Rows that a category must expect in the reference to stand by itself; one that does is missed in one of 1,000."""
+
+
+def merge_novel(ours: IntArray, theirs: IntArray) -> tuple[IntArray, IntArray]:
+    """Put the categories that a reference of this size may miss beside the unseen ones; the order stays.
+
+    A category is known because the reference happens to show it, so that rare ones are found in the reference and
+    missed in the window, and new ones the other way round. Together they are one share that does not change: what
+    Good (1953), doi:10.1093/biomet/40.3-4.237, expects of the unseen is what the rare ones lose.
+
+    >>> ours, theirs = merge_novel(np.array([0, 0, 90, 1, 9]), np.array([2, 0, 92, 0, 6]))
+    >>> ours.tolist(), theirs.tolist()
+    ([1, 0, 90, 0, 9], [2, 0, 92, 0, 6])
+    """
+    n, m = ours.sum(), theirs.sum()
+    rare = np.flatnonzero((ours + theirs)[2:] * (n / (n + m)) < MIN_EXPECTED_ROWS) + 2
+    merged = []
+    for counts in (ours, theirs):
+        whole = counts.copy()
+        whole[0] += whole[rare].sum()
+        whole[rare] = 0
+        merged.append(whole)
+    return merged[0], merged[1]
+
+
+def pool(reference: NDArray[Any], window: NDArray[Any]) -> NDArray[Any]:
+    """Put two encoded samples behind each other; codes that :func:`merge_novel` would merge become unseen ones.
+
+    >>> pool(np.array([0] * 9 + [1]), np.array([0] * 8 + [-2, -1])).tolist()
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, -2, 0, 0, 0, 0, 0, 0, 0, 0, -2, -1]
+    """
+    both = np.concatenate([reference, window])
+    if both.dtype.kind != "i":
+        return both
+    expected = code_counts(both, 0) * (len(reference) / len(both))
+    return np.where((both >= 0) & (expected[both - UNSEEN] < MIN_EXPECTED_ROWS), UNSEEN, both)
+
+
 def merge_rare(ours: IntArray, theirs: IntArray) -> tuple[IntArray, IntArray]:
     """Merge the categories that are rare in two samples together.
 
@@ -222,23 +261,6 @@ class ReferenceColumn:
         return bins.counts(column) if isinstance(bins, CategoryBins) else bins.counts_of_sorted(present, len(column))
 
     @cached_property
-    def atoms(self) -> FloatArray:
-        """Give the values that a fifth of the present rows or more have.
-
-        An example is the zeros of a zero-inflated number.
-        """
-        if not isinstance(self.bins, QuantileBins) or not len(self.present):
-            return np.empty(0)
-        fifth = (np.arange(1, 5) * len(self.present)) // 5
-        candidates = np.unique(self.present[fifth])
-        return candidates[count_equal(self.present, candidates) * 5 >= len(self.present)]
-
-    @cached_property
-    def spread_out(self) -> FloatArray:
-        """The present values, sorted, without the atoms."""
-        return without(self.present, self.atoms)
-
-    @cached_property
     def scale(self) -> RobustScale:
         """A number's robust scale; there must be present values."""
         return RobustScale(self.present)
@@ -259,6 +281,26 @@ def sorted_present(subject: Subject, values: NDArray[Any]) -> FloatArray:
     if subject.categories is not None:
         return np.empty(0)
     return np.sort(values[~np.isnan(values)])
+
+
+_ROUNDING = 2.0**-23
+"""Relative error of a number that went through 32 bits."""
+
+
+def snap(reference: ReferenceColumn, present: FloatArray) -> FloatArray:
+    """Give values that differ from one of a reference's few by rounding to 32 bits that very value, in their order.
+
+    >>> column = ReferenceColumn(Subject("x", "numeric"), np.array([0.1, 0.2, 0.2]))
+    >>> snap(column, np.array([0.10000000149011612, 0.15])).tolist()
+    [0.1, 0.15]
+    """
+    if not isinstance(reference.bins, ValueBins) or not len(present):
+        return present
+    known = reference.bins.values
+    after = np.searchsorted(known, present).clip(0, len(known) - 1)
+    before = np.maximum(after - 1, 0)
+    nearest = np.where(present - known[before] < known[after] - present, known[before], known[after])
+    return np.where(np.abs(present - nearest) <= _ROUNDING * np.abs(nearest), nearest, present)
 
 
 def without(ordered: FloatArray, values: FloatArray) -> FloatArray:

@@ -186,13 +186,16 @@ MAX_CATEGORIES = 1000
 """More categories than this are not kept: the rarest are watched together, as unseen ones."""
 
 
-def infer_features(frame: pd.DataFrame) -> tuple[Feature, ...]:
+def infer_features(frame: pd.DataFrame, most: int = MAX_CATEGORIES) -> tuple[Feature, ...]:
     """Infer the features of a DataFrame's columns, in their order.
 
     A feature is ``nullable`` where a value is missing.
 
     Whole numbers are integers, text and pandas categories are categorical with their values sorted, and numbers have
     the bounds that are seen.
+
+    Args:
+        most: categories that are kept of a feature, the most frequent ones.
 
     Raises:
         BundleError: a column is neither numbers, booleans nor text, or holds infinite numbers.
@@ -202,7 +205,7 @@ def infer_features(frame: pd.DataFrame) -> tuple[Feature, ...]:
     >>> feature.type.value, feature.categories, feature.nullable
     ('categorical', ('blue', 'red'), True)
     """
-    return tuple(_infer(str(name), frame[name]) for name in frame.columns)
+    return tuple(_infer(str(name), frame[name], most) for name in frame.columns)
 
 
 def rows_of(features: Sequence[Feature], frame: pd.DataFrame) -> list[Row]:
@@ -224,12 +227,12 @@ def dtypes_of(features: Sequence[Feature], frame: pd.DataFrame) -> dict[str, str
     return {feature.name: dtype for feature in features if (dtype := _dtype(feature, frame[feature.name]))}
 
 
-def _infer(name: str, column: pd.Series[Any]) -> Feature:
+def _infer(name: str, column: pd.Series[Any], most: int) -> Feature:
     present = column.dropna()
     kind = _type(name, column, present)
     feature = Feature(name, kind, nullable=len(present) < len(column))
     if kind is FeatureType.CATEGORICAL:
-        return replace(feature, categories=_categories(present))
+        return replace(feature, categories=_categories(present, most))
     low, high = _bounds(name, present) if kind.is_number else (None, None)
     return replace(feature, low=low, high=high)
 
@@ -263,9 +266,9 @@ _PLAIN: tuple[tuple[frozenset[type], FeatureType], ...] = (
 )
 
 
-def _categories(present: pd.Series[Any]) -> tuple[str | int, ...]:
+def _categories(present: pd.Series[Any], most: int) -> tuple[str | int, ...]:
     counts = present.astype(object).value_counts()
-    frequent = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))[:MAX_CATEGORIES]
+    frequent = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))[:most]
     values: list[Any] = [value for value, _ in frequent]
     return tuple(sorted(values, key=lambda value: (isinstance(value, str), value)))
 

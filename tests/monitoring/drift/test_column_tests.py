@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from app.monitoring.drift.column_tests import CATEGORICAL, NUMERIC, Comparison, compare
-from app.monitoring.reference.columns import ReferenceColumn, Subject
+from app.monitoring.reference.columns import UNSEEN, ReferenceColumn, Subject
+from benchmarks.drift.small_references import encoded, laws, rejections
 
 Column: TypeAlias = NDArray[Any]
 Draw: TypeAlias = Callable[[np.random.Generator, int], Column]
@@ -223,3 +224,42 @@ def test_inflation_widens_every_test_of_categories() -> None:
     plain, wider = compare(ours, theirs).evidence.each, compare(ours, theirs, 4.0).evidence.each
 
     assert {name: wider[name] > 1e3 * p_value for name, p_value in plain.items()} == dict.fromkeys(plain, True)
+
+
+@pytest.mark.parametrize("law", laws())
+def test_a_small_reference_keeps_the_level(law: str) -> None:
+    """Whatever the column holds, a window of the reference's own law is called drift about once in a hundred looks."""
+    assert sum(rejections(law, rows, 500, 100) for rows in (30, 100, 300)) / 3 <= 0.03
+
+
+def test_a_new_value_is_found_beside_few_known_ones() -> None:
+    """Where the reference is large enough to know all values, a new one is found, among numbers and categories."""
+    rng = np.random.default_rng(5)
+    three, four = (
+        rng.choice(3, 5000).astype(np.float64),
+        rng.choice(4, 500, p=[0.32, 0.32, 0.32, 0.04]).astype(np.float64),
+    )
+    unseen = np.where(four == 3, UNSEEN, four).astype(np.int32)
+
+    assert found(three, four).evidence.p_value < 1e-6
+    assert found(three.astype(np.int32), unseen).evidence.p_value < 1e-6
+
+
+def test_more_novelty_than_before_is_found() -> None:
+    """Where the frequent categories make room for others, that is a drift, although new ones were to be expected."""
+    rng = np.random.default_rng(6)
+    before = rng.choice(400, 2000, p=np.repeat([0.005, 0.5 / 300], [100, 300]))
+    after = rng.choice(400, 1000, p=np.repeat([0.003, 0.7 / 300], [100, 300]))
+    reference, window = encoded(*(np.array([f"c{code}" for code in side], dtype=object) for side in (before, after)))
+
+    assert compare(reference, window).evidence.p_value < 1e-4
+
+
+def test_values_that_went_through_32_bits_are_the_same_values() -> None:
+    """Tenths that a client keeps as 32-bit numbers are tenths; a tenth that became another one still is a change."""
+    rng = np.random.default_rng(7)
+    tenths = rng.integers(1, 10, 2500) / 10
+    narrow = tenths[2000:].astype(np.float32).astype(np.float64)
+
+    assert found(tenths[:2000], narrow).evidence.p_value == found(tenths[:2000], tenths[2000:]).evidence.p_value
+    assert found(tenths[:2000], np.where(narrow < 0.25, 0.3, narrow)).evidence.p_value < 1e-6
