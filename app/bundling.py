@@ -37,7 +37,9 @@ MAX_SEEN_SHARE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class TimeColumn:
-    """The column of the rows' times, if there is one, and how times without a zone and dates are meant.
+    """The column of the rows' times, if there is one.
+
+    It says how times without a zone and dates are meant.
 
     See :func:`app.serving.bundle.times.read_times`.
     """
@@ -170,7 +172,7 @@ def infer_schema(
 
 
 def known_columns(model: Any) -> KnownColumns:
-    """What a fitted model, or the bytes of an ONNX file, tells of the columns of its data."""
+    """The knowledge of a fitted model, or of an ONNX file, of the columns of its data."""
     return _source(model).known()
 
 

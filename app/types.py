@@ -211,7 +211,10 @@ class OutcomeStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OutcomeResult:
-    """The answer to one reported outcome; ``detail`` says why it was not taken, or that its class is not known."""
+    """The answer to one reported outcome.
+
+    ``detail`` says why it was not taken, or that its class is not known.
+    """
 
     prediction_id: str
     status: OutcomeStatus

@@ -78,7 +78,9 @@ class Gateway:
 
 
 def without_body(receive: Receive, send: Send) -> tuple[Receive, Send]:
-    """What a GET endpoint reads from and writes to where HEAD was asked: its headers are sent, its body is not.
+    """The channels of a GET endpoint that answers HEAD.
+
+    Its headers are sent, its body is not.
 
     A stream is told that its reader has gone, so that an export does not run for nobody.
     """

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from app.api.dependencies import Keyring
+from app.api.dependencies import Keyring, check_query
 from app.api.http import BodyLimits, Call, Reply, check_head, internal_error, receive_body, render_error, unpack
 from app.api.middleware import AccessLog, Deadlines, Watch, common_headers, request_id_of
 from app.config.settings import Scope as KeyScope
@@ -27,7 +27,13 @@ Result = TypeVar("Result")
 
 
 class Handler(Protocol[Item, Result]):
-    """The work of an endpoint, for one request or many."""
+    """The work of an endpoint, for one request or many.
+
+    Attributes:
+        parameters: the query parameters that it takes.
+    """
+
+    parameters: tuple[str, ...]
 
     @property
     def max_group(self) -> int:
@@ -137,7 +143,7 @@ class HotEndpoint:
         watch = self._deadlines.enter()
         self._in_progress.requests += 1
         try:
-            call.key_name = self._keyring.authorise(call.headers, self._key_scope)
+            self._admit(call)
             check_head(call, self._limits)
             call.body = await receive_body(receive, self._limits)
             caller = AsgiCaller(call, self._tasks)
@@ -200,9 +206,15 @@ class HotEndpoint:
         first.tasks.add(task)
         task.add_done_callback(end)
 
-    def _decode(self, call: Call) -> Any:
+    def _admit(self, call: Call) -> None:
+        """See whether the caller may ask, before its body is read."""
         if call.key_name is None:
             call.key_name = self._keyring.authorise(call.headers, self._key_scope)
+        if call.query_string:
+            check_query(call, *self._handler.parameters)
+
+    def _decode(self, call: Call) -> Any:
+        self._admit(call)
         return self._handler.decode(call, unpack(call, self._limits))
 
     async def _answer(self, group: Sequence[tuple[Caller, Any]]) -> None:

@@ -174,7 +174,9 @@ def require(scope: Scope) -> Callable[[Request, Services], str | None]:
 
 
 def refuse_unknown_parameters(request: Request, services: ServicesDep) -> None:
-    """Refuse a query parameter that the route does not take: a misspelled filter would silently filter nothing.
+    """Refuse a query parameter that the route does not take.
+
+    A misspelled filter would silently filter nothing.
 
     The key is asked for first, as on every other request.
 
@@ -190,7 +192,10 @@ def refuse_unknown_parameters(request: Request, services: ServicesDep) -> None:
 
 
 def check_query(call: Call, *known: str) -> None:
-    """See whether a hot endpoint takes the query parameters of a request; see :func:`check_parameters`."""
+    """Check the query parameters of a request for a hot endpoint.
+
+    See :func:`check_parameters`.
+    """
     if call.query_string:
         check_parameters(QueryParams(call.query_string.decode("latin-1")).keys(), known)
 

@@ -140,7 +140,9 @@ def check_head(call: Call, limits: BodyLimits) -> None:
 
 
 def unpack(call: Call, limits: BodyLimits) -> bytes:
-    """The JSON of a whole body, without the byte order mark that some writers of UTF-8 begin with.
+    """The JSON of a whole body, without a byte order mark at its beginning.
+
+    Some writers of UTF-8 begin with one.
 
     Raises:
         WrongMediaType: see :func:`check_head`; or the body is not compressed as it says.

@@ -28,7 +28,10 @@ def judge_performance(task: Task, body: PerformanceReport, drift: DriftReport | 
 
 
 def _unknown_class(task: Task, body: PerformanceReport) -> Verdicts:
-    """Judge whether each outcome is of a class that the model has; one that is not can never be answered rightly."""
+    """Judge whether each outcome is of a class that the model has.
+
+    An outcome of another class can never be answered rightly.
+    """
     realised = body.get("realised", {})
     found = realised.get("unknown_classes")
     if found is None:

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias, cast
 import orjson
 from typing_extensions import TypedDict
 
-from app.api.dependencies import Services, check_query
+from app.api.dependencies import Services
 from app.api.endpoints.outcome_schema import parse_outcomes
 from app.api.http import Call, Reply, render_error
 from app.config.settings import Config
@@ -61,6 +61,8 @@ Parsed: TypeAlias = Submission | list[Submission | OutcomeResult]
 class OutcomeHandler:
     """Outcomes: single ones are recorded together, a list is a group of its own."""
 
+    parameters: tuple[str, ...] = ()
+
     def __init__(self, services: Services) -> None:
         self._max_rows = services.config.serving.max_queue_rows
         self.max_group = min(MAX_OUTCOMES_PER_STATEMENT, self._max_rows)
@@ -75,7 +77,6 @@ class OutcomeHandler:
             Invalid: see the schema.
             TooLarge: more outcomes than the journal takes.
         """
-        check_query(call)
         now = Micros(time.time_ns() // 1000)
         parsed = parse_outcomes(body, now)
         if not isinstance(parsed, list):

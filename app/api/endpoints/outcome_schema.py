@@ -212,7 +212,10 @@ def _refuse_duplicates(body: bytes, items: Sequence[OutcomeBody], *, around: int
 
 
 def _field_errors(error: ValidationError) -> list[FieldError]:
-    """One error a field: a label is refused by each of its types, and a number that is not finite by the one."""
+    """Reduce the errors to one a field.
+
+    A label is refused by each of its types, and a number that is not finite by the one.
+    """
     found: dict[str, FieldError] = {}
     for item in error.errors(include_url=False):
         problem = _field_error(item)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import orjson
 
-from app.api.dependencies import Services, check_query
+from app.api.dependencies import Services
 from app.api.http import Call, Reply
 from app.errors import Forbidden, NotFound, RequestError, Unauthenticated
 from app.serving.model import Model
@@ -26,6 +26,8 @@ class Asked(NamedTuple):
 
 class PredictHandler:
     """Predictions: a request for one row joins others, one for many rows is a group of its own."""
+
+    parameters: tuple[str, ...] = ("model_version",)
 
     def __init__(self, services: Services) -> None:
         self._registry = services.registry
@@ -46,7 +48,6 @@ class PredictHandler:
             NotFound: there is no such version.
             Invalid: see the validator.
         """
-        check_query(call, "model_version")
         model = self._registry.get(call.query("model_version"))
         return Asked(model, model.validator.parse(body))
 

@@ -77,7 +77,9 @@ def renderer(form: Format, schema: ModelSchema) -> Pages:
 
 
 def join_schemas(active: ModelSchema, loaded: Sequence[ModelSchema], noted: Sequence[Mapping[str, Any]]) -> ModelSchema:
-    """Join the schemas of all versions, so that an export has a column for whatever one of them takes or answers.
+    """Join the schemas of all versions.
+
+    An export then has a column for whatever one of them takes or answers.
 
     Args:
         loaded: schemas whose types are known.

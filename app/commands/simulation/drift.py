@@ -214,7 +214,10 @@ def read_samples(
 
 
 def _labels(columns: Columns, classes: Sequence[Label], target: str) -> list[Label | None]:
-    """The truth of each row: a class of the model, or a number in regression; None where it is not known."""
+    """The truth of each row; None where it is not known.
+
+    It is a class of the model, or a number in regression.
+    """
     column = columns.frame[target]
     pairs = zip(column.astype(object).tolist(), column.isna().tolist(), strict=True)
     labels = [None if missing else label if classes else float(label) for label, missing in pairs]

@@ -1,4 +1,7 @@
-"""The type of each column: from the model or a schema where they know it, else from its cells."""
+"""The type of each column.
+
+It comes from the model or a schema where they know it, else from its cells.
+"""
 
 from __future__ import annotations
 
@@ -266,7 +269,10 @@ class Typing:
                 self.words.setdefault((text.strip(), taken), []).append(name)
 
     def _numbers(self, name: str, texts: list[str], *, declared: bool) -> pd.Series[Any]:
-        """Numbers or booleans; text, where it is not declared that these are numbers and they are none."""
+        """Read numbers or booleans.
+
+        The values stay text where they are none, and it is not declared that they are.
+        """
         import pandas as pd
 
         if not self.dialect.missing and (plain := plain_numbers(texts, declared=declared)) is not None:

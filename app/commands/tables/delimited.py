@@ -33,7 +33,7 @@ _MARKS = (("utf-8-sig", b"\xef\xbb\xbf"), ("utf-32", b"\xff\xfe\0\0"), ("utf-16"
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a file writes its cells; None is found in the file.
+    """The form in which a file writes its cells; None is found in the file.
 
     Attributes:
         missing: texts that stand for a missing value, beside the empty cell.
@@ -147,7 +147,7 @@ class TextFile:
         return cells[:width] + [""] * (width - len(cells))
 
     def notes(self) -> list[str]:
-        """What was assumed, once the rows are read."""
+        """The assumptions, once the rows are read."""
         shown = {"\t": "tab"}.get(self.delimiter, repr(self.delimiter))
         said = [f"delimiter {shown}"] if self.found and self.delimiter != "," else []
         if self.encoding.startswith(("utf-16", "utf-32")):
@@ -173,7 +173,10 @@ def _explained(error: csv.Error) -> str:
 
 @contextmanager
 def _binary(file: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-    """The file's bytes, decompressed by its suffix, and the file itself, whose place tells the progress."""
+    """The file's bytes, decompressed by its suffix, and the file itself.
+
+    The place in the file tells the progress.
+    """
     import bz2
     import gzip
     import lzma

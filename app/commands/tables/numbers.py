@@ -79,7 +79,10 @@ def are_numbers(words: Collection[str], numbers: Collection[int | float], wrong:
 
 
 class NumberParser:
-    """Read numbers with one decimal mark; the other mark, a blank or an apostrophe may divide thousands."""
+    """Read numbers with one decimal mark.
+
+    The other mark, a blank or an apostrophe may divide thousands.
+    """
 
     def __init__(self, decimal: str) -> None:
         self._decimal = decimal

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 PARQUET = (".parquet", ".pq")
 JSON_LINES = (".jsonl", ".ndjson", ".json")
 SPREADSHEETS = (".xlsx", ".xls", ".xlsb", ".xlsm", ".ods", ".numbers")
+MAX_LISTED_CHARACTERS = 500
+"""Characters of the names in a message."""
 _PARQUET_ROWS = 1_000
 _INDEX = re.compile(r"Unnamed: 0(\.\d+)*|__index_level_\d+__")
 """Names of columns that hold a DataFrame's index."""
@@ -123,7 +125,8 @@ def size_of(file: Path) -> int:
 def require_columns(file: Path, names: Collection[str], needed: Sequence[str]) -> None:
     """Refuse a file that lacks a column; names are quoted, so that blanks are seen."""
     if absent := [name for name in needed if name not in names]:
-        has = ", ".join(map(repr, list(names)[:30])) or "none"
+        listed = ", ".join(map(repr, list(names)[:30])) or "none"
+        has = listed if len(listed) <= MAX_LISTED_CHARACTERS else f"{listed[:MAX_LISTED_CHARACTERS]} ..."
         numbers = len(names) > 1 and all(re.fullmatch(r"-?\d*\.?\d+", name) for name in names)
         hint = "; all are numbers: does the file lack its line of names?" if numbers else ""
         missing = ", ".join(map(repr, absent[:10]))

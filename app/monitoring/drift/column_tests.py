@@ -213,7 +213,9 @@ def _gap_effect(expected: IntArray, counts: IntArray, null: float) -> float:
 
 
 def _few_values(reference: ReferenceColumn, present: FloatArray) -> FloatArray | None:
-    """The values of both samples where each can be a cell of its own; None for categories and where order is tested.
+    """The values of both samples where each can be a cell of its own.
+
+    It is None for categories and where order is tested.
 
     A reference that shows few values may have missed most: the window's values count as well.
     """
@@ -224,7 +226,9 @@ def _few_values(reference: ReferenceColumn, present: FloatArray) -> FloatArray |
 
 
 def _atoms(*sides: FloatArray) -> FloatArray:
-    """The values that a fifth of the present rows or more have, in both samples together, such as zeros.
+    """The values that a fifth of the present rows or more have, such as zeros.
+
+    They are counted in both samples together.
 
     Of the reference alone, they would be partly its luckiest.
     """

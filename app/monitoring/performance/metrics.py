@@ -115,11 +115,17 @@ class Rows:
 
     @cached_property
     def unknown(self) -> NDArray[np.bool_]:
-        """Which outcomes are of a class that the model lacks; it is wrong about them, whatever it says."""
+        """The outcomes of a class that the model lacks.
+
+        It is wrong about them, whatever it says.
+        """
         return np.asarray(self.outcomes >= len(self.schema.classes))
 
     def ranked(self, scores: FloatArray) -> FloatArray:
-        """Put the rows of unknown classes before all others in each class, where a ranking counts them as wrong."""
+        """Put the rows of unknown classes before all others in each class.
+
+        There a ranking counts them as wrong.
+        """
         return np.where(self.unknown[:, np.newaxis], _FIRST, scores) if self.unknown.any() else scores
 
     @cached_property
@@ -130,7 +136,10 @@ class Rows:
 
     @cached_property
     def squares(self) -> FloatArray:
-        """The squared distance of the probabilities from what came, by row; in a binary task half of it."""
+        """The squared distance of the probabilities from what came, by row.
+
+        In a binary task it is half of that.
+        """
         came = self.outcomes[:, np.newaxis] == np.arange(len(self.schema.classes))
         if not self.is_binary:
             return np.asarray(np.sum((came - self.scores) ** 2, axis=1) + self.unknown)
@@ -230,7 +239,10 @@ def _recall(rows: Rows) -> float:
 
 
 def _specificity(rows: Rows) -> float:
-    """Average over the model's own classes: a class that it lacks is never predicted, which is no merit."""
+    """Average over the model's own classes.
+
+    A class that it lacks is never predicted, which is no merit.
+    """
     hits, came, said = rows.counts
     count = len(rows.outcomes)
     missed = int((rows.unknown & (rows.predictions != rows.codes[0])).sum()) if rows.is_binary else 0

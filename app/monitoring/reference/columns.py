@@ -136,7 +136,9 @@ MIN_EXPECTED_ROWS = 7
 
 
 def merge_novel(ours: IntArray, theirs: IntArray) -> tuple[IntArray, IntArray]:
-    """Put the categories that a reference of this size may miss beside the unseen ones; the order stays.
+    """Put the categories that a reference of this size may miss beside the unseen ones.
+
+    The order stays.
 
     A category is known because the reference happens to show it, so that rare ones are found in the reference and
     missed in the window, and new ones the other way round. Together they are one share that does not change: what
@@ -158,7 +160,9 @@ def merge_novel(ours: IntArray, theirs: IntArray) -> tuple[IntArray, IntArray]:
 
 
 def pool(reference: NDArray[Any], window: NDArray[Any]) -> NDArray[Any]:
-    """Put two encoded samples behind each other; codes that :func:`merge_novel` would merge become unseen ones.
+    """Put two encoded samples behind each other.
+
+    Codes that :func:`merge_novel` would merge become unseen ones.
 
     >>> pool(np.array([0] * 9 + [1]), np.array([0] * 8 + [-2, -1])).tolist()
     [0, 0, 0, 0, 0, 0, 0, 0, 0, -2, 0, 0, 0, 0, 0, 0, 0, 0, -2, -1]
@@ -288,7 +292,9 @@ _ROUNDING = 2.0**-23
 
 
 def snap(reference: ReferenceColumn, present: FloatArray) -> FloatArray:
-    """Give values that differ from one of a reference's few by rounding to 32 bits that very value, in their order.
+    """Replace values that differ by rounding to 32 bits from one of a reference's few.
+
+    Their order stays.
 
     >>> column = ReferenceColumn(Subject("x", "numeric"), np.array([0.1, 0.2, 0.2]))
     >>> snap(column, np.array([0.10000000149011612, 0.15])).tolist()

@@ -120,7 +120,9 @@ OTHER_CLASSES = "(others)"
 
 
 def encode_outcomes(schema: ModelSchema, labels: Sequence[Label | None]) -> tuple[NDArray[Any], tuple[Label, ...]]:
-    """Encode truths as :func:`encode_labels` does, but a class that the schema lacks gets a code behind its classes.
+    """Encode truths as :func:`encode_labels` does.
+
+    A class that the schema lacks gets a code behind its classes.
 
     The second value names those classes in the order of their codes, the most frequent first. No answer of the model
     has such a code, so that it is wrong whatever it says.

@@ -106,7 +106,7 @@ def _positive(classes: tuple[Label, ...], wanted: Label | None) -> Label | None:
 
 @dataclass(frozen=True, slots=True)
 class KnownColumns:
-    """What a model knows of the columns of its data, before these are read.
+    """The knowledge of a model of the columns of its data, before these are read.
 
     Attributes:
         names: its features; None where it has no names.
@@ -120,7 +120,9 @@ class KnownColumns:
 
 
 def known_columns(model: Any) -> KnownColumns:
-    """The columns of which a fitted model shows the type: those that it encodes, and those that it takes as numbers.
+    """The columns of which a fitted model shows the type.
+
+    They are those that it encodes, and those that it takes as numbers.
 
     An encoder knows its categories; text that they lack was missing when it was fitted.
     """

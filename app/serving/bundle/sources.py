@@ -241,7 +241,7 @@ class OnnxFile:
         return Proved(model.schema, {FILE: self.data}, None, layout, {}, rows, model)
 
     def known(self) -> KnownColumns:
-        """Give what the graph declares: the inputs that are text or numbers, where each column is one."""
+        """The inputs of the graph that are text or numbers, where each column is one."""
         inputs = self._session.get_inputs()
         classes = () if is_number_output(self._session.get_outputs()) else None
         if any(len(each.shape) > 1 and each.shape[1] != 1 for each in inputs):

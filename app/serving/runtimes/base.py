@@ -30,7 +30,10 @@ class Runtime(Protocol):
 
     @property
     def bounds(self) -> Mapping[str, float]:
-        """The largest size of a number that the model takes, by feature; absent where it takes every double."""
+        """The largest size of a number that the model takes, by feature.
+
+        A feature is absent where the model takes every double.
+        """
 
     @property
     def tolerance(self) -> float:

@@ -219,7 +219,10 @@ def arrangement(inputs: Sequence[Any], names: Sequence[str], missing_text: str |
 
 
 def bounds(inputs: Sequence[Any], names: Sequence[str]) -> dict[str, float]:
-    """The largest size of a number that each feature's input holds; absent where it holds every double."""
+    """The largest size of a number that each feature's input holds.
+
+    A feature is absent where its input holds every double.
+    """
     narrow = {**_NUMBER_TYPES, **_WHOLE}
     types = {each.name: narrow.get(each.type, "") for each in inputs}
     if is_matrix(inputs, names):

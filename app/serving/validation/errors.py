@@ -153,7 +153,9 @@ LONG_INTEGER = re.compile(rb"[\s:,\[]-?\d{16}")
 
 
 def refuse_rounded(body: bytes, parsed: Any) -> None:
-    """Refuse a whole number that was rounded when it was read as a double: an id would become another one.
+    """Refuse a whole number that was rounded when it was read as a double.
+
+    An id would become another one.
 
     Only a body with a number of 16 digits is read again.
 

@@ -293,7 +293,10 @@ def _decide(rules: Rules, outcome: Outcome, known: Known) -> tuple[OutcomeStatus
 
 
 def _note(schema: Json | None, label: Label) -> str | None:
-    """Say that a truth is of a class that the model lacks: it is stored, and counts as a wrong answer."""
+    """Say that a truth is of a class that the model lacks.
+
+    It is stored, and counts as a wrong answer.
+    """
     classes = schema.get("classes") if schema else None
     return UNKNOWN_CLASS if classes and label not in classes else None
 
