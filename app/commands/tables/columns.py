@@ -308,7 +308,10 @@ class Typing:
 
 
 def _holds(column: pd.Series[Any], feature: Feature | None) -> bool:
-    """Whether a typed column is already of the type that is known, or of one that nobody has to find."""
+    """Whether a typed column needs no reading.
+
+    Its type is the known one, or one that nobody has to find.
+    """
     from pandas.api import types
 
     number = types.is_numeric_dtype(column.dtype)

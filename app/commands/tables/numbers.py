@@ -69,7 +69,10 @@ def number_series(values: Sequence[int | float | None]) -> pd.Series[Any]:
 
 
 def are_numbers(words: Collection[str], numbers: Collection[int | float], wrong: int, total: int) -> bool:
-    """Whether a column that nobody has declared is one of numbers, in spite of some cells that are none."""
+    """Whether a column is one of numbers, in spite of some cells that are none.
+
+    Nobody has declared what it is.
+    """
     if any(LEADING_ZERO.match(word) for word in words) or any(
         abs(number) >= _MAX_INTEGER for number in numbers if isinstance(number, int)
     ):
