@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.commands.tables.columns import read_columns
-from app.commands.tables.delimited import DayFirst, Decimal, Delimiter, Dialect, Missing, TimeZone
+from app.commands.tables.dialect import DayFirst, Decimal, Delimiter, Dialect, Missing, TimeZone
 from app.errors import BundleError
 from app.serving.runtimes.formats import FORMATS, format_of_file, storable, suffixes
 from app.types import Feature, FeatureType, Json

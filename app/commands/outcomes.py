@@ -22,8 +22,17 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from app.commands.tables.columns import Labels, cell_text
-from app.commands.tables.delimited import DayFirst, Decimal, Delimiter, Dialect, Missing, TimeZone
-from app.commands.tables.numbers import MISSING_WORDS, NumberParser, find_decimal
+from app.commands.tables.dialect import (
+    MISSING_WORDS,
+    DayFirst,
+    Decimal,
+    Delimiter,
+    Dialect,
+    Missing,
+    NumberParser,
+    TimeZone,
+    find_decimal,
+)
 from app.commands.tables.reader import Record, assumptions, read_records, size_of
 from app.errors import BundleError, PlumblineError
 from app.serving.bundle.times import times_of

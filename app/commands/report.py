@@ -30,7 +30,7 @@ from rich.console import Console
 
 from app.commands.export import whole_file
 from app.commands.tables.columns import Columns, read_columns
-from app.commands.tables.delimited import Decimal, Delimiter, Dialect, Missing
+from app.commands.tables.dialect import Decimal, Delimiter, Dialect, Missing
 
 _ABOUT_TIME = ("hours", "sampled_from", "from", "to")
 

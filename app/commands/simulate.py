@@ -19,7 +19,7 @@ from rich.table import Table
 
 from app.commands.simulation.drift import DriftKind, Sample, drifting, plan_drift, read_feature, read_samples
 from app.commands.simulation.traffic import Pace, Tally, Traffic, call
-from app.commands.tables.delimited import Decimal, Delimiter, Dialect, Missing
+from app.commands.tables.dialect import Decimal, Delimiter, Dialect, Missing
 from app.errors import PlumblineError
 from app.reports.drift import DriftReport
 from app.reports.performance import PerformanceReport

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from app.commands.tables.columns import Columns, read_columns
-from app.commands.tables.delimited import Dialect
+from app.commands.tables.dialect import Dialect
 from app.errors import PlumblineError
 from app.serving.bundle.schema_inference import rows_of
 from app.types import Feature, FeatureType, Json, Label, Scalar

@@ -15,9 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.commands.tables.delimited import Dialect
-from app.commands.tables.numbers import (
+from app.commands.tables.dialect import (
     MISSING_WORDS,
+    Dialect,
     NumberParser,
     are_numbers,
     find_decimal,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from app.api.endpoints.parquet import import_parquet
-from app.commands.tables.delimited import Dialect, TextFile, one_line
+from app.commands.tables.dialect import Dialect, TextFile, one_line
 from app.errors import PlumblineError
 
 if TYPE_CHECKING:
@@ -166,10 +166,14 @@ def _tidy(table: Table, keep: Collection[str], doubles: Mapping[str, str]) -> Ta
             raise PlumblineError(f"{table.file}: two columns are named {first!r}, and their cells differ; rename one")
         elif first:
             table.notes.append(f"another column {first!r} is read as {name!r}")
-    return _named_features(table)
+    return _named_features(table, keep)
 
 
-def _named_features(table: Table) -> Table:
+_RECORD = ("prediction_id", "model_name", "model_version", "predicted_at", "observed_at", "context", "revisions")
+"""Columns of an export that say which row it is, and nothing about what is in it."""
+
+
+def _named_features(table: Table, keep: Collection[str]) -> Table:
     """In an export, a feature takes its own name, before columns that every export has."""
     features = [name for name in table.columns if name.startswith("feature.")]
     if "prediction_id" not in table.columns or not features:
@@ -177,8 +181,11 @@ def _named_features(table: Table) -> Table:
     own = {name.removeprefix("feature.") for name in features}
     if "outcome" in own:
         raise PlumblineError(f"{table.file}: the export has a feature and a truth named 'outcome'; rename one column")
-    table.columns = {name.removeprefix("feature."): cells for name, cells in table.columns.items() if name not in own}
-    table.notes.append("an export: its columns feature.NAME are read as NAME")
+    left_out = {*own, *(name for name in _RECORD if name not in keep)}
+    table.columns = {
+        name.removeprefix("feature."): cells for name, cells in table.columns.items() if name not in left_out
+    }
+    table.notes.append("an export: its columns feature.NAME are read as NAME, ids and times left out")
     return table
 
 
@@ -245,7 +252,7 @@ def _parquet_table(file: Path, keep: Collection[str]) -> Table:
     for name in [name for name in names if _INDEX.fullmatch(name) and name not in keep]:
         table.notes.append(f"column {name!r} left out, as an index")
         del columns[name]
-    return _named_features(table)
+    return _named_features(table, keep)
 
 
 def _parquet_records(file: Path, needed: Sequence[str]) -> Iterator[Record]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.commands.simulation.drift import Sample, read_feature, read_samples
-from app.commands.tables.delimited import Dialect
+from app.commands.tables.dialect import Dialect
 from app.errors import PlumblineError
 from app.types import Feature, FeatureType, Label
 

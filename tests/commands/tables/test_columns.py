@@ -15,7 +15,7 @@ from pandas.testing import assert_frame_equal
 
 from app.commands.outcomes import OutcomeReader
 from app.commands.tables.columns import Columns, Labels, read_columns
-from app.commands.tables.delimited import Dialect
+from app.commands.tables.dialect import Dialect
 from app.errors import BundleError, PlumblineError
 from app.types import Feature, FeatureType, Label
 from tests.commands.tables.mutation import write_damaged

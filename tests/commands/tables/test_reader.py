@@ -18,7 +18,7 @@ import pytest
 from app.api.endpoints.predictions import renderer
 from app.commands.outcomes import OutcomeReader
 from app.commands.simulation.drift import read_samples
-from app.commands.tables.delimited import Dialect
+from app.commands.tables.dialect import Dialect
 from app.commands.tables.reader import Record, Table, read_records, read_table, size_of
 from app.errors import PlumblineError
 from app.types import Feature, FeatureType, Json, ModelSchema, Task
@@ -187,5 +187,7 @@ def test_exports_are_read_again(tmp_path: Path, form: Any) -> None:
     assert json.dumps([sample.features for sample in samples]) == json.dumps([row["features"] for row in rows])
     assert [sample.outcome for sample in samples] == [(row["outcome"] or {}).get("outcome") for row in rows]
     assert "an export: its columns feature.NAME are read as NAME" in assumed
+    names = set(read_table(file, Dialect(), keep=["predicted_at"]).columns)
+    assert names & {"predicted_at", "observed_at", "prediction_id", "age"} == {"predicted_at", "age"}
     assert [line.item and line.item["outcome"] for line in lines] == [sample.outcome for sample in samples]
     assert [line.problem for line in lines] == [None] * len(rows)
