@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +15,7 @@ import pytest
 
 from app.commands.outcomes import OutcomeReader
 from app.errors import PlumblineError
+from app.types import Json
 from tests.support.deadlines import DEADLINE_S
 from tests.support.load import batch
 from tests.support.processes import ROOT, Service, free_port, serving
@@ -186,3 +188,56 @@ def test_text_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:
     file.write_bytes(b"prediction_id,outcome\na,\xff\n")
     with pytest.raises(PlumblineError, match="UTF-8"):
         list(OutcomeReader(file).lines())
+
+
+def read(file: Path, text: str, *classes: str | bool | int, **given: Any) -> list[Json | str | None]:
+    """The items of a file with this text, or why a row is none."""
+    file.write_text(text, encoding="utf-8")
+    return [line.problem or line.item for line in OutcomeReader(file, classes, **given).lines()]
+
+
+def test_outcomes_in_another_dialect(tmp_path: Path) -> None:
+    """Semicolons, a decimal comma and thousands, a mark, blanks around names, and a class that is called NA."""
+    text = "\ufeffprediction_id; outcome ;value\na;NA;1.234,5\nb;None;-0,5\nc;nan;\n"
+
+    assert read(tmp_path / "rows.csv", text, "NA", "None") == [
+        {"prediction_id": "a", "outcome": "NA", "value": 1234.5},
+        {"prediction_id": "b", "outcome": "None", "value": -0.5},
+        None,
+    ]
+
+
+@pytest.mark.parametrize("classes", [(False, True), (0, 1)])
+def test_flags_are_classes(tmp_path: Path, classes: tuple[bool | int, ...]) -> None:
+    """True, true, 1 and 1.0 are the class true, and the class 1."""
+    rows = "".join(f"p,{cell}\n" for cell in ("True", "true", "1", "1.0", "FALSE", "0"))
+    found = read(tmp_path / "rows.csv", f"prediction_id,outcome\n{rows}", *classes)
+
+    assert [item["outcome"] for item in found if isinstance(item, dict)] == [*classes[1:] * 4, *classes[:1] * 2]
+
+
+def test_times_need_a_zone(tmp_path: Path) -> None:
+    """A time without one is a row with a problem; with --time-zone and --day-first it is read."""
+    cells = ("2026-01-05T09:00:00Z", "2026-01-05 10:00", "05.01.2026 10:00", "1767603600", "20260105", "")
+    text = "prediction_id,outcome,observed_at\n" + "".join(f"p,x,{cell}\n" for cell in cells)
+    plain = read(tmp_path / "a.csv", text, "x")
+    zoned = read(tmp_path / "a.csv", text, "x", zone="Europe/Berlin", day_first=True)
+    times = [[item.get("observed_at", "")[:16] for item in each if isinstance(item, dict)] for each in (plain, zoned)]
+    problems = [item for item in plain if isinstance(item, str)]
+
+    assert times == [["2026-01-05T09:00"] * 2 + [""], ["2026-01-05T09:00"] * 4 + [""]]
+    assert "its times have no zone; say --time-zone" in problems[0]
+    assert "say --day-first or --month-first" in problems[1]
+    assert "look like dates without marks" in problems[2]
+
+
+def test_what_a_row_lacks_is_told(tmp_path: Path) -> None:
+    """A row without an id, a value that is no number and a strange flag are problems of that row alone."""
+    text = "prediction_id,outcome,value,revise\n,x,,\np,x,much,\np,x,,maybe\np,x,1,True\n"
+
+    assert read(tmp_path / "rows.csv", text, "x") == [
+        "prediction_id: is missing",
+        "value: expected a number",
+        "revise: expected true or false",
+        {"prediction_id": "p", "outcome": "x", "value": 1, "revise": True},
+    ]

@@ -184,9 +184,8 @@ class Typing:
         import pandas as pd
 
         cells, feature = self.table.columns[name], self.known.get(name)
-        if name in self.as_written or (
-            not isinstance(cells, list) and name not in self.classes and _holds(cells, feature)
-        ):
+        ready = not isinstance(cells, list) and name not in self.classes and not self.dialect.missing
+        if name in self.as_written or (ready and _holds(pd.Series(cells), feature)):
             return pd.Series(cells)
         texts = [cell_text(cell) for cell in cells]
         if classes := self.classes.get(name):

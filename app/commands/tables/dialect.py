@@ -88,7 +88,15 @@ class Dialect:
             raise typer.BadParameter(f"{delimiter!r} is not one character, or tab", param_hint="--delimiter")
         if decimal not in (None, ".", ","):
             raise typer.BadParameter(f"{decimal!r} is neither . nor a comma", param_hint="--decimal")
-        return cls(mark, decimal, tuple(map(str.strip, missing or ())))
+        words = dict.fromkeys(form for word in missing or () for form in _forms(word.strip()))
+        return cls(mark, decimal, tuple(words))
+
+
+def _forms(word: str) -> tuple[str, ...]:
+    """A text and, where it is a whole number, its other form: -999 and -999.0."""
+    if re.fullmatch(r"-?\d+(\.0)?", word):
+        return word, word.removesuffix(".0") if word.endswith(".0") else f"{word}.0"
+    return (word,)
 
 
 @dataclass(slots=True)

@@ -152,6 +152,19 @@ def test_cells_become_what_is_known(
     assert values_of(read(tmp_path, column_of(cells), known=known)) == expected
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_number_may_stand_for_a_hole(tmp_path: Path, suffix: str) -> None:
+    """-999 is missing where the caller says so, as a whole number and as a float, in every format."""
+    frame = pd.DataFrame({"x": [-999, 1, 2], "size": [-999.0, 0.5, 1.5]})
+    forms = {".csv": frame.to_csv(index=False), ".jsonl": frame.to_json(orient="records", lines=True)}
+    file = tmp_path / f"table{suffix}"
+    file.write_bytes(as_parquet(frame) if suffix == ".parquet" else forms[suffix].encode())
+
+    found = read_columns(file, Dialect.of(None, None, ["-999"])).frame
+
+    assert found.isna().to_numpy().tolist() == [[True, True], [False, False], [False, False]]
+
+
 def test_words_for_a_hole_are_told(tmp_path: Path) -> None:
     """One line says how NA was taken, in each column."""
     columns = read(tmp_path, "country;size\nNA;NA\nDE;3\n")
