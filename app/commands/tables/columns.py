@@ -15,6 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from app.commands.tables.dialect import (
     MISSING_WORDS,
     Dialect,
@@ -187,7 +189,7 @@ class Typing:
         ready = not isinstance(cells, list) and name not in self.classes and not self.dialect.missing
         if name in self.as_written or (ready and _holds(pd.Series(cells), feature)):
             return pd.Series(cells)
-        texts = [cell_text(cell) for cell in cells]
+        texts = [cell_text(cell) for cell in cells] if self.table.typed else list(cells)
         if classes := self.classes.get(name):
             return self._labels(texts, Labels(classes))
         plain = self.table.typed and _all_text([cell for cell, text in zip(cells, texts, strict=True) if text])
@@ -329,10 +331,12 @@ def cell_text(cell: object) -> str:
     """A cell as text; a missing one is empty."""
     if isinstance(cell, str):
         return cell
-    if cell is None or cell != cell or str(cell) in ("NaT", "<NA>"):  # noqa: PLR0124 - NaN alone differs from itself
-        return ""
     if isinstance(cell, dict | list):
-        return json.dumps(cell)
+        return json.dumps(cell, default=str)
+    if isinstance(cell, np.ndarray):  # a list in Parquet
+        return json.dumps(cell.tolist(), default=str)
+    if cell is None or str(cell) in ("nan", "NaT", "<NA>"):
+        return ""
     return cell.isoformat() if hasattr(cell, "isoformat") else str(cell)
 
 

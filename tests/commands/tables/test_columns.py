@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Mapping, Sequence
+from datetime import date
+from decimal import Decimal as DecimalNumber
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +47,13 @@ def content() -> pd.DataFrame:
     return frame
 
 
-def read(folder: Path, written: str | bytes, suffix: str = ".csv", *, missing: str = "?", **known: Any) -> Columns:
+def read(
+    folder: Path, written: str | bytes, suffix: str = ".csv", *, missing: str | None = "?", **known: Any
+) -> Columns:
     """The columns of a file with this content."""
     file = folder / f"table{suffix}"
     file.write_bytes(written.encode() if isinstance(written, str) else written)
-    return read_columns(file, Dialect(missing=(missing,)), **known)
+    return read_columns(file, Dialect(missing=() if missing is None else (missing,)), **known)
 
 
 def column_of(cells: Sequence[str]) -> str:
@@ -150,6 +154,35 @@ def test_cells_become_what_is_known(
     known = {} if feature is None else {"x": feature}
 
     assert values_of(read(tmp_path, column_of(cells), known=known)) == expected
+
+
+def test_every_type_of_parquet(tmp_path: Path) -> None:
+    """Decimals, nullable types, dates, lists, bytes and categories are read, whether their type is known or not."""
+    frame = pd.DataFrame(
+        {
+            "decimal": [DecimalNumber("1.50"), None],
+            "integer": pd.array([1, None], dtype="Int64"),
+            "flag": pd.array([True, None], dtype="boolean"),
+            "text": pd.array(["01", None], dtype="string"),
+            "date": [date(2026, 1, 5), None],
+            "list": [[1, 2], None],
+            "bytes": [b"x", None],
+            "category": pd.Categorical(["b", None], categories=["b", "a"]),
+            "single": np.array([1.5, np.nan], dtype="float32"),
+        }
+    )
+    kinds = {"text": FeatureType.CATEGORICAL, "integer": FeatureType.NUMERIC, "decimal": FeatureType.NUMERIC}
+    known = {name: Feature(name, kind, nullable=True) for name, kind in kinds.items()}
+    plain, typed = (
+        read(tmp_path, as_parquet(frame), ".parquet", missing=None, known=each).frame for each in ({}, known)
+    )
+
+    for found in (plain, typed):
+        assert found.iloc[1].isna().all()
+        names = ["decimal", "integer", "flag", "text", "category", "single"]
+        assert [found[name][0] for name in names] == [1.5, 1, True, "01", "b", 1.5]
+        assert (found["list"][0], found["date"][0]) == ("[1, 2]", "2026-01-05")
+        assert (str(found["category"].dtype), str(found["single"].dtype)) == ("category", "float32")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
