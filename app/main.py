@@ -20,18 +20,17 @@ from app.alerting.evaluation import AlertUpdater, Notifier
 from app.alerting.messages import Pages, Playbook
 from app.alerting.retraining import Retraining
 from app.alerting.rules.configured import RuleSet, rule_set
-from app.alerting.service.heartbeat import Heartbeat
-from app.alerting.service.outage import Outage
+from app.alerting.service.heartbeat import Heartbeat, Outage
 from app.alerting.service.report import ServiceEvaluation
 from app.alerting.service.rollback import BY, AutomaticRollback, Probation
 from app.alerting.service.usage import Meter
 from app.api.app import Application, build_api
 from app.api.dependencies import Keyring, Services
+from app.api.endpoints.dashboard import read_playbook
 from app.api.endpoints.metrics import StoredMetrics
 from app.api.endpoints.outcome import recorder
 from app.background import PeriodicTask
 from app.config.settings import Config
-from app.dashboard.assets import read_playbook
 from app.errors import ConfigError
 from app.metrics import JournalMetrics, ServingMetrics, new_registry
 from app.monitoring.metrics import LatestReports, check_durations
@@ -89,11 +88,6 @@ class StoreAndSpool:
     def __init__(self, readers: Readers, spooler: Spooler | None) -> None:
         self._readers = readers
         self._spooler = spooler
-
-    @property
-    def spooling(self) -> bool:
-        """Whether rows go into the spool, which does not know all ids."""
-        return self._spooler is not None and self._spooler.spooling
 
     async def find(self, ids: Sequence[str]) -> dict[str, Stored]:
         """The predictions with these ids."""

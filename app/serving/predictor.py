@@ -19,10 +19,6 @@ from app.types import Answer, Label, Micros, Prediction, PredictRequest, Row, ne
 class PredictionLookup(Protocol):
     """Finds predictions that are stored, or wait in the spool."""
 
-    @property
-    def spooling(self) -> bool:
-        """Whether rows go into the spool, which does not know all ids."""
-
     async def find(self, ids: Sequence[str]) -> dict[str, Stored]:
         """The predictions with these ids, by id."""
 
@@ -132,7 +128,7 @@ class Predictor:
 
     async def _answer(self, model: Model, calls: Sequence[PredictCall]) -> list[Answered | Exception]:
         """Answer all together; where that fails, each alone, so that only the guilty fails."""
-        must_look_up = any(call.request.many for call in calls) or (self._stored.spooling and _any_chosen(calls))
+        must_look_up = any(call.request.many for call in calls) or (self._journal.spooling and _any_chosen(calls))
         if not must_look_up or len(calls) == 1:
             try:
                 answered: list[Answered | Exception] = (

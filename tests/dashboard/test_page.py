@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from app.dashboard.assets import Dashboard
+from app.api.endpoints.dashboard import Dashboard
 from tests.support.application import Client, client_of, make_config
 from tests.support.models.tasks import Fitted
 from tests.support.processes import ROOT
@@ -89,7 +89,9 @@ def test_plotly_is_the_installed_one() -> None:
 
 def test_plotly_is_not_imported() -> None:
     """The script is found without Python's side of Plotly, which would cost every start time and memory."""
-    code = "import sys; from app.dashboard.assets import Dashboard; Dashboard(); sys.exit('plotly' in sys.modules)"
+    code = (
+        "import sys; from app.api.endpoints.dashboard import Dashboard; Dashboard(); sys.exit('plotly' in sys.modules)"
+    )
 
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 

@@ -1,4 +1,7 @@
-"""The dialect of a text table: its delimiter, blanks, decimal mark and words for a hole, found or given."""
+"""The dialect of a text table, found or given.
+
+It is the delimiter, the blanks, the decimal mark and the words for a hole.
+"""
 
 from __future__ import annotations
 
@@ -323,7 +326,10 @@ def number_series(values: Sequence[int | float | None]) -> pd.Series[Any]:
 
 
 def are_numbers(words: Collection[str], numbers: Collection[int | float], wrong: int, total: int) -> bool:
-    """Whether a column that nobody has declared is one of numbers, in spite of some cells that are none."""
+    """Whether a column is one of numbers, in spite of some cells that are none.
+
+    Nobody has declared what it is.
+    """
     if any(LEADING_ZERO.match(word) for word in words) or any(
         abs(number) >= _MAX_INTEGER for number in numbers if isinstance(number, int)
     ):
@@ -333,7 +339,10 @@ def are_numbers(words: Collection[str], numbers: Collection[int | float], wrong:
 
 
 class NumberParser:
-    """Read numbers with one decimal mark; the other mark, a blank or an apostrophe may divide thousands."""
+    """Read numbers with one decimal mark.
+
+    The other mark, a blank or an apostrophe may divide thousands.
+    """
 
     def __init__(self, decimal: str) -> None:
         self._decimal = decimal

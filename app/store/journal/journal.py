@@ -97,6 +97,11 @@ class Journal:
         """Give the reason why the latest write did not reach the store, or None."""
         return self._spooler.outage if self._spooler else self._outage
 
+    @property
+    def spooling(self) -> bool:
+        """Whether rows go into the spool, which does not know the ids in the store."""
+        return self._spooler is not None and self._spooler.spooling
+
     def new_future(self) -> asyncio.Future[Any]:
         """Make a future.
 

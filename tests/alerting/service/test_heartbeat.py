@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from sqlalchemy import func, select
 
-from app.alerting.service.outage import Outage
+from app.alerting.service.heartbeat import Outage
 from app.alerting.service.rollback import BY
 from app.store.database import Connection, Database, open_database
 from app.store.migrate import upgrade

@@ -12,8 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from app.alerting.evaluation import evaluate
 from app.alerting.rules.configured import RuleSet
-from app.alerting.service.heartbeat import Heartbeat
-from app.alerting.service.outage import Outage
+from app.alerting.service.heartbeat import Heartbeat, Outage
 from app.alerting.service.report import ServiceEvaluation
 from app.alerting.service.rollback import AutomaticRollback, Probation
 from app.alerting.service.usage import Meter

@@ -9,7 +9,7 @@ import pytest
 
 from app.alerting.evaluation import evaluate
 from app.alerting.rules.configured import RuleSet
-from app.alerting.service.outage import LIMIT_S, Outage
+from app.alerting.service.heartbeat import LIMIT_S, Outage
 from app.config.settings import Config
 from app.store.database import Connection, Database
 from app.store.queries import alerts, reports
