@@ -140,7 +140,8 @@ class OutcomeReader:
         if label is None and self._missing(text.strip()):
             return None
         if label is None:
-            parsed = number(text.strip())
+            words = self.classes and all(isinstance(known, str) for known in self.classes)
+            parsed = None if words else number(text.strip())
             label = text if parsed is None else parsed
         if not (name := cells["prediction_id"].strip()):
             raise ValueError("prediction_id: is missing")

@@ -114,19 +114,19 @@ def test_keys_are_looked_at_one_by_one(gather: Run) -> None:
 
 
 def test_outcomes_are_judged_in_their_order(gather: Run) -> None:
-    """Of two outcomes for one prediction in one group the first is the truth; the unknown stand alone."""
+    """Of two outcomes for one prediction in one group the first is the truth; the unknown and invalid stand alone."""
     scene = gather()
     one, other = (id_of(reply) for reply in scene.run(together(scene, [predict((1.0, 1.0, 1.0))] * 2)))
-    sent = [(one, "yes"), (one, "yes"), (one, "no"), ("nobody", "yes"), (other, "perhaps"), ("!", "no")]
+    sent = [(one, "yes"), (one, "yes"), (one, "no"), ("nobody", "yes"), (other, 1), (other, "no"), ("!", "no")]
     found = scene.run(together(scene, [outcome(*each) for each in sent]))
 
-    assert [reply.status for reply in found] == [200, 200, 409, 404, 200, 422]
+    assert [reply.status for reply in found] == [200, 200, 409, 404, 422, 200, 422]
     assert [json.loads(reply.body).get("status") for reply in found[:2]] == ["matched", "duplicate"]
     counted = {
         status: sample(scene, "ml_outcomes_total", (("status", status),))
-        for status in ("matched", "duplicate", "conflict", "unknown")
+        for status in ("matched", "duplicate", "conflict", "unknown", "invalid")
     }
-    assert counted == {"matched": 2, "duplicate": 1, "conflict": 1, "unknown": 1}
+    assert counted == {"matched": 2, "duplicate": 1, "conflict": 1, "unknown": 1, "invalid": 1}
 
 
 def test_a_group_ends_with_the_version_that_it_began_with(gather: Run) -> None:

@@ -69,11 +69,11 @@ def test_every_row_is_loaded(service: Service, tmp_path: Path, form: str) -> Non
 
 
 def test_a_row_that_is_not_taken_is_listed(service: Service, tmp_path: Path) -> None:
-    """Unknown ids, impossible labels and broken rows go to a file with row and reason, and lose no other row."""
+    """Unknown ids and broken rows go to a file with row and reason, and lose no other row, known class or not."""
     file = tmp_path / "truth.csv"
     rows = [
         "wrong-0,benign,",
-        "wrong-1,1,",
+        "wrong-1,7,",
         "nobody,benign,",
         "wrong-2,benign,much",
         "wrong-3,,",
@@ -84,9 +84,9 @@ def test_a_row_that_is_not_taken_is_listed(service: Service, tmp_path: Path) -> 
     listed = [json.loads(line) for line in (tmp_path / "truth.csv.errors.jsonl").read_text().splitlines()]
 
     assert done.returncode == 1
-    assert "2 matched" in done.stderr
+    assert "3 matched" in done.stderr
     assert "1 without an outcome" in done.stderr
-    assert {(row["row"], row["status"]) for row in listed} == {(2, "invalid"), (3, "unknown"), (4, "invalid")}
+    assert {(row["row"], row["status"]) for row in listed} == {(3, "unknown"), (4, "invalid")}
     assert all(row["detail"] for row in listed)
 
 
@@ -180,6 +180,15 @@ def test_cells_take_the_type_of_the_classes(tmp_path: Path) -> None:
     rows = list(OutcomeReader(file, ["1", True]).lines())
 
     assert [row.item and row.item["outcome"] for row in rows] == ["1", True, 2.5, "other"]
+
+
+def test_a_new_class_among_text_stays_text(tmp_path: Path) -> None:
+    """Where all classes are text, a cell that looks like a number is a class that the model lacks, not a number."""
+    file = tmp_path / "rows.csv"
+    file.write_text("prediction_id,outcome\na,1\nb,07\nc,\n")
+    rows = list(OutcomeReader(file, ["1", "2"]).lines())
+
+    assert [row.item and row.item["outcome"] for row in rows] == ["1", "07", None]
 
 
 def test_text_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:

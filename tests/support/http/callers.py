@@ -42,7 +42,7 @@ def predict(row: Sequence[float], **more: Any) -> bytes:
     return post(json.dumps({"features": row, **more}).encode())
 
 
-def outcome(prediction_id: str, truth: str, *headers: bytes) -> bytes:
+def outcome(prediction_id: str, truth: object, *headers: bytes) -> bytes:
     """A report of one outcome."""
     return post(json.dumps({"prediction_id": prediction_id, "outcome": truth}).encode(), *headers, target=b"/outcome")
 
