@@ -25,22 +25,23 @@ from app.alerting.service.report import ServiceEvaluation
 from app.alerting.service.rollback import BY, AutomaticRollback, Probation
 from app.alerting.service.usage import Meter
 from app.api.app import Application, build_api
-from app.api.dependencies import Keyring, Services
+from app.api.dependencies import Services
 from app.api.endpoints.dashboard import read_playbook
 from app.api.endpoints.metrics import StoredMetrics
 from app.api.endpoints.outcome import recorder
+from app.api.middleware import Keyring
 from app.background import PeriodicTask
 from app.config.settings import Config
 from app.errors import ConfigError
 from app.metrics import JournalMetrics, ServingMetrics, new_registry
 from app.monitoring.metrics import LatestReports, check_durations
-from app.monitoring.monitor import Job, Monitor, Overdue, RequestedCheck, Scheduler, Watched
+from app.monitoring.monitor import Job, Monitor, Overdue, RequestedCheck, Scheduler
 from app.monitoring.worker import Worker
 from app.reports.service import RollbackEvidence
 from app.serving.activation import Activator
 from app.serving.model import Model
 from app.serving.predictor import Predictor
-from app.serving.registry import Registry
+from app.serving.registry import Registry, RegistryVersions
 from app.serving.shadow import Shadows
 from app.store.database import Connection, Database, Readers, check_reachable, open_database
 from app.store.journal.journal import Journal
@@ -49,37 +50,7 @@ from app.store.migrate import upgrade
 from app.store.queries.predictions import Stored, find
 from app.store.queries.versions import remember
 from app.store.retention import clean
-from app.types import Micros, ServedVersions
-
-
-class RegistryVersions:
-    """The versions of the registry, as checks and alerts need them. Call it in the event loop."""
-
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
-
-    def served(self) -> ServedVersions:
-        """A snapshot of the versions, which other threads may read."""
-        return self._registry.served()
-
-    def active(self) -> Watched:
-        """The version that answers."""
-        return self.find(None)
-
-    def shadows(self) -> list[Watched]:
-        """The versions beside it."""
-        return [Watched(shadow.schema, shadow.folder, "shadow") for shadow in self._registry.shadows]
-
-    def find(self, version: str | None) -> Watched:
-        """A loaded version or a shadow; None asks for the active one.
-
-        Raises:
-            NotFound: it is neither.
-        """
-        if shadow := self._registry.shadow(version):
-            return Watched(shadow.schema, shadow.folder, "shadow")
-        model = self._registry.get(version)
-        return Watched(model.schema, model.bundle.folder)
+from app.types import Micros
 
 
 class StoreAndSpool:

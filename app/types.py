@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from pathlib import Path
 from random import getrandbits
 from time import time_ns
 from typing import Any, Literal, NamedTuple, NewType, Protocol, TypeAlias, cast
@@ -137,6 +138,15 @@ class ServedVersions:
 
     active: ModelSchema
     schemas: Mapping[str, ModelSchema]
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A model version that checks look at."""
+
+    schema: ModelSchema
+    folder: Path
+    role: Role = "active"
 
 
 class VersionSource(Protocol):

@@ -15,9 +15,9 @@ from typing import Any, Protocol, TypeVar
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from app.api.dependencies import Keyring, check_query
+from app.api.dependencies import check_query
 from app.api.http import BodyLimits, Call, Reply, check_head, internal_error, receive_body, render_error, unpack
-from app.api.middleware import AccessLog, Deadlines, Watch, common_headers, request_id_of
+from app.api.middleware import AccessLog, Deadlines, Keyring, Watch, common_headers, request_id_of
 from app.config.settings import Scope as KeyScope
 from app.errors import DeadlineExceeded, PlumblineError, Unavailable
 from app.metrics import InProgress

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol, TypeAlias, TypeVar
 
@@ -18,9 +16,10 @@ from starlette.datastructures import QueryParams
 from app.alerting.rules.configured import RuleSet
 from app.api.documentation import answer_of
 from app.api.http import BodyLimits, Call
+from app.api.middleware import Keyring
 from app.background import BackgroundTask
-from app.config.settings import Config, Key, Scope
-from app.errors import FieldError, Forbidden, Invalid, Unauthenticated
+from app.config.settings import Config, Scope
+from app.errors import FieldError, Invalid
 from app.metrics import ServingMetrics
 from app.monitoring.monitor import RequestedCheck
 from app.serving.activation import Activator
@@ -31,49 +30,6 @@ from app.store.database import Readers
 from app.store.journal.journal import Journal
 from app.store.journal.spool import Spooler
 from app.types import Json, Micros, ModelSchema, from_datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Keyring:
-    """The configured keys; without any, everybody on the loopback may do everything."""
-
-    keys: Sequence[Key]
-
-    def guards(self, scope: Scope) -> bool:
-        """Tell whether a scope needs a key.
-
-        Every scope does where there are keys; ``metrics`` only once a key has that scope.
-        """
-        return bool(self.keys) and (scope != "metrics" or any(scope in key.scopes for key in self.keys))
-
-    def authorise(self, headers: Mapping[bytes, bytes], scope: Scope) -> str | None:
-        """The name of the caller's key; None where none is needed.
-
-        The key is sent as ``X-API-Key`` or ``Authorization: Bearer``. Keys are 256 random bits, so a plain SHA-256
-        keeps them, and the comparison takes the same time wherever it fails.
-
-        Raises:
-            Unauthenticated: no key, or an unknown one.
-            Forbidden: the key lacks the scope; ``admin`` includes every other.
-        """
-        if not self.guards(scope):
-            return None
-        sent = headers.get(b"x-api-key") or _bearer(headers.get(b"authorization", b""))
-        if not sent:
-            raise Unauthenticated("send an API key as X-API-Key or Authorization: Bearer")
-        digest = hashlib.sha256(sent).hexdigest()
-        matching = [key for key in self.keys if hmac.compare_digest(key.sha256, digest)]
-        if not matching:
-            raise Unauthenticated("unknown API key")
-        if not any(scope in key.scopes or "admin" in key.scopes for key in matching):
-            raise Forbidden(f"this key lacks the scope {scope}")
-        return matching[0].name
-
-
-def _bearer(value: bytes) -> bytes:
-    kind, _, key = value.partition(b" ")
-    return key.strip() if kind.lower() == b"bearer" else b""
-
 
 _DATE_AND_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
 

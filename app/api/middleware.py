@@ -1,8 +1,10 @@
-"""Around every request: its id, the access log, and the deadline."""
+"""Around every request: its id, the key of its caller, the access log, and the deadline."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import re
 import sys
 from collections import deque
@@ -15,6 +17,8 @@ from typing import Any, TypeAlias
 import orjson
 
 from app.api.http import SECURITY_HEADERS, Call, Reply
+from app.config.settings import Key, Scope
+from app.errors import Forbidden, Unauthenticated
 from app.types import new_id
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
@@ -134,3 +138,45 @@ class Deadlines:
                 watch.task.cancel()
         self._forget_answered()
         self._timer = loop.call_at(self._watches[0].until, self._sweep, loop) if self._watches else None
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """The configured keys; without any, everybody on the loopback may do everything."""
+
+    keys: Sequence[Key]
+
+    def guards(self, scope: Scope) -> bool:
+        """Tell whether a scope needs a key.
+
+        Every scope does where there are keys; ``metrics`` only once a key has that scope.
+        """
+        return bool(self.keys) and (scope != "metrics" or any(scope in key.scopes for key in self.keys))
+
+    def authorise(self, headers: Mapping[bytes, bytes], scope: Scope) -> str | None:
+        """The name of the caller's key; None where none is needed.
+
+        The key is sent as ``X-API-Key`` or ``Authorization: Bearer``. Keys are 256 random bits, so a plain SHA-256
+        keeps them, and the comparison takes the same time wherever it fails.
+
+        Raises:
+            Unauthenticated: no key, or an unknown one.
+            Forbidden: the key lacks the scope; ``admin`` includes every other.
+        """
+        if not self.guards(scope):
+            return None
+        sent = headers.get(b"x-api-key") or _bearer(headers.get(b"authorization", b""))
+        if not sent:
+            raise Unauthenticated("send an API key as X-API-Key or Authorization: Bearer")
+        digest = hashlib.sha256(sent).hexdigest()
+        matching = [key for key in self.keys if hmac.compare_digest(key.sha256, digest)]
+        if not matching:
+            raise Unauthenticated("unknown API key")
+        if not any(scope in key.scopes or "admin" in key.scopes for key in matching):
+            raise Forbidden(f"this key lacks the scope {scope}")
+        return matching[0].name
+
+
+def _bearer(value: bytes) -> bytes:
+    kind, _, key = value.partition(b" ")
+    return key.strip() if kind.lower() == b"bearer" else b""

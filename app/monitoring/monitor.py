@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple, Protocol, cast
 
 import structlog
@@ -31,7 +30,7 @@ from app.store.queries import replicas, reports
 from app.store.queries.outcomes import newer_outcomes
 from app.store.queries.replicas import database_now
 from app.store.queries.windows import newer_rows, read_arrivals
-from app.types import SECOND, Micros, ModelSchema, Report, Role, VersionSource, new_id
+from app.types import SECOND, Micros, ModelSchema, Report, Role, VersionSource, Watched, new_id
 
 INTERVALS = 3
 MIN_OVERDUE_S = 60.0
@@ -79,15 +78,6 @@ class Overdue:
 
 NEW_SHARE = 0.1
 """Part of a window that must be new before the next check of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Watched:
-    """A model version that checks look at."""
-
-    schema: ModelSchema
-    folder: Path
-    role: Role = "active"
 
 
 class WatchedVersions(VersionSource, Protocol):

@@ -13,7 +13,7 @@ from app.metrics import ServingMetrics
 from app.serving.bundle.reader import Bundle, find_versions, read_bundle, read_manifest
 from app.serving.model import Model, VersionRole, describe, describe_schema, warmed
 from app.serving.value_histograms import ServedValues
-from app.types import Json, ModelSchema, ServedVersions
+from app.types import Json, ModelSchema, ServedVersions, Watched
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,3 +237,33 @@ class Registry:
         """Let the models' threads end."""
         for model in self._loaded.values():
             model.batcher.close()
+
+
+class RegistryVersions:
+    """The versions of the registry, as checks and alerts need them. Call it in the event loop."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def served(self) -> ServedVersions:
+        """A snapshot of the versions, which other threads may read."""
+        return self._registry.served()
+
+    def active(self) -> Watched:
+        """The version that answers."""
+        return self.find(None)
+
+    def shadows(self) -> list[Watched]:
+        """The versions beside it."""
+        return [Watched(shadow.schema, shadow.folder, "shadow") for shadow in self._registry.shadows]
+
+    def find(self, version: str | None) -> Watched:
+        """A loaded version or a shadow; None asks for the active one.
+
+        Raises:
+            NotFound: it is neither.
+        """
+        if shadow := self._registry.shadow(version):
+            return Watched(shadow.schema, shadow.folder, "shadow")
+        model = self._registry.get(version)
+        return Watched(model.schema, model.bundle.folder)

@@ -19,7 +19,7 @@ from app.metrics import JournalMetrics
 from app.monitoring.check_request import Check
 from app.monitoring.checks import run_check
 from app.monitoring.metrics import check_durations
-from app.monitoring.monitor import Monitor, Watched
+from app.monitoring.monitor import Monitor
 from app.monitoring.reference.reference import Reference, load_reference
 from app.monitoring.worker import Worker
 from app.serving.bundle.reader import Bundle, read_bundle
@@ -30,7 +30,7 @@ from app.store.queries.alerts import Change
 from app.store.queries.outcomes import append
 from app.store.queries.predictions import insert
 from app.store.queries.versions import remember
-from app.types import Micros, ModelSchema, Report, ServedVersions
+from app.types import Micros, ModelSchema, Report, ServedVersions, Watched
 from benchmarks.months.arrivals import arrivals_of
 from benchmarks.months.stream import BEGIN, DAY, NAME, Stream
 

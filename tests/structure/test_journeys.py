@@ -9,8 +9,8 @@ import sys
 from tests.support.deadlines import DEADLINE_S
 from tests.support.processes import ROOT
 
-MAX_FILES = {"predict": 25, "predict with an id": 28, "outcome": 18, "drift check": 50}
-"""Files under ``app/`` whose functions run in each journey. Measured were 23, 26, 16 and 48; a background task
+MAX_FILES = {"predict": 22, "predict with an id": 22, "outcome": 16, "drift check": 46}
+"""Files under ``app/`` whose functions run in each journey. Measured were 20, 20, 14 and 44; a background task
 that wakes in most repetitions adds one or two. To be lowered, never raised; the aim is 14, 16, 12 and 35."""
 
 
