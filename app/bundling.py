@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,13 +19,15 @@ from numpy.typing import NDArray
 from app.errors import BundleError
 from app.monitoring.reference.encoding import encode_labels
 from app.monitoring.reference_profile import record_reference
-from app.serving.bundle.manifest import MANIFEST, check_name, make_manifest
+from app.serving.bundle.answers import GOLDEN, dump_golden
+from app.serving.bundle.manifest import MANIFEST, PROFILE, check_name, make_manifest
+from app.serving.bundle.proof import Data, Proved, prove_golden
 from app.serving.bundle.reader import libraries, read_bundle
 from app.serving.bundle.schema_inference import KnownColumns, infer_features, widen
-from app.serving.bundle.sources import FittedModel, OnnxFile, Proved, Source
+from app.serving.bundle.sources import FittedModel, OnnxFile, Source
 from app.serving.bundle.times import read_times
 from app.serving.runtimes.formats import FORMATS
-from app.types import Feature, Label, Micros, ModelSchema, Task, from_datetime, to_rfc3339
+from app.types import Feature, Json, Label, Micros, ModelSchema, Row, Task, from_datetime, to_rfc3339
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +36,11 @@ REFERENCE_ROWS = 10_000
 """Largest reference; of more rows, an even sample is kept."""
 
 
+MIN_DOUBT_ROWS = 30
+"""On fewer rows with a truth, nothing is said of a model's skill."""
+CHANCE = 2.0
+"""Standard errors above chance from which a model has skill."""
+SHOWN_NAMES = 12
 MAX_SEEN_SHARE = 0.01
 """Share of the holdout's rows that may be rows of the training data, beyond those that are equal by chance."""
 
@@ -75,6 +85,9 @@ def build_bundle(
     format: str = "skops",  # noqa: A002 - the manifest's word
     trusted_types: Sequence[str] = (),
     attachments: Mapping[str, bytes] | None = None,
+    single_rows: bool = False,
+    golden: pd.DataFrame | None = None,
+    made_by: str | None = None,
     replace: bool = False,
     now: Micros | None = None,
 ) -> Path:
@@ -84,30 +97,60 @@ def build_bundle(
         model: a fitted scikit-learn classifier or regressor, which is not changed; or the bytes of an ONNX file.
         data: the rows it was fitted on: its feature columns, and the column ``target`` with the truth.
         holdout: rows it was not fitted on: the reference. Without them the reference is ``data``, marked in-sample.
-        positive: the class that counts as positive; by default the second of two.
-        threshold: probability of ``positive`` from which it is predicted, instead of the model's own rule.
+        positive, threshold: the class that counts as positive, and the probability from which it is predicted.
         time: the column with the rows' times; the reference is put in its order.
         in_sample: take a holdout with rows of ``data`` too, and mark the reference as in-sample.
         features: the schema, instead of the one inferred from ``data``.
         format: how scikit-learn's model is stored; ``joblib`` is served only with ``serving.allow_pickle``.
-        trusted_types: types in the model that skops may build beyond the reviewed list.
-        attachments: further files, by name.
+        trusted_types, attachments: types that skops may build beyond the reviewed list; further files by name.
+        single_rows, golden, made_by: one row at a time; answers given elsewhere, and by what: see docs/models.md.
 
     Raises:
         BundleError: the model, the data or the names are refused; one line says why.
     """
     folder = _new_folder(models, name, version, replace=replace)
-    source = _source(model, format, trusted_types)
+    source, data, holdout = _source(model, format, trusted_types), _with_text_names(data), _with_text_names(holdout)
     names, sample, times = _chosen(source, data, holdout, target, TimeColumn.of(time))
     seen = in_sample or holdout is None or check_unseen(data[[*names, target]], holdout[[*names, target]])
     listed = _ordered(features, names) if features else widen(infer_features(data[names]), sample)
     schema = source.schema(name, version, listed, target=data[target], positive=positive, threshold=threshold)
-    proved = source.prove(schema, sample[names], data[names])
-    known: dict[str, Any] = {"outcomes": _outcomes(proved.schema, sample[target]), "times": times, "in_sample": seen}
+    proved = source.prove(schema, Data(sample[names], sample[target], data[names]), single_rows=single_rows)
+    proved = _proved_by_user(proved, golden, made_by)
+    known: Json = {"outcomes": _outcomes(proved.schema, sample[target]), "times": times, "in_sample": seen, "now": now}
+    return _write(folder, {**proved.files, **(attachments or {})}, proved, source, known, trusted_types)
+
+
+def _write(
+    folder: Path,
+    files: Mapping[str, bytes],
+    proved: Proved,
+    source: Source,
+    known: Json,
+    trusted_types: Sequence[str],
+) -> Path:
+    """Write all files of a bundle, read it again, and give its folder."""
     with _staged(folder) as staged:
-        _write(staged, proved, source.format, attachments or {}, now=now or from_datetime(datetime.now(UTC)), **known)
+        for file, content in files.items():
+            (staged / file).write_bytes(content)
+        _record(staged, proved, source, known)
         read_bundle(staged, allow_pickle=FORMATS[source.format].runs_code, trusted_types=trusted_types)
     return folder
+
+
+def _proved_by_user(proved: Proved, golden: pd.DataFrame | None, made_by: str | None) -> Proved:
+    """Let golden rows of the user prove the model, see :func:`prove_golden`.
+
+    Args:
+        made_by: the other version of scikit-learn that wrote the model; it takes golden rows.
+
+    Raises:
+        BundleError: there are none, or the model answers them otherwise.
+    """
+    if golden is not None:
+        proved = prove_golden(proved, _with_text_names(golden))
+    elif made_by is not None:
+        raise BundleError(f"the model was written by {made_by}; only golden rows with its answers there prove it here")
+    return replace_fields(proved, found={**proved.found, "made_by": made_by})
 
 
 def _new_folder(models: Path, name: str, version: str, *, replace: bool) -> Path:
@@ -117,41 +160,90 @@ def _new_folder(models: Path, name: str, version: str, *, replace: bool) -> Path
     return folder
 
 
-def _write(
-    folder: Path,
-    proved: Proved,
-    file_format: str,
-    attachments: Mapping[str, bytes],
-    *,
-    outcomes: NDArray[Any],
-    times: NDArray[np.int64] | None,
-    in_sample: bool,
-    now: Micros,
-) -> None:
-    """Write the model, the reference with its profile, and the manifest that pins every file."""
-    for name, content in {**proved.files, **attachments}.items():
-        (folder / name).write_bytes(content)
-    record_reference(
-        folder,
-        proved.schema,
-        proved.rows,
-        proved.runtime.predict,
-        outcomes=outcomes,
-        times=times,
-        in_sample=in_sample,
-        now=now,
-    )
+def _record(folder: Path, proved: Proved, source: Source, known: Json) -> None:
+    """Write the reference with its profile, golden rows, and the manifest."""
+    if proved.golden:
+        (folder / GOLDEN).write_bytes(dump_golden(proved.golden, proved.runtime.predict(proved.golden)))
+    known |= {"now": known["now"] or from_datetime(datetime.now(UTC))}
+    record_reference(folder, proved.schema, proved.rows, proved.runtime.predict, **known)
+    baseline: Json = json.loads((folder / PROFILE).read_bytes())["baseline"]
+    doubts = find_doubts(proved.schema, proved.rows, known["outcomes"], baseline)
     manifest = make_manifest(
         proved.schema,
         folder,
-        file=file_format,
-        layout=proved.layout,
-        dtypes=proved.dtypes,
-        onnx=proved.onnx,
+        file=source.format,
         libraries=libraries(),
-        created_at=to_rfc3339(now),
+        created_at=to_rfc3339(known["now"]),
+        warnings=[*_doubts_of_names(source, proved.schema.feature_names), *doubts],
+        **proved.found,
     )
     (folder / MANIFEST).write_text(manifest.to_yaml(), encoding="utf-8")
+
+
+def _doubts_of_names(source: Source, names: Sequence[str]) -> Iterator[str]:
+    """Say that a model without names for its columns gets them in the order of the file."""
+    if len(names) > 1 and not source.is_named(names):
+        more = ", …" if len(names) > SHOWN_NAMES else ""
+        yield (
+            f"the model has no names for its {len(names)} columns: they are taken in the order of the file "
+            f"({', '.join(names[:SHOWN_NAMES])}{more})"
+        )
+
+
+def find_doubts(schema: ModelSchema, rows: Sequence[Row], outcomes: NDArray[Any], baseline: Json) -> Iterator[str]:
+    """Say what makes a model look worthless, with the figure.
+
+    It has no skill, or a feature is the target.
+    """
+    known = np.isfinite(outcomes) if schema.task is Task.REGRESSION else outcomes >= 0
+    truth = outcomes[known]
+    if len(truth) < MIN_DOUBT_ROWS:
+        return
+    if schema.task is Task.REGRESSION:
+        if (skill := baseline.get("r2")) is not None and skill <= 1 / len(truth):
+            yield (
+                f"the model is no better than the mean of the truth: R2 {skill:.3f} on {len(truth)} rows; are the "
+                "columns those that it was fitted on?"
+            )
+    elif doubt := _no_skill(schema, truth, baseline):
+        yield doubt
+    for feature, values in zip(schema.features, zip(*rows, strict=True), strict=True):
+        column = [value for value, has in zip(values, known.tolist(), strict=True) if has]
+        if _is_copy(column, truth.tolist(), schema):
+            yield f"feature {feature.name} tells the target in all of {len(truth)} rows; is it known before the truth?"
+
+
+def _no_skill(schema: ModelSchema, truth: NDArray[Any], baseline: Json) -> str:
+    counts = np.bincount(truth.astype(np.int64), minlength=len(schema.classes))
+    majority, accuracy = counts.max() / len(truth), baseline.get("accuracy", 1.0)
+    noise = math.sqrt(majority * (1 - majority) / len(truth))
+    if accuracy > majority + CHANCE * noise:
+        return ""
+    seen = counts[counts > 0]
+    area = baseline.get("roc_auc")
+    if area is not None and len(seen) == 2:  # noqa: PLR2004 - binary
+        skill, error = area - 0.5, math.sqrt((len(truth) + 1) / 12 / seen[0] / seen[1])
+    else:
+        share = 1 / len(seen)
+        skill = baseline.get("balanced_accuracy", share) - share
+        error = math.sqrt((share * (1 - share) / seen).sum()) / len(seen)
+    if skill > CHANCE * error:
+        return ""
+    return (
+        f"the model is no better than its most frequent class: accuracy {accuracy:.3f}, always "
+        f"{schema.classes[int(counts.argmax())]} has {majority:.3f} on {len(truth)} rows; are the columns those that "
+        "it was fitted on?"
+    )
+
+
+def _is_copy(column: Sequence[Any], truth: Sequence[Any], schema: ModelSchema) -> bool:
+    """Tell whether a feature is the target, under the same values or others."""
+    if schema.task is Task.REGRESSION:
+        return column == truth and len(set(truth)) > 1
+    if len(set(column)) > len(schema.classes):
+        return False
+    pairs = set(zip(column, truth, strict=True))
+    return len(pairs) == len(set(column)) == len(set(truth)) > 1
 
 
 def infer_schema(
@@ -167,6 +259,7 @@ def infer_schema(
     Raises:
         BundleError: columns are missing, or are nothing that a model takes.
     """
+    data, holdout = _with_text_names(data), _with_text_names(holdout)
     names, sample, _ = _chosen(_source(model), data, holdout, target, TimeColumn.of(time))
     return widen(infer_features(data[names]), sample)
 
@@ -174,6 +267,11 @@ def infer_schema(
 def known_columns(model: Any) -> KnownColumns:
     """The knowledge of a fitted model, or of an ONNX file, of the columns of its data."""
     return _source(model).known()
+
+
+def _with_text_names(frame: Any) -> Any:
+    """Give a table's columns named by numbers these as text, as a request names them."""
+    return frame if frame is None or all(isinstance(name, str) for name in frame.columns) else frame.rename(columns=str)
 
 
 def _source(model: Any, format: str = "skops", trusted_types: Sequence[str] = ()) -> Source:  # noqa: A002 - the manifest's word

@@ -54,6 +54,8 @@ Role: TypeAlias = Literal["active", "shadow"]
 Severity: TypeAlias = Literal["critical", "high", "medium", "low"]
 """How soon somebody must act on an alert."""
 
+MAX_TEXT = 1024
+"""Most characters of a text in a request, unless the training data had longer ones."""
 SECOND = 1_000_000
 """Micros in a second."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -90,6 +92,8 @@ class Feature:
             monitored, not refused.
         low, high: the bounds seen in the reference; values outside them are monitored, not refused.
         nullable: whether the model takes a missing value; null is refused where it does not.
+        allowed: the only values that the model has an answer to, where others make it fail; empty: no such limit.
+        max_length: most characters of a text.
     """
 
     name: str
@@ -98,6 +102,8 @@ class Feature:
     categories: tuple[str | int, ...] = ()
     low: float | None = None
     high: float | None = None
+    allowed: tuple[str | int | float | bool, ...] = ()
+    max_length: int = MAX_TEXT
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from app.types import Feature, FeatureType, Json
 if TYPE_CHECKING:
     import pandas as pd
 
-    from app.serving.bundle.manifest import Manifest
+    from app.serving.bundle.manifest import Manifest, ProofEntry
     from app.serving.bundle.schema_inference import KnownColumns
 
 SHOWN_CATEGORIES = 6
@@ -35,6 +35,11 @@ InSample = Annotated[
     bool, typer.Option("--in-sample", help="Take a holdout with rows of --data; verdicts are withheld.")
 ]
 AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Load a pickle, which runs the code inside it.")]
+SingleRows = Annotated[bool, typer.Option("--single-rows", help="Let the model answer one row at a time.")]
+Golden = Annotated[Path | None, typer.Option(help="Rows with the model's own answers, which it must give here too.")]
+AcceptVersion = Annotated[
+    bool, typer.Option("--accept-version", help="Take a file of another scikit-learn; needs --golden.")
+]
 
 
 def bundle(
@@ -59,6 +64,9 @@ def bundle(
     trust: Annotated[list[str] | None, typer.Option(help="Type that may be loaded beyond the reviewed list.")] = None,
     format: Annotated[str, typer.Option(help=f"How the model is stored: {' or '.join(storable())}.")] = "skops",  # noqa: A002
     allow_pickle: AllowPickle = False,
+    single_rows: SingleRows = False,
+    golden: Golden = None,
+    accept_version: AcceptVersion = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace the version if it is there.")] = False,
     show: Annotated[bool, typer.Option("--show", help="Print the inferred features as YAML and stop.")] = False,
 ) -> None:
@@ -69,17 +77,18 @@ def bundle(
         raise typer.BadParameter(f"{format} is not one of {', '.join(storable())}", param_hint="--format")
     progress, dialect = Console(stderr=True), Dialect.of(delimiter, decimal, na)
     with progress.status("loading model and data"):
-        fitted = load_model_file(model, allow_pickle=allow_pickle, trusted_types=trust or ())
+        fitted, versions = load_model_file(model, allow_pickle=allow_pickle, trusted_types=trust or ())
+        made_by = _accepted(versions, model, accept=accept_version and golden is not None)
         features = None if schema is None else read_features(schema)
         read = partial(_read, dialect=dialect, known=known_columns(fitted), features=features, target=target, time=time)
-        rows, unseen = read(data), None if holdout is None else read(holdout)
-    given: dict[str, Any] = {"data": rows, "holdout": unseen, "target": target}
-    given["time"] = TimeColumn(time, time_zone, day_first)
+        given: dict[str, Any] = {"data": read(data), "holdout": None if holdout is None else read(holdout)}
+    given |= {"target": target, "time": TimeColumn(time, time_zone, day_first)}
     if show:
         _show(fitted, **given)
         return
     given |= {"name": name, "version": version, "models": models, "positive": positive, "threshold": threshold}
-    given |= {"format": format, "trusted_types": trust or (), "replace": replace}
+    given |= {"format": format, "trusted_types": trust or (), "replace": replace, "single_rows": single_rows}
+    given |= {"golden": None if golden is None else read(golden, answers=True), "made_by": made_by}
     with progress.status(f"bundling {name}/{version}"):
         folder = build_bundle(fitted, features=features, in_sample=in_sample, **given)
     _report(folder)
@@ -93,24 +102,42 @@ def _read(
     features: Sequence[Feature] | None,
     target: str,
     time: str | None,
+    answers: bool = False,
 ) -> pd.DataFrame:
-    """Read data with the types that the schema and the model know, and say what was assumed."""
+    """Read data with the types that the schema and the model know, and say what was assumed.
+
+    Args:
+        answers: the file has the model's answers, not the truth.
+    """
     types = {**known.features, **{feature.name: feature for feature in features or ()}}
     if known.classes == ():
         types[target] = Feature(target, FeatureType.NUMERIC, nullable=True)
     columns = read_columns(
         file,
         dialect,
-        names=None if known.names is None else [*known.names, target],
+        names=None if known.names is None or answers else [*known.names, target],
         known=types,
         classes={target: known.classes} if known.classes else None,
-        as_written=[] if time is None else [time],
+        as_written=["prediction"] if answers else [] if time is None else [time],
     )
     if assumed := columns.assumptions():
         typer.echo(assumed, err=True)
     if features:
         columns.refuse_misfits()
     return columns.frame
+
+
+def _accepted(versions: Sequence[str], model: Path, *, accept: bool) -> str | None:
+    """Name what wrote the model, where that is another version.
+
+    Raises:
+        BundleError: it is, and is not accepted.
+    """
+    from app.serving.runtimes.sklearn import another_version
+
+    if versions and not accept:
+        raise BundleError(another_version(versions, str(model)))
+    return f"scikit-learn {', '.join(versions)}" if versions else None
 
 
 def _show(model: Any, **data: Any) -> None:
@@ -127,12 +154,16 @@ def _report(folder: Path) -> None:
     manifest = parse_manifest((folder / MANIFEST).read_bytes(), str(folder / MANIFEST))
     Console().print(_described(manifest))
     typer.echo(_runtime(manifest))
+    if manifest.proof is not None:
+        typer.echo(_about_proof(manifest.proof, manifest.made_by))
+    for line in manifest.warnings:
+        typer.echo(f"warning: {line}", err=True)
     typer.echo(_about_reference(json.loads((folder / PROFILE).read_bytes())))
     typer.echo(folder)
 
 
-def load_model_file(path: Path, *, allow_pickle: bool, trusted_types: Sequence[str]) -> Any:
-    """Load the model in a file, by the file name's ending.
+def load_model_file(path: Path, *, allow_pickle: bool, trusted_types: Sequence[str]) -> tuple[Any, list[str]]:
+    """Load the model in a file, by its name's ending, and list other versions that wrote it.
 
     It is a fitted model, or the bytes of an ONNX file.
 
@@ -146,7 +177,9 @@ def load_model_file(path: Path, *, allow_pickle: bool, trusted_types: Sequence[s
     if entry.runs_code and not allow_pickle:
         raise BundleError(f"{path}: loading it runs the code inside it; pass --allow-pickle if you trust its source")
     data = _bytes(path)
-    return data if entry.load is None else load_model(data, file=name, trusted_types=trusted_types, what=str(path))
+    if entry.load is None:
+        return data, []
+    return load_model(data, file=name, trusted_types=trusted_types, what=str(path))
 
 
 def read_features(path: Path) -> list[Feature]:
@@ -193,6 +226,12 @@ def _runtime(manifest: Manifest) -> str:
     if made.file is None:
         return f"runs on scikit-learn, not on onnxruntime: {made.reason}"
     return f"runs on onnxruntime: {made.rows} rows answered as by scikit-learn, to {made.difference:.1e}"
+
+
+def _about_proof(proof: ProofEntry, made_by: str | None) -> str:
+    """Say what the model was proved on, and that another version made it."""
+    told = f"proved on {proof.rows} rows of {proof.source}: alone, together, and in {proof.pairs} pairs with odd rows"
+    return f"{told}; written by {made_by}" if made_by else told
 
 
 def _about_reference(profile: Json) -> str:

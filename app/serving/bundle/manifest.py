@@ -12,8 +12,10 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from app.errors import BundleError
+from app.serving.runtimes.base import KNOWN_DTYPE
 from app.serving.runtimes.formats import FORMATS
-from app.types import Feature, FeatureType, Json, Label, ModelSchema, Task
+from app.serving.runtimes.sklearn import Layout
+from app.types import MAX_TEXT, Feature, FeatureType, Json, Label, ModelSchema, Task
 
 MANIFEST = "bundle.yaml"
 REFERENCE = "reference.npz"
@@ -25,8 +27,10 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 """A model's name or version: one harmless path segment."""
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Dtype = Literal["float32", "str", "object", "category"]
-"""How a DataFrame model wants a column that is not float64, int64 or bool: `str` has NaN for missing, `object` None."""
+Dtype = Annotated[str, Field(pattern=rf"^({KNOWN_DTYPE.pattern})$")]
+"""The dtype of a column of the training data, where it is not float64, int64, bool or text as CSV files give them."""
+MAX_NAME = 1000
+"""Longest name of a feature, in characters."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -38,12 +42,14 @@ class _Strict(BaseModel):
 class FeatureEntry(_Strict):
     """One feature, as in :class:`app.types.Feature`."""
 
-    name: Annotated[str, Field(min_length=1, max_length=200)]
+    name: Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
     type: Annotated[FeatureType, Field(strict=False)]
     nullable: bool = False
     categories: Annotated[tuple[str | int, ...], Field(strict=False)] = ()
     low: float | None = None
     high: float | None = None
+    allowed: Annotated[tuple[str | int | float | bool, ...], Field(strict=False)] = ()
+    max_length: Annotated[int, Field(ge=1)] = MAX_TEXT
 
     @classmethod
     def of(cls, feature: Feature) -> FeatureEntry:
@@ -52,7 +58,28 @@ class FeatureEntry(_Strict):
 
     def feature(self) -> Feature:
         """The feature that the entry describes."""
-        return Feature(self.name, self.type, self.nullable, self.categories, self.low, self.high)
+        return Feature(**{name: getattr(self, name) for name in type(self).model_fields})
+
+
+class LevelsEntry(_Strict):
+    """All categories of a pandas category column of the training data, in their order."""
+
+    values: Annotated[tuple[str | int | float | bool, ...], Field(strict=False)]
+    ordered: bool = False
+    dtype: str = ""
+
+
+class ProofEntry(_Strict):
+    """Describe what the model answered as expected before it was bundled, and in which company.
+
+    Attributes:
+        rows, source: how many rows, and of what: the reference, the training data, or the user's own file.
+        pairs: how many of them stood beside a row of extremes; each of the others was alone and with all.
+    """
+
+    source: str
+    rows: int
+    pairs: int = 0
 
 
 class OnnxEntry(_Strict):
@@ -88,13 +115,18 @@ class Manifest(_Strict):
     created_at: str
     format: Annotated[str, AfterValidator(_known_format)]
     model_file: FileName
-    input: Literal["array", "dataframe"]
+    input: Layout
     features: Annotated[tuple[FeatureEntry, ...], Field(min_length=1, strict=False)]
     dtypes: dict[str, Dtype] = {}
+    levels: dict[str, LevelsEntry] = {}
+    single_rows: bool = False
     classes: Annotated[tuple[Label, ...], Field(strict=False)] = ()
     positive_class: Label | None = None
     threshold: Annotated[float | None, Field(ge=0, le=1)] = None
     onnx: OnnxEntry | None = None
+    made_by: str | None = None
+    proof: ProofEntry | None = None
+    warnings: Annotated[tuple[str, ...], Field(strict=False)] = ()
     libraries: dict[str, str] = {}
     files: dict[FileName, Sha256]
 
@@ -152,13 +184,15 @@ def make_manifest(
     folder: Path,
     *,
     file: str,
-    layout: str,
-    dtypes: Mapping[str, str],
-    onnx: OnnxEntry | None,
     libraries: Mapping[str, str],
     created_at: str,
+    **found: Any,
 ) -> Manifest:
-    """Describe the files in a folder, one of which is ``model.<file>``, as a bundle of a schema."""
+    """Describe the files in a folder, one of which is ``model.<file>``, as a bundle of a schema.
+
+    Args:
+        found: further keys of the manifest, as the proof of the model gave them.
+    """
     described = {
         "bundle_format": BUNDLE_FORMAT,
         "name": schema.name,
@@ -167,14 +201,12 @@ def make_manifest(
         "created_at": created_at,
         "format": file,
         "model_file": f"model.{file}",
-        "input": layout,
         "features": [FeatureEntry.of(feature) for feature in schema.features],
-        "dtypes": dtypes,
         "classes": schema.classes,
         "positive_class": schema.positive,
         "threshold": schema.threshold,
-        "onnx": onnx,
         "libraries": libraries,
+        **found,
         "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())},
     }
     try:

@@ -3,127 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
+import structlog
 
 from app.errors import BundleError
+from app.serving.bundle.answers import (
+    GOLDEN,
+    GOLDEN_ROWS,
+    DependsOnBatch,
+    check_answers,
+    check_company,
+    golden_rows,
+    load_golden,
+    mixing,
+)
 from app.serving.bundle.manifest import MANIFEST, PROFILE, REFERENCE, Manifest, find_versions, parse_manifest
-from app.serving.runtimes.base import Runtime, RuntimeName
+from app.serving.runtimes.base import Levels, Runtime, RuntimeName
 from app.serving.runtimes.formats import FORMATS
-from app.serving.runtimes.sklearn import Estimator, load_model
-from app.serving.runtimes.skops import MAX_BYTES, check_archive, one_line
-from app.types import Answer, Feature, FeatureType, Json, ModelSchema, Row, Scalar
-
-GOLDEN_ROWS = 20
-_MISSING, _UNSEEN = -1, -2
-
-
-def golden_rows(schema: ModelSchema, data: bytes, where: str) -> tuple[list[Row], list[Answer]]:
-    """The first rows of ``reference.npz``, decoded, with the answers stored for them.
-
-    Rows with a category that the schema does not know are left out: their text is not stored.
-
-    Raises:
-        BundleError: the file is damaged, or was not made for this schema.
-    """
-    check_archive(data, where)
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-            arrays = dict(stored)
-        columns = [arrays[f"x{position}"] for position in range(len(schema.features))]
-        chosen = list(islice(_complete(schema, columns, len(arrays["prediction"])), GOLDEN_ROWS))
-        decoded = [_decode(item, column[chosen]) for item, column in zip(schema.features, columns, strict=True)]
-        answers = _answers(schema, arrays, chosen)
-    except (KeyError, IndexError, TypeError, ValueError, OSError) as error:
-        raise BundleError(
-            f"{where}: does not fit the schema in bundle.yaml ({error}); bundle the model again"
-        ) from error
-    if f"x{len(columns)}" in arrays:
-        raise BundleError(f"{where}: has more features than bundle.yaml; bundle the model again")
-    if not chosen:
-        raise BundleError(
-            f"{where}: each row has a category that is not in the schema, none is left to check the model with"
-        )
-    return list(zip(*decoded, strict=True)), answers
-
-
-def check_answers(
-    runtime: Runtime, rows: list[Row], stored: list[Answer], libraries: Mapping[str, tuple[str, str]], where: str
-) -> None:
-    """Answer the golden rows and compare.
-
-    Args:
-        libraries: for each library that has another version now, the one at bundling and the present one.
-
-    Raises:
-        BundleError: an answer differs by more than rounding, or the model fails.
-    """
-    changed = ", ".join(f"{name} {then} then, {now} now" for name, (then, now) in libraries.items())
-    advice = f"install those versions or bundle the model again: {changed}" if changed else "bundle the model again"
-    try:
-        answers = runtime.predict(rows)
-    except Exception as error:  # a model can raise anything
-        raise BundleError(f"{where}: fails on its own golden rows ({type(error).__name__}); {advice}") from error
-    wrong = sum(not _same(now, then, runtime.tolerance) for now, then in zip(answers, stored, strict=True))
-    if wrong:
-        raise BundleError(f"{where}: answers {wrong} of {len(rows)} golden rows otherwise than when bundled; {advice}")
-
-
-def _complete(schema: ModelSchema, columns: list[NDArray[Any]], rows: int) -> Any:
-    known = np.ones(rows, dtype=bool)
-    for feature, column in zip(schema.features, columns, strict=True):
-        if feature.type is FeatureType.CATEGORICAL:
-            known &= column != _UNSEEN
-    return np.flatnonzero(known).tolist()
-
-
-def _decode(feature: Feature, column: NDArray[Any]) -> list[Scalar]:
-    match feature.type:
-        case FeatureType.CATEGORICAL:
-            return [None if code == _MISSING else feature.categories[code] for code in column.tolist()]
-        case FeatureType.BOOLEAN:
-            return [None if math.isnan(value) else bool(value) for value in column.tolist()]
-        case FeatureType.INTEGER:
-            return [_whole(value) for value in column.tolist()]
-    return [None if math.isnan(value) else value for value in column.tolist()]
-
-
-def _whole(value: float) -> Scalar:
-    if math.isnan(value):
-        return None
-    return int(value) if value.is_integer() else value
-
-
-def _answers(schema: ModelSchema, arrays: Mapping[str, NDArray[Any]], chosen: list[int]) -> list[Answer]:
-    predictions = arrays["prediction"][chosen].tolist()
-    if not schema.classes:
-        return [Answer(value) for value in predictions]
-    labels = [schema.classes[code] for code in predictions]
-    if "probabilities" not in arrays:
-        return [Answer(label) for label in labels]
-    rows = arrays["probabilities"][chosen].tolist()
-    return [Answer(label, tuple(row)) for label, row in zip(labels, rows, strict=True)]
-
-
-def _same(now: Answer, then: Answer, tolerance: float) -> bool:
-    shares, stored = now.probabilities or (), then.probabilities or ()
-    if len(shares) != len(stored) or any(
-        abs(one - other) > tolerance for one, other in zip(shares, stored, strict=True)
-    ):
-        return False
-    if isinstance(now.prediction, float) and isinstance(then.prediction, float) and not shares:
-        return math.isclose(now.prediction, then.prediction, rel_tol=tolerance, abs_tol=1e-12)
-    return now.prediction == then.prediction
+from app.serving.runtimes.sklearn import Estimator, classes_of, load_model
+from app.serving.runtimes.skops import MAX_BYTES, one_line
+from app.types import Answer, Json, ModelSchema, Row
 
 
 def choose(manifest: Manifest, wanted: str, where: str) -> RuntimeName:
@@ -168,24 +73,35 @@ def load_runtime(
     where = f"{folder / name}"
     session = open_session(files[name], where)
     missing_text = MISSING_TEXT if converted else None
-    return OnnxModel(session, manifest.schema_of(), missing_text=missing_text, what=where), where
+    schema, single_rows = manifest.schema_of(), manifest.single_rows
+    return OnnxModel(session, schema, missing_text=missing_text, what=where, single_rows=single_rows), where
 
 
 def _sklearn(manifest: Manifest, data: bytes, file: str, trusted_types: Sequence[str], where: str) -> Estimator:
-    model = load_model(data, file=file, trusted_types=trusted_types, what=where)
+    model, versions = load_model(data, file=file, trusted_types=trusted_types, what=where)
+    if versions:
+        log = structlog.get_logger("bundle")
+        log.warning("model_of_another_version", file=where, written_by=versions, checked_by="golden rows")
     schema = manifest.schema_of()
     takes = getattr(model, "n_features_in_", len(schema.features))
     if takes != len(schema.features):
         raise BundleError(
             f"{where}: takes {takes} features, bundle.yaml lists {len(schema.features)}; bundle the model again"
         )
-    if schema.classes and tuple(getattr(model, "classes_", ())) != schema.classes:
+    if schema.classes and classes_of(model) != schema.classes:
         raise BundleError(f"{where}: has other classes than bundle.yaml; bundle the model again")
     if schema.threshold is not None and not hasattr(model, "predict_proba"):
         raise BundleError(
             f"{where}: gives no probabilities that a threshold could decide on; remove threshold from bundle.yaml"
         )
-    return Estimator(model, schema, layout=manifest.input, dtypes=manifest.dtypes)
+    return Estimator(
+        model,
+        schema,
+        layout=manifest.input,
+        dtypes=manifest.dtypes,
+        levels={name: Levels(entry.values, entry.ordered, entry.dtype) for name, entry in manifest.levels.items()},
+        single_rows=manifest.single_rows,
+    )
 
 
 __all__ = ["Bundle", "find_versions", "libraries", "read_bundle", "read_manifest"]
@@ -248,7 +164,10 @@ def read_bundle(
     profile = _profile(files[PROFILE], f"{folder / PROFILE}")
     estimator, where = load_runtime(manifest, files, chosen, trusted_types, folder)
     rows, answers = golden_rows(estimator.schema, files[REFERENCE], f"{folder / REFERENCE}")
-    check_answers(estimator, rows, answers, _changed(manifest.libraries), where)
+    if GOLDEN in files:
+        own = load_golden(estimator.schema, files[GOLDEN], f"{folder / GOLDEN}")
+        rows, answers = [*rows, *own[0]], [*answers, *own[1]]
+    _check(estimator, rows, answers, manifest, where)
     return Bundle(
         schema=estimator.schema,
         folder=folder,
@@ -264,6 +183,17 @@ def read_bundle(
         created_at=manifest.created_at,
         libraries=manifest.libraries,
     )
+
+
+def _check(estimator: Runtime, rows: Sequence[Row], answers: Sequence[Answer], manifest: Manifest, where: str) -> None:
+    """Refuse a model that no longer answers its golden rows, all together, alone and in pairs."""
+    if not rows:
+        raise BundleError(f"{where}: has no golden row to be checked with; bundle the model again")
+    check_answers(estimator, rows, answers, _changed(manifest.libraries), where)
+    try:
+        check_company(estimator, rows[:GOLDEN_ROWS], most=GOLDEN_ROWS)
+    except DependsOnBatch as found:
+        raise BundleError(f"{where}: {mixing(estimator, rows, found)}") from None
 
 
 def read_manifest(folder: Path) -> tuple[Manifest, str]:

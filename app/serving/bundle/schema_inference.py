@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-
-from app.errors import BundleError
-from app.types import Feature, Label, ModelSchema, Task
-
-if TYPE_CHECKING:
-    import pandas as pd
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from app.types import FeatureType, Row, Scalar
+from app.errors import BundleError
+from app.serving.bundle.manifest import MAX_NAME
+from app.serving.runtimes.sklearn import classes_of
+from app.types import MAX_TEXT, Feature, FeatureType, Label, ModelSchema, Row, Scalar, Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,12 +30,37 @@ def feature_names(model: Any, data: pd.DataFrame, *, without: Sequence[str | Non
     names = [
         str(name) for name in (data.columns if known is None else known) if known is not None or name not in without
     ]
-    if absent := [name for name in names if name not in data.columns]:
-        raise BundleError(f"the data lacks columns that the model takes: {', '.join(map(repr, absent))}")
+    check_names(names, data, without=without)
     takes = getattr(model, "n_features_in_", len(names))
     if takes != len(names):
         raise BundleError(f"the model takes {takes} features, the data has {len(names)} beside the target")
     return names
+
+
+def check_names(names: Sequence[str], data: pd.DataFrame, *, without: Sequence[str | None]) -> list[str]:
+    """Give the names of features back, if the data have them and a request can carry them.
+
+    Raises:
+        BundleError: one of them is the target, is absent, stands twice, or is no name.
+    """
+    if without and without[0] in names:
+        raise BundleError(
+            f"the model takes the target {without[0]} as a feature, which nobody knows when it is asked; fit it without"
+        )
+    if absent := [name for name in names if name not in data.columns]:
+        raise BundleError(f"the data lacks columns that the model takes: {', '.join(map(repr, absent))}")
+    columns = list(data.columns)
+    if twice := sorted({name for name in names if columns.count(name) > 1}):
+        raise BundleError(f"the data has two columns of one name: {', '.join(twice)}; rename one")
+    for name in names:
+        if len(name) > MAX_NAME:
+            raise BundleError(
+                f"column {name[:60]!r}...: its name has {len(name)} characters, and at most {MAX_NAME} are taken; "
+                "rename it and fit the model again"
+            )
+        if not name or "\x00" in name or any("\ud800" <= sign <= "\udfff" for sign in name):
+            raise BundleError(f"column {name!r}: no request can carry this name; rename it and fit the model again")
+    return list(names)
 
 
 def schema_of(
@@ -87,12 +108,12 @@ def classification(
 
 
 def _classes(model: Any) -> tuple[Label, ...]:
-    classes = getattr(model, "classes_", None)
-    if classes is None:
+    if not hasattr(model, "classes_"):
         raise BundleError("the model is not fitted")
-    if not hasattr(classes, "tolist") or classes.ndim != 1:
+    classes = classes_of(model)
+    if not classes:
         raise BundleError("the model answers several labels for a row; one is served")
-    return tuple(classes.tolist())
+    return classes
 
 
 def _positive(classes: tuple[Label, ...], wanted: Label | None) -> Label | None:
@@ -186,6 +207,8 @@ def _takes_numbers(step: Any) -> bool:
 
 MAX_CATEGORIES = 1000
 """More categories than this are not kept: the rarest are watched together, as unseen ones."""
+MAX_LISTED = 100_000
+"""Most characters of all categories of a feature together: free text is not written into a schema."""
 
 
 def infer_features(frame: pd.DataFrame, most: int = MAX_CATEGORIES) -> tuple[Feature, ...]:
@@ -224,17 +247,12 @@ def widen(features: Sequence[Feature], frame: pd.DataFrame) -> tuple[Feature, ..
     return tuple(_widened(feature, frame[feature.name]) for feature in features)
 
 
-def dtypes_of(features: Sequence[Feature], frame: pd.DataFrame) -> dict[str, str]:
-    """The dtypes of columns that a DataFrame model must be given as they were, see the manifest."""
-    return {feature.name: dtype for feature in features if (dtype := _dtype(feature, frame[feature.name]))}
-
-
 def _infer(name: str, column: pd.Series[Any], most: int) -> Feature:
     present = column.dropna()
     kind = _type(name, column, present)
     feature = Feature(name, kind, nullable=len(present) < len(column))
     if kind is FeatureType.CATEGORICAL:
-        return replace(feature, categories=_categories(present, most))
+        return replace(feature, categories=_categories(present, most), max_length=_longest(present))
     low, high = _bounds(name, present) if kind.is_number else (None, None)
     return replace(feature, low=low, high=high)
 
@@ -249,9 +267,12 @@ def _type(name: str, column: pd.Series[Any], present: pd.Series[Any]) -> Feature
     if types.is_float_dtype(column.dtype):
         return FeatureType.NUMERIC
     values = set(map(type, present.astype(object).tolist()))
-    categorical = str(column.dtype) == "category"
-    if categorical and values <= {str, int}:
-        return FeatureType.CATEGORICAL
+    if str(column.dtype) == "category":
+        whole = {int if kind is float and (present.astype(float) % 1 == 0).all() else kind for kind in values}
+        if whole <= {str, int}:
+            return FeatureType.CATEGORICAL
+        if whole <= {bool}:
+            return FeatureType.BOOLEAN
     if types.is_object_dtype(column.dtype) or types.is_string_dtype(column.dtype):
         for allowed, kind in _PLAIN:
             if values <= allowed:
@@ -268,11 +289,41 @@ _PLAIN: tuple[tuple[frozenset[type], FeatureType], ...] = (
 )
 
 
+def _longest(present: pd.Series[Any]) -> int:
+    """Most characters of a text in a request.
+
+    Where texts of the data are long, it is four times their length.
+    """
+    longest = max((len(value) for value in present.tolist() if isinstance(value, str)), default=0)
+    return MAX_TEXT if 2 * longest <= MAX_TEXT else 4 * longest
+
+
+def values_of(feature: Feature, column: pd.Series[Any]) -> list[Any]:
+    """The different values of a column as callers send them, in order."""
+    present = {value for value in _scalars(feature, column.drop_duplicates()) if value is not None}
+    return sorted(present, key=by_kind)
+
+
 def _categories(present: pd.Series[Any], most: int) -> tuple[str | int, ...]:
     counts = present.astype(object).value_counts()
     frequent = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))[:most]
-    values: list[Any] = [value for value, _ in frequent]
-    return tuple(sorted(values, key=lambda value: (isinstance(value, str), value)))
+    if most <= MAX_CATEGORIES:
+        lengths = np.cumsum([len(str(value)) for value, _ in frequent])
+        frequent = frequent[: max(1, int((lengths <= MAX_LISTED).sum()))]
+    return tuple(sorted((_category(value) for value, _ in frequent), key=by_kind))
+
+
+def _category(value: Any) -> str | int:
+    return int(value) if isinstance(value, float) else value
+
+
+def by_kind(value: Any) -> tuple[bool, Any]:
+    """A key that sorts numbers before texts.
+
+    >>> sorted(["b", 2, "a", 1], key=by_kind)
+    [1, 2, 'a', 'b']
+    """
+    return isinstance(value, str), value
 
 
 def _bounds(name: str, present: pd.Series[Any]) -> tuple[float | None, float | None]:
@@ -329,13 +380,5 @@ _CONVERT: dict[FeatureType, Any] = {
     FeatureType.NUMERIC: _number,
     FeatureType.INTEGER: _whole,
     FeatureType.BOOLEAN: _boolean,
-    FeatureType.CATEGORICAL: lambda value: value,
+    FeatureType.CATEGORICAL: _category,
 }
-
-
-def _dtype(feature: Feature, column: pd.Series[Any]) -> str | None:
-    name = str(column.dtype)
-    if name in ("category", "float32"):
-        return name
-    holds_none = feature.type is FeatureType.CATEGORICAL and any(value is None for value in column.astype(object))
-    return "object" if name == "object" and holds_none else None

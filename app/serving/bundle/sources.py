@@ -1,180 +1,40 @@
-"""Models that can be bundled: a fitted estimator, or an ONNX file, proved on the reference."""
+"""Models that can be bundled: a fitted estimator, or an ONNX file."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import BundleError
-from app.serving.bundle.manifest import OnnxEntry
-from app.serving.bundle.onnx_export.acceptance import adopt
-from app.serving.bundle.schema_inference import dtypes_of, rows_of
-from app.serving.runtimes.base import Runtime
-from app.serving.runtimes.formats import dump_model
-from app.serving.runtimes.sklearn import Estimator, load_model
-from app.serving.runtimes.skops import one_line
-from app.types import Feature, FeatureType, ModelSchema, Row, Scalar
-
-if TYPE_CHECKING:
-    import pandas as pd
-from functools import cached_property
-from typing import TYPE_CHECKING
-
-from app.serving.bundle.onnx_export.acceptance import FILE
-from app.serving.bundle.schema_inference import classification
+from app.serving.bundle.answers import ROUNDING_OF_SHARES, allowed, check_shares, nullable
+from app.serving.bundle.onnx_export.converter import FILE
+from app.serving.bundle.proof import Data, Proved, prove, prove_company
+from app.serving.bundle.schema_inference import (
+    KnownColumns,
+    check_names,
+    classification,
+    feature_names,
+    known_columns,
+    rows_of,
+    schema_of,
+)
 from app.serving.runtimes.onnx import OnnxModel, is_matrix, is_number_output, open_session
-from app.types import Label, Task
-
-if TYPE_CHECKING:
-    import pandas as pd
-from typing import TYPE_CHECKING, Protocol
-
-from app.serving.bundle.schema_inference import KnownColumns, feature_names, known_columns, schema_of
+from app.serving.runtimes.sklearn import Layout
+from app.serving.runtimes.skops import one_line
+from app.types import Feature, FeatureType, Label, ModelSchema, Task
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-Layout = Literal["array", "dataframe"]
-ROUNDING = 1e-9
-"""Relative difference that rounding in batches of another size can explain."""
-
-
-@dataclass(frozen=True, slots=True)
-class Proved:
-    """A model as it will be served.
-
-    Attributes:
-        schema: with ``nullable`` where the model takes a missing value.
-        files: the model's files by name: its own, and that of its ONNX graph where one may serve in its place.
-        onnx: what became of a scikit-learn model as an ONNX graph.
-        layout: how the model is given its rows, with ``dtypes`` where that is a DataFrame.
-        rows: the reference as callers would send it.
-        runtime: the model as its maker runs it, whose answers the reference keeps.
-    """
-
-    schema: ModelSchema
-    files: Mapping[str, bytes]
-    onnx: OnnxEntry | None
-    layout: Layout
-    dtypes: Mapping[str, str]
-    rows: Sequence[Row]
-    runtime: Runtime
-
-
-def prove(
-    model: Any, schema: ModelSchema, *, frame: pd.DataFrame, fitted_on: pd.DataFrame, file: str, trust: Sequence[str]
-) -> Proved:
-    """Store a fitted model, load it, and let both answer the reference.
-
-    Rows are given as an array if the answers allow it, since to build a DataFrame costs more than many a prediction.
-
-    Args:
-        model: asked as scikit-learn asks it; it is not changed.
-        schema: as inferred, or as the user has edited it.
-        frame: the features of the reference.
-        fitted_on: the features of the training data, whose dtypes the model may insist on.
-        file: the format of the model file.
-        trust: types that skops may build beyond the reviewed list.
-
-    Raises:
-        BundleError: the model cannot be stored, fails on the data, or answers otherwise when it is loaded again.
-    """
-    stored = dump_model(model, file)
-    dtypes, rows = dtypes_of(schema.features, fitted_on), rows_of(schema.features, frame)
-
-    def load(layout: Layout) -> Estimator:
-        loaded = load_model(stored, file=file, trusted_types=trust, what=f"model.{file}")
-        return Estimator(loaded, replace(schema, threshold=None), layout=layout, dtypes=dtypes)
-
-    layout = _layout(load, rows, _maker_answers(model, schema, frame))
-    able = replace(schema, features=nullable(load(layout), rows))
-    served = Estimator(
-        load_model(stored, file=file, trusted_types=trust, what=f"model.{file}"), able, layout=layout, dtypes=dtypes
-    )
-    graph, entry = adopt(model, served, rows, layout=layout, dtypes=dtypes)
-    files = {f"model.{file}": stored} | ({} if graph is None or entry.file is None else {entry.file: graph})
-    return Proved(able, files, entry, layout, dtypes if layout == "dataframe" else {}, rows, served)
-
-
-def _layout(
-    load: Callable[[Layout], Estimator], rows: Sequence[Row], expected: tuple[NDArray[Any], NDArray[Any] | None]
-) -> Layout:
-    reason = ""
-    for layout in ("array", "dataframe"):
-        estimator = load(layout)
-        if layout == "array" and not _numbers_only(estimator.schema):
-            continue
-        reason = _disagreement(estimator, rows, expected, strict=layout == "array")
-        if not reason:
-            return layout
-    raise BundleError(f"the model answers otherwise once it is stored and loaded: {reason}")
-
-
-def _numbers_only(schema: ModelSchema) -> bool:
-    return all(feature.type is not FeatureType.CATEGORICAL for feature in schema.features)
-
-
-def _maker_answers(model: Any, schema: ModelSchema, frame: pd.DataFrame) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    named = hasattr(model, "feature_names_in_") or not _numbers_only(schema)
-    data = frame if named else frame.to_numpy(dtype=np.float64)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            labels = np.asarray(model.predict(data))
-            probabilities = model.predict_proba(data) if schema.classes and hasattr(model, "predict_proba") else None
-    except Exception as error:
-        raise BundleError(f"the model fails on the data: {type(error).__name__}: {one_line(error)}") from error
-    if labels.ndim != 1:
-        raise BundleError("the model answers several values for a row; one is served")
-    return labels, probabilities
-
-
-def _disagreement(
-    estimator: Estimator, rows: Sequence[Row], expected: tuple[NDArray[Any], NDArray[Any] | None], *, strict: bool
-) -> str:
-    """Say why the answers are not the expected ones; ``strict`` lets a warning count as well."""
-    labels, probabilities = expected
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error" if strict else "ignore")
-            answers = estimator.predict(rows)
-    except Exception as error:  # noqa: BLE001 - a model can raise anything
-        return f"{type(error).__name__}: {one_line(error)}"
-    found = np.array([answer.prediction for answer in answers])
-    if not estimator.schema.classes:
-        same = np.isclose(found, labels, rtol=ROUNDING, atol=1e-12)
-        return "" if same.all() else f"{int((~same).sum())} of {len(labels)} predictions differ"
-    if wrong := int((found != labels).sum()):
-        return f"{wrong} of {len(labels)} predictions differ"
-    if probabilities is None:
-        return ""
-    told = np.array([answer.probabilities for answer in answers])
-    return "" if np.allclose(told, probabilities, rtol=ROUNDING, atol=ROUNDING) else "probabilities differ"
-
-
-def nullable(runtime: Runtime, rows: Sequence[Row]) -> tuple[Feature, ...]:
-    """Leave ``nullable`` only where the model takes a missing value: it is asked."""
-    row = next((row for row in rows if None not in row), rows[0])
-    return tuple(
-        replace(feature, nullable=feature.nullable and _takes(runtime, [*row[:place], None, *row[place + 1 :]]))
-        for place, feature in enumerate(runtime.schema.features)
-    )
-
-
-def _takes(runtime: Runtime, row: list[Scalar]) -> bool:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            runtime.predict([row])
-    except Exception:  # noqa: BLE001 - a model can raise anything, and that is the answer
-        return False
-    return True
+SIGMAS = 5.0
+"""From here on, another order of the classes does not fit the truth better by chance."""
 
 
 @dataclass(frozen=True)
@@ -196,11 +56,8 @@ class OnnxFile:
         columns = [str(name) for name in data.columns if name not in without]
         inputs = self._session.get_inputs()
         if is_matrix(inputs, columns):
-            return columns
-        names = [each.name for each in inputs]
-        if absent := [name for name in names if name not in columns]:
-            raise BundleError(f"the data lacks columns that the model takes: {', '.join(absent)}")
-        return names
+            return check_names(columns, data, without=without)
+        return check_names([each.name for each in inputs], data, without=without)
 
     def schema(
         self,
@@ -224,21 +81,37 @@ class OnnxFile:
         classes = tuple(sorted(target.dropna().unique().tolist(), key=lambda label: (isinstance(label, str), label)))
         return classification(name, version, features, classes, positive, threshold)
 
-    def prove(self, schema: ModelSchema, frame: pd.DataFrame, fitted_on: pd.DataFrame) -> Proved:  # noqa: ARG002 - a graph has no dtypes to learn
+    def is_named(self, names: Sequence[str]) -> bool:
+        """Tell whether the graph knows its features by their names."""
+        return not is_matrix(self._session.get_inputs(), names)
+
+    def prove(self, schema: ModelSchema, data: Data, *, single_rows: bool) -> Proved:
         """Let the graph answer the reference.
 
         Raises:
-            BundleError: it does not fit the schema, has no answer, or its probabilities are of other classes.
+            BundleError: it does not fit the schema, has no answer, its probabilities are of other classes, or its
+                answer to a row depends on the others.
         """
-        rows = rows_of(schema.features, frame)
-        model = OnnxModel(self._session, schema, missing_text=None, what=FILE)
+        rows = rows_of(schema.features, data.reference)
+        model = OnnxModel(self._session, schema, missing_text=None, what=FILE, single_rows=single_rows)
+        model.schema = replace(schema, threshold=None)
         try:
-            _check_order(replace(schema, threshold=None), model, rows)
+            answers = model.predict(rows)
         except (KeyError, ValueError, RuntimeError) as error:
             raise BundleError(f"the model fails on the data: {type(error).__name__}: {one_line(error)}") from error
+        if answers[0].probabilities is not None:
+            probabilities = np.array([answer.probabilities for answer in answers])
+            check_shares(probabilities, [str(label) for label in schema.classes])
+            if model.gives_labels:
+                _check_order(schema, [answer.prediction for answer in answers], probabilities)
+            else:
+                _check_order_by_truth(schema, data.truth.tolist(), probabilities)
         model.schema = replace(schema, features=nullable(model, rows))
+        model.schema = replace(schema, features=allowed(model, rows, data.fitted_on))
+        golden, proof = prove_company(model, rows, data)
         layout: Layout = "array" if is_matrix(self._session.get_inputs(), schema.feature_names) else "dataframe"
-        return Proved(model.schema, {FILE: self.data}, None, layout, {}, rows, model)
+        found = {"input": layout, "single_rows": single_rows, "proof": proof}
+        return Proved(model.schema, {FILE: self.data}, found, rows, golden, model)
 
     def known(self) -> KnownColumns:
         """The inputs of the graph that are text or numbers, where each column is one."""
@@ -256,21 +129,76 @@ class OnnxFile:
         return open_session(self.data, FILE)
 
 
-def _check_order(schema: ModelSchema, model: OnnxModel, rows: Sequence[Row]) -> None:
-    """Refuse probabilities whose order differs from that of the labels.
+def _check_order(schema: ModelSchema, labels: Sequence[Label], probabilities: NDArray[Any]) -> None:
+    """Refuse probabilities whose order differs from that of the labels in any row.
 
-    In a wrong order, most labels would not be the likeliest class.
+    Two classes may be divided at another probability than one half.
+
+    Raises:
+        BundleError: it names the order that fits, where there is one.
     """
-    answers = [answer for answer in model.predict(rows) if answer.probabilities is not None]
-    odd = sum(
-        answer.prediction != schema.classes[max(range(len(schema.classes)), key=answer.probabilities.__getitem__)]
-        for answer in answers
-        if answer.probabilities is not None
+    told = _codes(schema.classes, labels)
+    likeliest = probabilities.argmax(axis=1)
+    odd = probabilities[np.arange(len(told)), told] < probabilities.max(axis=1) - ROUNDING_OF_SHARES
+    if not odd.any() or (len(schema.classes) == 2 and _are_divided(told, probabilities[:, 1])):  # noqa: PLR2004 - binary
+        return
+    order = _best_order(told, likeliest, len(schema.classes))
+    fits = bool((order[told] == likeliest).all())
+    in_order = f", but of {_listed(schema, order.argsort())}" if fits else ""
+    raise BundleError(
+        f"its probabilities are not in the order of the classes {_listed(schema, range(len(order)))}{in_order}: in "
+        f"{int(odd.sum())} of {len(told)} rows its label is not the likeliest class; put them into that order"
     )
-    if odd * 2 > len(answers):
+
+
+def _check_order_by_truth(schema: ModelSchema, truth: Sequence[Label | None], probabilities: NDArray[Any]) -> None:
+    """Refuse an order of probabilities that fits the truth far worse than another.
+
+    Raises:
+        BundleError: it names the better order, with both accuracies.
+    """
+    codes = _codes(schema.classes, truth)
+    known, likeliest = codes >= 0, probabilities.argmax(axis=1)
+    codes, likeliest = codes[known], likeliest[known]
+    order = _best_order(codes, likeliest, len(schema.classes))
+    better, worse = order[codes] == likeliest, codes == likeliest
+    gain, loss = int((better & ~worse).sum()), int((worse & ~better).sum())
+    if gain - loss > SIGMAS * math.sqrt(gain + loss):
         raise BundleError(
-            f"its probabilities are not in the order of the classes {', '.join(map(str, schema.classes))}"
+            f"its probabilities fit the truth in the order {_listed(schema, order.argsort())} (accuracy "
+            f"{better.mean():.3f}), not in that of the classes {_listed(schema, range(len(order)))} (accuracy "
+            f"{worse.mean():.3f}); put them into that order"
         )
+
+
+def _codes(classes: Sequence[Label], labels: Sequence[Label | None]) -> NDArray[np.int64]:
+    """The position of each label among the classes; -1 where it is none."""
+    places = {label: place for place, label in enumerate(classes)}
+    return np.array([-1 if label is None else places.get(label, -1) for label in labels], dtype=np.int64)
+
+
+def _are_divided(told: NDArray[Any], shares: NDArray[Any]) -> bool:
+    """Tell whether one threshold divides the rows of two labels."""
+    second = told == 1
+    return bool(second.any() and not second.all() and shares[second].min() >= shares[~second].max())
+
+
+def _best_order(codes: NDArray[Any], likeliest: NDArray[Any], classes: int) -> NDArray[Any]:
+    """For each class, the column of probabilities that fits its rows best.
+
+    Of equal orders it is the present one.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    counts = np.zeros((classes, classes))
+    np.add.at(counts, (codes, likeliest), 1.0)
+    counts[np.diag_indices(classes)] += 0.5 / classes
+    order: NDArray[Any] = linear_sum_assignment(-counts)[1]
+    return order
+
+
+def _listed(schema: ModelSchema, order: Any) -> str:
+    return ", ".join(str(schema.classes[place]) for place in order)
 
 
 class Source(Protocol):
@@ -301,7 +229,10 @@ class Source(Protocol):
     ) -> ModelSchema:
         """The model's schema; ``positive`` may be given as text."""
 
-    def prove(self, schema: ModelSchema, frame: pd.DataFrame, fitted_on: pd.DataFrame) -> Proved:
+    def is_named(self, names: Sequence[str]) -> bool:
+        """Tell whether the model knows its features by their names."""
+
+    def prove(self, schema: ModelSchema, data: Data, *, single_rows: bool) -> Proved:
         """Let the model answer the features of the reference as it will be served."""
 
 
@@ -334,6 +265,10 @@ class FittedModel:
         """See :func:`app.serving.bundle.schema_inference.schema_of`."""
         return schema_of(self.model, name, version, features, positive, threshold)
 
-    def prove(self, schema: ModelSchema, frame: pd.DataFrame, fitted_on: pd.DataFrame) -> Proved:
+    def is_named(self, names: Sequence[str]) -> bool:  # noqa: ARG002 - the model is known
+        """Tell whether the model was fitted on named columns."""
+        return hasattr(self.model, "feature_names_in_")
+
+    def prove(self, schema: ModelSchema, data: Data, *, single_rows: bool) -> Proved:
         """See :func:`app.serving.bundle.sources.prove`."""
-        return prove(self.model, schema, frame=frame, fitted_on=fitted_on, file=self.format, trust=self.trusted_types)
+        return prove(self.model, schema, data, file=self.format, trust=self.trusted_types, single_rows=single_rows)

@@ -127,6 +127,7 @@ class OnnxModel:
     Args:
         missing_text: what the graph takes for missing text; None where it takes none.
         what: names the file in errors.
+        single_rows: whether the graph is given one row at a time, since its answer depends on the others.
 
     Raises:
         BundleError: the graph does not fit the schema.
@@ -134,7 +135,10 @@ class OnnxModel:
 
     tolerance = TOLERANCE
 
-    def __init__(self, session: Any, schema: ModelSchema, *, missing_text: str | None, what: str) -> None:
+    def __init__(
+        self, session: Any, schema: ModelSchema, *, missing_text: str | None, what: str, single_rows: bool = False
+    ) -> None:
+        self._single_rows = single_rows
         self.schema = schema
         self._session = session
         self._arrange = arrangement(session.get_inputs(), schema.feature_names, missing_text, what)
@@ -150,10 +154,20 @@ class OnnxModel:
 
         Raises ValueError where the graph has no answer, and whatever onnxruntime raises.
         """
-        count = len(rows)
-        if not count:
+        if not rows:
             return []
-        found = self._session.run(self._asked, self._arrange(whole_blocks(rows)))
+        if self._single_rows:
+            return [answer for row in rows for answer in self._answers([row], 1)]
+        return self._answers(whole_blocks(rows), len(rows))
+
+    @property
+    def gives_labels(self) -> bool:
+        """Whether the graph tells the label itself, beside any probabilities."""
+        return self._label is not None
+
+    def _answers(self, rows: Sequence[Row], count: int) -> list[Answer]:
+        """The answers to the first rows."""
+        found = self._session.run(self._asked, self._arrange(rows))
         if self._scores is None:
             return [Answer(self._classes[label]) for label in found[0][:count].ravel().tolist()]
         scores = self._matrix(found[-1])[:count]

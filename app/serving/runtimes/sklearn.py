@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import BundleError
-from app.serving.runtimes.base import LARGEST, by_threshold, whole_blocks
+from app.serving.runtimes.base import LARGEST, Frames, Levels, by_threshold, whole_blocks
 from app.serving.runtimes.formats import FORMATS
-from app.types import Answer, FeatureType, Label, ModelSchema, Row
+from app.types import Answer, Label, ModelSchema, Row
+
+Layout: TypeAlias = Literal["array", "dataframe", "series"]
+"""How a model is given its rows."""
 
 # Their predict() is the class of the highest probability; of any other model, predict() is asked as well.
 DECIDED_BY_PROBABILITY = frozenset(
@@ -24,12 +27,6 @@ DECIDED_BY_PROBABILITY = frozenset(
         *("GaussianNB", "BernoulliNB", "MultinomialNB", "ComplementNB", "CategoricalNB"),
     }
 )
-_DEFAULT_DTYPES = {
-    FeatureType.NUMERIC: "float64",
-    FeatureType.INTEGER: "int64",
-    FeatureType.BOOLEAN: "bool",
-    FeatureType.CATEGORICAL: "str",
-}
 
 
 class Estimator:
@@ -37,8 +34,10 @@ class Estimator:
 
     Args:
         model: a fitted scikit-learn estimator; the caller gives it away, since it is adjusted for serving.
-        layout: ``array`` gives it float64 of shape (n, features), ``dataframe`` named columns of the training dtypes.
-        dtypes: the dtypes that differ from float64, int64, bool and text with NaN for missing; see the manifest.
+        layout: ``array`` gives it float64 of shape (n, features), ``dataframe`` named columns of the training dtypes,
+            ``series`` the only column.
+        dtypes, levels: of the columns of a DataFrame; see the manifest.
+        single_rows: whether the model is given one row at a time, since its answer depends on the others.
     """
 
     tolerance = 1e-9
@@ -49,29 +48,54 @@ class Estimator:
         model: Any,
         schema: ModelSchema,
         *,
-        layout: Literal["array", "dataframe"],
+        layout: Layout,
         dtypes: Mapping[str, str] | None = None,
+        levels: Mapping[str, Levels] | None = None,
+        single_rows: bool = False,
     ) -> None:
         self.schema = schema
         self._model = model
         self._has_probabilities = bool(schema.classes) and hasattr(model, "predict_proba")
         self._asks_predict = not _decided_by_probability(model)
-        chosen = dtypes or {}
-        self._columns = [(item.name, chosen.get(item.name, _DEFAULT_DTYPES[item.type])) for item in schema.features]
-        self._arrange = self._frame if layout == "dataframe" else _array
-        narrow = any(type(part).__module__.startswith("sklearn.tree") for part in parts(model))
-        self.bounds = {name: LARGEST["float32"] for name, dtype in self._columns if narrow or dtype == "float32"}
-        _make_deterministic(model, keep_names=layout == "dataframe")
+        self._frames = None if layout == "array" else Frames(schema.features, dtypes or {}, levels or {})
+        self._only = schema.features[0].name if layout == "series" else None
+        self._single_rows = single_rows
+        self.bounds = _bounds(model, schema, dtypes or {})
+        _make_deterministic(model, keep_names=layout != "array")
 
     def predict(self, rows: Sequence[Row]) -> list[Answer]:
         """Answer validated rows, in order; raises whatever the model raises."""
-        count = len(rows)
-        if not count:
+        if not rows:
             return []
-        data = self._arrange(whole_blocks(rows))
+        if self._single_rows:
+            return [answer for row in rows for answer in self._answers([row], 1)]
+        groups = None if self._frames is None else self._frames.groups(rows)
+        if groups is None:
+            return self._answers(whole_blocks(rows), len(rows))
+        answers: dict[int, Answer] = {}
+        for places in groups:
+            part = self._answers(whole_blocks([rows[place] for place in places]), len(places))
+            answers.update(zip(places, part, strict=True))
+        return [answers[place] for place in range(len(rows))]
+
+    def arrange(self, rows: Sequence[Row]) -> Any:
+        """Rows that go together as the model takes them."""
+        if self._frames is None:
+            return _array(rows)
+        frame = self._frames.frame(rows)
+        return frame if self._only is None else frame[self._only]
+
+    def mixing_step(self, rows: Sequence[Row]) -> str:
+        """The step that makes a row's answer depend on the others; empty where none is found."""
+        groups = None if self._frames is None else self._frames.groups(rows)
+        return _mixing_step(self._model, self.arrange(rows if groups is None else [rows[place] for place in groups[0]]))
+
+    def _answers(self, rows: Sequence[Row], count: int) -> list[Answer]:
+        """The answers to the first rows."""
+        data = self.arrange(rows)
         if not self._has_probabilities:
-            return [Answer(self._label(label)) for label in self._model.predict(data)[:count].tolist()]
-        probabilities = self._model.predict_proba(data)
+            return [Answer(self._label(label)) for label in sole(self._model.predict(data))[:count].tolist()]
+        probabilities = shares(self._model.predict_proba(data))
         classes = self.schema.classes
         chosen = self._decide(data, probabilities)
         return [
@@ -88,42 +112,86 @@ class Estimator:
         # In a tie, scikit-learn decides by a score that the probabilities no longer show.
         tied = (probabilities > best[:, None] - 1e-12).sum() > len(probabilities)
         if self._asks_predict or tied or np.isnan(best).any():
-            return [schema.classes.index(label) for label in self._model.predict(data).tolist()]
+            return [schema.classes.index(label) for label in sole(self._model.predict(data)).tolist()]
         return list(probabilities.argmax(axis=1).tolist())
 
     def _label(self, value: Label) -> Label:
         return float(value) if not self.schema.classes else value
-
-    def _frame(self, rows: Sequence[Row]) -> Any:
-        import pandas as pd
-
-        columns = zip(self._columns, zip(*rows, strict=True), strict=True)
-        return pd.DataFrame({name: _column(values, dtype) for (name, dtype), values in columns}, copy=False)
 
 
 def _array(rows: Sequence[Row]) -> NDArray[np.float64]:
     return np.array(rows, dtype=np.float64)
 
 
-def _column(values: tuple[Any, ...], dtype: str) -> Any:
-    """Make a DataFrame column.
+def _bounds(model: Any, schema: ModelSchema, dtypes: Mapping[str, str]) -> dict[str, float]:
+    """The largest size of a number in each column that is float32, or that a tree makes float32."""
+    narrow = any(type(part).__module__.startswith("sklearn.tree") for part in parts(model))
+    largest = {feature.name: LARGEST.get(dtypes.get(feature.name, "").lower()) for feature in schema.features}
+    return {
+        name: min(bound or LARGEST["float32"], LARGEST["float32"])
+        for name, bound in largest.items()
+        if narrow or (bound and dtypes[name].lower().startswith("float"))
+    }
 
-    Integers and booleans turn into float64 where a value is missing or not whole.
+
+def sole(values: Any) -> NDArray[Any]:
+    """One value for each row, out of shape (n) or (n, 1).
+
+    Raises:
+        BundleError: there are several.
     """
-    if dtype == "category":
-        import pandas as pd
+    found = np.asarray(values)
+    if found.ndim > 1 and found.size != len(found):
+        raise BundleError("the model answers several values for a row; one is served")
+    return found.ravel()
 
-        return pd.Categorical(values)
-    if dtype == "str":
-        return np.array([np.nan if value is None else value for value in values], dtype=object)
-    if dtype in ("object", "float64", "float32"):
-        return np.array(values, dtype=dtype)
-    if None in values:
-        return np.array(values, dtype=np.float64)
-    numbers = np.array(values)
-    whole = dtype == "int64" and numbers.dtype.kind == "f" and (numbers == np.floor(numbers)).all()
-    whole = whole and np.abs(numbers).max() <= LARGEST["int64"]
-    return numbers.astype(np.int64) if whole else numbers
+
+def shares(values: Any) -> NDArray[Any]:
+    """Probabilities of shape (n, classes).
+
+    A model of several targets gives them in a list, here of one.
+    """
+    return np.asarray(values[0] if isinstance(values, list) and len(values) == 1 else values)
+
+
+def classes_of(model: Any) -> tuple[Label, ...]:
+    """The classes of a fitted classifier of one target, in order; empty where it has none."""
+    classes: Any = getattr(model, "classes_", ())
+    if isinstance(classes, list) and len(classes) == 1:
+        classes = classes[0]
+    return tuple(classes.tolist()) if getattr(classes, "ndim", 0) == 1 else ()
+
+
+def _mixing_step(model: Any, data: Any) -> str:
+    """The first part whose output for a row changes with the rows beside it.
+
+    The parts that hold it stand before it.
+    """
+    while hasattr(model, "best_estimator_"):
+        model = model.best_estimator_
+    name = ""
+    for name, part in getattr(model, "steps", ()):
+        if not hasattr(part, "transform"):
+            continue
+        if _mixes(part, data):
+            return " > ".join(filter(None, (name, _mixing_step(part, data))))
+        data = part.transform(data)
+    for name, part, columns in getattr(model, "transformers_", ()):
+        taken = data[columns] if hasattr(data, "columns") else data[:, columns]
+        if hasattr(part, "transform") and _mixes(part, taken):
+            return " > ".join(filter(None, (name, _mixing_step(part, taken))))
+    return name if hasattr(model, "steps") else ""
+
+
+def _mixes(part: Any, data: Any) -> bool:
+    try:
+        one, many = (part.transform(data[:count]) for count in (1, len(data)))
+        first, same = (np.asarray(found.toarray() if hasattr(found, "toarray") else found)[0] for found in (one, many))
+        return (
+            not np.array_equal(first, same) if first.dtype == object else not np.allclose(first, same, equal_nan=True)
+        )
+    except Exception:  # noqa: BLE001 - a part can raise anything, and is not found then
+        return False
 
 
 def _decided_by_probability(model: Any) -> bool:
@@ -166,8 +234,8 @@ def parts(model: Any) -> Iterator[Any]:
         yield from parts(value)
 
 
-def load_model(data: bytes, *, file: str, trusted_types: Sequence[str], what: str) -> Any:
-    """Load the estimator in a file's bytes.
+def load_model(data: bytes, *, file: str, trusted_types: Sequence[str], what: str) -> tuple[Any, list[str]]:
+    """Load the estimator in a file's bytes, and list other versions that wrote it.
 
     The format is the one that is claimed for it, never guessed from its content.
 
@@ -180,10 +248,21 @@ def load_model(data: bytes, *, file: str, trusted_types: Sequence[str], what: st
     from sklearn.exceptions import InconsistentVersionWarning
 
     load = FORMATS[file].load
-    with warnings.catch_warnings():
-        # Golden rows say whether another version matters.
-        warnings.simplefilter("ignore", InconsistentVersionWarning)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
         model = data if load is None else load(data, trusted_types, what)
+    found = [each.message for each in said if isinstance(each.message, InconsistentVersionWarning)]
     if not isinstance(model, BaseEstimator) or not hasattr(model, "predict"):
         raise BundleError(f"{what}: holds a {type(model).__name__}, not a fitted scikit-learn model")
-    return model
+    return model, sorted({str(each.original_sklearn_version) for each in found})
+
+
+def another_version(versions: Sequence[str], what: str) -> str:
+    """Say that a model was written by another scikit-learn, and what to do."""
+    import sklearn
+
+    return (
+        f"{what}: was written by scikit-learn {', '.join(versions)}, but this is {sklearn.__version__}, which may "
+        "answer otherwise; bundle it where that version is installed, or fit it again here, or pass --accept-version "
+        "with --golden answers.csv: rows with the answers that the model gave there"
+    )

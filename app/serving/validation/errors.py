@@ -23,6 +23,10 @@ _EXPECTED = {
     FeatureType.BOOLEAN: "true or false",
     FeatureType.CATEGORICAL: "text",
 }
+UNKNOWN_VALUE = "unknown_value"
+"""The type of the error that a value is none of those that the model knows."""
+MAX_NAMED = 20
+"""Most known values that an error names."""
 _KEYS = ("features", "instances", "prediction_id", "prediction_ids", "context", "contexts")
 
 
@@ -79,6 +83,8 @@ class Refusals:
         feature = self._feature(path)
         field = ".".join(str(part) for part in path) or "body"
         expected = _EXPECTED[feature.type] + (" or null" if feature.nullable else "") if feature else error["msg"]
+        if feature and error["type"] == UNKNOWN_VALUE:
+            expected = f"one of {_listed(feature)}"
         match error["type"]:
             case "missing":
                 return FieldError(field, expected if feature else "this field", "is missing")
@@ -105,6 +111,23 @@ class Refusals:
         if isinstance(part, int):
             return self._ordered[part] if part < len(self._ordered) else None
         return self._features.get(part)
+
+
+def json_type(feature: Feature) -> Json:
+    """The JSON Schema of a feature's values."""
+    names = {FeatureType.CATEGORICAL: "string", FeatureType.BOOLEAN: "boolean"}
+    return {"type": names.get(feature.type, "number")}
+
+
+def _listed(feature: Feature) -> str:
+    """The values that the model knows, as many as an error names.
+
+    >>> _listed(Feature("shop", FeatureType.CATEGORICAL, allowed=("s1", "s2")))
+    "'s1', 's2'"
+    """
+    rest = len(feature.allowed) - MAX_NAMED
+    named = ", ".join(map(repr, feature.allowed[:MAX_NAMED]))
+    return f"{named} and {rest} more" if rest > 0 else named
 
 
 def kind(value: object) -> str:

@@ -8,7 +8,7 @@ therefore never take what validation refuses.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -114,14 +114,28 @@ def _repeated(ids: Sequence[str | None]) -> bool:
 
 
 def _value(feature: Feature, bound: float) -> Any:
+    if feature.allowed:
+        return _allowed(feature)
     largest = min(bound, MAX_EXACT)
     number = Annotated[float, Meta(gt=-largest, lt=largest)]
     kinds: dict[FeatureType, Any] = {
         FeatureType.NUMERIC: number,
         FeatureType.INTEGER: number,
         FeatureType.BOOLEAN: bool,
-        FeatureType.CATEGORICAL: Text,
+        FeatureType.CATEGORICAL: Annotated[str, Meta(max_length=feature.max_length)],
     }
     coded = feature.type is FeatureType.CATEGORICAL and any(isinstance(known, int) for known in feature.categories)
-    value: Any = Integer | Text if coded else kinds[feature.type]
+    value: Any = Integer | kinds[FeatureType.CATEGORICAL] if coded else kinds[feature.type]
+    return value | None if feature.nullable else value
+
+
+def _allowed(feature: Feature) -> Any:
+    """The type of a feature of which the model knows some values only.
+
+    Raises:
+        ValueError: they are numbers or booleans, of which the decoder knows no lists.
+    """
+    if not all(isinstance(value, str) for value in feature.allowed):
+        raise ValueError(f"{feature.name} takes some numbers only")
+    value: Any = Literal[feature.allowed]
     return value | None if feature.nullable else value

@@ -6,24 +6,36 @@ bounds, unseen categories and fractions in an integer feature are monitored, not
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NotRequired, TypeAlias
 
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
 from app.errors import FieldError, Invalid
-from app.serving.validation.errors import Refusals, refuse_duplicate_keys, refuse_rounded
+from app.serving.validation.errors import UNKNOWN_VALUE, Refusals, json_type, refuse_duplicate_keys, refuse_rounded
 from app.serving.validation.fast_decoder import MAX_CONTEXT_KEYS, NO_BOUNDS, QuickReader
-from app.types import PREDICTION_ID, Feature, FeatureType, ModelSchema, PredictRequest
+from app.types import MAX_TEXT, PREDICTION_ID, Feature, FeatureType, ModelSchema, PredictRequest
 
-Text = Annotated[str, Field(strict=True, max_length=1024, pattern=r"^[^\x00]*$")]
+_NO_NUL = r"^[^\x00]*$"
+Text = Annotated[str, Field(strict=True, max_length=MAX_TEXT, pattern=_NO_NUL)]
 """Text that both databases can hold; a lone surrogate is no JSON and never gets here."""
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
 Integer = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
 PredictionId = Annotated[str, Field(strict=True, pattern=f"^{PREDICTION_ID.pattern}$")]
 ContextKey = Annotated[str, Field(strict=True, min_length=1, max_length=128, pattern=r"^[^\x00]*$")]
+MAX_LISTED_VALUES = 100
+"""Most values of a feature that the API documentation lists."""
 Context: TypeAlias = dict[ContextKey, Flag | Integer | Number | Text | None]
 
 
@@ -168,13 +180,32 @@ def _value(feature: Feature, bound: float | None) -> Any:
         FeatureType.NUMERIC: number,
         FeatureType.INTEGER: number,
         FeatureType.BOOLEAN: Flag,
-        FeatureType.CATEGORICAL: Text,
+        FeatureType.CATEGORICAL: Annotated[str, Field(strict=True, max_length=feature.max_length, pattern=_NO_NUL)],
     }
     coded = feature.type is FeatureType.CATEGORICAL and any(
         isinstance(category, int) for category in feature.categories
     )
-    value: Any = Integer | Text if coded else types[feature.type]
+    value: Any = Integer | types[FeatureType.CATEGORICAL] if coded else types[feature.type]
+    if feature.allowed:
+        value = Annotated[value, AfterValidator(_one_of(feature.allowed)), WithJsonSchema(_enumeration(feature))]
     return value | None if feature.nullable else value
+
+
+def _one_of(values: Sequence[Any]) -> Callable[[Any], Any]:
+    """A check that a value is one of those that the model knows."""
+    known = frozenset(values)
+
+    def check(value: Any) -> Any:
+        if value not in known:
+            raise PydanticCustomError(UNKNOWN_VALUE, "is none that the model knows")
+        return value
+
+    return check
+
+
+def _enumeration(feature: Feature) -> dict[str, Any]:
+    """The JSON Schema of a feature of which the model knows some values only."""
+    return {"enum": list(feature.allowed)} if len(feature.allowed) <= MAX_LISTED_VALUES else json_type(feature)
 
 
 def _inlined(schema: Any, definitions: Mapping[str, Any] | None = None) -> Any:

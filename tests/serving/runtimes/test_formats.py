@@ -36,7 +36,7 @@ def test_every_file_becomes_a_bundle_that_serves(tmp_path: Path, name: str, suff
     """A file of each ending is read by its format, bundled, and loaded again with the permission that it needs."""
     file, entry = tmp_path / f"model{suffix}", FORMATS[name]
     file.write_bytes(model_bytes(name))
-    model = load_model_file(file, allow_pickle=entry.runs_code, trusted_types=())
+    model, _ = load_model_file(file, allow_pickle=entry.runs_code, trusted_types=())
     stored = name if entry.dump is not None else "skops"
     folder = build_bundle(
         model, data=bundles.numbers(), target="y", name="small", models=tmp_path / "models", format=stored
@@ -56,7 +56,7 @@ def test_a_file_that_runs_code_asks_for_permission(tmp_path: Path, name: str) ->
     file.write_bytes(model_bytes(name))
     with pytest.raises(BundleError, match="runs the code inside it"):
         load_model_file(file, allow_pickle=False, trusted_types=())
-    model = load_model_file(file, allow_pickle=True, trusted_types=())
+    model, _ = load_model_file(file, allow_pickle=True, trusted_types=())
     folder = build_bundle(
         model, data=bundles.numbers(), target="y", name="small", models=tmp_path / "models", format=name
     )

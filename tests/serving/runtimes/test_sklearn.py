@@ -24,7 +24,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from app.errors import Invalid
-from app.serving.bundle.schema_inference import dtypes_of, infer_features, rows_of, schema_of
+from app.serving.bundle.proof import dtypes_of
+from app.serving.bundle.schema_inference import infer_features, rows_of, schema_of
 from app.serving.runtimes.sklearn import Estimator
 from app.serving.validation.validator import RequestValidator
 from app.types import Row

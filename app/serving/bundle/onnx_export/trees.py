@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.serving.bundle.onnx_export.graph import DOUBLE, FLOAT, ML, Graph, tensor
-from app.serving.bundle.onnx_export.preprocessing import look_up
+from app.serving.bundle.onnx_export.graph import DOUBLE, FLOAT, ML, Graph, look_up, tensor
 
 _BRANCH_LEQ_MODE, _MEMBER = 0, 6
 """What sends a row down a node's true branch: a value up to the node's split, or one in the node's set."""

@@ -265,17 +265,12 @@ def test_what_is_recorded(tmp_path: Path) -> None:
         ),
         (LinearDiscriminantAnalysis(), bundles.numbers(), "probabilities differ by up to"),
         (
-            over_columns(OrdinalEncoder(), HistGradientBoostingClassifier(max_iter=5)),
-            with_gaps(),
-            "scikit-learn has no answer to an unseen category in channel, the other has",
-        ),
-        (
             KNeighborsClassifier(),
             pd.concat([bundles.numbers(seed=seed) for seed in range(10)]),
             "it takes ",
         ),
     ],
-    ids=["impossible", "other types", "other probabilities", "answers the refused", "slower"],
+    ids=["impossible", "other types", "other probabilities", "slower"],
 )
 def test_refused_graph(model: Any, frame: pd.DataFrame, reason: str, tmp_path: Path) -> None:
     """A graph that cannot be written, answers otherwise or is slower is not kept; scikit-learn serves, and says why."""
