@@ -22,8 +22,15 @@ COMPILED = (
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",  # HistGradientBoosting: arrays of nodes
     "sklearn.neighbors._kd_tree.KDTree",  # neighbours: arrays of points and nodes
     "sklearn.neighbors._ball_tree.BallTree",  # the same
-    "sklearn.metrics._dist_metrics.EuclideanDistance64",  # a distance: no more than its parameters
-    "sklearn.metrics._dist_metrics.ManhattanDistance64",  # the same
+    *(
+        f"sklearn.metrics._dist_metrics.{distance}Distance64"  # parameters alone; PyFunc calls, and is not here
+        for distance in (
+            *("BrayCurtis", "Canberra", "Chebyshev", "Dice", "Euclidean", "Hamming", "Haversine", "Jaccard"),
+            *("Mahalanobis", "Manhattan", "Minkowski", "RogersTanimoto", "RussellRao", "SEuclidean"),
+            *("SokalMichener", "SokalSneath"),
+        )
+    ),
+    "scipy.sparse._csr.csr_matrix",  # SparseRandomProjection: indices and numbers
     "scipy.interpolate._bsplines.BSpline",  # SplineTransformer: knots and coefficients
     "scipy.interpolate._bsplines._BSpline",  # the same, inside BSpline from SciPy 1.18 on (Python 3.12 and newer)
 )
@@ -41,15 +48,26 @@ CONTAINERS = (
         f"sklearn.gaussian_process.kernels.{kernel}"  # arithmetic on hyperparameters
         for kernel in (
             *("CompoundKernel", "ConstantKernel", "DotProduct", "ExpSineSquared", "Exponentiation", "Matern"),
-            *("Product", "RBF", "RationalQuadratic", "Sum", "WhiteKernel"),
+            *("PairwiseKernel", "Product", "RBF", "RationalQuadratic", "Sum", "WhiteKernel"),
         )
     ),
     "sklearn._loss.loss.HalfTweedieLoss",  # the loss of a fit that is over
     "sklearn._loss.loss.HalfTweedieLossIdentity",  # the same
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",  # the state of a fit that is over
     "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",  # the same
-    "sklearn.model_selection._split.StratifiedKFold",  # how a search split its rows, over as well
-    "sklearn.model_selection._split.KFold",  # the same
+    "sklearn.cluster._bisect_k_means._BisectingTree",  # nodes with their centres
+    *(
+        f"sklearn.model_selection._split.{splitter}"  # how a search split its rows, over as well
+        for splitter in (
+            *("BaseShuffleSplit", "GroupKFold", "GroupShuffleSplit", "KFold", "LeaveOneGroupOut", "LeaveOneOut"),
+            *("LeavePGroupsOut", "LeavePOut", "PredefinedSplit", "RepeatedKFold", "RepeatedStratifiedKFold"),
+            *("ShuffleSplit", "StratifiedGroupKFold", "StratifiedKFold", "StratifiedShuffleSplit", "TimeSeriesSplit"),
+        )
+    ),
+    *(
+        f"sklearn.model_selection._search_successive_halving.{search}"  # an estimator that is still experimental
+        for search in ("HalvingGridSearchCV", "HalvingRandomSearchCV", "_SubsampleMetaSplitter")
+    ),
     "sklearn.utils._metadata_requests.MetadataRequest",  # names of optional arguments
     "sklearn.utils._metadata_requests.MethodMetadataRequest",  # the same
 )
@@ -58,18 +76,45 @@ FUNCTIONS = (
     "functools.partial",  # HistGradientBoosting binds arguments to check_array; what is bound is itself checked by type
     "scipy._lib.array_api_compat.numpy._aliases.asarray",  # numpy.asarray, inside BSpline
     "sklearn.utils.validation.check_array",  # raises, or gives the array back
-    "sklearn.feature_selection._univariate_selection.f_classif",  # SelectKBest scores columns when fitting
-    "sklearn.feature_selection._univariate_selection.f_regression",  # the same
-    "sklearn.metrics._scorer._Scorer",  # a search's score: never called to predict
-    "sklearn.metrics._scorer._CurveScorer",  # the same, over thresholds
-    "sklearn.metrics._classification.accuracy_score",  # the same
-    "sklearn.metrics._classification.balanced_accuracy_score",  # the same
-    "sklearn.metrics._classification.f1_score",  # the same
-    "sklearn.metrics._classification.log_loss",  # the same
-    "sklearn.metrics._ranking.roc_auc_score",  # the same
-    "sklearn.metrics._regression.r2_score",  # the same
-    "sklearn.metrics._regression.mean_absolute_error",  # the same
-    "sklearn.metrics._regression.mean_squared_error",  # the same
+    "numpy.mean",  # FeatureAgglomeration pools columns by it
+    "sklearn.cluster._kmeans._kmeans_single_lloyd",  # BisectingKMeans called it when it was fitted
+    *(
+        f"sklearn.feature_selection._{score}"  # SelectKBest and its kin score columns when fitting
+        for score in (
+            *("mutual_info.mutual_info_classif", "mutual_info.mutual_info_regression"),
+            *("univariate_selection.chi2", "univariate_selection.f_classif", "univariate_selection.f_oneway"),
+            *("univariate_selection.f_regression", "univariate_selection.r_regression"),
+        )
+    ),
+    *(
+        f"sklearn.metrics._scorer.{scorer}"  # a search's score: never called to predict
+        for scorer in (
+            *("_CurveScorer", "_MultimetricScorer", "_PassthroughScorer", "_Scorer"),
+            *("negative_likelihood_ratio", "positive_likelihood_ratio"),
+        )
+    ),
+    *(
+        f"sklearn.metrics.{metric}"  # what a scorer computes
+        for metric in (
+            *("_classification.accuracy_score", "_classification.balanced_accuracy_score"),
+            *("_classification.brier_score_loss", "_classification.cohen_kappa_score"),
+            *("_classification.d2_brier_score", "_classification.d2_log_loss_score", "_classification.f1_score"),
+            *("_classification.fbeta_score", "_classification.jaccard_score", "_classification.log_loss"),
+            *("_classification.matthews_corrcoef", "_classification.precision_score", "_classification.recall_score"),
+            *("_ranking.average_precision_score", "_ranking.roc_auc_score", "_ranking.top_k_accuracy_score"),
+            *("_regression.d2_absolute_error_score", "_regression.explained_variance_score", "_regression.max_error"),
+            *("_regression.mean_absolute_error", "_regression.mean_absolute_percentage_error"),
+            *("_regression.mean_gamma_deviance", "_regression.mean_pinball_loss", "_regression.mean_poisson_deviance"),
+            *("_regression.mean_squared_error", "_regression.mean_squared_log_error"),
+            *("_regression.mean_tweedie_deviance", "_regression.median_absolute_error", "_regression.r2_score"),
+            *("_regression.root_mean_squared_error", "_regression.root_mean_squared_log_error"),
+            *("cluster._supervised.adjusted_mutual_info_score", "cluster._supervised.adjusted_rand_score"),
+            *("cluster._supervised.completeness_score", "cluster._supervised.fowlkes_mallows_score"),
+            *("cluster._supervised.homogeneity_score", "cluster._supervised.mutual_info_score"),
+            *("cluster._supervised.normalized_mutual_info_score", "cluster._supervised.rand_score"),
+            "cluster._supervised.v_measure_score",
+        )
+    ),
 )
 REVIEWED = frozenset(COMPILED + CONTAINERS + FUNCTIONS)
 
@@ -94,10 +139,16 @@ def load_skops(data: bytes, *, trusted_types: Sequence[str] = (), what: str = "t
             return skops.io.loads(data, trusted=found)
     except Exception as error:
         raise BundleError(f"{what}: skops cannot read it ({one_line(error)}); bundle the model again") from error
+    hint = "; or store the search's best_estimator_ alone" if any(map(_is_distribution, missing)) else ""
     raise BundleError(
         f"{what}: holds types that are not trusted; if you trust its source, set "
-        f"serving.trusted_types: [{', '.join(missing)}]"
+        f"serving.trusted_types: [{', '.join(missing)}]{hint}"
     )
+
+
+def _is_distribution(name: str) -> bool:
+    """Tell a distribution of SciPy, which runs text out of its own state when it is loaded: it is never reviewed."""
+    return name.startswith("scipy.stats.")
 
 
 def check_archive(data: bytes, what: str) -> None:
