@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import BundleError
-from app.serving.runtimes.base import LARGEST, Frames, Levels, by_threshold, whole_blocks
+from app.serving.runtimes.base import LANES, LARGEST, Frames, Levels, by_threshold, whole_blocks
 from app.serving.runtimes.formats import FORMATS
 from app.types import Answer, Label, ModelSchema, Row
 
@@ -184,14 +184,23 @@ def _mixing_step(model: Any, data: Any) -> str:
 
 
 def _mixes(part: Any, data: Any) -> bool:
+    """Tell whether a part makes something else of one of the first rows alone than of all rows."""
     try:
-        one, many = (part.transform(data[:count]) for count in (1, len(data)))
-        first, same = (np.asarray(found.toarray() if hasattr(found, "toarray") else found)[0] for found in (one, many))
-        return (
-            not np.array_equal(first, same) if first.dtype == object else not np.allclose(first, same, equal_nan=True)
-        )
+        together = _dense(part.transform(data))
+        for place in range(min(len(data), LANES)):
+            alone = _dense(part.transform(data[place : place + 1]))
+            if object in (alone.dtype, together.dtype):
+                if alone[0].tolist() != together[place].tolist():
+                    return True
+            elif not np.allclose(alone[0], together[place], rtol=1e-9, atol=1e-12, equal_nan=True):
+                return True
     except Exception:  # noqa: BLE001 - a part can raise anything, and is not found then
         return False
+    return False
+
+
+def _dense(values: Any) -> NDArray[Any]:
+    return np.asarray(values.toarray() if hasattr(values, "toarray") else values)
 
 
 def _decided_by_probability(model: Any) -> bool:

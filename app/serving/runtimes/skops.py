@@ -68,6 +68,7 @@ CONTAINERS = (
         f"sklearn.model_selection._search_successive_halving.{search}"  # an estimator that is still experimental
         for search in ("HalvingGridSearchCV", "HalvingRandomSearchCV", "_SubsampleMetaSplitter")
     ),
+    "sklearn.multiclass._ConstantPredictor",  # one label, where a binary part of a task had no other
     "sklearn.utils._metadata_requests.MetadataRequest",  # names of optional arguments
     "sklearn.utils._metadata_requests.MethodMetadataRequest",  # the same
 )

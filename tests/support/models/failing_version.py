@@ -12,7 +12,7 @@ import pandas as pd
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder
+from sklearn.preprocessing import OneHotEncoder, SplineTransformer
 
 from app.bundling import build_bundle
 from tests.support.deadlines import wait_until
@@ -27,8 +27,8 @@ SETTINGS = {
     "PERFORMANCE__EVERY": "1d",
 }
 ACTIVATE = f"/models/{NAME}/activate"
-KNOWN, NEW = {"age": 40, "channel": "web"}, {"age": 40, "channel": "kiosk"}
-"""A row that both versions take, and one on which version 2 raises: its category was not in the data."""
+KNOWN, NEW = {"age": 40, "channel": "web"}, {"age": 140, "channel": "web"}
+"""A row that both versions take, and one on which version 2 raises: so old nobody in the data was."""
 
 
 Answered: TypeAlias = tuple[int, str | None]
@@ -37,19 +37,23 @@ ENOUGH = 200
 
 
 def build_versions(models: Path) -> None:
-    """Write version 1, which ignores categories that it does not know, and version 2, which raises on them."""
+    """Write version 1, which takes ages beyond those in the data, and version 2, which raises on them."""
     data: pd.DataFrame = bundles.mixed()[["age", "channel", "y"]]
     holdout = bundles.mixed(seed=8)[["age", "channel", "y"]]
-    for version, unknown in (("1", "ignore"), ("2", "error")):
+    holdout["age"] = holdout["age"].clip(data["age"].min(), data["age"].max())
+    for version, beyond in (("1", "constant"), ("2", "error")):
         columns = ColumnTransformer(
-            [("channel", OneHotEncoder(handle_unknown=unknown), ["channel"])], remainder="passthrough"
+            [
+                ("age", SplineTransformer(extrapolation=beyond), ["age"]),
+                ("channel", OneHotEncoder(handle_unknown="ignore"), ["channel"]),
+            ]
         )
         model = make_pipeline(columns, LogisticRegression()).fit(data[["age", "channel"]], data["y"])
         build_bundle(model, data=data, holdout=holdout, target="y", name=NAME, version=version, models=models)
 
 
 def half_new() -> Iterator[dict[str, Any]]:
-    """Requests of which every other one has a category that is new."""
+    """Requests of which every other one has an age that is new."""
     return ({"features": row} for row in itertools.cycle((KNOWN, NEW)))
 
 
@@ -60,12 +64,12 @@ def ask(service: Service, requests: Iterable[dict[str, Any]]) -> list[Answered]:
 
 
 def ask_some(service: Service, number: int) -> list[Answered]:
-    """Ask so many times; half of the requests have a category that is new."""
+    """Ask so many times; half of the requests have an age that is new."""
     return ask(service, itertools.islice(half_new(), number))
 
 
 def ask_until(service: Service, version: str) -> list[Answered]:
-    """Ask, half of the times with a category that is new, until nothing but this version answers any more."""
+    """Ask, half of the times with an age that is new, until nothing but this version answers any more."""
     seen: list[Answered] = []
 
     def is_over() -> bool:
