@@ -13,16 +13,17 @@ import pandas as pd
 import pytest
 import yaml
 from sklearn.cluster import KMeans
+from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import accuracy_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 from app.bundling import REFERENCE_ROWS, build_bundle, check_unseen, infer_schema
 from app.errors import BundleError
 from app.monitoring.reference.reference import load_reference
-from app.serving.bundle.reader import read_bundle
+from app.serving.bundle.reader import read_bundle, read_manifest
 from app.types import Feature, FeatureType, Micros, Task
 from tests.support.models import bundles
 
@@ -368,3 +369,147 @@ def test_refusals(tmp_path: Path, changes: dict[str, Any], line: str) -> None:
     assert str(caught.value).startswith(line)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.rglob("bundle.yaml"))
+
+
+def warnings_of(folder: Path) -> tuple[str, ...]:
+    """What the bundle's manifest warns of."""
+    return read_manifest(folder)[0].warnings
+
+
+def test_names_by_numbers(tmp_path: Path) -> None:
+    """Columns named by numbers, as of a table without a header, are features of that name as text."""
+    frame = bundles.numbers().rename(columns={"a": 0, "b": 1, "c": 2})
+    model = LogisticRegression().fit(frame[[0, 1, 2]], frame["y"])
+
+    folder = build_bundle(model, data=frame, holdout=frame, target="y", name="m", models=tmp_path)
+
+    assert read_bundle(folder).schema.feature_names == ("0", "1", "2")
+    assert [feature.name for feature in infer_schema(model, data=frame, target="y")] == ["0", "1", "2"]
+
+
+def test_a_question_as_a_name(tmp_path: Path) -> None:
+    """A survey's question is a name; one of more than 1,000 characters is refused with the limit."""
+    question = "How satisfied were you with the way in which our staff handled your request? " * 10
+    for name, fits in ((question, True), (question * 2, False)):
+        frame = bundles.numbers().rename(columns={"a": name})
+        model = fit(LogisticRegression(), frame)
+        if fits:
+            folder = build_bundle(model, data=frame, target="y", name="m", models=tmp_path)
+            assert read_bundle(folder).schema.feature_names[0] == name
+        else:
+            with pytest.raises(BundleError, match="its name has 1540 characters, and at most 1000 are taken"):
+                build_bundle(model, data=frame, target="y", name="n", models=tmp_path)
+
+
+@pytest.mark.parametrize(("name", "line"), [("", "column ''"), ("a\x00b", "no request can carry this name")])
+def test_names_that_no_request_carries(tmp_path: Path, name: str, line: str) -> None:
+    """An empty name, or one with a character that no database takes, is refused."""
+    frame = bundles.numbers().rename(columns={"a": name})
+
+    with pytest.raises(BundleError, match=line):
+        build_bundle(fit(LogisticRegression(), frame), data=frame, target="y", name="m", models=tmp_path)
+
+
+def test_two_columns_of_one_name(tmp_path: Path) -> None:
+    """Two columns of one name are refused by that name."""
+    frame = bundles.numbers()
+    model = fit(LogisticRegression(), frame)
+    twice = pd.concat([frame, frame[["b"]]], axis=1)
+
+    with pytest.raises(BundleError, match="two columns of one name: b"):
+        build_bundle(model, data=twice, target="y", name="m", models=tmp_path)
+
+
+def test_target_among_the_features(tmp_path: Path) -> None:
+    """A model that takes the target as a feature is refused; a feature that tells it is warned of."""
+    frame = bundles.numbers((0, 1))
+    model = LogisticRegression().fit(frame, frame["y"])
+    with pytest.raises(BundleError, match="takes the target y as a feature"):
+        build_bundle(model, data=frame, target="y", name="m", models=tmp_path)
+
+    told = frame.assign(decided=np.where(frame["y"] == 1, 3.0, 7.0))
+    folder = build_bundle(fit(LogisticRegression(), told), data=told, target="y", name="m", models=tmp_path)
+
+    assert warnings_of(folder) == (
+        "feature decided tells the target in all of 240 rows; is it known before the truth?",
+    )
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_columns_without_names(tmp_path: Path, named: bool) -> None:
+    """A model without names for its columns takes them in the file's order, which is said with the order."""
+    frame = bundles.numbers()
+
+    folder = build_bundle(
+        fit(LogisticRegression(), frame, named=named), data=frame, target="y", name="m", models=tmp_path
+    )
+
+    line = "the model has no names for its 3 columns: they are taken in the order of the file (a, b, c)"
+    assert warnings_of(folder) == (() if named else (line,))
+
+
+def test_columns_in_another_order(tmp_path: Path) -> None:
+    """Where another order of the columns makes the model worthless, the figure is told."""
+    frame = bundles.numbers()
+    model = fit(LogisticRegression(), frame, named=False)
+
+    turned = build_bundle(model, data=frame[["c", "b", "a", "y"]], target="y", name="m", models=tmp_path)
+    chance = frame.assign(y=np.random.default_rng(0).permutation(frame["y"]))
+    worthless = build_bundle(model, data=frame, holdout=chance, target="y", name="n", models=tmp_path)
+
+    assert "the order of the file (c, b, a)" in warnings_of(turned)[0]
+    assert warnings_of(worthless)[1].startswith("the model is no better than its most frequent class: accuracy 0.")
+    assert "has 0.500 on 240 rows" in warnings_of(worthless)[1]
+
+
+def test_regression_no_better_than_the_mean(tmp_path: Path) -> None:
+    """A regression whose errors are as large as those of the mean is warned of, with its R2."""
+    frame = bundles.numbers((1.0, 2.0, 3.0))
+    model = fit(LinearRegression(), frame)
+
+    folder = build_bundle(
+        model, data=frame, holdout=frame.assign(y=frame["y"][::-1].to_numpy()), target="y", name="m", models=tmp_path
+    )
+
+    assert warnings_of(folder)[0].startswith("the model is no better than the mean of the truth: R2 -")
+
+
+def test_rare_positives_are_no_doubt(tmp_path: Path) -> None:
+    """A model that ranks rare positives well is not called worthless, though it never predicts them."""
+    frame = bundles.numbers()
+    frame["y"] = np.where(frame["a"] + np.random.default_rng(0).normal(size=len(frame)) > 2.4, "yes", "no")
+    model = fit(LogisticRegression(C=0.01), frame)
+
+    folder = build_bundle(model, data=frame, target="y", name="m", models=tmp_path)
+
+    assert set(model.predict(frame[["a", "b", "c"]])) == {"no"}
+    assert warnings_of(folder) == ()
+
+
+def test_a_step_that_mixes_rows(tmp_path: Path) -> None:
+    """A step that computes from the batch is refused by name, and taken with single rows, which the bundle keeps."""
+    frame = bundles.numbers()
+    model = fit(make_pipeline(FunctionTransformer(bundles.minus_mean), LogisticRegression()), frame)
+    trusted = ["tests.support.models.bundles.minus_mean"]
+    with pytest.raises(BundleError, match="step functiontransformer computes from all rows of a batch"):
+        build_bundle(model, data=frame, target="y", name="m", models=tmp_path, trusted_types=trusted)
+
+    folder = build_bundle(
+        model, data=frame, target="y", name="m", models=tmp_path, trusted_types=trusted, single_rows=True
+    )
+
+    estimator = read_bundle(folder, trusted_types=trusted).estimator
+    rows = frame[["a", "b", "c"]].to_numpy().tolist()
+    assert estimator.predict(rows[:9]) == [estimator.predict([row])[0] for row in rows[:9]]
+
+
+def test_strict_categories(tmp_path: Path) -> None:
+    """The values that a strict encoder knows are written into the schema, and the ONNX graph may serve all the same."""
+    frame = bundles.mixed()[["age", "channel", "y"]]
+    steps = make_column_transformer((OneHotEncoder(), ["channel"]), remainder="passthrough")
+    model = fit(make_pipeline(steps, LogisticRegression()), frame)
+
+    bundle = read_bundle(build_bundle(model, data=frame, target="y", name="m", models=tmp_path))
+
+    assert [feature.allowed for feature in bundle.schema.features] == [(), ("phone", "shop", "web")]
+    assert bundle.runtime == "onnx"

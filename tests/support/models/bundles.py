@@ -96,6 +96,11 @@ def absolute(values: Any) -> Any:
     return np.abs(values)
 
 
+def minus_mean(values: Any) -> Any:
+    """A step that computes from the rows of the batch, not from what it was fitted on."""
+    return values - values.mean(axis=0)
+
+
 def insist_on_equal_columns(values: Any) -> Any:
     """A step that refuses rows whose first two values differ."""
     if not np.array_equal(values[:, 0], values[:, 1]):
