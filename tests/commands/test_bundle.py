@@ -11,11 +11,13 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 import skops.io
 import typer
 import yaml
 from skl2onnx import to_onnx
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from typer.testing import CliRunner, Result
 
@@ -248,3 +250,67 @@ def test_other_files(folder: Path) -> None:
     assert refusal(run(folder, model="model.h5")).endswith(
         "model.h5: a model is a .skops, .joblib, .pkl, .pickle or .onnx file"
     )
+
+
+def written_by(version: str, model: Any, path: Path) -> None:
+    """Store a model as that version of scikit-learn would write it."""
+    present, sklearn.base.__version__ = sklearn.base.__version__, version
+    try:
+        (skops.io.dump if path.suffix == ".skops" else joblib.dump)(model, path)
+    finally:
+        sklearn.base.__version__ = present
+
+
+@pytest.mark.parametrize("suffix", [".skops", ".joblib"])
+def test_a_file_of_another_version(folder: Path, suffix: str) -> None:
+    """A file that another scikit-learn wrote is refused with both versions, and taken with golden rows that agree."""
+    frame = bundles.numbers()
+    inputs = frame[["a", "b", "c"]]
+    model = LogisticRegression().fit(inputs, frame["y"])
+    written_by("1.3.2", model, folder / f"old{suffix}")
+    frame.to_csv(folder / "train.csv", index=False)
+    shares = {
+        f"probability.{label}": model.predict_proba(inputs)[:, place] for place, label in enumerate(model.classes_)
+    }
+    inputs.assign(prediction=model.predict(inputs), **shares).to_csv(folder / "answers.csv", index=False)
+    options = ["--allow-pickle", "--models", str(folder / "models")]
+
+    line = refusal(run(folder, *options, model=f"old{suffix}"))
+    assert f"was written by scikit-learn 1.3.2, but this is {sklearn.__version__}" in line
+    assert "--accept-version with --golden answers.csv" in line
+    assert "1.3.2" in refusal(run(folder, *options, "--accept-version", model=f"old{suffix}"))
+
+    result = run(folder, *options, "--accept-version", "--golden", str(folder / "answers.csv"), model=f"old{suffix}")
+    assert result.exit_code == 0
+    assert "proved on 240 rows of the user's golden rows" in result.output
+    assert "written by scikit-learn 1.3.2" in result.output
+
+
+def test_doubts_are_printed(folder: Path) -> None:
+    """What makes a model doubtful is printed as a warning beside the bundle's path."""
+    frame = bundles.numbers()
+    skops.io.dump(LogisticRegression().fit(frame[["a", "b", "c"]].to_numpy(), frame["y"]), folder / "plain.skops")
+    frame.to_csv(folder / "train.csv", index=False)
+
+    result = run(folder, model="plain.skops")
+
+    assert result.exit_code == 0
+    assert "warning: the model has no names for its 3 columns" in result.stderr
+    assert "proved on 20 rows of the reference: alone, together, and in " in result.stdout
+
+
+def test_single_rows(folder: Path) -> None:
+    """A step that computes from the batch is refused with the way out, which is then taken."""
+    frame = bundles.numbers()
+    model = make_pipeline(FunctionTransformer(bundles.minus_mean), LogisticRegression()).fit(
+        frame[["a", "b", "c"]], frame["y"]
+    )
+    skops.io.dump(model, folder / "mixing.skops")
+    frame.to_csv(folder / "train.csv", index=False)
+    trust = ["--trust", "tests.support.models.bundles.minus_mean"]
+
+    assert "step functiontransformer computes from all rows" in refusal(run(folder, *trust, model="mixing.skops"))
+    result = run(folder, *trust, "--single-rows", model="mixing.skops")
+
+    assert result.exit_code == 0
+    assert "not on onnxruntime: its answer to a row depends on the others" in result.stdout

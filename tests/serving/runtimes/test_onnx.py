@@ -238,6 +238,63 @@ def test_other_order_of_classes(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("rare", [False, True])
+def test_other_order_without_a_label(tmp_path: Path, rare: bool) -> None:
+    """Without a label, probabilities that fit the truth far better in another order are refused with that order."""
+    frame = bundles.numbers(("a", "b", "c"))
+    model = onnx.load_from_string(exported(LogisticRegression(), frame, options={"zipmap": False}))
+    places = numpy_helper.from_array(np.array([0, 2, 1]), "places")
+    model.graph.initializer.append(places)
+    model.graph.node.append(helper.make_node("Gather", ["probabilities", "places"], ["turned"], axis=1))
+    model.graph.output[1].name = "turned"
+    del model.graph.output[0]
+    data = pd.concat([frame, *[frame[frame["y"] == "a"]] * 20]) if rare else frame
+
+    line = refusal(lambda: build_bundle(model.SerializeToString(), data=data, target="y", name="m", models=tmp_path))
+
+    assert line.startswith("its probabilities fit the truth in the order a, c, b (accuracy 0.")
+    assert "not in that of the classes a, b, c (accuracy 0." in line
+
+
+def test_rare_classes_in_another_order(tmp_path: Path) -> None:
+    """Two rare classes whose probabilities are swapped are found, though nearly all rows agree with their label."""
+    frame = bundles.numbers(("a", "b", "c"))
+    model = onnx.load_from_string(exported(LogisticRegression(), frame, options={"zipmap": False}))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([0, 2, 1]), "places"))
+    model.graph.node.append(helper.make_node("Gather", ["probabilities", "places"], ["turned"], axis=1))
+    model.graph.output[1].name = "turned"
+    data = pd.concat([frame, *[frame[frame["y"] == "a"]] * 20])
+
+    line = refusal(lambda: build_bundle(model.SerializeToString(), data=data, target="y", name="m", models=tmp_path))
+
+    assert "not in the order of the classes a, b, c, but of a, c, b: in " in line
+
+
+def test_two_classes_divided_elsewhere(tmp_path: Path) -> None:
+    """A label of two that is decided at another probability than one half is the model's own rule, and no disorder."""
+    frame = bundles.numbers()
+    model = onnx.load_from_string(exported(LogisticRegression(), frame, options={"zipmap": False}))
+    for name, value in (("eighty", np.array([0.8], np.float32)), ("second", np.array([1])), ("flat", np.array([-1]))):
+        model.graph.initializer.append(numpy_helper.from_array(value, name))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(["no", "yes"], dtype=object), "names"))
+    model.graph.node.extend(
+        [
+            helper.make_node("Gather", ["probabilities", "second"], ["share"], axis=1),
+            helper.make_node("Less", ["share", "eighty"], ["below"]),
+            helper.make_node("Not", ["below"], ["above"]),
+            helper.make_node("Cast", ["above"], ["place"], to=TensorProto.INT64),
+            helper.make_node("Reshape", ["place", "flat"], ["line"]),
+            helper.make_node("Gather", ["names", "line"], ["decided"]),
+        ]
+    )
+    model.graph.output[0].name = "decided"
+
+    folder = build_bundle(model.SerializeToString(), data=frame, target="y", name="m", models=tmp_path)
+
+    answers = read_bundle(folder).estimator.predict(frame[["a", "b", "c"]].to_numpy().tolist())
+    assert {each.prediction for each in answers if each.probabilities and 0.5 < each.probabilities[1] < 0.8} == {"no"}
+
+
 def test_fixed_batch(tmp_path: Path) -> None:
     """A graph for a fixed number of rows cannot be batched, and says so."""
     fixed = graph(
