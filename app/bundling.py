@@ -41,7 +41,7 @@ MIN_DOUBT_ROWS = 30
 CHANCE = 2.0
 """Standard errors above chance from which a model has skill."""
 SHOWN_NAMES = 12
-MAX_SEEN_SHARE = 0.01
+MAX_SEEN_SHARE = 0.05
 """Share of the holdout's rows that may be rows of the training data, beyond those that are equal by chance."""
 
 

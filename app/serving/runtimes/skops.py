@@ -148,7 +148,10 @@ def load_skops(data: bytes, *, trusted_types: Sequence[str] = (), what: str = "t
 
 
 def _is_distribution(name: str) -> bool:
-    """Tell a distribution of SciPy, which runs text out of its own state when it is loaded: it is never reviewed."""
+    """Tell a distribution of SciPy, which is never reviewed.
+
+    It runs text out of its own state when it is loaded.
+    """
     return name.startswith("scipy.stats.")
 
 

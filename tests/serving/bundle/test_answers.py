@@ -26,7 +26,8 @@ from app.serving.bundle.answers import (
     neighbours,
     nullable,
 )
-from app.serving.bundle.schema_inference import dtypes_of, infer_features, rows_of, schema_of
+from app.serving.bundle.proof import dtypes_of
+from app.serving.bundle.schema_inference import infer_features, rows_of, schema_of
 from app.serving.runtimes.sklearn import Estimator
 from app.types import Answer, Row
 from tests.support.models import bundles
