@@ -381,7 +381,7 @@ def test_names_by_numbers(tmp_path: Path) -> None:
     frame = bundles.numbers().rename(columns={"a": 0, "b": 1, "c": 2})
     model = LogisticRegression().fit(frame[[0, 1, 2]], frame["y"])
 
-    folder = build_bundle(model, data=frame, holdout=frame, target="y", name="m", models=tmp_path)
+    folder = build_bundle(model, data=frame, holdout=frame[:90], in_sample=True, target="y", name="m", models=tmp_path)
 
     assert read_bundle(folder).schema.feature_names == ("0", "1", "2")
     assert [feature.name for feature in infer_schema(model, data=frame, target="y")] == ["0", "1", "2"]
@@ -455,7 +455,7 @@ def test_columns_in_another_order(tmp_path: Path) -> None:
 
     turned = build_bundle(model, data=frame[["c", "b", "a", "y"]], target="y", name="m", models=tmp_path)
     chance = frame.assign(y=np.random.default_rng(0).permutation(frame["y"]))
-    worthless = build_bundle(model, data=frame, holdout=chance, target="y", name="n", models=tmp_path)
+    worthless = build_bundle(model, data=frame, holdout=chance, in_sample=True, target="y", name="n", models=tmp_path)
 
     assert "the order of the file (c, b, a)" in warnings_of(turned)[0]
     assert warnings_of(worthless)[1].startswith("the model is no better than its most frequent class: accuracy 0.")
@@ -468,7 +468,13 @@ def test_regression_no_better_than_the_mean(tmp_path: Path) -> None:
     model = fit(LinearRegression(), frame)
 
     folder = build_bundle(
-        model, data=frame, holdout=frame.assign(y=frame["y"][::-1].to_numpy()), target="y", name="m", models=tmp_path
+        model,
+        data=frame,
+        holdout=frame.assign(y=frame["y"][::-1].to_numpy()),
+        in_sample=True,
+        target="y",
+        name="m",
+        models=tmp_path,
     )
 
     assert warnings_of(folder)[0].startswith("the model is no better than the mean of the truth: R2 -")

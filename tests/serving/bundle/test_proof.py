@@ -56,7 +56,7 @@ def test_levels_that_no_row_shows(tmp_path: Path) -> None:
     model = make_pipeline(steps, DecisionTreeClassifier(max_depth=6)).fit(frame[["channel", "age"]], frame["y"])
     holdout = frame[frame["channel"] == "web"].astype({"channel": str})
 
-    bundle = made(model, frame, tmp_path, holdout=holdout)
+    bundle = made(model, frame, tmp_path, holdout=holdout, in_sample=True)
 
     for channel, age in itertools.product(["web", "phone", "shop"], [20, 40, 70]):
         row = pd.DataFrame({"channel": pd.Categorical([channel], dtype=levels), "age": [age]})
@@ -75,7 +75,7 @@ def test_integers_beside_gaps_of_the_holdout(tmp_path: Path) -> None:
     model.fit(frame[["store", "x"]], frame["y"])
     holdout = frame.assign(store=frame["store"].astype(float).where(frame.index % 7 > 0))
 
-    bundle = made(model, frame, tmp_path, holdout=holdout)
+    bundle = made(model, frame, tmp_path, holdout=holdout, in_sample=True)
 
     alone = bundle.estimator.predict([(2, 0.1)])[0]
     assert alone.prediction == "yes"

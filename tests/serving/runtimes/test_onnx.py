@@ -208,7 +208,7 @@ NUMBERS = bundles.numbers()
             bundles.numbers(("a", "b", "c")),
             "model.onnx: output probabilities has 2 columns, 3 are expected",
         ),
-        (summed(a=1, b=1, z=1), NUMBERS, "the data lacks columns that the model takes: z"),
+        (summed(a=1, b=1, z=1), NUMBERS, "the data lacks columns that the model takes: 'z'"),
         (summed(a=TensorProto.COMPLEX64, b=1), NUMBERS, "model.onnx: onnxruntime cannot load it"),
     ],
     ids=["empty", "zip", "truncated", "width", "text", "labels", "more labels", "more columns", "absent", "operator"],
