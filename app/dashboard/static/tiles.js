@@ -42,6 +42,7 @@ export function right(performance) {
     ["outcomes", `${share(realised.coverage)} of ${count(performance.window.rows)} rows`],
   ];
   facts.push(others.length ? ["degraded too", others.map(words).join(", ")] : ["label delay", `${duration(realised.label_delay_seconds.p95)} (95 %)`]);
+  if (realised.unknown_classes) facts.push(["unknown classes", realised.unknown_classes.message]);
   const levels = {degraded: ["bad", "No: degraded"], ok: ["ok", "Yes"], improved: ["ok", "Yes: improved"]};
   const [level, headline] = levels[performance.status] ?? ["idle", "Not known yet"];
   if (performance.message) facts.push(["why", performance.message]);
@@ -64,6 +65,7 @@ export function input(drift) {
 export function moved(drift) {
   const judged = Object.values(drift.features ?? {}).filter((entry) => entry.status !== "error").length;
   if (!judged) return {level: "idle", headline: "Not known yet", facts: [["why", drift.message ?? "no check yet"]]};
+  if (drift.status === "insufficient_data") return {level: "idle", headline: "Not known yet", facts: [["why", drift.message ?? "too few independent rows"]]};
   const drifted = drift.drifted_features.length;
   const facts = [
     ["features", `${drifted} of ${judged} drifted`],
@@ -81,7 +83,8 @@ export function monitor(ready, drift, performance, now) {
   const times = [drift.checked_at, performance.checked_at].filter(Boolean);
   const when = (time) => (time ? ago(time, now) : "not yet");
   const facts = [["drift check", when(drift.checked_at)], ["performance check", when(performance.checked_at)]];
-  const errors = [...(drift.errors ?? []), ...(performance.errors ?? [])];
+  const told = performance.realised?.unknown_classes?.message;
+  const errors = [...(drift.errors ?? []), ...(performance.errors ?? [])].filter((error) => error.reason !== told);
   facts.push(["not compared", `${count(errors.length)} columns`]);
   if (!ready.checks.monitor) return {level: "bad", headline: "No: the monitor stopped", facts};
   if (!times.length) return {level: "idle", headline: "No check yet", facts};
