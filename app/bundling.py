@@ -299,23 +299,22 @@ def check_unseen(data: pd.DataFrame, holdout: pd.DataFrame) -> Literal[False]:
     """Refuse a holdout with rows that the model was fitted on; False: it has none.
 
     Rows of few distinct values are equal by chance: as many as there are equal pairs within the training data are
-    expected, and four standard deviations more.
+    expected (four more, since pairs are rare events), and four standard deviations more.
 
     Raises:
         BundleError: it has more; the text says how many.
     """
     trained, held = _row_hashes(data), _row_hashes(holdout)
     values, counts = np.unique(trained, return_counts=True)
-    equal = int(np.isin(held, values).sum())
-    chance = float(counts[counts > 1].sum() / max(len(trained), 1))
-    noise = 4 * (chance * (1 - chance) / max(len(held), 1)) ** 0.5
+    equal, rows = int(np.isin(held, values).sum()), max(len(held), 1)
+    chance = float(counts[counts > 1].sum() + 4) / (len(trained) + 4)
+    noise = 4 * (chance * (1 - chance) * (1 / rows + 1 / max(len(trained), 1))) ** 0.5
     same = len(held) == len(trained) and np.array_equal(np.sort(held), np.sort(trained))
-    share = equal / max(len(held), 1)
-    if same or share > chance + noise + MAX_SEEN_SHARE:
+    if same or equal > rows * (chance + noise + MAX_SEEN_SHARE) + 3:
         raise BundleError(
-            f"{equal} of {len(held)} rows of the holdout ({share:.0%}) are rows of the training data, where chance "
-            f"explains {chance:.0%}: what the model knows by heart says nothing about other rows. Give rows that it "
-            "was not fitted on, or say --in-sample: verdicts on predictions and performance are then withheld"
+            f"{equal} of {len(held)} rows of the holdout ({equal / rows:.0%}) are rows of the training data, where "
+            f"chance explains {chance:.0%}: what the model knows by heart says nothing about other rows. Give rows "
+            "that it was not fitted on, or say --in-sample: verdicts on predictions and performance are then withheld"
         )
     return False
 
@@ -325,8 +324,11 @@ def _row_hashes(frame: pd.DataFrame) -> NDArray[np.uint64]:
     import pandas as pd
     from pandas.util import hash_pandas_object
 
+    numbers, flags = pd.api.types.is_any_real_numeric_dtype, pd.api.types.is_bool_dtype
     plain = {
-        place: column.astype(float) if pd.api.types.is_numeric_dtype(column.dtype) else column.astype(str)
+        place: column.to_numpy(dtype=float, na_value=np.nan)
+        if numbers(column.dtype) or flags(column.dtype)
+        else column.astype(str).to_numpy(dtype=object)
         for place, (_, column) in enumerate(frame.items())
     }
     return np.asarray(hash_pandas_object(pd.DataFrame(plain), index=False), dtype=np.uint64)

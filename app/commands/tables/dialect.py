@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 
 from app.errors import PlumblineError
@@ -300,21 +301,24 @@ def one_line(error: Exception) -> str:
 
 
 def plain_numbers(texts: Sequence[str], *, declared: bool) -> pd.Series[Any] | None:
-    """The numbers of a column of nothing but plain numbers and empty cells; None of another."""
+    """The numbers of a column of plain numbers and empty cells, quickly; None of another."""
+    import pandas as pd
+
     present = [text for text in texts if text]
     joined = "\n".join(present)
     if not present or _NO_NUMBER.search(joined) or (not declared and LEADING_ZERO.search(joined)):
         return None
     try:
-        if _NO_INTEGER.search(joined):
-            values: list[Any] = [float(text) if text else None for text in texts]
-        else:
-            values = [int(text) if text else None for text in texts]
+        numbers: list[int | float] = list(map(float if _NO_INTEGER.search(joined) else int, present))
     except ValueError:
         return None
-    if any(value is not None and not -_MAX_INTEGER < value < _MAX_INTEGER for value in values):
+    if max(numbers) >= _MAX_INTEGER or min(numbers) <= -_MAX_INTEGER:
         return None
-    return number_series(values)
+    if len(present) == len(texts):
+        return number_series(numbers)
+    column = np.full(len(texts), np.nan)
+    column[np.fromiter(map(bool, texts), bool, len(texts))] = numbers
+    return pd.Series(column)
 
 
 def number_series(values: Sequence[int | float | None]) -> pd.Series[Any]:
