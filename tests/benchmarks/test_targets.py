@@ -16,7 +16,8 @@ def measured(**rates: float) -> Measured:
     """Rounds that keep every promise, but for these rates."""
     found = Measured()
     good = {"floor": 10_000, "plain": 2000, "plumbline": 6000, "forest": 5800, "boosting": 5000, "outcome": 6500}
-    for name, rate in {**good, "postgresql": 4000, **rates}.items():
+    whole = {"floor, whole request": 10_000, "whole request": 6000}
+    for name, rate in {**good, **whole, "postgresql": 4000, **rates}.items():
         found.loads[name, MANY] = [Figures(rate, 5.0, 10.0, 0)] * ROUNDS
     found.loads["floor", 1] = found.loads["plumbline", 1] = [Figures(3000, 0.3, 1.0, 0)] * ROUNDS
     found.loads["bulk", 1] = found.loads["bulk", BULK_CONNECTIONS] = [
@@ -42,6 +43,7 @@ def test_what_keeps_every_promise_misses_none() -> None:
 @pytest.mark.parametrize(
     ("change", "broken"),
     [
+        ({"whole request": 4900}, ["`/predict` with key"]),
         ({"plain": 3100}, ["the same"]),
         ({"forest": 5000}, ["100-tree forest"]),
         ({"boosting": 4400}, ["histogram gradient boosting"]),
