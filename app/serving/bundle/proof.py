@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -222,6 +223,12 @@ def _layout(load: Callable[[Layout], Estimator], rows: Sequence[Row], expected: 
             reason = _odd_disagreement(estimator, load("dataframe"), rows)
         if not reason:
             return layout
+    some = rows[:GOLDEN_ROWS]
+    with contextlib.suppress(ValueError, TypeError, RuntimeError):  # it fails on the rows: that is the reason then
+        try:
+            check_company(estimator, some, most=GOLDEN_ROWS)
+        except DependsOnBatch as found:
+            raise BundleError(mixing(estimator, some, found)) from None
     raise BundleError(f"the model answers otherwise once it is stored and loaded: {reason}")
 
 
