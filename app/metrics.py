@@ -52,6 +52,7 @@ class JournalMetrics(Collector):
         self._rows = dict.fromkeys(("accepted", "stored", "forwarded", "conflict"), 0)
         self._failed = dict.fromkeys(FAILURES, 0)
         self._queued = 0
+        self._undecided = 0
         self._spooled = 0
         self.commit_seconds = Histogram(
             "ml_journal_commit_seconds", "Time of one group commit", buckets=LATENCY_BUCKETS, registry=registry
@@ -63,11 +64,19 @@ class JournalMetrics(Collector):
         """Rows that failed because the store was away."""
         return self._failed["store"]
 
-    def accept(self, rows: int) -> None:
-        """The journal has taken rows."""
+    def accept(self, rows: int, undecided: int = 0) -> None:
+        """The journal has taken rows, and more that may turn out to be replays."""
         with self._lock:
             self._rows["accepted"] += rows
             self._queued += rows
+            self._undecided += undecided
+
+    def decide(self, rows: int, *, replays: int) -> None:
+        """Accept those of the undecided rows that are no replays."""
+        with self._lock:
+            self._undecided -= rows
+            self._rows["accepted"] += rows - replays
+            self._queued += rows - replays
 
     def finish(self, rows: int, *, failure: str | None, spooled: bool = False) -> None:
         """Count rows that were stored, spooled, or failed for a reason out of :data:`FAILURES`."""
@@ -101,6 +110,7 @@ class JournalMetrics(Collector):
         """The ledger as it stands; called from the scrape's thread."""
         with self._lock:
             states, reasons, queued, spooled = dict(self._rows), dict(self._failed), self._queued, self._spooled
+            undecided = self._undecided
         yield _counter(
             "ml_journal_rows",
             "Rows by state; accepted = stored + forwarded + failed + queued + spooled",
@@ -114,6 +124,11 @@ class JournalMetrics(Collector):
             reasons,
         )
         yield GaugeMetricFamily("ml_journal_queue_rows", "Accepted rows that are not yet stored", queued)
+        yield GaugeMetricFamily(
+            "ml_journal_undecided_rows",
+            "Rows with an id of the caller's on their way to the store; accepted once they prove to be no replays",
+            undecided,
+        )
         yield GaugeMetricFamily(
             "ml_journal_spooled_rows", "Acknowledged rows in the local spool, to be forwarded", spooled
         )

@@ -127,7 +127,7 @@ class Deliverer:
         self._metrics.rows.set(waiting)
         if not due or self._thread.busy:
             return None
-        message, expired = await self._journal.run(self._claim)
+        message, expired = await self._journal.run(self.claim)
         if expired:
             self._metrics.expired.inc(expired)
             self._log.error("messages_expired", messages=expired, after_s=EXPIRY_S)
@@ -153,7 +153,7 @@ class Deliverer:
         since = Micros(now - round(EXPIRY_S * SECOND))
         return outbox.is_due(connection, self._name, now=now), outbox.count_waiting(connection, since=since)
 
-    def _claim(self, connection: Connection) -> tuple[Message | None, int]:
+    def claim(self, connection: Connection) -> tuple[Message | None, int]:
         """Claim the next message and count the expired ones; a begin whose end waits too is dropped."""
         now = self._clock(connection)
         expired = outbox.expire(connection, self._name, before=Micros(now - round(EXPIRY_S * SECOND)), now=now)

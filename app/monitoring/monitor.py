@@ -47,16 +47,17 @@ class DueChecks(Protocol):
 class Overdue:
     """Remember since when each check has been due.
 
-    A check that has ended, well or not, is no longer overdue.
+    A check that has ended, also with an error, is no longer overdue.
 
-    A check that ended, also with an error, is not overdue.
+    Attributes:
+        since: by kind and version.
     """
 
     def __init__(self, config: Config, checks: DueChecks) -> None:
         every = {"drift": config.drift.every, "performance": config.performance.every}
         self._limits_s = {kind: max(INTERVALS * every[kind], MIN_OVERDUE_S) for kind in KINDS}
         self._checks = checks
-        self._since: dict[tuple[str, str], Micros] = {}
+        self.since: dict[tuple[str, str], Micros] = {}
 
     def read(self, connection: Connection, schema: ModelSchema) -> dict[str, OverdueCheck]:
         """For each kind of check, the seconds that it has been due, and may be."""
@@ -69,11 +70,11 @@ class Overdue:
     def _overdue_s(self, connection: Connection, kind: str, schema: ModelSchema, now: Micros) -> float:
         key = (schema.version, kind)
         if not self._checks.is_due(connection, kind, schema):
-            self._since.pop(key, None)
+            self.since.pop(key, None)
             return 0.0
         found = reports.history(connection, kind, schema.name, schema.version, newest_first=True, limit=1)
         ended = found[0].checked_at if found else 0
-        return max(0.0, (now - max(self._since.setdefault(key, now), ended)) / SECOND)
+        return max(0.0, (now - max(self.since.setdefault(key, now), ended)) / SECOND)
 
 
 NEW_SHARE = 0.1

@@ -54,18 +54,24 @@ Answered: TypeAlias = list[tuple[Waiting, list[Answer] | Exception]]
 
 
 class Batcher:
-    """In front of one loaded model. Limits count rows, not requests."""
+    """In front of one loaded model. Limits count rows, not requests.
+
+    Attributes:
+        call_model: answers rows; it may raise whatever the model raises.
+        max_inline_rows: the largest call that may run in the event loop; 0 for a slow model.
+        waiting_rows: rows that wait for the model's thread, or are in it.
+    """
 
     def __init__(
         self, predict: PredictRows, cost: Cost, batch_rows: Histogram, *, max_batch_rows: int, max_queue_rows: int
     ) -> None:
-        self._predict = predict
+        self.call_model = predict
         self._batch_rows = batch_rows
         self._max_batch_rows = max_batch_rows
-        self._max_inline_rows = min(cost.most_rows(INLINE_SECONDS), max_batch_rows)
+        self.max_inline_rows = min(cost.most_rows(INLINE_SECONDS), max_batch_rows)
         self._max_queue_rows = max_queue_rows
         self._waiting: deque[Waiting] = deque()
-        self._rows = 0
+        self.waiting_rows = 0
         self._busy = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="plumbline-model")
 
@@ -75,7 +81,7 @@ class Batcher:
 
         It is what the event loop can bear, else what one call takes.
         """
-        return min(self._max_inline_rows or self._max_batch_rows, self._max_queue_rows)
+        return min(self.max_inline_rows or self._max_batch_rows, self._max_queue_rows)
 
     async def predict(self, rows: Sequence[Row]) -> list[Answer]:
         """The model's answers to one caller's rows, in order.
@@ -90,9 +96,9 @@ class Batcher:
         """
         if len(rows) > self._max_queue_rows:
             raise TooLarge(f"{len(rows)} rows in one request; serving.max_queue_rows is {self._max_queue_rows}")
-        if self._rows + len(rows) > self._max_queue_rows:
+        if self.waiting_rows + len(rows) > self._max_queue_rows:
             raise Unavailable("too many rows are waiting for the model")
-        if not self._busy and len(rows) <= self._max_inline_rows:
+        if not self._busy and len(rows) <= self.max_inline_rows:
             self._batch_rows.observe(len(rows))
             try:
                 return self._call(rows)
@@ -101,7 +107,7 @@ class Batcher:
         loop = asyncio.get_running_loop()
         waiting = Waiting(rows, loop.create_future())
         self._waiting.append(waiting)
-        self._rows += len(rows)
+        self.waiting_rows += len(rows)
         if not self._busy:
             self._busy = True
             loop.call_soon(self._next, loop)  # behind the callers that are ready by now
@@ -132,7 +138,7 @@ class Batcher:
         while self._waiting and (not batch or rows + len(self._waiting[0].rows) <= self._max_batch_rows):
             waiting = self._waiting.popleft()
             if waiting.future.done():
-                self._rows -= len(waiting.rows)
+                self.waiting_rows -= len(waiting.rows)
                 continue
             rows += len(waiting.rows)
             batch.append(waiting)
@@ -153,7 +159,7 @@ class Batcher:
         answers: list[Answer] = []
         for start in range(0, len(rows), self._max_batch_rows):
             part = rows[start : start + self._max_batch_rows]
-            answered = self._predict(part)
+            answered = self.call_model(part)
             if len(answered) != len(part):
                 raise ValueError(f"the model gave {len(answered)} answers to {len(part)} rows")
             answers += answered
@@ -161,7 +167,7 @@ class Batcher:
 
     def _deliver(self, answered: Answered) -> None:
         for waiting, result in answered:
-            self._rows -= len(waiting.rows)
+            self.waiting_rows -= len(waiting.rows)
             if waiting.future.done():
                 continue
             if isinstance(result, Exception):

@@ -66,7 +66,7 @@ class Predictor:
     def __init__(self, journal: Journal, stored: PredictionLookup, shadows: RowConsumer | None = None) -> None:
         self._journal = journal
         self._stored = stored
-        self._shadows = shadows
+        self.shadows = shadows
         self._claims: dict[str, asyncio.Future[None]] = {}
         self._log = structlog.get_logger("predictor")
 
@@ -214,8 +214,8 @@ class Predictor:
             if not (result.replayed and row.prediction_id in result.replayed)
         ]
         model.values.observe(rows)
-        if self._shadows is not None:
-            self._shadows.offer(model, rows)
+        if self.shadows is not None:
+            self.shadows.offer(model, rows)
 
     def _logged(self, error: Exception, call: PredictCall) -> Exception:
         """The failure as its caller is told; what the model raised is in the log, under an id."""

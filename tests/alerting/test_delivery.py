@@ -211,7 +211,7 @@ def test_killed_between_claim_and_delivery(url: str) -> None:
     async def first(receiver: Webhook) -> None:
         async with office(url, channel_to(receiver), clock=clock) as posted:
             await posted.put("a")
-            message, _ = await posted.journal.run(posted.deliverer._claim)
+            message, _ = await posted.journal.run(posted.deliverer.claim)
             assert message is not None
 
     async def second(receiver: Webhook) -> list[int]:

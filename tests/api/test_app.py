@@ -211,7 +211,7 @@ def test_paths_make_no_series(mixed: Client) -> None:
             }  # fmt: skip
             await app(scope, receive, send)  # type: ignore[arg-type]  # these routes read no body
 
-    mixed._portal.call(scan)
+    mixed.portal.call(scan)
 
     assert len(samples(mixed.get("/metrics").text)) == before
 
@@ -266,7 +266,8 @@ def test_the_named_series_exist_from_the_start(start: Start) -> None:
     assert names >= {
         "ml_predictions_total", "ml_prediction_latency_seconds", "ml_requests_in_progress", "ml_feature_value",
         "ml_prediction_value", "ml_prediction_confidence", "ml_model_loaded", "ml_batch_rows", "ml_journal_rows_total",
-        "ml_journal_failed_rows_total", "ml_journal_queue_rows", "ml_journal_spooled_rows", "ml_journal_commit_seconds",
+        "ml_journal_failed_rows_total", "ml_journal_queue_rows", "ml_journal_undecided_rows",
+        "ml_journal_spooled_rows", "ml_journal_commit_seconds",
         "ml_outcomes_total", "ml_build_info", "process_resident_memory_bytes",
     }  # fmt: skip
     for state in ("accepted", "stored", "forwarded", "conflict"):

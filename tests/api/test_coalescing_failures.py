@@ -83,7 +83,7 @@ def test_what_fails_behind_the_commit_stores_nothing_twice(
     if part == "values":
         monkeypatch.setattr(services.registry.active.values, "observe", fails)
     else:
-        monkeypatch.setattr(services.predictor._shadows, "offer", fails)
+        monkeypatch.setattr(services.predictor.shadows, "offer", fails)
     with capture_logs() as logs:
         found = scene.run(together(scene, [predict((1.0, 1.0, 1.0))] * 3))
 
@@ -98,7 +98,7 @@ def test_what_fails_behind_the_commit_stores_nothing_twice(
 def test_a_slow_model_is_asked_by_its_own_queue(gather: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that takes nothing in the event loop answers single rows beside the rows of a list."""
     scene = gather()
-    monkeypatch.setattr(scene.app.state.services.registry.active.batcher, "_max_inline_rows", 0)
+    monkeypatch.setattr(scene.app.state.services.registry.active.batcher, "max_inline_rows", 0)
     many = post(json.dumps({"instances": [(1.0, 1.0, 1.0)] * 50}).encode())
     found = scene.run(together(scene, [predict((1.0, 1.0, 1.0)), many, predict((1.0, 1.0, 1.0))]))
 

@@ -63,7 +63,7 @@ async def slow_service(config: Config) -> AsyncIterator[Service]:
     async with running(config) as (app, client):
         services, gate = services_of(app), Event()
         batcher = services.registry.active.batcher
-        answer = batcher._predict
+        answer = batcher.call_model
 
         def predict(rows: Sequence[Row]) -> list[Answer]:
             gate.wait(DEADLINE_S)
@@ -71,7 +71,7 @@ async def slow_service(config: Config) -> AsyncIterator[Service]:
                 raise ValueError("s3cret of the model")
             return answer(rows)
 
-        batcher._predict, batcher._max_inline_rows = predict, 0
+        batcher.call_model, batcher.max_inline_rows = predict, 0
         try:
             yield Service(services, client, gate)
         finally:
@@ -145,7 +145,7 @@ def test_a_poisoned_row_fails_alone(config: Callable[..., Config], capsys: pytes
     async def scenario() -> tuple[list[httpx.Response], list[str], dict[str, float]]:
         async with slow_service(config()) as service:
             calls = [asyncio.ensure_future(service.predict(POISON if number == 9 else number)) for number in range(20)]
-            await service.until(lambda: service.services.registry.active.batcher._rows == 20)
+            await service.until(lambda: service.services.registry.active.batcher.waiting_rows == 20)
             service.gate.set()
             return await asyncio.gather(*calls), await service.stored(), await service.ledger()
 
@@ -167,7 +167,7 @@ def test_cancelled_callers_harm_nobody(config: Callable[..., Config]) -> None:
     async def scenario() -> tuple[list[httpx.Response], list[str], dict[str, float]]:
         async with slow_service(config()) as service:
             calls = [asyncio.ensure_future(service.predict(number, prediction_id=f"c{number}")) for number in range(30)]
-            await service.until(lambda: service.services.registry.active.batcher._rows == 30)
+            await service.until(lambda: service.services.registry.active.batcher.waiting_rows == 30)
             for call in calls[::3]:
                 call.cancel()
             service.gate.set()
@@ -190,7 +190,7 @@ def test_a_full_queue_is_503(config: Callable[..., Config]) -> None:
     async def scenario() -> tuple[httpx.Response, httpx.Response, list[httpx.Response], dict[str, float]]:
         async with slow_service(config(serving={"max_queue_rows": 10})) as service:
             calls = [asyncio.ensure_future(service.predict(number)) for number in range(10)]
-            await service.until(lambda: service.services.registry.active.batcher._rows == 10)
+            await service.until(lambda: service.services.registry.active.batcher.waiting_rows == 10)
             refused = await service.predict(1)
             row = {"age": 1, "income": None, "channel": "web", "member": False}
             never = await service.client.post("/predict", json={"instances": [row] * 11})
@@ -223,7 +223,7 @@ def test_past_the_deadline_is_504(config: Callable[..., Config]) -> None:
 
 
 def test_a_stuck_store_is_504_and_then_a_replay(config: Callable[..., Config]) -> None:
-    """While the writer hangs, rows stand in the ledger's queue.
+    """While the writer hangs, a row with an own id is undecided.
 
     The caller repeats its id and gets the stored answer. On a slow machine its time may be over before its row waits.
     """
@@ -239,8 +239,8 @@ def test_a_stuck_store_is_504_and_then_a_replay(config: Callable[..., Config]) -
 
             hanging = asyncio.ensure_future(journal.run(hang))
             await asyncio.to_thread(hung.wait)
-            waiting: dict[str, float] = {"accepted": 0.0}
-            while waiting["accepted"] == 0:
+            waiting: dict[str, float] = {"undecided": 0.0}
+            while waiting["undecided"] == 0:
                 answer = await service.predict(30, prediction_id="stuck")
                 waiting = await service.ledger()
             go_on.set()
@@ -251,10 +251,10 @@ def test_a_stuck_store_is_504_and_then_a_replay(config: Callable[..., Config]) -
     answer, waiting, again, settled, stored = asyncio.run(scenario())
 
     assert answer.status_code == 504
-    assert (waiting["accepted"], waiting["queued"], waiting["missing"]) == (1, 1, 0)
+    assert (waiting["accepted"], waiting["queued"], waiting["missing"]) == (0, 0, 0)
     assert again.status_code == 200
     assert stored == ["stuck"]
-    assert (settled["stored"], settled["queued"], settled["missing"]) == (1, 0, 0)
+    assert (settled["accepted"], settled["stored"], settled["undecided"], settled["missing"]) == (1, 1, 0, 0)
 
 
 def test_draining_is_503(config: Callable[..., Config]) -> None:

@@ -50,7 +50,7 @@ class Due:
     def long_since(self, connection: Connection) -> float:
         """The same, after what was due at the last look has been due for many days more."""
         self.seconds(connection)
-        self.overdue._since = {key: Micros(since - AGO) for key, since in self.overdue._since.items()}
+        self.overdue.since = {key: Micros(since - AGO) for key, since in self.overdue.since.items()}
         return self.seconds(connection)
 
 

@@ -68,26 +68,26 @@ class Client:
 
     def __init__(self, portal: BlockingPortal, app: FastAPI, client: httpx.AsyncClient) -> None:
         self.app = app
-        self._portal = portal
+        self.portal = portal
         self._client = client
 
     def get(self, path: str, **options: Any) -> httpx.Response:
         """GET a path; ``params`` and ``headers`` are options."""
-        return self._portal.call(partial(self._client.get, path, **options))
+        return self.portal.call(partial(self._client.get, path, **options))
 
     def head(self, path: str, **options: Any) -> httpx.Response:
         """HEAD of a path; ``params`` and ``headers`` are options."""
-        return self._portal.call(partial(self._client.head, path, **options))
+        return self.portal.call(partial(self._client.head, path, **options))
 
     def post(self, path: str, body: object = None, **options: Any) -> httpx.Response:
         """POST a JSON body, or ``content`` as it is; ``params`` and ``headers`` are options."""
         if "content" not in options and body is not None:
             options["json"] = body
-        return self._portal.call(partial(self._client.post, path, **options))
+        return self.portal.call(partial(self._client.post, path, **options))
 
     def delete(self, path: str, **options: Any) -> httpx.Response:
         """DELETE a path."""
-        return self._portal.call(partial(self._client.delete, path, **options))
+        return self.portal.call(partial(self._client.delete, path, **options))
 
     def raw(self, path: str, content: bytes, **headers: str) -> httpx.Response:
         """POST bytes that claim to be JSON."""
@@ -95,15 +95,15 @@ class Client:
 
     def read(self, read: Callable[[Connection], Result]) -> Result:
         """What a query finds in the store."""
-        return self._portal.call(self.services.readers.run, read)
+        return self.portal.call(self.services.readers.run, read)
 
     def wait_for(self, act: Callable[[], Awaitable[Result]]) -> Result:
         """The result of an act in the application's event loop."""
-        return self._portal.call(act)
+        return self.portal.call(act)
 
     def set_profile(self, function: Any) -> None:
         """Set the profile function of the application's thread."""
-        self._portal.call(partial(sys.setprofile, function))
+        self.portal.call(partial(sys.setprofile, function))
 
     @property
     def routes(self) -> list[tuple[str, str, bool]]:
@@ -164,5 +164,6 @@ def ledger(metrics: str) -> dict[str, float]:
     rows = {state: found["ml_journal_rows_total", (("state", state),)] for state in ("accepted", "stored", "forwarded")}
     failed = sum(value for (name, _), value in found.items() if name == "ml_journal_failed_rows_total")
     queued, spooled = found["ml_journal_queue_rows", ()], found["ml_journal_spooled_rows", ()]
+    undecided = found["ml_journal_undecided_rows", ()]
     missing = rows["accepted"] - rows["stored"] - rows["forwarded"] - failed - queued - spooled
-    return {**rows, "failed": failed, "queued": queued, "spooled": spooled, "missing": missing}
+    return {**rows, "failed": failed, "queued": queued, "undecided": undecided, "spooled": spooled, "missing": missing}

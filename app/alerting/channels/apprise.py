@@ -44,24 +44,24 @@ class AppriseChannel:
         asset = apprise.AppriseAsset(
             app_id="Plumbline", app_desc="Plumbline", app_url="", async_mode=False, service_timeout=0
         )
-        self._service = apprise.Apprise.instantiate(url, asset=asset)
-        if self._service is None:
+        self.service = apprise.Apprise.instantiate(url, asset=asset)
+        if self.service is None:
             raise ValueError("apprise does not take this URL")
-        if len(self._service) > 1:
+        if len(self.service) > 1:
             raise ValueError("names several targets; each is an item of its own")
         self._sender = apprise.Apprise(asset=asset)
-        self._sender.add(self._service)
-        self._takes_key = getattr(self._service, "dedup", "") is None  # PagerDuty and its like: one incident for a key
-        if self._takes_key and "action" not in parse_qs(urlsplit(url).query):
-            self._service.action = MAP
+        self._sender.add(self.service)
+        self.takes_key = getattr(self.service, "dedup", "") is None  # PagerDuty and its like: one incident for a key
+        if self.takes_key and "action" not in parse_qs(urlsplit(url).query):
+            self.service.action = MAP
 
     def send(self, body: Json, *, timeout_s: float) -> None:  # noqa: ARG002 - apprise's own time-outs are shorter
         """Send ``title`` and ``text`` as a message of this ``kind``.
 
         Kinds are failure, warning, info and success.
         """
-        if self._takes_key:
-            self._service.dedup = body["key"]
+        if self.takes_key:
+            self.service.dedup = body["key"]
         result = self._sender.notify(body["text"], title=body["title"], notify_type=body["kind"], body_format="text")
         if result:
             return

@@ -230,7 +230,7 @@ def _test(table: DesignMatrix, label: FloatArray, fitted: NDArray[np.bool_], *, 
     ours, theirs = scores[~is_window], scores[is_window]
     worth = len(ours) * (Independence.of(ours).values if ordered else 1.0), len(theirs) * Independence.of(theirs).values
     contributions = extended.owners[:, chosen] @ (_mean_distances(tested, label[~fitted])[0] * weights)
-    return _Half(*_mann_whitney(ours, theirs, worth), worth[1], contributions)
+    return _Half(*mann_whitney(ours, theirs, worth), worth[1], contributions)
 
 
 def _mean_distances(values: FloatArray, label: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -241,7 +241,7 @@ def _mean_distances(values: FloatArray, label: FloatArray) -> tuple[FloatArray, 
     return theirs.mean(axis=0) - ours.mean(axis=0), errors
 
 
-def _mann_whitney(ours: FloatArray, theirs: FloatArray, worth: tuple[float, float]) -> tuple[float, float]:
+def mann_whitney(ours: FloatArray, theirs: FloatArray, worth: tuple[float, float]) -> tuple[float, float]:
     """Compute the AUC and its z-value, with ties at their middle rank."""
     ranks = middle_ranks(np.concatenate([ours, theirs]))
     error = float(np.std(ranks / len(ranks), ddof=1)) * np.sqrt(1 / worth[0] + 1 / worth[1])

@@ -161,7 +161,8 @@ class Journal:
         """Give the writing thread what this turn of the event loop has brought."""
         if self._gathering:
             entries, self._gathering = self._gathering, []
-            self._metrics.accept(sum([entry.rows - entry.undecided for entry in entries if entry.ledger]))
+            undecided = sum([entry.undecided for entry in entries])
+            self._metrics.accept(sum([entry.rows for entry in entries if entry.ledger]) - undecided, undecided)
             self._queue.put(entries)
 
     def _run(self) -> None:
@@ -255,7 +256,8 @@ class Journal:
         for entry, result, spooled in results:
             if entry.ledger:
                 replays = 0 if isinstance(result, BaseException) else len(result) - result.count(None)
-                self._metrics.accept(entry.undecided - replays)
+                if entry.undecided:
+                    self._metrics.decide(entry.undecided, replays=replays)
                 reason = reason_of(result) if isinstance(result, BaseException) else None
                 self._metrics.finish(entry.rows - replays, failure=reason, spooled=spooled)
 

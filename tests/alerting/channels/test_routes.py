@@ -191,14 +191,14 @@ def test_a_pager_closes_what_it_opened(query: str, action: str) -> None:
     """Where its URL says nothing else, an end closes the incident of the alert instead of opening another."""
     url = f"pagerduty://0123456789abcdef0123456789abcdef@0123456789abcdef{query}"
 
-    assert opened(url)[0].channel._service.action == action
+    assert opened(url)[0].channel.service.action == action
 
 
 def test_a_pager_gets_the_key_of_the_alert() -> None:
     """A pager that can tell incidents apart is told which one a message is about, unless its URL says so itself."""
     url = "pagerduty://0123456789abcdef0123456789abcdef@0123456789abcdef?action=map"
 
-    assert [opened(text)[0].channel._takes_key for text in (url, f"{url}&dedup=mine", "json://localhost")] == [
+    assert [opened(text)[0].channel.takes_key for text in (url, f"{url}&dedup=mine", "json://localhost")] == [
         True,
         False,
         False,

@@ -124,7 +124,7 @@ def test_a_held_outcome_expires(start: Start) -> None:
     revisions = client.read(lambda connection: _recorded(connection, "revised"))
     journal = client.services.journal
 
-    client._portal.call(journal.run, partial(expire, before=Micros(revisions[1]), limit=10))
+    client.portal.call(journal.run, partial(expire, before=Micros(revisions[1]), limit=10))
 
     assert moment["prediction_id"] == "old"
     assert [item["prediction_id"] for item in client.get("/outcomes").json()["items"]] == ["revised"]

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import signal
 
-from app.monitoring.drift.multivariate import Separation, _mann_whitney, joint_drift, not_run, separate
+from app.monitoring.drift.multivariate import Separation, joint_drift, mann_whitney, not_run, separate
 from app.monitoring.false_alarm_budget import Limits
 from app.monitoring.reference.columns import ReferenceColumn, Subject
 
@@ -147,7 +147,7 @@ def test_too_little_to_tell() -> None:
 def test_scores_that_are_all_equal_say_nothing() -> None:
     """Ranks that differ by an error of arithmetic are no distance, at any number of rows."""
     for rows in range(40, 90):
-        assert _mann_whitney(np.zeros(3 * rows), np.zeros(rows), (3.0 * rows, float(rows)))[1] == 0.0
+        assert mann_whitney(np.zeros(3 * rows), np.zeros(rows), (3.0 * rows, float(rows)))[1] == 0.0
 
 
 def test_columns_without_any_value() -> None:
