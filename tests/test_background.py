@@ -27,7 +27,6 @@ STARTERS = {
     "app.api.coalescing": "a task for each group of requests",
     "app.background": "periodic tasks, tasks that end by themselves, and calls in daemon threads",
     "app.commands.simulation.traffic": "a client, not the service",
-    "app.server.fast_path": "a task for each request",
     "app.monitoring.monitor": "a task for each check, which ends by itself",
     "app.store.journal.journal": "the writer thread, which /health/ready asks for as checks.journal",
     "app.store.journal.spool": "the thread that looks for the store, which /health/ready asks for as spool",

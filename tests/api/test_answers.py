@@ -75,7 +75,7 @@ FILLED = [
     Case("POST /outcome", 409, {"prediction_id": "first", "outcome": "bad"}),
     Case("POST /outcome", 413, content=b" " * (LARGE + 1)),
     Case("POST /outcome", 415, content=b"{}", headers={"content-type": "text/plain"}),
-    Case("POST /outcome", 422, {"prediction_id": "first", "outcome": "neither"}),
+    Case("POST /outcome", 422, {"prediction_id": "first", "outcome": 7}),
     Case("GET /predictions/{prediction_id}", 200),
     Case("GET /predictions/{prediction_id}", 404, path="/predictions/nobody"),
     Case("GET /predictions", 200, params={"limit": "3"}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -41,6 +42,11 @@ build = []
 dev = ["checker"]
 """
 DROPPED = ("PIP_", "MAKE", "MFLAGS", "PYTHON", "VIRTUAL_ENV")
+
+
+def _heed_interrupts() -> None:
+    """Undo that a shell lets its background jobs, and so a test run among them, ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +91,7 @@ class Checkout:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=_heed_interrupts,  # noqa: PLW1509 - it changes one signal, and no thread holds a lock that it needs
         )
 
     def installed(self) -> dict[str, str]:
