@@ -146,9 +146,6 @@ class HotEndpoint:
             self._admit(call)
             check_head(call, self._limits)
             call.body = await receive_body(receive, self._limits)
-            caller = AsgiCaller(call, self._tasks)
-            self.submit(caller)
-            return await caller.answer
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever happens, the caller is answered
             reply = self._refuse(call, None, error, watch)
             self._access_log.note_all([call], [reply])
@@ -156,6 +153,12 @@ class HotEndpoint:
         finally:
             self._in_progress.requests -= 1
             self._deadlines.leave(watch)
+        caller = AsgiCaller(call, self._tasks)
+        self.submit(caller)
+        try:
+            return await caller.answer
+        except asyncio.CancelledError:  # the server ends; what becomes of the group is counted there
+            return render_error(Unavailable(_ENDING), call.request_id)
 
     def submit(self, caller: Caller) -> None:
         """Answer a request whose body is here, together with those that come now."""

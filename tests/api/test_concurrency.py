@@ -19,7 +19,7 @@ from app.api.dependencies import Services
 from app.config.settings import Config
 from app.store.queries.predictions import stream
 from app.types import Answer, Row
-from tests.support.application import ledger, make_config, running, services_of
+from tests.support.application import ledger, make_config, running, samples, services_of
 from tests.support.deadlines import DEADLINE_S
 from tests.support.models.tasks import Fitted
 
@@ -50,6 +50,16 @@ class Service:
     async def ledger(self) -> dict[str, float]:
         """The ledger as a scrape shows it."""
         return ledger((await self.client.get("/metrics")).text)
+
+    async def failed(self) -> float:
+        """The rows that were answered with an error of ours."""
+        found = samples((await self.client.get("/metrics")).text)
+        counts = [
+            count
+            for (name, labels), count in found.items()
+            if name == "ml_predictions_total" and ("status", "failed") in labels
+        ]
+        return sum(counts)
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Let the event loop turn until something holds."""
@@ -207,17 +217,19 @@ def test_a_full_queue_is_503(config: Callable[..., Config]) -> None:
 
 
 def test_past_the_deadline_is_504(config: Callable[..., Config]) -> None:
-    """A caller that waited longer than ``server.deadline`` for the model gets 504, and nothing of it is stored."""
+    """A caller that waited longer than ``server.deadline`` for the model gets 504 once, and nothing of it is stored."""
 
-    async def scenario() -> tuple[httpx.Response, list[str], dict[str, float]]:
+    async def scenario() -> tuple[httpx.Response, list[str], dict[str, float], float]:
         async with slow_service(config(server={"deadline": "50ms"})) as service:
             answer = await service.predict(30, prediction_id="late")
             service.gate.set()
-            return answer, await service.stored(), await service.ledger()
+            failed = await service.failed()
+            return answer, await service.stored(), await service.ledger(), failed
 
-    answer, stored, found = asyncio.run(scenario())
+    answer, stored, found, failed = asyncio.run(scenario())
 
     assert answer.status_code == 504
+    assert failed == 1
     assert stored == []
     assert (found["accepted"], found["missing"]) == (0, 0)
 
