@@ -15,6 +15,8 @@ from tests.support.install.checkouts import MORE_PINS, PINS, Checkout, held, rea
 from tests.support.install.interpreters import SUPPORTED, find_interpreter, interpreter
 from tests.support.install.wheels import write_wheel
 
+pytestmark = pytest.mark.fault
+
 STEPS = ["environment", "packages", "project"]
 BUSY = "waiting for another install"
 
@@ -89,7 +91,6 @@ def test_a_moved_checkout_is_installed_anew(checkout: Checkout) -> None:
     assert (moved.environment / "bin" / "pip").read_text().startswith(f"#!{moved.environment}")
 
 
-@pytest.mark.fault
 @pytest.mark.parametrize("step", STEPS)
 def test_a_killed_install_is_not_counted(checkout: Checkout, step: str) -> None:
     """Killed in any step, with packages half copied, the same command makes it complete."""
@@ -107,7 +108,6 @@ def test_a_killed_install_is_not_counted(checkout: Checkout, step: str) -> None:
     assert checkout.installed() == PINS
 
 
-@pytest.mark.fault
 def test_an_interrupted_install_goes_on_at_the_next_command(checkout: Checkout) -> None:
     """Ctrl-C ends it with one line, and the same command makes it complete."""
     slow = checkout.folder / "slow"
@@ -124,7 +124,6 @@ def test_an_interrupted_install_goes_on_at_the_next_command(checkout: Checkout) 
     assert checkout.installed() == PINS
 
 
-@pytest.mark.fault
 def test_a_pip_that_outlives_its_install_is_waited_for(checkout: Checkout) -> None:
     """Two never write into one environment, also where the first lost its parent."""
     slow = checkout.folder / "slow"

@@ -15,6 +15,8 @@ from tests.support.install.checkouts import Checkout
 from tests.support.install.wheels import write_wheel
 from tests.support.processes import ROOT
 
+pytestmark = pytest.mark.fault
+
 CHECK = "import sys; from scripts.locks import check_lock; check_lock({lock!r}, {extras!r}, 'small')"
 
 

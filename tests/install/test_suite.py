@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.processes import ROOT
 
+pytestmark = pytest.mark.fault
+
 CONFIGURATION = "[pytest]\nmarkers =\n    fault\n    interpreters\n"
 QUICK, FAULT = "def test_quick(): assert {}\n", "import pytest\n@pytest.mark.fault\ndef test_fault(): assert {}\n"
 

@@ -6,8 +6,12 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from tests.support.deadlines import DEADLINE_S
 from tests.support.processes import ROOT
+
+pytestmark = pytest.mark.fault
 
 MAX_FILES = {"predict": 22, "predict with an id": 22, "outcome": 16, "drift check": 46}
 """Files under ``app/`` whose functions run in each journey. Measured were 20, 20, 14 and 44; a background task

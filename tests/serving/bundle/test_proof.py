@@ -34,6 +34,7 @@ def made(model: Any, frame: pd.DataFrame, folder: Path, **options: Any) -> Bundl
     return read_bundle(built, trusted_types=TRUSTED, runtime="sklearn")
 
 
+@pytest.mark.fault
 def test_zoo(tmp_path: Path) -> None:
     """A pipeline answers a row alone, in pairs and in shuffled batches alike, and as scikit-learn itself does."""
     found = {
