@@ -69,16 +69,19 @@ class RequestError(PlumblineError):
 
 
 class Invalid(RequestError):
-    """The body is JSON, but not what the model or endpoint takes.
+    """The request is not what the model or endpoint takes.
 
-    ``fields`` lists every wrong field.
+    Attributes:
+        fields: every wrong field.
+        place: where the fields are: the body, the query or the path.
     """
 
     status = 422
 
-    def __init__(self, fields: Sequence[FieldError]) -> None:
+    def __init__(self, fields: Sequence[FieldError], place: str = "body") -> None:
         super().__init__("; ".join(f"{error.field}: {error.reason}" for error in fields))
         self.fields = tuple(fields)
+        self.place = place
 
 
 class NotFound(RequestError):

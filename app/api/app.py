@@ -202,10 +202,9 @@ async def _fail(request: Request, _error: Exception) -> Response:
 async def _refuse_parameters(_request: Request, error: Exception) -> Response:
     """FastAPI's own handler repeats the input, and answers 500 where that is NaN."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this type alone
-    fields = [
-        FieldError(".".join(map(str, item["loc"][1:])) or "body", item["msg"], item["type"]) for item in error.errors()
-    ]
-    return _response(render_error(Invalid(fields), ""))
+    found = error.errors()
+    fields = [FieldError(".".join(map(str, item["loc"][1:])) or "body", item["msg"], item["type"]) for item in found]
+    return _response(render_error(Invalid(fields, str(found[0]["loc"][0]) if found else "body"), ""))
 
 
 async def _refuse_route(_request: Request, error: Exception) -> Response:

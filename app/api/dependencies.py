@@ -165,7 +165,7 @@ def check_parameters(given: Iterable[str], known: Collection[str]) -> None:
     unknown = list(dict.fromkeys(name for name in given if name not in known))[:MAX_UNKNOWN_PARAMETERS]
     if unknown:
         expected = f"one of {', '.join(sorted(known))}" if known else "no query parameter"
-        raise Invalid([FieldError(name, expected, "unknown query parameter") for name in unknown])
+        raise Invalid([FieldError(name, expected, "unknown query parameter") for name in unknown], "query")
 
 
 def _parameters(dependant: Dependant) -> Iterator[str]:

@@ -237,7 +237,7 @@ def render_error(error: PlumblineError, error_id: str) -> Reply:
     if isinstance(error, Invalid):
         fields = [
             {
-                "loc": ["body", *item.field.split(".")],
+                "loc": [error.place, *item.field.split(".")],
                 "field": item.field,
                 "expected": item.expected,
                 "msg": item.reason,

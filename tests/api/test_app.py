@@ -166,6 +166,10 @@ def test_unknown_query_parameters_are_named(mixed: Client) -> None:
 
         assert answer.status_code == 422, (method, path)
         assert [error["field"] for error in answer.json()["detail"]] == ["nonsence", "model_verzion"], path
+        assert [error["loc"] for error in answer.json()["detail"]] == [
+            ["query", "nonsence"],
+            ["query", "model_verzion"],
+        ]
     assert mixed.post("/predict?model_version=1", {"features": ROW}).status_code == 200
     assert "model_version" in mixed.get("/drift?x=1").json()["detail"][0]["expected"]
 
