@@ -143,3 +143,8 @@ class DeadlineExceeded(RequestError):
     """
 
     status = 504
+
+
+def one_line(error: Exception) -> str:
+    """The first line of an error's text, or its type where it has none."""
+    return (str(error).splitlines() or [""])[0][:200] or type(error).__name__

@@ -2,8 +2,6 @@
 
 A request over ASGI and one of the fast path take the same way from the moment its body is here: it is decoded,
 handled with its group, and rendered.
-
-A request over ASGI and one of the fast path take the same way from the moment its body is here.
 """
 
 from __future__ import annotations

@@ -75,8 +75,6 @@ def bars(reference: Histogram, current: Histogram) -> Sequence[Bin]:
 
     Bins that are apart and empty in both are left out.
 
-    Bins that are apart and empty in both are left out.
-
     >>> chart = bars({"categories": ["a", "b"], "counts": [1, 3]}, {"categories": ["a", "b"], "counts": [2, 2]})
     >>> [(one.label, one.current, one.reference) for one in chart], chart[0].title
     ([('a', 64.0, 32.0), ('b', 64.0, 96.0)], 'a: 50 % of the window, 25 % of the reference')

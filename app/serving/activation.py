@@ -34,8 +34,6 @@ class VersionLog(Protocol):
 class Activator:
     """Change the active version, one change at a time.
 
-    Where a change fails, the version that answered goes on.
-
     If a change fails, the version before goes on answering.
 
     Args:

@@ -50,7 +50,7 @@ class Waiting:
     future: asyncio.Future[list[Answer]]
 
 
-Answered: TypeAlias = list[tuple[Waiting, list[Answer] | Exception]]
+BatchResult: TypeAlias = list[tuple[Waiting, list[Answer] | Exception]]
 
 
 class Batcher:
@@ -124,7 +124,7 @@ class Batcher:
             return
         self._batch_rows.observe(sum(len(waiting.rows) for waiting in batch))
 
-        def done(future: Future[Answered]) -> None:
+        def done(future: Future[BatchResult]) -> None:
             self._deliver(future.result())
             self._next(loop)
 
@@ -144,7 +144,7 @@ class Batcher:
             batch.append(waiting)
         return batch
 
-    def _run(self, batch: list[Waiting]) -> Answered:
+    def _run(self, batch: list[Waiting]) -> BatchResult:
         """Call the model; where it fails on the batch, call it for each caller."""
         rows = [row for waiting in batch for row in waiting.rows]
         try:
@@ -165,7 +165,7 @@ class Batcher:
             answers += answered
         return answers
 
-    def _deliver(self, answered: Answered) -> None:
+    def _deliver(self, answered: BatchResult) -> None:
         for waiting, result in answered:
             self.waiting_rows -= len(waiting.rows)
             if waiting.future.done():

@@ -42,7 +42,6 @@ class PredictCall(NamedTuple):
     request_id: str
     own_id: str | None
     received_at: float
-    source: str = "predict"
 
 
 class Answered(NamedTuple):
@@ -249,7 +248,6 @@ def _row(model: Model, call: PredictCall, index: int, answer: Answer, now: Micro
         now,
         int((moment - call.received_at) * 1e6),
         call.request_id,
-        call.source,
         context=request.contexts[index],
     )
 

@@ -77,8 +77,6 @@ class Traffic:
         """Send every sample and, when due, its outcome.
 
         ``advance`` is called with the rows of each answer.
-
-        ``advance`` is called with the rows of each answer.
         """
         batches = enumerate(_chunks(samples, self._pace.batch))
         started = time.monotonic()

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from app.errors import PlumblineError
+from app.errors import PlumblineError, one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -293,11 +293,6 @@ def _distinct(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         if count:
             doubles[unique] = given
     return found, doubles
-
-
-def one_line(error: Exception) -> str:
-    """An exception's text without line ends."""
-    return " ".join(str(error).split())[:200]
 
 
 def plain_numbers(texts: Sequence[str], *, declared: bool) -> pd.Series[Any] | None:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from app.api.endpoints.parquet import import_parquet
-from app.commands.tables.dialect import Dialect, TextFile, one_line
-from app.errors import PlumblineError
+from app.commands.tables.dialect import Dialect, TextFile
+from app.errors import PlumblineError, one_line
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import BundleError
+from app.errors import BundleError, one_line
 from app.serving.bundle.answers import (
     GOLDEN_ROWS,
     DependsOnBatch,
@@ -32,7 +32,6 @@ from app.serving.bundle.schema_inference import rows_of
 from app.serving.runtimes.base import DEFAULT_DTYPES, KNOWN_DTYPE, OBJECT_WITH_NAN, Frames, Levels, Runtime
 from app.serving.runtimes.formats import dump_model
 from app.serving.runtimes.sklearn import Estimator, Layout, load_model, parts, shares, sole
-from app.serving.runtimes.skops import one_line
 from app.types import Feature, FeatureType, ModelSchema, Row, label_key, label_keys
 
 if TYPE_CHECKING:

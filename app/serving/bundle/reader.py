@@ -12,7 +12,7 @@ from typing import Literal
 
 import structlog
 
-from app.errors import BundleError
+from app.errors import BundleError, one_line
 from app.serving.bundle.answers import (
     GOLDEN,
     GOLDEN_ROWS,
@@ -27,7 +27,7 @@ from app.serving.bundle.manifest import MANIFEST, PROFILE, REFERENCE, Manifest, 
 from app.serving.runtimes.base import Levels, Runtime, RuntimeName
 from app.serving.runtimes.formats import FORMATS
 from app.serving.runtimes.sklearn import Estimator, classes_of, load_model
-from app.serving.runtimes.skops import MAX_BYTES, one_line
+from app.serving.runtimes.skops import MAX_BYTES
 from app.types import Answer, Json, ModelSchema, Row
 
 

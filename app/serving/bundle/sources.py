@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import BundleError
+from app.errors import BundleError, one_line
 from app.serving.bundle.answers import ROUNDING_OF_SHARES, allowed, check_shares, nullable
 from app.serving.bundle.onnx_export.converter import FILE
 from app.serving.bundle.proof import Data, Proved, prove, prove_company
@@ -26,7 +26,6 @@ from app.serving.bundle.schema_inference import (
 )
 from app.serving.runtimes.onnx import OnnxModel, is_matrix, is_number_output, open_session
 from app.serving.runtimes.sklearn import Layout
-from app.serving.runtimes.skops import one_line
 from app.types import Feature, FeatureType, Label, ModelSchema, Task
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from app.errors import BundleError
-from app.serving.runtimes.skops import load_skops, one_line
+from app.errors import BundleError, one_line
+from app.serving.runtimes.skops import load_skops
 
 if TYPE_CHECKING:
     from app.serving.runtimes.base import RuntimeName

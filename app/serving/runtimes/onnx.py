@@ -10,9 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import BundleError
+from app.errors import BundleError, one_line
 from app.serving.runtimes.base import LARGEST, by_threshold, matrix_of, whole_blocks
-from app.serving.runtimes.skops import one_line
 from app.types import Answer, Label, ModelSchema, Row
 
 # The messages of onnx.proto3 in which a tensor can be, by the numbers of the fields that lead there.

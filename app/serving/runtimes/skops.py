@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Sequence
 from typing import Any
 
-from app.errors import BundleError
+from app.errors import BundleError, one_line
 
 MAX_BYTES = 2**31
 """Largest file that is read, and largest archive once unpacked."""
@@ -164,8 +164,3 @@ def check_archive(data: bytes, what: str) -> None:
         raise BundleError(f"{what}: is not a {what.rpartition('.')[2]} archive, whatever its name says") from error
     if unpacked > MAX_BYTES:
         raise BundleError(f"{what}: unpacks to {unpacked} bytes, more than the {MAX_BYTES} that are read")
-
-
-def one_line(error: Exception) -> str:
-    """The first line of an error's text, or its type where it has none."""
-    return (str(error).splitlines() or [""])[0][:200] or type(error).__name__

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from app.errors import one_line
 from app.serving.bundle.answers import odd_values
 from app.serving.bundle.manifest import OnnxEntry
 from app.serving.bundle.onnx_export.graph import (
@@ -23,7 +24,6 @@ from app.serving.bundle.onnx_export.graph import (
 from app.serving.bundle.onnx_export.trees import convert_boosting, convert_forest, convert_hist_boosting, ensemble_shape
 from app.serving.runtimes.base import Runtime
 from app.serving.runtimes.onnx import MISSING_TEXT, TOLERANCE, OnnxModel, open_session
-from app.serving.runtimes.skops import one_line
 from app.types import Answer, Feature, FeatureType, ModelSchema, Row
 
 MATRIX = "features"
