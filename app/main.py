@@ -21,9 +21,8 @@ from app.alerting.messages import Pages, Playbook
 from app.alerting.retraining import Retraining
 from app.alerting.rules.configured import RuleSet, rule_set
 from app.alerting.service.heartbeat import Heartbeat, Outage
-from app.alerting.service.report import ServiceEvaluation
+from app.alerting.service.report import Meter, ServiceEvaluation
 from app.alerting.service.rollback import BY, AutomaticRollback, Probation
-from app.alerting.service.usage import Meter
 from app.api.app import Application, build_api
 from app.api.dependencies import Services
 from app.api.endpoints.dashboard import read_playbook

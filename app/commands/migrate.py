@@ -50,9 +50,8 @@ def _upgrade(url: str) -> None:
 
 def _copy(url: str, to: str) -> None:
     """Copy, then say how many rows each table has on both sides, and what to do next."""
-    from app.store import transfer
     from app.store.database import check_reachable, open_database, open_readers, parse_url
-    from app.store.migrate import upgrade
+    from app.store.migrate import check_source, copy, count, upgrade
 
     here, there = parse_url(url), parse_url(to)
     if here.get_backend_name() != "sqlite" or there.get_backend_name() != "postgresql":
@@ -63,10 +62,10 @@ def _copy(url: str, to: str) -> None:
     try:
         check_reachable(target, setting="--to")
         _, revision = upgrade(target.writer)
-        transfer.check_source(source, revision)
+        check_source(source, revision)
         with _progress() as progress:
-            task = progress.add_task("copying", total=sum(transfer.count(source).values()))
-            tables = transfer.copy(source, target.writer, lambda rows: progress.advance(task, rows))
+            task = progress.add_task("copying", total=sum(count(source).values()))
+            tables = copy(source, target.writer, lambda rows: progress.advance(task, rows))
     finally:
         source.dispose()
         target.close()

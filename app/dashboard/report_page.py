@@ -10,9 +10,7 @@ from typing import Any, cast
 
 from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 
-from app.dashboard import formatting
-from app.dashboard.charts import bars, scale
-from app.dashboard.formatting import duration, listed, number, share, words
+from app.dashboard.charts import bars, duration, listed, moment, number, period, scale, share, words
 from app.figures.drift import DRIFT_STATISTICS, DriftStatistic
 from app.figures.performance import PERFORMANCE_METRICS
 from app.reports.drift import Column, DriftSegment, DriftSegments
@@ -190,13 +188,13 @@ def _service_headline(report: ShownService) -> str | None:
 
 CONTENT_SECURITY_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _FILTERS = (
-    formatting.number,
-    formatting.share,
-    formatting.duration,
-    formatting.period,
-    formatting.moment,
-    formatting.words,
-    formatting.listed,
+    number,
+    share,
+    duration,
+    period,
+    moment,
+    words,
+    listed,
     bars,
     scale,
     statistics,

@@ -13,9 +13,8 @@ from prometheus_client import CollectorRegistry
 from app.alerting.evaluation import evaluate
 from app.alerting.rules.configured import RuleSet
 from app.alerting.service.heartbeat import Heartbeat, Outage
-from app.alerting.service.report import ServiceEvaluation
+from app.alerting.service.report import Meter, ServiceEvaluation
 from app.alerting.service.rollback import AutomaticRollback, Probation
-from app.alerting.service.usage import Meter
 from app.errors import Conflict
 from app.metrics import JournalMetrics, ModelMetrics, ServingMetrics
 from app.store.database import Connection, Database, Readers

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, insert, select, update
 
 from app.errors import ConfigError
-from app.store import transfer
+from app.store import migrate
 from app.store.database import Database, open_database, open_readers
 from app.store.migrate import upgrade
 from app.store.queries import predictions
@@ -18,7 +18,7 @@ from app.store.tables import ALERTS, METADATA, MODELS, OUTCOMES, PREDICTIONS, RE
 from tests.support.processes import Postgres
 from tests.support.rows import prediction
 
-ROWS = 2 * transfer.CHUNK + 1
+ROWS = 2 * migrate.CHUNK + 1
 MODEL = {"name": "m", "version": "1", "sha256": "0", "schema": "{}", "first_loaded_at": 1}
 OUTCOME = {"revision": 1, "outcome": '"good"', "value": None, "observed_at": None, "recorded_by": "café"}
 REPORT = {"kind": "drift", "model_name": "m", "model_version": "1", "checked_at": 1, "status": "drift", "body": "{}"}
@@ -73,10 +73,10 @@ def contents(database: Database) -> dict[str, set[tuple[object, ...]]]:
         return {name: {tuple(row) for row in connection.execute(select(t))} for name, t in METADATA.tables.items()}
 
 
-def copy(source: Engine, there: Database) -> tuple[list[transfer.Copied], int]:
+def copy(source: Engine, there: Database) -> tuple[list[migrate.Copied], int]:
     """Copy; the counts, and how many rows were reported as dealt with."""
     steps: list[int] = []
-    return transfer.copy(source, there.writer, steps.append), sum(steps)
+    return migrate.copy(source, there.writer, steps.append), sum(steps)
 
 
 def test_every_row_of_every_table_arrives(here: Database, source: Engine, there: Database) -> None:
@@ -98,8 +98,8 @@ def test_a_copy_goes_on_where_it_ended(here: Database, source: Engine, there: Da
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        transfer.copy(source, there.writer, interrupt)
-    assert len(contents(there)["predictions"]) == transfer.CHUNK
+        migrate.copy(source, there.writer, interrupt)
+    assert len(contents(there)["predictions"]) == migrate.CHUNK
 
     copy(source, there)
     add(here, ["late"], predicted_at=5)
@@ -118,7 +118,7 @@ def test_rows_that_come_while_copying_are_noticed(here: Database, source: Engine
         steps += 1
         add(here, [f"during-{steps}"], predicted_at=1)
 
-    tables = {table.table: table for table in transfer.copy(source, there.writer, write)}
+    tables = {table.table: table for table in migrate.copy(source, there.writer, write)}
 
     assert not tables["predictions"].complete
     copy(source, there)
@@ -145,11 +145,11 @@ def test_the_later_state_stands(here: Database, source: Engine, there: Database)
 def test_another_schema_is_refused(source: Engine) -> None:
     """Rows are copied between equal schemas only; the message says what to do."""
     with pytest.raises(ConfigError, match="plumbline migrate first"):
-        transfer.check_source(source, "9999")
+        migrate.check_source(source, "9999")
 
 
 def test_nothing_is_left_out() -> None:
     """Every table is copied but the leases and the pulses, which speak of processes that are gone."""
     passing = {METADATA.tables["leases"], METADATA.tables["pulses"]}
-    assert {*transfer.LONG, *transfer.SHORT} == set(METADATA.tables.values()) - passing
-    assert PREDICTIONS in transfer.LONG
+    assert {*migrate.LONG, *migrate.SHORT} == set(METADATA.tables.values()) - passing
+    assert PREDICTIONS in migrate.LONG

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from app.alerting.service.usage import KEPT_S, Meter
+from app.alerting.service.report import KEPT_S, Meter
 from app.errors import Unavailable
 from app.metrics import JournalMetrics, ModelMetrics, ServingMetrics
 from app.store.database import Readers, open_database
