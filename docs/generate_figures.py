@@ -45,7 +45,7 @@ def metrics() -> str:
         (
             (
                 f"`{each.name}`",
-                ", ".join(task.value for task in each.tasks),
+                ", ".join(each.tasks),
                 each.description,
                 each.unit,
                 "nearer 0" if each.better == "zero" else each.better,
@@ -73,8 +73,8 @@ def checks() -> str:
 def rules() -> str:
     """The figures of a feature and of performance that rules take, for docs/rules.md."""
     statistics_of = {
-        "every feature": [each.name for each in drift.DRIFT_STATISTICS if each.types == tuple(FeatureType)],
-        "features with an order": [each.name for each in drift.DRIFT_STATISTICS if each.types != tuple(FeatureType)],
+        "every feature": [each.name for each in drift.DRIFT_STATISTICS if each.types == drift.ALL],
+        "features with an order": [each.name for each in drift.DRIFT_STATISTICS if each.types != drift.ALL],
     }
     rows = [(f"drift, of {of}", _names(names)) for of, names in statistics_of.items()]
     rows += [
@@ -87,8 +87,8 @@ def _names(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-def _types(types: tuple[FeatureType, ...]) -> str:
-    return "all" if types == tuple(FeatureType) else ", ".join(each.value for each in types)
+def _types(types: tuple[str, ...]) -> str:
+    return "all" if types == drift.ALL else ", ".join(types)
 
 
 def model_formats() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.figures.drift import EXAMPLE_OF_CATEGORIES, EXAMPLE_OF_NUMBERS
 from app.reports.drift import ColumnSummary, JudgedColumn, JudgedPrediction
 from app.reports.performance import Metric
 from app.reports.service import ShownDrift, ShownPerformance
@@ -34,17 +35,7 @@ _INCOME: JudgedColumn = {
     "adjusted_p_value": 1e-8,
     "test": "anderson-darling+mood",
     "tests": {"anderson-darling": 1e-9, "mood": 0.4, "largest-share": 1.0},
-    "psi": 0.31,
-    "psi_noise_floor": 0.012,
-    "js_distance": 0.18,
-    "js_noise_floor": 0.03,
-    "total_variation": 0.16,
-    "total_variation_noise_floor": 0.03,
-    "ks_statistic": 0.2,
-    "ks_noise_floor": 0.03,
-    "wasserstein": 0.41,
-    "wasserstein_noise_floor": 0.04,
-    "cramer_von_mises": 6.1,
+    **EXAMPLE_OF_NUMBERS,
     "impact": 0.22,
     "effective_rows": 940,
     "inflation": 1.1,
@@ -64,17 +55,7 @@ _PREDICTION: JudgedPrediction = {
     "adjusted_p_value": 0.6,
     "test": "chi-square+largest-share",
     "tests": {"share": 0.4},
-    "psi": 0.0002,
-    "psi_noise_floor": 0.001,
-    "js_distance": 0.01,
-    "js_noise_floor": 0.01,
-    "total_variation": 0.01,
-    "total_variation_noise_floor": 0.01,
-    "ks_statistic": None,
-    "ks_noise_floor": None,
-    "wasserstein": None,
-    "wasserstein_noise_floor": None,
-    "cramer_von_mises": None,
+    **EXAMPLE_OF_CATEGORIES,  # type: ignore[typeddict-item]  # mypy asks whether it could hold "effect"
     "impact": 0.0,
     "effective_rows": 1_000,
     "inflation": 1.0,

@@ -9,9 +9,16 @@ loads SciPy. The lists of checks are as long as the number of tests in the budge
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
-from app.types import FeatureType
+from typing_extensions import TypedDict
+
+TypeName: TypeAlias = Literal["numeric", "integer", "boolean", "categorical"]
+"""A member of :class:`app.types.FeatureType`; that module stands above this one."""
+ALL: tuple[TypeName, ...] = ("numeric", "integer", "boolean", "categorical")
+ORDERED: tuple[TypeName, ...] = ("numeric", "integer", "boolean")
+"""Types of feature whose values have an order."""
+NUMBERS: tuple[TypeName, ...] = ("numeric", "integer")
 
 
 class DriftStatistic(NamedTuple):
@@ -36,7 +43,7 @@ class DriftStatistic(NamedTuple):
     more_drift: Literal["larger", "smaller"] = "larger"
     noise_floor: str | None = None
     is_distance: bool = False
-    types: tuple[FeatureType, ...] = tuple(FeatureType)
+    types: tuple[TypeName, ...] = ALL
     place: tuple[str, ...] = ()
 
     def value_in(self, entry: Mapping[str, Any]) -> float | None:
@@ -46,10 +53,6 @@ class DriftStatistic(NamedTuple):
             found = found.get(key) if isinstance(found, dict) else None
         return found if isinstance(found, int | float) else None
 
-
-ORDERED = (FeatureType.NUMERIC, FeatureType.INTEGER, FeatureType.BOOLEAN)
-"""Types of feature whose values have an order."""
-NUMBERS = (FeatureType.NUMERIC, FeatureType.INTEGER)
 
 DRIFT_STATISTICS = (
     DriftStatistic(
@@ -132,6 +135,56 @@ DRIFT_STATISTICS = (
 )
 
 
+class Distances(TypedDict):
+    """Effect sizes, each with the value to expect when nothing has changed.
+
+    Some are of numbers only, else null.
+    """
+
+    psi: float
+    psi_noise_floor: float
+    js_distance: float
+    js_noise_floor: float
+    total_variation: float
+    total_variation_noise_floor: float
+    ks_statistic: float | None
+    ks_noise_floor: float | None
+    wasserstein: float | None
+    """In units of the reference's spread."""
+    wasserstein_noise_floor: float | None
+    cramer_von_mises: float | None
+
+
+EXAMPLE_OF_NUMBERS: Distances = {
+    "psi": 0.31,
+    "psi_noise_floor": 0.012,
+    "js_distance": 0.18,
+    "js_noise_floor": 0.03,
+    "total_variation": 0.16,
+    "total_variation_noise_floor": 0.03,
+    "ks_statistic": 0.2,
+    "ks_noise_floor": 0.03,
+    "wasserstein": 0.41,
+    "wasserstein_noise_floor": 0.04,
+    "cramer_von_mises": 6.1,
+}
+"""The distances of a column that has all of them, in the description of the API."""
+EXAMPLE_OF_CATEGORIES: Distances = {
+    "psi": 0.0002,
+    "psi_noise_floor": 0.001,
+    "js_distance": 0.01,
+    "js_noise_floor": 0.01,
+    "total_variation": 0.01,
+    "total_variation_noise_floor": 0.01,
+    "ks_statistic": None,
+    "ks_noise_floor": None,
+    "wasserstein": None,
+    "wasserstein_noise_floor": None,
+    "cramer_von_mises": None,
+}
+"""The distances of a column without an order."""
+
+
 class QualityCheck(NamedTuple):
     """One test of data quality: an entry here is a test in the false-alarm budget.
 
@@ -148,7 +201,7 @@ class QualityCheck(NamedTuple):
     kind: str
     description: str
     compared_with: str
-    types: tuple[FeatureType, ...] = tuple(FeatureType)
+    types: tuple[TypeName, ...] = ALL
     unless: str | None = None
 
 
@@ -162,7 +215,7 @@ FEATURE_CHECKS = (
         "unseen_category",
         "Rows have a category that the schema does not know.",
         "the reference's rate of novelty",
-        (FeatureType.CATEGORICAL,),
+        ("categorical",),
     ),
     QualityCheck(
         "frozen",
@@ -243,10 +296,10 @@ def finding_kinds() -> tuple[str, ...]:
     return (*dict.fromkeys(check.kind for check in (*FEATURE_CHECKS, *WINDOW_CHECKS)), UNREADABLE)
 
 
-def checks_of(feature_type: FeatureType) -> tuple[QualityCheck, ...]:
+def checks_of(feature_type: str) -> tuple[QualityCheck, ...]:
     """List the tests of a feature of this type.
 
-    >>> [check.name for check in checks_of(FeatureType.BOOLEAN)]
+    >>> [check.name for check in checks_of("boolean")]
     ['missing_share', 'constant']
     """
     return tuple(check for check in FEATURE_CHECKS if feature_type in check.types)

@@ -8,9 +8,10 @@ The functions stand in ``app/monitoring/performance``, since the serving process
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
-from app.types import Task
+TaskName: TypeAlias = Literal["binary", "multiclass", "regression"]
+"""A member of :class:`app.types.Task`; that module stands above this one."""
 
 
 class PerformanceMetric(NamedTuple):
@@ -29,7 +30,7 @@ class PerformanceMetric(NamedTuple):
     """
 
     name: str
-    tasks: tuple[Task, ...]
+    tasks: tuple[TaskName, ...]
     description: str
     unit: str
     better: Literal["higher", "lower", "zero"] = "higher"
@@ -48,7 +49,8 @@ class PerformanceMetric(NamedTuple):
         return 2 if self.better == "zero" else 1
 
 
-CLASSES, NUMBER = (Task.BINARY, Task.MULTICLASS), (Task.REGRESSION,)
+CLASSES: tuple[TaskName, ...] = ("binary", "multiclass")
+NUMBER: tuple[TaskName, ...] = ("regression",)
 
 PERFORMANCE_METRICS = (
     PerformanceMetric("accuracy", CLASSES, "The share of rows whose predicted class came true.", "share"),
@@ -148,10 +150,10 @@ METRIC: Mapping[str, PerformanceMetric] = {metric.name: metric for metric in PER
 """Each metric by its name."""
 
 
-def metrics_of(task: Task) -> tuple[PerformanceMetric, ...]:
+def metrics_of(task: str) -> tuple[PerformanceMetric, ...]:
     """List the metrics of a task.
 
-    >>> [metric.name for metric in metrics_of(Task.REGRESSION)]
+    >>> [metric.name for metric in metrics_of("regression")]
     ['mae', 'rmse', 'mape', 'r2', 'bias']
     """
     return tuple(metric for metric in PERFORMANCE_METRICS if task in metric.tasks)

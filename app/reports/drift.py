@@ -12,6 +12,8 @@ from typing import Literal, NotRequired, TypeAlias
 
 from typing_extensions import TypedDict
 
+from app.figures.drift import Distances
+
 Severity: TypeAlias = Literal["minor", "moderate", "severe"]
 Role: TypeAlias = Literal["active", "shadow"]
 
@@ -55,26 +57,6 @@ class ColumnSummary(TypedDict):
     std: NotRequired[float | None]
     missing_share: float | None
     histogram: Histogram
-
-
-class Distances(TypedDict):
-    """Effect sizes, each with the value to expect when nothing has changed.
-
-    Some are of numbers only, else null.
-    """
-
-    psi: float
-    psi_noise_floor: float
-    js_distance: float
-    js_noise_floor: float
-    total_variation: float
-    total_variation_noise_floor: float
-    ks_statistic: float | None
-    ks_noise_floor: float | None
-    wasserstein: float | None
-    """In units of the reference's spread."""
-    wasserstein_noise_floor: float | None
-    cramer_von_mises: float | None
 
 
 class ColumnStatistics(Distances):

@@ -11,7 +11,15 @@ import pytest
 
 from app.alerting.rules.configured import look_up, rule_set
 from app.config.settings import Rule
-from app.figures.drift import DRIFT_STATISTICS, FEATURE_CHECKS, WINDOW_CHECKS, DriftStatistic, checks_of, finding_kinds
+from app.figures.drift import (
+    ALL,
+    DRIFT_STATISTICS,
+    FEATURE_CHECKS,
+    WINDOW_CHECKS,
+    DriftStatistic,
+    checks_of,
+    finding_kinds,
+)
 from app.figures.performance import PERFORMANCE_METRICS, PerformanceMetric, metrics_of
 from app.monitoring.performance.metrics import VALUES
 from app.monitoring.performance.standard_errors import INTERVALS
@@ -76,6 +84,11 @@ def _watch(folder: Path, models: Path, fitted: Fitted) -> Watched:
 def _series(client: Client) -> set[frozenset[tuple[str, str]]]:
     """Every series of ``/metrics`` as its labels and its name."""
     return {frozenset([*labels, ("series", name)]) for name, labels in samples(client.get("/metrics").text)}
+
+
+def test_types_are_those_of_features() -> None:
+    """The tables name every type that a feature can have, and no other."""
+    assert set(ALL) == {each.value for each in FeatureType}
 
 
 def test_every_statistic_is_measured() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import statistics
-from app.figures.drift import DRIFT_STATISTICS
+from app.figures.drift import DRIFT_STATISTICS, Distances
 from app.monitoring.false_alarm_budget import SHAPE_SHARE
 from app.monitoring.reference.columns import (
     UNSEEN,
@@ -27,7 +27,7 @@ from app.monitoring.reference.columns import (
     without,
 )
 from app.monitoring.reference.encoding import encode_labels, encode_probabilities
-from app.reports.drift import CheckError, ColumnSummary, Distances
+from app.reports.drift import CheckError, ColumnSummary
 from app.statistics import FloatArray, IntArray, Pair, distances
 from app.statistics.autocorrelation import Independence, Inflation
 from app.statistics.distances import Samples
