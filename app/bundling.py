@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from app.errors import BundleError
 from app.monitoring.reference.encoding import encode_labels
 from app.monitoring.reference_profile import record_reference
 from app.serving.bundle.answers import GOLDEN, dump_golden
+from app.serving.bundle.bundle_warnings import find_warnings
 from app.serving.bundle.manifest import MANIFEST, PROFILE, check_name, make_manifest
 from app.serving.bundle.proof import Data, Proved, prove_golden
 from app.serving.bundle.reader import libraries, read_bundle
@@ -27,19 +27,13 @@ from app.serving.bundle.schema_inference import KnownColumns, infer_features, wi
 from app.serving.bundle.sources import FittedModel, OnnxFile, Source
 from app.serving.bundle.times import read_times
 from app.serving.runtimes.formats import FORMATS
-from app.types import Feature, Json, Label, Micros, ModelSchema, Row, Task, from_datetime, to_rfc3339
+from app.types import Feature, Json, Label, Micros, ModelSchema, Task, from_datetime, to_rfc3339
 
 if TYPE_CHECKING:
     import pandas as pd
 
 REFERENCE_ROWS = 10_000
 """Largest reference; of more rows, an even sample is kept."""
-
-
-MIN_DOUBT_ROWS = 30
-"""On fewer rows with a truth, nothing is said of a model's skill."""
-CHANCE = 2.0
-"""Standard errors above chance from which a model has skill."""
 SHOWN_NAMES = 12
 MAX_SEEN_SHARE = 0.05
 """Share of the holdout's rows that may be rows of the training data, beyond those that are equal by chance."""
@@ -167,7 +161,7 @@ def _record(folder: Path, proved: Proved, source: Source, known: Json) -> None:
     known |= {"now": known["now"] or from_datetime(datetime.now(UTC))}
     record_reference(folder, proved.schema, proved.rows, proved.runtime.predict, **known)
     baseline: Json = json.loads((folder / PROFILE).read_bytes())["baseline"]
-    doubts = find_doubts(proved.schema, proved.rows, known["outcomes"], baseline)
+    doubts = find_warnings(proved.schema, proved.rows, known["outcomes"], baseline)
     manifest = make_manifest(
         proved.schema,
         folder,
@@ -188,62 +182,6 @@ def _doubts_of_names(source: Source, names: Sequence[str]) -> Iterator[str]:
             f"the model has no names for its {len(names)} columns: they are taken in the order of the file "
             f"({', '.join(names[:SHOWN_NAMES])}{more})"
         )
-
-
-def find_doubts(schema: ModelSchema, rows: Sequence[Row], outcomes: NDArray[Any], baseline: Json) -> Iterator[str]:
-    """Say what makes a model look worthless, with the figure.
-
-    It has no skill, or a feature is the target.
-    """
-    known = np.isfinite(outcomes) if schema.task is Task.REGRESSION else outcomes >= 0
-    truth = outcomes[known]
-    if len(truth) < MIN_DOUBT_ROWS:
-        return
-    if schema.task is Task.REGRESSION:
-        if (skill := baseline.get("r2")) is not None and skill <= 1 / len(truth):
-            yield (
-                f"the model is no better than the mean of the truth: R2 {skill:.3f} on {len(truth)} rows; are the "
-                "columns those that it was fitted on?"
-            )
-    elif doubt := _no_skill(schema, truth, baseline):
-        yield doubt
-    for feature, values in zip(schema.features, zip(*rows, strict=True), strict=True):
-        column = [value for value, has in zip(values, known.tolist(), strict=True) if has]
-        if _is_copy(column, truth.tolist(), schema):
-            yield f"feature {feature.name} tells the target in all of {len(truth)} rows; is it known before the truth?"
-
-
-def _no_skill(schema: ModelSchema, truth: NDArray[Any], baseline: Json) -> str:
-    counts = np.bincount(truth.astype(np.int64), minlength=len(schema.classes))
-    majority, accuracy = counts.max() / len(truth), baseline.get("accuracy", 1.0)
-    noise = math.sqrt(majority * (1 - majority) / len(truth))
-    if accuracy > majority + CHANCE * noise:
-        return ""
-    seen = counts[counts > 0]
-    area = baseline.get("roc_auc")
-    if area is not None and len(seen) == 2:  # noqa: PLR2004 - binary
-        skill, error = area - 0.5, math.sqrt((len(truth) + 1) / 12 / seen[0] / seen[1])
-    else:
-        share = 1 / len(seen)
-        skill = baseline.get("balanced_accuracy", share) - share
-        error = math.sqrt((share * (1 - share) / seen).sum()) / len(seen)
-    if skill > CHANCE * error:
-        return ""
-    return (
-        f"the model is no better than its most frequent class: accuracy {accuracy:.3f}, always "
-        f"{schema.classes[int(counts.argmax())]} has {majority:.3f} on {len(truth)} rows; are the columns those that "
-        "it was fitted on?"
-    )
-
-
-def _is_copy(column: Sequence[Any], truth: Sequence[Any], schema: ModelSchema) -> bool:
-    """Tell whether a feature is the target, under the same values or others."""
-    if schema.task is Task.REGRESSION:
-        return column == truth and len(set(truth)) > 1
-    if len(set(column)) > len(schema.classes):
-        return False
-    pairs = set(zip(column, truth, strict=True))
-    return len(pairs) == len(set(column)) == len(set(truth)) > 1
 
 
 def infer_schema(
