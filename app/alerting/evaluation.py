@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from app.alerting.channels.routes import Route, outbox_routes
 from app.alerting.messages import Pages, compose
@@ -19,7 +20,7 @@ from app.store.queries import alerts, outbox, reports
 from app.store.queries.alerts import SEVERITIES, Alert, Change, firing_unsilenced, record, resolve_others
 from app.store.queries.replicas import database_now
 from app.store.queries.versions import read_activation
-from app.types import SECOND, Micros, Report, ServedVersions, Severity, Task
+from app.types import SECOND, Micros, Report, ServedVersions, Severity, Task, from_datetime
 
 HOUR = 3600 * SECOND
 DAY = 24 * HOUR
@@ -43,7 +44,7 @@ def evaluate(
     before = alerts.still_open(connection, *version)
     known = {rule for rule, _ in rules.severities(task)}
     verdicts: Verdicts = {alert.rule: None for alert in before if alert.rule not in known}
-    verdicts |= rules.change(_default(connection, report, task, drift, retrain_share))
+    verdicts |= rules.change(_default(connection, report, task, drift, retrain_share, before))
     verdicts |= rules.judge(report, before, ranked_causes(drift))
     return record(connection, report, verdicts, rules.checks)
 
@@ -55,9 +56,19 @@ def evaluate_service(connection: Connection, report: Report, rules: RuleSet) -> 
 
 
 def _default(
-    connection: Connection, report: Report, task: Task, drift: DriftReport | None, retrain_share: float
+    connection: Connection,
+    report: Report,
+    task: Task,
+    drift: DriftReport | None,
+    retrain_share: float,
+    before: Sequence[Alert],
 ) -> Verdicts:
-    """Evaluate the default rules; ``drift`` is the body of the latest drift report."""
+    """Evaluate the default rules.
+
+    Args:
+        drift: the body of the latest drift report.
+        before: the open alerts of the version.
+    """
     if report.kind == "service":
         return _of_service(report)
     verdicts: Verdicts = {}
@@ -65,8 +76,21 @@ def _default(
         verdicts |= judge_performance(task, body, drift) | judge_segments(task, body, drift)
         verdicts |= _coverage(connection, report, body, task)
     elif report.drift:
-        verdicts |= judge_drift(task, report.drift, retrain_share=retrain_share)
+        firing = {alert.rule: alert for alert in before if alert.state == "firing"}
+        verdicts |= judge_drift(task, report.drift, retrain_share=retrain_share, open_rules=firing)
+        if verdicts.get("data_quality", True) is None and _overlaps(connection, firing, report.drift):
+            del verdicts["data_quality"]
     return verdicts | judge_check(report)
+
+
+def _overlaps(connection: Connection, firing: Mapping[str, Alert], body: DriftReport) -> bool:
+    """Whether the window still has rows of the last one that had a finding of data quality.
+
+    A share near its limit is found in one look and not in the next, though nothing has changed.
+    """
+    alert, start = firing.get("data_quality"), body.get("window", {}).get("from")
+    last = None if alert is None else reports.get(connection, alert.report_id)
+    return last is not None and start is not None and last.checked_at >= from_datetime(datetime.fromisoformat(start))
 
 
 def _of_service(report: Report) -> Verdicts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -161,15 +161,55 @@ def test_the_worst_comes_first(connection: Connection, check: Check) -> None:
     assert found[0].finding.causes == ("a",)
 
 
-def test_more_drift_replaces_the_smaller_alert(connection: Connection, check: Check) -> None:
-    """When a third feature drifts, drift_many fires and feature_drift is resolved."""
-    check(drift_body({"a": 0.2}), kind="drift")
-    check(drift_body({"a": 0.2, "b": 0.2, "c": 0.2}), kind="drift")
+@pytest.mark.parametrize(
+    ("counts", "rule", "severities"),
+    [
+        ((1, 3, 2, 1), "feature_drift", ["low", "high", "low", "low"]),
+        ((3, 2, 4), "drift_many", ["high", "low", "high"]),
+    ],
+)
+def test_an_alert_keeps_its_name(
+    connection: Connection, check: Check, counts: Sequence[int], rule: str, severities: Sequence[str]
+) -> None:
+    """While the number of drifted features changes, one alert stays open, and its severity follows the number."""
+    seen = []
+    for count in counts:
+        check(drift_body(dict.fromkeys("abcd"[:count], 0.2)), kind="drift")
+        seen += [(alert.rule, alert.finding.severity) for alert in shown(connection) if alert.resolved_at is None]
 
-    assert [(alert.rule, alert.resolved_at is None) for alert in shown(connection)] == [
-        ("drift_many", True),
-        ("feature_drift", False),
-    ]
+    assert seen == [(rule, severity) for severity in severities]
+    assert len(shown(connection)) == 1
+
+
+def test_joint_drift_goes_on_beside_drift_of_features(connection: Connection, check: Check) -> None:
+    """An alert of joint drift is not resolved because a feature drifts too, and none opens beside one of features."""
+    joint = {
+        "status": "drift",
+        "auc": 0.8,
+        "material_auc": 0.55,
+        "features": [{"feature": "a", "share": 0.6}],
+    }
+    check(drift_body({}, multivariate=joint), kind="drift")
+    check(drift_body({"a": 0.2}, multivariate=joint), kind="drift")
+    assert {alert.rule for alert in shown(connection) if alert.is_open} == {"joint_drift", "feature_drift"}
+
+    check(drift_body({"a": 0.2}, multivariate=joint | {"status": "stable"}), kind="drift")
+    check(drift_body({"a": 0.2}, multivariate=joint), kind="drift")
+    assert {alert.rule for alert in shown(connection) if alert.is_open} == {"feature_drift"}
+
+
+def test_a_finding_near_its_limit_is_one_alert(connection: Connection, check: Check) -> None:
+    """Data quality is in order once a whole window has no finding, not as soon as one look has none."""
+    finding = {"feature": "b", "kind": "missing_share", "value": 0.008, "limit": 0.007, "message": "some are missing"}
+    broken, clear = {"status": "warning", "findings": [finding]}, {"status": "ok", "findings": []}
+    old, new = {"from": "1970-01-01T00:00:00.000000Z"}, {"from": "2100-01-01T00:00:00.000000Z"}
+
+    states = []
+    for quality, window in ((broken, old), (clear, old), (broken, old), (clear, old), (clear, new)):
+        check(drift_body({}, data_quality=quality, window=window), kind="drift")
+        states += [[(alert.rule, alert.resolved_at is None) for alert in shown(connection)]]
+
+    assert states == [[("data_quality", True)]] * 4 + [[("data_quality", False)]]
 
 
 def test_versions_have_alerts_of_their_own(connection: Connection, check: Check) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from app.alerting.rules.drift import CHECKS, Verdicts, severities
+from app.alerting.rules.drift import CHECKS, OTHER_SEVERITIES, Verdicts, severities
 from app.config.settings import Rule
 from app.errors import ConfigError
 from app.figures.drift import DRIFT_STATISTICS, DriftStatistic
@@ -111,8 +111,11 @@ class RuleSet:
 
     def severities(self, task: Task) -> Sequence[tuple[str, Severity]]:
         """Every rule that may fire, with each severity that it has, known before it fires."""
-        default = [(rule, self._severity(rule, usual)) for rule, usual in severities(task).items() if self.is_on(rule)]
-        return default + [(rule.name, severity) for rule in self.own for severity in _severities(rule)]
+        usual = [*severities(task).items(), *OTHER_SEVERITIES.items()]
+        default = [(rule, self._severity(rule, severity)) for rule, severity in usual if self.is_on(rule)]
+        return list(dict.fromkeys(default)) + [
+            (rule.name, severity) for rule in self.own for severity in _severities(rule)
+        ]
 
     def is_on(self, rule: str) -> bool:
         """Tell whether a default rule applies here."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from app.reports.drift import Column, DriftReport, QualityFinding
 from app.store.queries.alerts import Finding
@@ -13,6 +13,10 @@ MANY_FEATURES = 3
 """Drifted features from which the model's world, rather than one of its inputs, has changed."""
 MAX_CAUSES = 3
 MAIN_METRIC = {Task.BINARY: "accuracy", Task.MULTICLASS: "accuracy", Task.REGRESSION: "mae"}
+OF_FEATURES = ("drift_many", "feature_drift")
+"""Rules on the number of drifted features; at most one has an open alert."""
+OTHER_SEVERITIES: Mapping[str, Severity] = {"drift_many": "low", "feature_drift": "high", "estimated_drop": "medium"}
+"""Severities that default rules have beside their usual one."""
 TRAFFIC = ("traffic", "freshness")
 """Kinds of data quality findings that are about rows that do not come."""
 CHECKS: Mapping[str, int] = {
@@ -72,24 +76,19 @@ def judge_check(report: Report) -> Verdicts:
     return {rule: Finding("critical", None, None, f"the {report.kind} check fails: {reasons}")}
 
 
-def judge_drift(task: Task, body: DriftReport, *, retrain_share: float) -> Verdicts:
+def judge_drift(
+    task: Task, body: DriftReport, *, retrain_share: float, open_rules: Collection[str] = frozenset()
+) -> Verdicts:
     """Judge drift of features and predictions, and the quality of the input.
 
-    ``drift_many`` holds from :data:`MANY_FEATURES` features or the share ``retrain_share`` on, ``feature_drift`` below.
+    Args:
+        retrain_share: share of the features from which many have drifted.
+        open_rules: rules whose alerts are open: one cause keeps the alert that it has.
     """
     levels = severities(task)
-    verdicts: Verdicts = {}
-    judged = [entry for entry in body.get("features", {}).values() if entry["status"] != "error"]
-    if judged:
-        many = min(MANY_FEATURES, max(math.ceil(round(retrain_share * len(judged), 9)), 1))
-        drifted = len(body["drifted_features"])
-        verdicts |= {"drift_many": None, "feature_drift": None}
-        if drifted:
-            message = f"{drifted} of {len(judged)} features drifted: {listed(ranked(body))}"
-            rule, value, limit = ("drift_many", drifted, many) if drifted >= many else _largest(body)
-            verdicts[rule] = Finding(levels[rule], value, limit, message, ranked_causes(body))
+    verdicts = _feature_drift(levels, body, retrain_share, open_rules)
     verdicts |= _prediction_drift(levels["prediction_drift"], body)
-    verdicts |= _joint_drift(levels["joint_drift"], body)
+    verdicts |= _joint_drift(levels["joint_drift"], body, is_open="joint_drift" in open_rules)
     quality = body.get("data_quality", {})
     if quality.get("status") in ("ok", "warning"):
         told = {"class_imbalance"} if verdicts.get("prediction_drift") else set()  # the same thing by another name
@@ -117,6 +116,28 @@ def ranked_causes(drift: DriftReport | None) -> tuple[str, ...]:
     return tuple(ranked(drift)[:MAX_CAUSES])
 
 
+def _feature_drift(
+    levels: Mapping[str, Severity], body: DriftReport, retrain_share: float, open_rules: Collection[str]
+) -> Verdicts:
+    """Judge the number of drifted features.
+
+    From :data:`MANY_FEATURES` features or the share ``retrain_share`` on, a new alert is ``drift_many``, below it
+    ``feature_drift``. An open one keeps its name when the number changes; its severity is that of the number.
+    """
+    judged = [entry for entry in body.get("features", {}).values() if entry["status"] != "error"]
+    if not judged:
+        return {}
+    many = min(MANY_FEATURES, max(math.ceil(round(retrain_share * len(judged), 9)), 1))
+    drifted = len(body["drifted_features"])
+    verdicts: Verdicts = dict.fromkeys(OF_FEATURES)
+    if drifted:
+        message = f"{drifted} of {len(judged)} features drifted: {listed(ranked(body))}"
+        rule, value, limit = ("drift_many", drifted, many) if drifted >= many else _largest(body)
+        name = next((each for each in OF_FEATURES if each in open_rules), rule)
+        verdicts[name] = Finding(levels[rule], value, limit, message, ranked_causes(body))
+    return verdicts
+
+
 def _largest(body: DriftReport) -> tuple[str, float, float]:
     entry = body["features"][ranked(body)[0]]
     effect = impact(entry) if entry["status"] == "error" else entry.get("effect", impact(entry))
@@ -139,15 +160,15 @@ def _prediction_drift(severity: Severity, body: DriftReport) -> Verdicts:
     return {"prediction_drift": Finding(severity, impact(entry), limit, message, ranked_causes(body))}
 
 
-def _joint_drift(severity: Severity, body: DriftReport) -> Verdicts:
-    """Judge drift of the predictions.
+def _joint_drift(severity: Severity, body: DriftReport, *, is_open: bool) -> Verdicts:
+    """Judge joint drift.
 
-    Where features drifted, their own rule speaks.
+    Where features drifted, their own rule speaks, and an alert that is open already goes on.
     """
     joint = body.get("multivariate", {})
     if joint.get("status") not in ("stable", "drift"):
         return {}
-    if joint["status"] == "stable" or body["drifted_features"]:
+    if joint["status"] == "stable" or (body["drifted_features"] and not is_open):
         return {"joint_drift": None}
     names = [entry["feature"] for entry in joint["features"]]
     message = (

@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from app.alerting.rules.configured import RuleSet, known_figures, look_up, rule_set
-from app.alerting.rules.drift import severities
+from app.alerting.rules.drift import OTHER_SEVERITIES, severities
 from app.config.settings import Alerts, Rule
 from app.errors import ConfigError
 from app.figures.drift import DRIFT_STATISTICS
@@ -147,7 +147,8 @@ def test_default_rules_are_changed_by_name() -> None:
 def test_rules_may_be_chosen_one_by_one() -> None:
     """Without ``default``, what is named holds and nothing else; ``rules: default`` is all of them."""
     assert rules("data_quality").severities(Task.BINARY) == [("data_quality", "medium")]
-    assert list(RuleSet.of(Alerts().rules).severities(Task.BINARY)) == list(severities(Task.BINARY).items())
+    usual, others = severities(Task.BINARY).items(), OTHER_SEVERITIES.items()
+    assert RuleSet.of(Alerts().rules).severities(Task.BINARY) == [*usual, *others]
     assert Alerts.model_validate({"rules": "default"}) == Alerts()
 
 

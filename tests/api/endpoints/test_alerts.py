@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -61,9 +62,12 @@ def send(client: Client | Keyed, fitted: Fitted, *, shift: float, wrong: bool) -
 
 
 def firing(client: Client) -> dict[str, float]:
-    """``ml_alerts_firing`` by rule."""
-    found = samples(client.get("/metrics").text)
-    return {dict(labels)["rule"]: value for (name, labels), value in found.items() if name == "ml_alerts_firing"}
+    """``ml_alerts_firing`` by rule, over all severities."""
+    found: defaultdict[str, float] = defaultdict(float)
+    for (name, labels), value in samples(client.get("/metrics").text).items():
+        if name == "ml_alerts_firing":
+            found[dict(labels)["rule"]] += value
+    return dict(found)
 
 
 def test_no_alert_before_the_first_check(client: Client) -> None:

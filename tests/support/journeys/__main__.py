@@ -129,7 +129,7 @@ def _journey(repetitions: Sequence[AbstractSet[Call]]) -> Journey:
 
 def _settings(folder: Path, port: int) -> Json:
     return {
-        "server": {"port": port},
+        "server": {"port": port, "deadline": "1h"},
         "serving": {"models": str(FIXTURES / "store-0.1.0" / "models"), "active": "credit/1"},
         "store": {"url": f"sqlite:///{folder / 'store.db'}"},
         "drift": {"every": f"{EVERY_S:g}s", "window": {"rows": ROWS, "hours": 0}},
