@@ -304,6 +304,17 @@ class Auth(Section):
         description="API keys; none: loopback only, and all is open; the scope `metrics` closes `/metrics`.",
     )
 
+    @model_validator(mode="after")
+    def _distinct(self) -> Auth:
+        """Two keys of one name are one in every log; one key of two names has the scopes of either."""
+        for field in ("name", "sha256"):
+            places: dict[str, int] = {}
+            for place, key in enumerate(self.keys):
+                first = places.setdefault(getattr(key, field), place)
+                if first != place:
+                    raise ValueError(f"keys.{place}.{field}: is that of the key {self.keys[first].name} already")
+        return self
+
 
 class Config(Section):
     """The whole configuration."""

@@ -248,7 +248,7 @@ def test_trust(folder: Path) -> None:
     [
         (["--data", "none.csv"], b"", "none.csv: cannot be read"),
         (["--schema", "edited.yaml"], b"features: 3", "edited.yaml: features: Input should be a valid list"),
-        (["--schema", "edited.yaml"], b"{", "edited.yaml: is not YAML"),
+        (["--schema", "edited.yaml"], b"{", "edited.yaml:1: is not plain YAML"),
         (["--schema", "edited.yaml"], b"[{name: a, type: colour}]", "edited.yaml: features: 0.type: Input should be"),
         (["--data", "table.csv"], b"", "table.csv: is empty: it has no line of names"),
     ],
