@@ -316,6 +316,27 @@ class Auth(Section):
         return self
 
 
+class Limits(Section):
+    """What callers may use at once."""
+
+    connections: int = Field(1000, ge=1, le=1_000_000, description="Most open connections.")
+    connections_per_address: int = Field(
+        200,
+        ge=1,
+        le=1_000_000,
+        description="Most open connections from one address; loopback is exempt while this is the default.",
+    )
+
+    @property
+    def loopback_connections(self) -> int:
+        """Give the limit for loopback, where a proxy or a benchmark is one address for many callers.
+
+        A file may list every key at its default, so only another value says that loopback is meant too.
+        """
+        default = type(self).model_fields["connections_per_address"].default
+        return self.connections if self.connections_per_address == default else self.connections_per_address
+
+
 class Config(Section):
     """The whole configuration."""
 
@@ -326,6 +347,7 @@ class Config(Section):
     drift: Drift = Drift()
     performance: Performance = Performance()
     alerts: Alerts = Alerts()
+    limits: Limits = Limits()
     auth: Auth = Auth()
 
     @model_validator(mode="before")
