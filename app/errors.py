@@ -7,6 +7,7 @@
     ├── BundleError            exit 3: a model bundle is refused
     ├── StoreLocked            exit 3: another process owns the SQLite file
     └── RequestError           answered over HTTP
+        ├── UntrustedHost      400: the request is for a host that is not ours
         ├── Invalid            422: the body is no JSON, or not what is taken
         ├── NotFound           404
         ├── Conflict           409: the id is known with other content, or the act does not fit what is
@@ -14,6 +15,7 @@
         ├── WrongMediaType     415
         ├── Unauthenticated    401
         ├── Forbidden          403
+        ├── TooManyRequests    429: wrong keys, or too many requests, from one address or key
         ├── ModelFailed        500: the model raised on a valid row
         ├── Unavailable        503: full, draining, or without a store
         └── DeadlineExceeded   504
@@ -121,6 +123,22 @@ class Forbidden(RequestError):
     """The API key lacks the scope."""
 
     status = 403
+
+
+class UntrustedHost(RequestError):
+    """The ``Host`` of the request is none of ours."""
+
+    status = 400
+
+
+class TooManyRequests(RequestError):
+    """Too many requests or wrong keys; ``retry_after`` says how many seconds to wait."""
+
+    status = 429
+
+    def __init__(self, text: str, retry_after: int) -> None:
+        super().__init__(text)
+        self.retry_after = max(1, retry_after)
 
 
 class ModelFailed(RequestError):

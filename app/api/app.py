@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -22,8 +22,10 @@ from app.api.endpoints import alerts, health, metrics, models, predictions, repo
 from app.api.endpoints.dashboard import dashboard_router
 from app.api.endpoints.outcome import OutcomeHandler
 from app.api.endpoints.predict import PredictHandler
-from app.api.http import Reply, internal_error, received_at_of, render_error
+from app.api.http import Reply, client_of, internal_error, received_at_of, render_error
 from app.api.middleware import AccessLog, Deadlines, common_headers, request_id_of
+from app.api.rate_limits import RateLimits
+from app.api.trusted_hosts import HEALTH, TrustedHosts
 from app.background import BackgroundTask
 from app.errors import FieldError, Invalid, PlumblineError, RequestError
 from app.metrics import InProgress
@@ -35,8 +37,12 @@ class Gateway:
     The hot routes do the same for themselves, at less cost.
     """
 
-    def __init__(self, app: ASGIApp, in_progress: InProgress, access_log: AccessLog) -> None:
+    def __init__(
+        self, app: ASGIApp, hosts: TrustedHosts, rates: RateLimits, in_progress: InProgress, access_log: AccessLog
+    ) -> None:
         self._app = app
+        self._hosts = hosts
+        self._rates = rates
         self._in_progress = in_progress
         self._access_log = access_log
         self._log = structlog.get_logger("gateway")
@@ -46,7 +52,8 @@ class Gateway:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = request_id_of(dict(scope["headers"]))
+        headers = dict(scope["headers"])
+        request_id = request_id_of(headers)
         scope["plumbline.request_id"] = request_id
         status = 0
 
@@ -54,17 +61,20 @@ class Gateway:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *common_headers(request_id)]
+                message["headers"] = _with_common(message.get("headers", ()), request_id)
             await send(message)
 
         self._in_progress.requests += 1
         inner = scope
         try:
+            self._admit(scope, headers)
             if scope["method"] == "HEAD":
                 inner = {**scope, "method": "GET"}
                 await self._app(inner, *without_body(receive, sending))
             else:
                 await self._app(scope, receive, sending)
+        except RequestError as refusal:
+            await render_error(refusal, request_id).send(sending)
         except Exception as error:  # noqa: BLE001 - the last resort; it is logged, and answered with its id
             self._log.exception("unexpected_error", error_id=request_id, exc_info=error)
             if not status:
@@ -75,6 +85,24 @@ class Gateway:
             route = getattr(inner.get("route"), "path", "unmatched")
             seconds = time.perf_counter() - scope["plumbline.received_at"]
             self._access_log.note(request_id, scope["method"], route, status, seconds)
+
+    def _admit(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
+        """Check the host, the origin and the address of a caller; health takes any address."""
+        self._hosts.check(scope["method"], scope["path"], headers)
+        if not scope["path"].startswith(HEALTH):
+            self._rates.count_address(client_of(scope), scope["plumbline.received_at"])
+
+
+def _with_common(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
+    """The headers of an answer with those of every answer that it does not set itself.
+
+    A file with an ``ETag`` may be kept.
+    """
+    own = list(headers)
+    set_already = {name.lower() for name, _ in own}
+    if b"etag" in set_already:
+        set_already.add(b"cache-control")
+    return [*own, *(header for header in common_headers(request_id) if header[0] not in set_already)]
 
 
 def without_body(receive: Receive, send: Send) -> tuple[Receive, Send]:
@@ -118,6 +146,8 @@ class Application(FastAPI):
         self._access_log = AccessLog()
         self._described: tuple[str, dict[str, Any]] | None = None
         around: dict[str, Any] = {
+            "hosts": services.hosts,
+            "rates": services.rates,
             "keyring": services.keyring,
             "limits": services.body_limits,
             "deadlines": Deadlines(services.config.server.deadline),
@@ -147,8 +177,9 @@ class Application(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         """The framework's stack, inside the gateway."""
-        in_progress = self.state.services.metrics.in_progress
-        return Gateway(super().build_middleware_stack(), in_progress, self._access_log)
+        services: Services = self.state.services
+        stack, in_progress = super().build_middleware_stack(), services.metrics.in_progress
+        return Gateway(stack, services.hosts, services.rates, in_progress, self._access_log)
 
     def add_hot_routes(self) -> None:
         """Register the hot routes with the framework too.

@@ -14,8 +14,20 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from app.api.dependencies import check_query
-from app.api.http import BodyLimits, Call, Reply, check_head, internal_error, receive_body, render_error, unpack
+from app.api.http import (
+    BodyLimits,
+    Call,
+    Reply,
+    check_head,
+    client_of,
+    internal_error,
+    receive_body,
+    render_error,
+    unpack,
+)
 from app.api.middleware import AccessLog, Deadlines, Keyring, Watch, common_headers, request_id_of
+from app.api.rate_limits import RateLimits
+from app.api.trusted_hosts import TrustedHosts
 from app.config.settings import Scope as KeyScope
 from app.errors import DeadlineExceeded, PlumblineError, Unavailable
 from app.metrics import InProgress
@@ -107,6 +119,8 @@ class HotEndpoint:
         path: str,
         handler: Handler[Any, Any],
         *,
+        hosts: TrustedHosts,
+        rates: RateLimits,
         keyring: Keyring,
         key_scope: KeyScope,
         limits: BodyLimits,
@@ -116,6 +130,8 @@ class HotEndpoint:
     ) -> None:
         self.path = path
         self._handler = handler
+        self._hosts = hosts
+        self._rates = rates
         self._keyring = keyring
         self._key_scope: KeyScope = key_scope
         self._limits = limits
@@ -133,6 +149,7 @@ class HotEndpoint:
         request_id = request_id_of(headers)
         received_at = scope["plumbline.received_at"]
         call = Call(scope["method"], scope["path"], scope["query_string"], headers, request_id, received_at)
+        call.client = client_of(scope)
         reply = await self._answer_over_asgi(call, receive)
         await reply.send(send, common_headers(request_id))
 
@@ -209,8 +226,13 @@ class HotEndpoint:
 
     def _admit(self, call: Call) -> None:
         """See whether the caller may ask, before its body is read."""
-        if call.key_name is None:
-            call.key_name = self._keyring.authorise(call.headers, self._key_scope)
+        if call.is_admitted:
+            return
+        self._hosts.check(call.method, call.path, call.headers)
+        self._rates.count_address(call.client, call.received_at)
+        call.key_name = self._keyring.authorise(call.headers, self._key_scope)
+        self._rates.count_key(call.key_name, call.received_at)
+        call.is_admitted = True
         if call.query_string:
             check_query(call, *self._handler.parameters)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from time import perf_counter
 from typing import Annotated, Any, Protocol, TypeAlias, TypeVar
 
 from fastapi import Depends, Query, Request
@@ -17,6 +19,8 @@ from app.alerting.rules.configured import RuleSet
 from app.api.documentation import answer_of
 from app.api.http import BodyLimits, Call
 from app.api.middleware import Keyring
+from app.api.rate_limits import RateLimits
+from app.api.trusted_hosts import TrustedHosts
 from app.background import BackgroundTask
 from app.config.settings import Config, Scope
 from app.errors import FieldError, Invalid
@@ -86,6 +90,16 @@ class Services:
     stored_metrics: MetricsRefresh
     background: list[BackgroundTask]
 
+    @cached_property
+    def hosts(self) -> TrustedHosts:
+        """Give the hosts and origins whose requests are taken."""
+        return TrustedHosts(self.config.server, self.keyring)
+
+    @cached_property
+    def rates(self) -> RateLimits:
+        """Give the limits of requests by key and by address."""
+        return RateLimits(self.config.limits)
+
     @property
     def body_limits(self) -> BodyLimits:
         """Give the limits of a body."""
@@ -124,7 +138,9 @@ def require(scope: Scope) -> Callable[[Request, Services], str | None]:
     """A dependency that lets only keys with this scope pass; it gives the key's name."""
 
     def check(request: Request, services: ServicesDep) -> str | None:
-        return services.keyring.authorise(dict(request.scope["headers"]), scope)
+        name = services.keyring.authorise(dict(request.scope["headers"]), scope)
+        services.rates.count_key(name, perf_counter())
+        return name
 
     return check
 

@@ -52,8 +52,9 @@ WRONG_FIELD: WrongField = {
     "type": "invalid",
 }
 _REFUSALS: Mapping[int, tuple[str, str]] = {
+    400: ("The `Host` is not one that is served here", "this host is not served here: add it to server.trusted_hosts"),
     401: ("No valid API key", "send an API key as X-API-Key or Authorization: Bearer"),
-    403: ("The key lacks the scope", "this key lacks the scope read"),
+    403: ("The key lacks the scope, or a page of another origin asks", "this key lacks the scope read"),
     404: ("Unknown id, name or version", "no prediction has this id"),
     408: ("The body did not arrive in time", "the body did not arrive in time"),
     409: (
@@ -62,6 +63,7 @@ _REFUSALS: Mapping[int, tuple[str, str]] = {
     ),
     413: ("Too large", "the body is larger than 8388608 bytes (server.max_body_bytes)"),
     415: ("Not JSON, or compressed by something else than gzip", "send content-type: application/json"),
+    429: ("Too many requests, or wrong keys, of one caller", "too many wrong API keys from this address"),
     500: ("Internal error, with an id to look for in the log", "internal error; error id 018bcfe5-6800-7000-8000-0"),
     503: ("Full, draining or without a store: repeat with the same id", "too many rows are waiting to be stored"),
     504: ("Past the deadline: repeat with the same id", "not answered in time; repeating the same id is safe"),
@@ -69,6 +71,7 @@ _REFUSALS: Mapping[int, tuple[str, str]] = {
 REQUEST_ID = {"X-Request-ID": {"schema": {"type": "string"}, "description": "The caller's id, or ours; in the log too"}}
 _MORE_HEADERS: Mapping[int, Json] = {
     401: {"WWW-Authenticate": {"schema": {"const": "Bearer"}, "description": "How a key is sent"}},
+    429: {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait"}},
     503: {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait"}},
 }
 
@@ -109,11 +112,11 @@ class Answer:
             str(status): respond(text, {"$ref": _SCHEMAS + type_.__name__}, example)
             for status, (text, type_, example) in self.also.items()
         }
-        guarded = (401, 403) if self.scope else ()
+        guarded = (401, 403, 429) if self.scope else ()
         return {
             "responses": {
                 "200": {"description": "Success", "headers": REQUEST_ID, "content": content},
-                **refusals({500, *guarded, *self.errors}),
+                **refusals({400, 500, *guarded, *self.errors}),
                 **more,
             },
             "security": security(self.scope),

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from hashlib import sha256
 from importlib.resources import files
 from typing import Any, Literal
 
@@ -40,21 +43,37 @@ from app.types import PREDICTION_ID, Json, ModelSchema, label_keys, named
 
 router = APIRouter(include_in_schema=False)
 ASSETS = "/docs/assets"
-HOT_ERRORS = (401, 403, 404, 408, 409, 413, 415, 422, 500, 503, 504)
+HOT_ERRORS = (400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 503, 504)
 """What ``/predict`` and ``/outcome`` may answer besides 200."""
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; font-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 _CONVERTER = re.compile(r":\w+}")
 
 
 @router.get("/docs")
 async def swagger() -> HTMLResponse:
     """The interactive page."""
-    return get_swagger_ui_html(
+    page, policy = docs_page()
+    return HTMLResponse(page, headers={"content-security-policy": policy, "cache-control": "no-cache"})
+
+
+@cache
+def docs_page() -> tuple[bytes, str]:
+    """The page, and the policy that lets its one inline script run and no other."""
+    page = get_swagger_ui_html(
         openapi_url="/openapi.json",
         title="Plumbline",
         swagger_js_url=f"{ASSETS}/swagger-ui-bundle.js",
         swagger_css_url=f"{ASSETS}/swagger-ui.css",
         swagger_favicon_url=f"{ASSETS}/favicon.png",
     )
+    body = bytes(page.body)
+    hashes = [b64encode(sha256(script).digest()).decode() for script in _INLINE_SCRIPT.findall(body)]
+    scripts = " ".join(f"'sha256-{each}'" for each in hashes)
+    return body, f"{PAGE_POLICY}; script-src 'self' {scripts}"
 
 
 @router.get("/openapi.json")

@@ -155,6 +155,13 @@ class Server(Section):
         description="Address of the service in the links of messages, `https://…`; empty: its host and port.",
     )
 
+    trusted_hosts: tuple[Annotated[str, Field(pattern=r"^(\*|(\*\.)?[A-Za-z0-9._:-]{1,253})$")], ...] = Field(
+        (),
+        strict=False,
+        max_length=100,
+        description="Names that a `Host` may have beside loopback and `host`; `*.example.com`; with keys, empty: any.",
+    )
+
     @property
     def address(self) -> str:
         """Give the address that links begin with."""
@@ -317,7 +324,7 @@ class Auth(Section):
 
 
 class Limits(Section):
-    """What callers may use at once."""
+    """The most that callers may use."""
 
     connections: int = Field(1000, ge=1, le=1_000_000, description="Most open connections.")
     connections_per_address: int = Field(
@@ -325,6 +332,13 @@ class Limits(Section):
         ge=1,
         le=1_000_000,
         description="Most open connections from one address; loopback is exempt while this is the default.",
+    )
+
+    requests_per_second_per_key: float | None = Field(
+        None, ge=0.01, le=1e6, strict=False, allow_inf_nan=False, description="Most requests of one key; null: any."
+    )
+    requests_per_second_per_address: float | None = Field(
+        None, ge=0.01, le=1e6, strict=False, allow_inf_nan=False, description="Most requests of one address; null: any."
     )
 
     @property

@@ -30,7 +30,7 @@ Connect = Callable[..., "Wire"]
 
 def hot_endpoint(path: str) -> HotEndpoint:
     """An endpoint that is found and never asked."""
-    parts = ("keyring", "key_scope", "limits", "deadlines", "in_progress", "access_log")
+    parts = ("hosts", "rates", "keyring", "key_scope", "limits", "deadlines", "in_progress", "access_log")
     return HotEndpoint(path, cast("Any", None), **dict.fromkeys(parts, cast("Any", None)))
 
 

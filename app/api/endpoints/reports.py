@@ -25,6 +25,7 @@ from app.store.queries import reports
 from app.types import Json, ModelSchema, Report, to_rfc3339
 
 router = APIRouter(tags=["monitoring"])
+PAGE_POLICY = f"{CONTENT_SECURITY_POLICY}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 READ = [Depends(require("read"))]
 
 
@@ -151,7 +152,7 @@ async def report_page(report_id: str, services: ServicesDep) -> HTMLResponse:
     """Any stored report as one HTML file that needs nothing else."""
     found = render(await _find(services, report_id))
     page = await asyncio.to_thread(render_report, found)
-    return HTMLResponse(page, headers={"content-security-policy": CONTENT_SECURITY_POLICY})
+    return HTMLResponse(page, headers={"content-security-policy": PAGE_POLICY})
 
 
 @router.get("/reports/{report_id}", dependencies=READ)
