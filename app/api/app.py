@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+import orjson
 import structlog
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -144,7 +146,7 @@ class Application(FastAPI):
         )
         self.state.services = services
         self._access_log = AccessLog()
-        self._described: tuple[str, dict[str, Any]] | None = None
+        self._described: tuple[tuple[str, str], asyncio.Task[bytes]] | None = None
         around: dict[str, Any] = {
             "hosts": services.hosts,
             "rates": services.rates,
@@ -191,14 +193,27 @@ class Application(FastAPI):
         )
 
     def openapi(self) -> dict[str, Any]:
-        """The description in the terms of the loaded model.
+        """The description in the terms of the loaded model, made anew."""
+        return openapi.describe(self)
 
-        It is made once for each version, since that takes half a second.
+    async def openapi_document(self) -> bytes:
+        """The description as JSON.
+
+        It takes half a second, so it is made in another thread, once for each version; whoever asks meanwhile waits
+        for the same one.
         """
-        version = self.state.services.registry.active.schema.version
-        if self._described is None or self._described[0] != version:
-            self._described = version, openapi.describe(self)
-        return self._described[1]
+        bundle = self.state.services.registry.active.bundle
+        version = (bundle.schema.version, bundle.sha256)
+        if self._described is None or self._described[0] != version or _has_failed(self._described[1]):
+            self._described = version, asyncio.create_task(asyncio.to_thread(self._render_openapi))
+        return await asyncio.shield(self._described[1])
+
+    def _render_openapi(self) -> bytes:
+        return orjson.dumps(self.openapi())
+
+
+def _has_failed(task: asyncio.Task[bytes]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 def build_api(services: Services, lifespan: Lifespan) -> Application:

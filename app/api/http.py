@@ -247,6 +247,11 @@ def json_response(content: object, status: int = 200) -> Response:
     return Response(orjson.dumps(content), status, media_type="application/json")
 
 
+def bytes_response(body: bytes, status: int = 200) -> Response:
+    """An answer of JSON that another thread has rendered."""
+    return Response(body, status, media_type="application/json")
+
+
 def render_error(error: PlumblineError, error_id: str) -> Reply:
     """The answer to an expected failure: ``{"detail": …}``, never with the input in it."""
     if isinstance(error, Invalid):
