@@ -23,8 +23,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import islice
 
 
 class PlumblineError(Exception):
@@ -63,6 +64,12 @@ class FieldError:
     reason: str
 
 
+MAX_FIELDS = 100
+"""Wrong fields that one answer names."""
+MAX_NAME = 200
+"""Characters of a caller's own text, a field's name, that an answer repeats."""
+
+
 class RequestError(PlumblineError):
     """A request is refused; ``status`` is the HTTP answer."""
 
@@ -74,15 +81,19 @@ class Invalid(RequestError):
     """The request is not what the model or endpoint takes.
 
     Attributes:
-        fields: every wrong field.
+        fields: every wrong field, up to a bound, and one more that says how many others there are.
         place: where the fields are: the body, the query or the path.
     """
 
     status = 422
 
-    def __init__(self, fields: Sequence[FieldError], place: str = "body") -> None:
-        super().__init__("; ".join(f"{error.field}: {error.reason}" for error in fields))
-        self.fields = tuple(fields)
+    def __init__(self, fields: Iterable[FieldError], place: str = "body") -> None:
+        source = iter(fields)
+        listed = [replace(error, field=_shortened(error.field)) for error in islice(source, MAX_FIELDS)]
+        if more := sum(1 for _ in source):
+            listed.append(FieldError(place, "fewer wrong fields", f"and {more} more"))
+        super().__init__("; ".join(f"{error.field}: {error.reason}" for error in listed))
+        self.fields = tuple(listed)
         self.place = place
 
 
@@ -161,6 +172,10 @@ class DeadlineExceeded(RequestError):
     """
 
     status = 504
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}…"
 
 
 def one_line(error: Exception) -> str:

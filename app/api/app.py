@@ -29,8 +29,11 @@ from app.api.middleware import AccessLog, Deadlines, common_headers, request_id_
 from app.api.rate_limits import RateLimits
 from app.api.trusted_hosts import HEALTH, TrustedHosts
 from app.background import BackgroundTask
-from app.errors import FieldError, Invalid, PlumblineError, RequestError
+from app.errors import FieldError, Invalid, PlumblineError, RequestError, TooLarge
 from app.metrics import InProgress
+
+MAX_BODY_BYTES = 65_536
+"""Largest body of a route that takes neither rows nor outcomes: a silence with its reason, or a version."""
 
 
 class Gateway:
@@ -91,6 +94,9 @@ class Gateway:
     def _admit(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
         """Check the host, the origin and the address of a caller; health takes any address."""
         self._hosts.check(scope["method"], scope["path"], headers)
+        length = headers.get(b"content-length", b"")
+        if length.isdigit() and int(length[:20]) > MAX_BODY_BYTES:
+            raise TooLarge(f"a body on this path has at most {MAX_BODY_BYTES} bytes")
         if not scope["path"].startswith(HEALTH):
             self._rates.count_address(client_of(scope), scope["plumbline.received_at"])
 
@@ -249,7 +255,7 @@ async def _refuse_parameters(_request: Request, error: Exception) -> Response:
     """FastAPI's own handler repeats the input, and answers 500 where that is NaN."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this type alone
     found = error.errors()
-    fields = [FieldError(".".join(map(str, item["loc"][1:])) or "body", item["msg"], item["type"]) for item in found]
+    fields = (FieldError(".".join(map(str, item["loc"][1:])) or "body", item["msg"], item["type"]) for item in found)
     return _response(render_error(Invalid(fields, str(found[0]["loc"][0]) if found else "body"), ""))
 
 

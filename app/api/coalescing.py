@@ -7,7 +7,7 @@ handled with its group, and rendered.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Coroutine, Hashable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -107,6 +107,10 @@ MIN_GROUP_INTERVAL_S = 0.002
 """Least time between two beginnings under load: each beginning, with its commit, costs as much as some ten requests."""
 
 
+MAX_LOOP_BODY_BYTES = 65_536
+"""Largest body that is decoded in the event loop."""
+
+
 class HotEndpoint:
     """Gathers the requests for one endpoint, and is an ASGI application.
 
@@ -139,6 +143,7 @@ class HotEndpoint:
         self._in_progress = in_progress
         self._access_log = access_log
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._apart = asyncio.Lock()
         self._waiting: list[Caller] = []
         self._next_at = 0.0
         self._turn: asyncio.Handle | None = None
@@ -199,6 +204,9 @@ class HotEndpoint:
             self._next_at = first.loop.time() + MIN_GROUP_INTERVAL_S
         groups: dict[Hashable, list[tuple[Caller, Any]]] = {}
         for caller in callers:
+            if len(caller.call.body) > MAX_LOOP_BODY_BYTES or b"content-encoding" in caller.call.headers:
+                self._run(first, [caller], self._decode_apart(caller))
+                continue
             try:
                 item = self._decode(caller.call)
             except Exception as error:  # noqa: BLE001 - whatever it is, this caller is told
@@ -213,14 +221,34 @@ class HotEndpoint:
 
     def _start(self, first: Caller, group: Sequence[tuple[Caller, Any]]) -> None:
         """Answer a group in a task that the server waits for."""
+        self._run(first, [caller for caller, _ in group], self._answer(group))
+
+    async def _decode_apart(self, caller: Caller) -> None:
+        """Decode a large or a compressed body in another thread, one at a time, and answer it alone.
+
+        Eight megabytes would keep the event loop for some hundred milliseconds.
+        """
+        call = caller.call
+        try:
+            self._admit(call)
+            async with self._apart:
+                item = await asyncio.to_thread(lambda: self._handler.decode(call, unpack(call, self._limits)))
+        except Exception as error:  # noqa: BLE001 - as above
+            self._reply([caller], [self._refuse(call, None, error)])
+        else:
+            await self._answer([(caller, item)])
+
+    @staticmethod
+    def _run(first: Caller, callers: Sequence[Caller], work: Coroutine[Any, Any, None]) -> None:
+        """Run the work for some callers in a task that the server waits for."""
 
         def end(task: asyncio.Task[None]) -> None:
             first.tasks.discard(task)
             if task.cancelled():  # before it ran at all: else everybody has an answer
-                for caller, _ in group:
+                for caller in callers:
                     caller.abandon()
 
-        task = first.loop.create_task(self._answer(group))
+        task = first.loop.create_task(work)
         first.tasks.add(task)
         task.add_done_callback(end)
 

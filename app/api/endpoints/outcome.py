@@ -78,7 +78,7 @@ class OutcomeHandler:
             TooLarge: more outcomes than the journal takes.
         """
         now = Micros(time.time_ns() // 1000)
-        parsed = parse_outcomes(body, now)
+        parsed = parse_outcomes(body, now, most=self._max_rows)
         if not isinstance(parsed, list):
             return Submission(parsed, now, call.key_name)
         if len(parsed) > self._max_rows:
