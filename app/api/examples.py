@@ -10,7 +10,7 @@ from app.figures.drift import EXAMPLE_OF_CATEGORIES, EXAMPLE_OF_NUMBERS
 from app.reports.drift import ColumnSummary, JudgedColumn, JudgedPrediction
 from app.reports.performance import Metric
 from app.reports.service import ShownDrift, ShownPerformance
-from app.types import Feature, FeatureType, ModelSchema, Row, Scalar
+from app.types import Feature, FeatureType, Json, ModelSchema, Row, Scalar
 
 REPORT_ID = "018bcfe5-6800-7000-8000-000000000002"
 CHECKED_AT = "2026-11-20T10:00:00.000000Z"
@@ -219,6 +219,56 @@ PERFORMANCE: ShownPerformance = {
     "errors": [],
 }
 
+SILENCE: Json = {
+    "silence_id": "018bcfe5-6800-7000-8000-000000000000",
+    "matcher": {"rule": "feature_drift", "severity": None, "feature": "income"},
+    "starts_at": "2026-11-20T10:00:00.000000Z",
+    "ends_at": "2026-11-20T12:00:00.000000Z",
+    "reason": "the campaign is known",
+    "created_by": "ops",
+    "created_at": "2026-11-20T10:00:00.000000Z",
+}
+ALERT: Json = {
+    "alert_id": "018bcfe5-6800-7000-8000-000000000001",
+    "rule": "accuracy_drop",
+    "severity": "critical",
+    "state": "firing",
+    "value": 0.84,
+    "limit": 0.90,
+    "since": "2026-11-20T10:00:00.000000Z",
+    "resolved_at": None,
+    "acknowledged_at": None,
+    "acknowledged_by": None,
+    "silenced_until": None,
+    "message": "accuracy 0.84 [0.81, 0.87] is below its limit 0.9, baseline 0.95, over 830 labelled rows",
+    "causes": ["income", "channel"],
+    "playbook": "docs/playbook.md#accuracy-drop",
+    "report_id": "018bcfe5-6800-7000-8000-000000000002",
+}
+EVIDENCE: Json = {
+    "figure": "performance.realised.accuracy",
+    "value": 0.84,
+    "limit": 0.90,
+    "report_id": "018bcfe5-6800-7000-8000-000000000002",
+    "checked_at": "2026-11-20T10:00:00.000000Z",
+}
+ADVICE: Json = {
+    "action": "retrain",
+    "because": "the model's accuracy fell behind the baseline",
+    "evidence": [EVIDENCE],
+}
+ACTION: Json = {
+    "action": "retrain",
+    "model_version": "1",
+    "because": "the model's accuracy fell behind the baseline",
+    "evidence": [EVIDENCE],
+    "report_id": "018bcfe5-6800-7000-8000-000000000002",
+    "asked_at": "2026-11-20T10:00:00.000000Z",
+    "state": "delivered",
+    "delivered_at": "2026-11-20T10:00:01.000000Z",
+    "tries": 1,
+    "error": None,
+}
 MAX_TRIES = 200
 """Rows that are looked at for one that the reference does not have."""
 

@@ -230,6 +230,9 @@ class Outcomes(Section):
         "reject", description="An outcome without its prediction: 404, or kept as pending."
     )
     hold_for: Duration = Field(Duration(7 * 86400), description="Time a pending outcome waits for its prediction.")
+    max_pending: int = Field(
+        100_000, ge=1, le=100_000_000, description="Most outcomes that wait for their prediction; then 503."
+    )
 
 
 class DriftWindow(Section):

@@ -39,7 +39,7 @@ class StoredOutcome(TypedDict):
 
 
 class StoredPrediction(TypedDict):
-    """A prediction as it is stored, with its outcome and every revision of it."""
+    """A prediction as it is stored, with its outcome and the latest revisions of it."""
 
     prediction_id: str
     model_name: str
@@ -51,6 +51,9 @@ class StoredPrediction(TypedDict):
     predicted_at: str
     outcome: StoredOutcome | None
     revisions: list[StoredOutcome]
+    """The latest ones, the oldest of them first: up to 100 of one prediction, up to 10 each in a list or an export."""
+    revision_count: int
+    """The number of all revisions."""
 
 
 class PredictionPage(TypedDict):
@@ -92,9 +95,11 @@ PREDICTION: StoredPrediction = {
     "predicted_at": "2026-11-19T10:00:00.000000Z",
     "outcome": OUTCOME,
     "revisions": [OUTCOME],
+    "revision_count": 1,
 }
 router = APIRouter(tags=["predictions"], dependencies=[Depends(require("read"))])
 _CURSOR = re.compile(r"([0-9]{1,18})\.(.+)")
+MAX_REVISIONS_SHOWN = 100
 EXPORT_CHUNK = 200
 """Rows of one part: to read and render them takes some ten milliseconds, in which other threads wait for Python."""
 
@@ -102,13 +107,13 @@ EXPORT_CHUNK = 200
 @router.get("/predictions/{prediction_id}")
 @answers(StoredPrediction, PREDICTION, scope="read", errors=(404, 503))
 async def prediction(prediction_id: str, services: ServicesDep) -> Response:
-    """The stored prediction with its outcome and every revision of it."""
+    """The stored prediction with its outcome and the latest revisions of it."""
     if not PREDICTION_ID.fullmatch(prediction_id):
         raise NotFound("no prediction has this id")
     found = await services.readers.run(find, [prediction_id])
     if prediction_id not in found:
         raise NotFound("no prediction has this id")
-    revisions = await services.readers.run(revisions_of, [prediction_id])
+    revisions = await services.readers.run(revisions_of, [prediction_id], most=MAX_REVISIONS_SHOWN)
     return json_response(render(found[prediction_id], revisions.get(prediction_id, [])))
 
 
@@ -127,6 +132,7 @@ def render(stored: Stored, revisions: list[Recorded]) -> StoredPrediction:
         "predicted_at": to_rfc3339(row.predicted_at),
         "outcome": render_outcome(revisions[-1]) if revisions else None,
         "revisions": [render_outcome(revision) for revision in revisions],
+        "revision_count": revisions[-1].revision if revisions else 0,
     }
 
 

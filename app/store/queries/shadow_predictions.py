@@ -76,7 +76,7 @@ def read_pairs(
             shadow.model_version == version,
             champion.prediction_id == shadow.prediction_id,
         )
-        truth = revisions_of(connection, part)
+        truth = revisions_of(connection, part, most=1)
         for answered_by, prediction_id, ours, theirs in connection.execute(statement):
             outcome = truth[prediction_id][-1].outcome if prediction_id in truth else None
             found.setdefault(answered_by, []).append(Pair(from_text(ours), from_text(theirs), outcome))

@@ -210,7 +210,7 @@ def _rows(
 
 def _window(connection: Connection, found: list[tuple[Any, ...]], level: int, hours: float, *, truth: bool) -> Window:
     moments, ids, features, predictions, probabilities = map(list, zip(*found, strict=True)) if found else ([],) * 5
-    revisions = revisions_of(connection, ids) if truth else {}
+    revisions = revisions_of(connection, ids, most=1) if truth else {}
     labels = [revisions[each][-1] if each in revisions else None for each in ids]
     return Window(
         ids=ids,
