@@ -167,9 +167,7 @@ class HotEndpoint:
             check_head(call, self._limits)
             call.body = await receive_body(receive, self._limits)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever happens, the caller is answered
-            reply = self._refuse(call, None, error, watch)
-            self._access_log.note_all([call], [reply])
-            return reply
+            return self.refuse(call, error, watch)
         finally:
             self._in_progress.requests -= 1
             self._deadlines.leave(watch)
@@ -179,6 +177,21 @@ class HotEndpoint:
             return await caller.answer
         except asyncio.CancelledError:  # the server ends; what becomes of the group is counted there
             return render_error(Unavailable(_ENDING), call.request_id)
+
+    def refuse_head(self, call: Call) -> Reply | None:
+        """The refusal of a request by its head alone; None where its body may come."""
+        try:
+            self._admit(call)
+            check_head(call, self._limits)
+        except Exception as error:  # noqa: BLE001 - whatever it is, this caller is told
+            return self.refuse(call, error)
+        return None
+
+    def refuse(self, call: Call, error: BaseException, watch: Watch | None = None) -> Reply:
+        """The answer to a call that was never decoded; it is counted and logged."""
+        reply = self._refuse(call, None, error, watch)
+        self._access_log.note_all([call], [reply])
+        return reply
 
     def submit(self, caller: Caller) -> None:
         """Answer a request whose body is here, together with those that come now."""

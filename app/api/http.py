@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import codecs
 import zlib
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -108,19 +107,21 @@ class Call:
         return QueryParams(self.query_string.decode("latin-1")).get(name)
 
 
-FIRST_BYTES = "plumbline.first_bytes"
-"""Where the server keeps, in the state of a connection, a queue of the times at which its requests began."""
+RECEIVED_AT = "plumbline.received_at"
+"""Where the server notes in a scope when the first byte of the request came."""
+
+
+DECLINE_BODY = "plumbline.decline_body"
+"""Where the server leaves, in a scope, what the application calls if it takes no body: then none is read."""
 
 
 def received_at_of(scope: Scope) -> float:
     """The time of the first byte of a request over ASGI.
 
     By a server that does not note it, it is the time of this call.
-
-    It is taken out of the queue: to be called once for each request.
     """
-    first_bytes: deque[float] | None = scope.get("state", {}).get(FIRST_BYTES)
-    return first_bytes.popleft() if first_bytes else perf_counter()
+    received_at: float | None = scope.get(RECEIVED_AT)
+    return perf_counter() if received_at is None else received_at
 
 
 def client_of(scope: Scope) -> str:
@@ -149,6 +150,15 @@ def check_head(call: Call, limits: BodyLimits) -> None:
         raise WrongMediaType("send content-type: application/json")
     if _encoding(call) not in (b"identity", b"gzip"):
         raise WrongMediaType("send content-encoding: identity or gzip")
+    check_length(call, limits)
+
+
+def check_length(call: Call, limits: BodyLimits) -> None:
+    """See whether the head says that the body is too long.
+
+    Raises:
+        TooLarge: more bytes than allowed.
+    """
     length = call.headers.get(b"content-length", b"0")
     if length.isdigit() and int(length) > limits.bytes:
         raise _too_large(limits)
@@ -179,6 +189,10 @@ class SlowBody(RequestError):
     """The body did not arrive within ``server.receive_timeout``."""
 
     status = 408
+
+
+class BrokenBody(RequestError):
+    """The body is not sent as HTTP asks; nothing behind it can be read."""
 
 
 class CallerGone(RequestError):
@@ -212,17 +226,15 @@ async def _next_part(receive: Receive) -> Message:
 
 
 async def _rest(receive: Receive, first: bytes, limits: BodyLimits) -> bytes:
-    parts, size = [first], len(first)
+    body = bytearray(first)
     more = True
     while more:
         message = await _next_part(receive)
-        part = message.get("body", b"")
-        parts.append(part)
-        size += len(part)
-        if size > limits.bytes:
+        body += message.get("body", b"")
+        if len(body) > limits.bytes:
             raise _too_large(limits)
         more = message.get("more_body", False)
-    return b"".join(parts)
+    return bytes(body)
 
 
 def _unzip(body: bytes, limits: BodyLimits) -> bytes:

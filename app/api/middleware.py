@@ -8,17 +8,34 @@ import hmac
 import re
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import perf_counter
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import orjson
+from fastapi.routing import RouteContext, iter_route_contexts
+from starlette.routing import BaseRoute, compile_path
+from starlette.types import ASGIApp, Message, Receive, Send
+from starlette.types import Scope as AsgiScope
 
-from app.api.http import SECURITY_HEADERS, Call, Reply
+from app.api.documentation import answer_of
+from app.api.http import (
+    DECLINE_BODY,
+    SECURITY_HEADERS,
+    BodyLimits,
+    Call,
+    Reply,
+    check_head,
+    check_length,
+    client_of,
+    receive_body,
+    render_error,
+    unpack,
+)
 from app.config.settings import Key, Scope
-from app.errors import Forbidden, Unauthenticated
+from app.errors import Forbidden, PlumblineError, Unauthenticated
 from app.types import new_id
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
@@ -180,3 +197,87 @@ class Keyring:
 def _bearer(value: bytes) -> bytes:
     kind, _, key = value.partition(b" ")
     return key.strip() if kind.lower() == b"bearer" else b""
+
+
+class _BodyRoute(NamedTuple):
+    """The facts of a route that are looked at before a body is read."""
+
+    path: re.Pattern[str]
+    methods: Collection[str]
+    key_scope: Scope | None
+    takes_body: bool
+
+    @classmethod
+    def of(cls, context: RouteContext) -> _BodyRoute:
+        """Take them from the framework."""
+        declared = answer_of(context.endpoint)
+        path, _, _ = compile_path(context.path or "")
+        takes_body = getattr(context.original_route, "body_field", None) is not None
+        return cls(path, context.methods or (), declared.scope if declared else None, takes_body)
+
+
+class BodyGate:
+    """The only way of a body to the routes that are no hot ones.
+
+    A framework reads the body first, and asks for the key then. Here the head is looked at first: route, key, type of
+    the content and length. Then the body is read within its limits, for a route that takes one.
+    """
+
+    def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute], keyring: Keyring, limits: BodyLimits) -> None:
+        self._app = app
+        self._routes = [_BodyRoute.of(context) for context in iter_route_contexts(routes) if context.methods]
+        self._keyring = keyring
+        self._limits = limits
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        """Pass a request on, with its whole body or without any."""
+        headers = dict(scope.get("headers", ()))
+        if not _announces_body(headers):
+            await self._app(scope, receive, send)
+            return
+        request_id = scope["plumbline.request_id"]
+        call = Call(scope["method"], scope["path"], b"", headers, request_id, scope["plumbline.received_at"])
+        call.client = client_of(scope)
+        try:
+            if self._takes_body(scope, call):
+                call.body = await receive_body(receive, self._limits)
+                call.body = unpack(call, self._limits)
+            elif DECLINE_BODY in scope:
+                scope[DECLINE_BODY]()
+        except PlumblineError as error:
+            await render_error(error, request_id).send(send)
+            return
+        await self._app(scope, _with_body(call.body, receive), send)
+
+    def _takes_body(self, scope: AsgiScope, call: Call) -> bool:
+        """Whether the route of a request takes its body; what no route wants is never read.
+
+        Raises:
+            Unauthenticated, Forbidden: see :meth:`Keyring.authorise`.
+            WrongMediaType, TooLarge: see :func:`check_head`.
+        """
+        path, method = scope["path"], scope["method"]
+        route = next((route for route in self._routes if method in route.methods and route.path.match(path)), None)
+        if route is None:
+            return False
+        if route.key_scope is not None:
+            self._keyring.authorise(call.headers, route.key_scope)
+        if method == "GET":
+            check_length(call, self._limits)
+        else:
+            check_head(call, self._limits)
+        return route.takes_body
+
+
+def _announces_body(headers: Mapping[bytes, bytes]) -> bool:
+    return headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
+
+
+def _with_body(body: bytes, receive: Receive) -> Receive:
+    """The channel of a request whose body is here; behind it comes the end of the connection."""
+    parts: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receiving() -> Message:
+        return parts.pop() if parts else await receive()
+
+    return receiving
