@@ -345,13 +345,13 @@ class Limits(Section):
     )
 
     @property
-    def loopback_connections(self) -> int:
+    def loopback_connections(self) -> int | None:
         """Give the limit for loopback, where a proxy or a benchmark is one address for many callers.
 
         A file may list every key at its default, so only another value says that loopback is meant too.
         """
         default = type(self).model_fields["connections_per_address"].default
-        return self.connections if self.connections_per_address == default else self.connections_per_address
+        return None if self.connections_per_address == default else self.connections_per_address
 
 
 class Config(Section):

@@ -177,7 +177,7 @@ class ServerContext:
         """Why there is no room for one more connection; empty where there is."""
         limits = self.limits
         most = limits.loopback_connections if _is_loopback(address) else limits.connections_per_address
-        if self._addresses[address] >= most:
+        if most is not None and self._addresses[address] >= most:
             return "address"
         if len(self.open) >= self.max_connections and not self._make_room():
             return "connections"

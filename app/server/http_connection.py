@@ -256,12 +256,12 @@ class HttpConnection:
         """Refuse a head that is not whole as soon as a line of it is wrong, or it is too long."""
         unread = self._unread
         if _NO_TEXT.search(unread, self._checked, MAX_HEAD_BYTES):
-            raise BadHead("this is no request of HTTP/1.1 or HTTP/1.0")
+            raise BadHead("this is no valid HTTP request")
         start = unread.rfind(b"\n", 0, self._checked) + 1
         while (end := unread.find(b"\n", start, MAX_HEAD_BYTES) + 1) > 0:
             line = FIELD if start else REQUEST_LINE
             if not line.fullmatch(unread, start, end):
-                raise BadHead("this is no request of HTTP/1.1 or HTTP/1.0")
+                raise BadHead("this is no valid HTTP request")
             start = end
         if len(unread) >= MAX_HEAD_BYTES:
             raise BadHead("the head of the request is too large")

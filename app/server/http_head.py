@@ -70,7 +70,7 @@ def parse_head(raw: bytes) -> RequestHead:
     """
     line = REQUEST_LINE.match(raw)
     if line is None or not _FIELDS.fullmatch(raw, line.end()):
-        raise BadHead("this is no request of HTTP/1.1 or HTTP/1.0")
+        raise BadHead("this is no valid HTTP request")
     method, target, minor = line.groups()
     fields = [(name.lower(), value.strip(b" \t")) for name, value in FIELD.findall(raw, line.end())]
     headers = dict(fields)
@@ -83,7 +83,7 @@ def parse_head(raw: bytes) -> RequestHead:
         target = _path_of(method, target, fields, headers)
     is_new = minor == b"1"
     if is_new and b"host" not in headers:
-        raise BadHead("HTTP/1.1 needs a header Host")
+        raise BadHead("the header Host is missing")
     if not _HOST.fullmatch(headers.get(b"host", b"")):
         raise BadHead("Host is no name of a host")
     is_persistent = is_new and not (b"connection" in headers and _says_close(fields))
@@ -113,7 +113,7 @@ def _body_bytes(headers: Mapping[bytes, bytes], *, is_new: bool) -> int | None:
         if length is not None:
             raise BadHead("Content-Length and Transfer-Encoding exclude each other")
         if coding.lower() != b"chunked" or not is_new:
-            raise BadHead("the only Transfer-Encoding is chunked, in HTTP/1.1")
+            raise BadHead("the only Transfer-Encoding is chunked")
         return None
     if length is None:
         return 0
