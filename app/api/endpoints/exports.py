@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 import orjson
 
 from app.errors import FieldError, Invalid, PlumblineError
-from app.store.sql import from_text
+from app.store.tables import from_text
 from app.types import Feature, FeatureType, Label, ModelSchema, Task, label_key, label_keys
 
 HEAD = ("prediction_id", "model_name", "model_version", "predicted_at", "prediction")

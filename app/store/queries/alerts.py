@@ -9,8 +9,7 @@ from typing import Any, Literal, TypeAlias
 from sqlalchemy import Connection, RowMapping, Select, and_, case, delete, func, insert, or_, select, update
 
 from app.store.queries.replicas import database_now
-from app.store.sql import from_text, to_text
-from app.store.tables import ALERTS, SILENCES
+from app.store.tables import ALERTS, SILENCES, from_text, to_text
 from app.types import SECOND, Micros, Report, Severity, new_id
 
 SEVERITIES: tuple[Severity, ...] = ("critical", "high", "medium", "low")

@@ -13,8 +13,7 @@ from sqlalchemy import Connection, Select, and_, func, select
 
 from app.store.queries.outcomes import revisions_of
 from app.store.queries.predictions import Stored, VersionRows, stream
-from app.store.sql import many_from_text
-from app.store.tables import OUTCOMES, PREDICTIONS
+from app.store.tables import OUTCOMES, PREDICTIONS, many_from_text
 from app.types import SECOND, Label, Micros, Recorded, Role, Scalar
 
 _COLUMNS = (

@@ -28,8 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.engine.interfaces import Dialect
 
 from app.store.queries.predictions import chunks
-from app.store.sql import from_text, insert_rows, to_text
-from app.store.tables import MODELS, OUTCOMES, PREDICTIONS
+from app.store.tables import MODELS, OUTCOMES, PREDICTIONS, from_text, insert_rows, to_text
 from app.types import SECOND, Json, Label, Micros, Outcome, OutcomeResult, OutcomeStatus, Recorded
 
 SLASH = "/"

@@ -9,8 +9,7 @@ from sqlalchemy import Connection, delete, select
 
 from app.store.queries.outcomes import revisions_of
 from app.store.queries.predictions import VersionRows, chunks, sampling_level
-from app.store.sql import from_text, insert_rows, to_text, to_text_or_none
-from app.store.tables import PREDICTIONS, SHADOW_PREDICTIONS
+from app.store.tables import PREDICTIONS, SHADOW_PREDICTIONS, from_text, insert_rows, to_text, to_text_or_none
 from app.types import Answer, Label, Micros, Prediction
 
 

@@ -13,8 +13,7 @@ from sqlalchemy import BindParameter, Connection, bindparam, func, or_, select
 
 from app.store.queries.outcomes import revisions_of
 from app.store.queries.predictions import VersionRows
-from app.store.sql import many_from_text
-from app.store.tables import PREDICTIONS
+from app.store.tables import PREDICTIONS, many_from_text
 from app.types import SECOND, Label, Micros, Role, Row
 
 _HOUR = 3600 * SECOND

@@ -30,7 +30,7 @@ from app.store.queries.outcomes import (
 )
 from app.store.queries.predictions import insert
 from app.store.queries.versions import remember
-from app.store.sql import MAX_INSERT_ROWS
+from app.store.tables import MAX_INSERT_ROWS
 from app.types import Label, Micros, ModelSchema, Outcome, OutcomeStatus, Task
 from tests.support.processes import Postgres
 from tests.support.rows import prediction
