@@ -41,8 +41,6 @@ from app.api.endpoints.outcome import OutcomesTaken, OutcomeTaken
 from app.api.endpoints.outcome_schema import OutcomeBody, OutcomesBody
 from app.api.examples import synthetic_rows
 from app.api.http import bytes_response
-from app.monitoring.reference.encoding import encode
-from app.monitoring.reference.reference import load_reference
 from app.serving.model import Model
 from app.types import PREDICTION_ID, Json, ModelSchema, Row, label_keys, named
 from app.types import Answer as ModelAnswer
@@ -147,6 +145,9 @@ def _answered(model: Model) -> tuple[Json | None, Json]:
 
     There is none where the model takes none of the synthetic rows. A row of the reference is somebody's data.
     """
+    from app.monitoring.reference.encoding import encode  # they load SciPy, which serving needs for nothing else
+    from app.monitoring.reference.reference import load_reference
+
     reference = load_reference(model.bundle.folder, model.schema)
 
     def is_stored(row: Row) -> bool:
