@@ -24,7 +24,7 @@ from app.api.endpoints import alerts, health, metrics, models, predictions, repo
 from app.api.endpoints.dashboard import dashboard_router
 from app.api.endpoints.outcome import OutcomeHandler
 from app.api.endpoints.predict import PredictHandler
-from app.api.http import BodyLimits, Reply, client_of, internal_error, received_at_of, render_error
+from app.api.http import Reply, client_of, internal_error, received_at_of, render_error
 from app.api.middleware import AccessLog, BodyGate, Deadlines, common_headers, request_id_of
 from app.api.rate_limits import RateLimits
 from app.api.trusted_hosts import HEALTH, TrustedHosts
@@ -180,9 +180,7 @@ class Application(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """The framework's stack, inside the gateway."""
         services: Services = self.state.services
-        most = services.body_limits
-        limits = BodyLimits(min(most.bytes, MAX_BODY_BYTES), most.seconds, "a bound of this path")
-        stack = BodyGate(super().build_middleware_stack(), self.routes, services.keyring, limits)
+        stack = BodyGate(super().build_middleware_stack(), self.routes, services.keyring, services.body_limits)
         return Gateway(stack, services.hosts, services.rates, services.metrics.in_progress, self._access_log)
 
     def add_hot_routes(self) -> None:

@@ -231,7 +231,8 @@ class BodyGate:
         self._app = app
         self._routes = [_BodyRoute.of(context) for context in iter_route_contexts(routes) if context.methods]
         self._keyring = keyring
-        self._limits = replace(limits, bytes=min(limits.bytes, MAX_BODY_BYTES))
+        small = replace(limits, bytes=MAX_BODY_BYTES, setting="a bound of this path")
+        self._limits = min(limits, small, key=lambda limit: limit.bytes)
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Pass a request on, with its whole body or without any."""
