@@ -91,6 +91,8 @@ def _initial_positive(correlations: FloatArray) -> int:
 
 _PARTS, _MIN_ROWS_PER_PART = 4, 100
 _MAX_ROWS = 2000
+MIN_INDEPENDENT_ROWS = 50
+"""Independent rows below which a column's quiet window has no verdict."""
 
 
 class Inflation(NamedTuple):
@@ -120,7 +122,9 @@ class Independence:
         """Measure an encoded column whose rows are in order of time.
 
         The latest rows, which are enough to see that neighbours are alike. Where they are, each quarter by itself, then
-        the median: a drift that begins within the window makes its rows alike as well, and must not excuse itself.
+        the median: a drift that begins within the window makes its rows alike as well, and must not excuse itself. A
+        quarter is too short for a memory of hundreds of rows: where the rows are worth fewer than
+        :data:`MIN_INDEPENDENT_ROWS`, all of them are asked at once.
         """
         if column.dtype.kind != "f":
             return cls(*[_worth(column.astype(np.float64))] * 2)
@@ -145,7 +149,8 @@ def _worth(column: FloatArray) -> float:
     whole = _share(latest)
     if whole == 1.0 or not parts:
         return whole
-    return float(np.median([_share(part) for part in np.array_split(latest, parts)]))
+    median = float(np.median([_share(part) for part in np.array_split(latest, parts)]))
+    return median if median * len(column) >= MIN_INDEPENDENT_ROWS else whole
 
 
 def _share(part: FloatArray) -> float:

@@ -134,20 +134,23 @@ class Comparison:
     """Hold the result of one column's comparison.
 
     Attributes:
-        reference_rows: rows of the reference.
+        rows, reference_rows: rows of the window and of the reference.
         gap_effect: PSI above noise of the missing values against all others.
         effective_rows: independent rows that the window is worth.
         inflation: how many times the null's variance is larger than with independent rows.
+        variation: the part of the inflation by which the reference's own blocks differ beyond chance.
         distances: each distance of the table and its noise floor, None where one side has no values at all.
         note: what could not be compared, or None.
     """
 
     test: str
     evidence: Evidence
+    rows: int
     reference_rows: int
     gap_effect: float
     effective_rows: float
     inflation: float
+    variation: float
     distances: Distances
     current: ColumnSummary
     reference: ColumnSummary
@@ -194,10 +197,12 @@ def compare(
     return Comparison(
         test=NUMERIC if numeric else CATEGORICAL,
         evidence=evidence,
+        rows=len(window),
         reference_rows=len(reference.values),
         gap_effect=_gap_effect(expected, counts, null.gaps),
         effective_rows=worth.values * len(window),
         inflation=null.values,
+        variation=inflation,
         distances=_distances(
             Samples(expected, counts, pair, reference.scale if pair is not None else None), null.values
         ),

@@ -10,8 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.monitoring.drift.column_tests import Comparison, answers, compare_all
-from app.monitoring.drift.multivariate import comparable_report, joint_of, not_run
-from app.monitoring.drift.verdict import Look, adjust, judge, missing_rows, severity, withhold
+from app.monitoring.drift.multivariate import joint_of, not_run
+from app.monitoring.drift.verdict import (
+    Look,
+    adjust,
+    comparable_report,
+    judge,
+    list_unjudged,
+    missing_rows,
+    severity,
+    withhold,
+)
 from app.monitoring.false_alarm_budget import SHAPE_SHARE, Limits
 from app.monitoring.quality.report import data_quality
 from app.monitoring.reference.columns import ReferenceColumn
@@ -52,6 +61,8 @@ def empty_report(reference: Reference | None, window: Window, limits: Limits) ->
             "effective_rows": window.rows,
         },
         "reference": None if reference is None else _about(reference),
+        "judged_share": None,
+        "unjudged": [],
         "drift_share": None,
         "drifted_features": [],
         "limits": {
@@ -93,6 +104,8 @@ def _calibration(reference: Reference | None, window: Window) -> Calibration:
     return {"calibrated": False, "reason": reason}
 
 
+MIN_JUDGED_SHARE = 0.5
+"""Share of the features that must have a verdict for a window to be called stable."""
 _IN_SAMPLE = "the reference is data that the model was fitted on"
 
 
@@ -150,6 +163,9 @@ def _completed(report: DriftReport, reference: Reference, limits: Limits) -> Dri
     if reference.rows < limits.min_reference_rows:
         needed = limits.min_reference_rows
         report["message"] = f"the reference has {reference.rows} rows, {needed} are needed for a verdict"
+    elif report["status"] == "insufficient_data" and (unjudged := report.get("unjudged")):
+        first = f"{unjudged[0]['feature']}: {unjudged[0]['because']}"
+        report["message"] = f"{len(unjudged)} of {len(report['features'])} features have no verdict; {first}"
     if report["multivariate"]["status"] == "drift":
         report["status"] = "drift"
     report["window"]["effective_rows"] = _effective_rows(report)
@@ -192,9 +208,13 @@ def _with_verdicts(
     features = dict(zip(reference.schema.feature_names, entries, strict=False))
     prediction, probability = [*entries[len(features) :], None][:2]
     features, drifted = rank_causes(features, reference.dependence)
-    judged = sum(entry["status"] in ("drift", "stable") for entry in features.values())
+    comparable = comparable_report(previous, reference)
+    share, unjudged = list_unjudged(features, comparable.get("unjudged", []) if comparable else [], look.end)
+    judged = len(features) - len(unjudged)
     return report | {
-        "status": _overall({entry["status"] for entry in entries}),
+        "status": _overall({entry["status"] for entry in entries}, share),
+        "judged_share": share,
+        "unjudged": unjudged,
         "drift_share": len(drifted) / judged if judged else None,
         "drifted_features": drifted,
         "features": features,
@@ -203,10 +223,12 @@ def _with_verdicts(
     }
 
 
-def _overall(statuses: set[str]) -> Literal["stable", "drift", "insufficient_data"]:
+def _overall(statuses: set[str], judged_share: float | None) -> Literal["stable", "drift", "insufficient_data"]:
+    """Call a window stable only where at least half of its features have a verdict."""
     if "drift" in statuses:
         return "drift"
-    return "insufficient_data" if "insufficient_data" in statuses and "stable" not in statuses else "stable"
+    few = judged_share is not None and judged_share < MIN_JUDGED_SHARE
+    return "insufficient_data" if few or "stable" not in statuses else "stable"
 
 
 def _entries_before(previous: DriftReport | None, reference: Reference, count: int) -> list[Column | None]:
