@@ -219,7 +219,7 @@ def mann_whitney(ours: FloatArray, theirs: FloatArray, worth: tuple[float, float
     ranks = middle_ranks(np.concatenate([ours, theirs]))
     error = float(np.std(ranks / len(ranks), ddof=1)) * np.sqrt(1 / worth[0] + 1 / worth[1])
     auc = rank_auc(ranks, np.arange(len(ranks)) >= len(ours))
-    return auc, (auc - 0.5) / error if error > _ROUNDING_OF_RANKS else 0.0
+    return auc, float((auc - 0.5) / error) if error > _ROUNDING_OF_RANKS else 0.0
 
 
 _MOOD_SKEWNESS = 0.6389

@@ -181,7 +181,8 @@ def compare(
         inflation: how many times the column varies more from window to window than sampling explains, at least 1.
         distinct: independent rows per row, as far as whole rows are copies of each other, at most 1.
     """
-    present = snap(reference, sorted_present(reference.subject, window))
+    window = snap(reference, window)
+    present = sorted_present(reference.subject, window)
     counts, expected = reference.count(window, present), reference.counts
     worth = Independence.of(window).at_most(distinct)
     null = worth.inflation(len(window), reference.independence, len(reference.values))

@@ -61,6 +61,7 @@ def separate(
     window: Sequence[NDArray[Any]],
     *,
     ordered: bool = False,
+    inflations: Sequence[float] = (),
     pause: Pause = no_pause,
 ) -> Separation:
     """Fit a domain classifier on one half of the rows and test it on the other, both ways round.
@@ -72,11 +73,12 @@ def separate(
     their mean is taken as one z-value. After Lopez-Paz and Oquab (2017), arXiv:1610.06545.
 
     Where the reference is in order of time, the scores of its own blocks say how much this very combination of columns
-    varies by itself, and widen the null.
+    varies by itself, and widen the null. So do the known inflations of the features, each by its part in the scores.
 
     Args:
         reference, window: encoded columns in the order of ``subjects``, rows of the window in order of time.
         ordered: whether the reference's rows are in order of time too; only then do they tell their autocorrelation.
+        inflations: how many times each column varies more from window to window than sampling explains.
     """
     sampled = [_even(column) for column in reference], [_even(column) for column in window]
     sides = len(sampled[0][0]), len(sampled[1][0])
@@ -90,9 +92,11 @@ def separate(
     variance = float(np.mean([half.block_variance for half in halves]))
     beyond = block_inflation(variance, len(halves) * (_BLOCKS - 1)) - 1
     inflation = 1 + beyond * growth(sides[1], sides[0] / _BLOCKS)
-    z = float(np.mean([half.z for half in halves])) / np.sqrt(inflation)
     shares = np.maximum(np.sum([half.contributions for half in halves], axis=0), 0.0)
     whole = float(shares.sum())
+    if inflations and whole:
+        inflation = max(inflation, float(shares @ np.array(inflations)) / whole)
+    z = float(np.mean([half.z for half in halves])) / np.sqrt(inflation)
     return Separation(
         auc=float(np.mean([half.auc for half in halves])),
         p_value=float(special.ndtr(-z)),
@@ -158,6 +162,7 @@ def joint_drift(
     *,
     start: str,
     end: str,
+    inflations: Sequence[float] = (),
     left_out: Sequence[str] = (),
     before: JointDrift | None = None,
     pause: Pause = no_pause,
@@ -168,6 +173,7 @@ def joint_drift(
 
     Args:
         start, end: times of the window's first and last row.
+        inflations: how much more than chance each feature varies between blocks of the reference.
         left_out: features that are not among ``watched``, since they would blind the test.
         before: ``multivariate`` of the report of the look before, against the same reference.
     """
@@ -182,6 +188,7 @@ def joint_drift(
         [column.values for column in watched],
         window,
         ordered=watched[0].ordered,
+        inflations=inflations,
         pause=pause,
     )
     names = [column.subject.name for column in watched]
@@ -252,6 +259,7 @@ def joint_of(
     if not together:
         return not_run("the reference has too few rows at the window's weekday and hour")
     sound, left_out = _divide(entries)
+    wider = reference.inflations(window.rows)
     comparable = comparable_report(previous, reference)
     try:
         return joint_drift(
@@ -260,6 +268,7 @@ def joint_of(
             limits,
             start=to_rfc3339(window.predicted_at[0]),
             end=to_rfc3339(window.predicted_at[-1]),
+            inflations=[wider[place] for place in sound],
             left_out=left_out,
             before=comparable.get("multivariate") if comparable else None,
             pause=pause,
@@ -271,10 +280,10 @@ def joint_of(
 
 
 def _divide(entries: Mapping[str, Column]) -> tuple[list[int], list[str]]:
-    """Give the places of the features that are tested jointly, and the names of those that would blind the test.
+    """Give the places of the features that are tested jointly, and the names of the others.
 
-    The classifier would find the feature whose rows depend on each other most, and its scores would be worth as little:
-    its null is several times as wide as that of the others.
+    Those would blind the test: the classifier would find the feature whose rows depend on each other most, and its
+    scores would be worth as little. Its null is several times as wide as that of the others.
     """
     sound = [(place, name, entry) for place, (name, entry) in enumerate(entries.items()) if entry["status"] != "error"]
     judged = [entry["inflation"] for *_, entry in sound if entry["status"] in ("stable", "drift")]

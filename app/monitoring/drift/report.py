@@ -23,7 +23,7 @@ from app.monitoring.drift.verdict import (
 )
 from app.monitoring.false_alarm_budget import SHAPE_SHARE, Limits
 from app.monitoring.quality.report import data_quality
-from app.monitoring.reference.columns import ReferenceColumn
+from app.monitoring.reference.columns import ReferenceColumn, snap
 from app.monitoring.reference.encoding import encode, row_codes, without_copies, worth
 from app.monitoring.reference.importance import rank_causes
 from app.monitoring.reference.reference import Reference
@@ -134,20 +134,23 @@ def drift_report(
     if window.rows < limits.min_rows:
         message = f"the window has {window.rows} rows, {limits.min_rows} are needed"
         return report | {"status": "insufficient_data", "message": message}
-    columns = encode(schema, window.features)
-    answered = answers(schema, window)
-    report["data_quality"] = data_quality(
-        schema, reference, columns, limits, predictions=answered[0], arrivals=arrivals, pause=pause
-    )
+    arrays = encode(schema, window.features) + answers(schema, window)
     if reference is None:
-        return report | {"status": "no_reference", "message": "the model was bundled without reference data"}
-    arrays = columns + answered
+        quality = data_quality(schema, None, arrays[: len(schema.features)], limits, arrivals=arrivals, pause=pause)
+        message = "the model was bundled without reference data"
+        return report | {"data_quality": quality, "status": "no_reference", "message": message}
     watched = [*reference.features, *reference.answers][: len(arrays)]
+    arrays = [snap(*pair) for pair in zip(watched, arrays, strict=False)]
+    columns, answered = arrays[: len(schema.features)], arrays[len(schema.features)]
     season = choose(watched, reference.cycles[: len(watched)], reference.times, np.array(window.predicted_at))
-    report["seasonal"] = season.about
+    known: dict[str, Any] = {"predictions": answered, "season": season.columns, "arrivals": arrivals, "pause": pause}
+    report |= {
+        "seasonal": season.about,
+        "data_quality": data_quality(schema, reference, columns, limits, **known),
+        "segments": by_segment(watched, arrays, segments, limits, pause),
+    }
     if earlier is not None:
         report["previous_window"] = against_previous(schema, watched, arrays, earlier, limits, pause)
-    report["segments"] = by_segment(watched, arrays, segments, limits, pause)
     codes = row_codes(columns)
     distinct = worth(codes, reference.collisions)
     report = _with_verdicts(report, reference, season.columns, arrays, window, limits, previous, distinct, pause=pause)
@@ -270,7 +273,7 @@ def against_previous(
         return report
     columns = encode(schema, before.features) + answers(schema, before)
     pairs = zip(watched, columns, strict=False)
-    earlier = [ReferenceColumn(column.subject, array, ordered=True) for column, array in pairs][: len(arrays)]
+    earlier = [ReferenceColumn(each.subject, snap(each, array), ordered=True) for each, array in pairs][: len(arrays)]
     entries = _entries(compare_all(earlier, arrays[: len(earlier)], [], pause=pause), limits)
     features = dict(zip(schema.feature_names, entries, strict=False))
     drifted = [name for name, entry in features.items() if entry["status"] == "drift"]

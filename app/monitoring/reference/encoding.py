@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.monitoring.reference.columns import MISSING, UNSEEN
+from app.monitoring.reference.columns import MISSING, ROUNDING, UNSEEN
 from app.statistics import FloatArray
 from app.types import Feature, FeatureType, Label, ModelSchema, Row, Task, label_key
 
@@ -179,7 +179,19 @@ def _codes(categories: Sequence[Label], values: tuple[Any, ...], *, unknown: int
     index: dict[Label | None, int] = {category: code for code, category in enumerate(categories)}
     index[None] = MISSING
     codes = np.array([index.get(value, unknown) for value in values], dtype=np.int32)
+    if any(isinstance(category, float) for category in categories):
+        _find_rounded(codes, categories, values, unknown)
     for row in np.flatnonzero(codes == UNSEEN) if unknown == UNSEEN else ():
         if values[row] != values[row]:  # only NaN differs from itself
             codes[row] = MISSING
     return codes
+
+
+def _find_rounded(codes: NDArray[np.int32], categories: Sequence[Label], values: tuple[Any, ...], unknown: int) -> None:
+    """Give a number the code of the category that it equals but for rounding to 32 bits."""
+    known = {code: category for code, category in enumerate(categories) if isinstance(category, float)}
+    for row in np.flatnonzero(codes == unknown).tolist():
+        value = values[row]
+        if isinstance(value, float) and math.isfinite(value):
+            close = [code for code, each in known.items() if abs(value - each) <= ROUNDING * abs(each)]
+            codes[row] = close[0] if close and not value.is_integer() else unknown

@@ -65,7 +65,7 @@ _GATE = 0.005
 
 
 def block_inflation(variance: float, freedom: float) -> float:
-    """Give the inflation that a variance between blocks stands for, and 1 where chance explains it.
+    """Give the inflation that a variance between blocks stands for; 1 if chance explains it.
 
     Formula:
         ``1 + (v - 1) (t / z)^2`` where a chi-square variable of so many degrees of freedom exceeds ``freedom v`` in
@@ -182,7 +182,7 @@ def _inflations(columns: Sequence[ReferenceColumn], times: NDArray[np.int64], bl
 
 
 def _widened(scores: FloatArray, blocks: int) -> list[float]:
-    """Give the inflation by each score of one kind, shape (scores, rows).
+    """Give the inflation by each score of one kind; the shape is (scores, rows).
 
     Scores that are correlated are less evidence for what they have in common: the mean of their variances has the
     degrees of freedom of ``k^2 / sum r^2`` independent ones.
@@ -197,7 +197,7 @@ def _widened(scores: FloatArray, blocks: int) -> list[float]:
 
 
 def block_variance(score: FloatArray, blocks: int) -> float:
-    """Compute the variance of the means of consecutive blocks, relative to that of independent rows.
+    """Compute the variance of the means of consecutive blocks, relative to sampling noise.
 
     Formula:
         ``sum n_b y_b^2 / (B - 1)`` with the mean y_b of block b, which is worth n_b independent rows.
