@@ -271,6 +271,11 @@ class Drift(Section):
     material_psi: float = Field(
         0.01, ge=0, le=10, strict=False, description="Smallest drift that matters: PSI above its noise floor."
     )
+    entity: str | None = Field(
+        None,
+        min_length=1,
+        description="Feature or key of the context whose rows resemble each other, such as a user; null: looked for.",
+    )
     retrain_share: float = Field(
         0.3, gt=0, le=1, strict=False, description="Share of drifted features from which retraining is recommended."
     )

@@ -6,6 +6,7 @@ It runs in a process of its own and writes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from app.monitoring.check_request import Check
 from app.monitoring.drift.report import drift_report
@@ -38,11 +39,10 @@ def run_check(
 def _drift(check: Check, connection: Connection, reference: Reference, pause: Pause) -> DriftReport:
     settings = check.drift
     rows, hours = settings.window.rows, settings.window.hours
-    window = read_window(connection, *_version(check), rows=rows, hours=hours, role=check.role, truth=False)
+    known: dict[str, Any] = {"rows": rows, "hours": hours, "role": check.role, "truth": False, "contexts": True}
+    window = read_window(connection, *_version(check), **known)
     start = window.predicted_at[0] if window.rows else None
-    earlier = read_window(
-        connection, *_version(check), rows=rows, hours=hours, before=start, role=check.role, truth=False
-    )
+    earlier = read_window(connection, *_version(check), before=start, **known)
     arrivals = read_arrivals(connection, *_version(check), check.now, role=check.role)
     _let_go(connection)
     alpha = _alpha(check, settings.every) * DRIFT_SHARE
@@ -59,6 +59,7 @@ def _drift(check: Check, connection: Connection, reference: Reference, pause: Pa
         earlier=earlier if window.rows else None,
         arrivals=arrivals,
         segments=check.performance.segments,
+        entity=settings.entity,
         pause=pause,
     )
 

@@ -164,6 +164,17 @@ class JointFeature(TypedDict):
     share: float
 
 
+class EntitySummary(TypedDict):
+    """The groups of rows, such as users, that the window is a sample of."""
+
+    name: str
+    """A feature, or a key of the context."""
+    configured: bool
+    """Whether ``drift.entity`` names it; else its rows gave it away."""
+    entities: int
+    """Different ones in the window."""
+
+
 class UnjudgedFeature(TypedDict):
     """A feature without a verdict."""
 
@@ -334,6 +345,8 @@ class DriftReport(TypedDict):
     role: NotRequired[Role]
     window: DriftWindow
     reference: ReferenceSummary | None
+    entity: NotRequired[EntitySummary | None]
+    """Null where each row is a sample by itself; absent in older reports."""
     judged_share: NotRequired[float | None]
     """The share of features with a verdict; absent in older reports."""
     unjudged: NotRequired[list[UnjudgedFeature]]

@@ -26,7 +26,7 @@ from app.monitoring.reference.columns import (
     sorted_present,
     without,
 )
-from app.monitoring.reference.encoding import encode_labels, encode_probabilities
+from app.monitoring.reference.encoding import Worth, encode_labels, encode_probabilities
 from app.reports.drift import CheckError, ColumnSummary
 from app.statistics import FloatArray, IntArray, Pair, distances
 from app.statistics.autocorrelation import Independence, Inflation
@@ -173,19 +173,25 @@ class Comparison:
 
 
 def compare(
-    reference: ReferenceColumn, window: NDArray[Any], inflation: float = 1.0, distinct: float = 1.0
+    reference: ReferenceColumn,
+    window: NDArray[Any],
+    inflation: float = 1.0,
+    distinct: float = 1.0,
+    grouped: Worth = Worth(),  # noqa: B008 - it is immutable
 ) -> Comparison:
     """Compare a window's encoded column, of at least one row, with the reference's.
 
     Args:
         inflation: how many times the column varies more from window to window than sampling explains, at least 1.
         distinct: independent rows per row, as far as whole rows are copies of each other, at most 1.
+        grouped: independent rows per row, as far as rows of one group resemble each other.
     """
     window = snap(reference, window)
     present = sorted_present(reference.subject, window)
     counts, expected = reference.count(window, present), reference.counts
-    worth = Independence.of(window).at_most(distinct)
-    null = worth.inflation(len(window), reference.independence, len(reference.values))
+    worth = Independence.of(window).at_most(distinct).and_at_most(grouped.window)
+    ours = reference.independence.and_at_most(grouped.reference)
+    null = worth.inflation(len(window), ours, len(reference.values))
     null = Inflation(null.values * inflation, null.gaps * inflation)
     values = _few_values(reference, present)
     numeric = values is None and reference.subject.categories is None
@@ -320,6 +326,7 @@ def compare_all(
     errors: list[CheckError],
     inflations: Sequence[float] | None = None,
     distinct: float = 1.0,
+    grouped: Sequence[Worth] | None = None,
     pause: Pause = no_pause,
 ) -> list[Comparison | None]:
     """Compare each column; give None where that fails.
@@ -328,17 +335,24 @@ def compare_all(
     """
     wider = inflations or [1.0] * len(watched)
     found = []
-    for each in zip(watched, arrays, wider, strict=True):
+    for column, array, inflation, worth in zip(
+        watched, arrays, wider, grouped or [Worth()] * len(watched), strict=True
+    ):
         pause()
-        found.append(_compare(*each, distinct, errors))
+        found.append(_compare(column, array, inflation, distinct, worth, errors))
     return found
 
 
 def _compare(
-    column: ReferenceColumn, array: NDArray[Any], inflation: float, distinct: float, errors: list[CheckError]
+    column: ReferenceColumn,
+    array: NDArray[Any],
+    inflation: float,
+    distinct: float,
+    grouped: Worth,
+    errors: list[CheckError],
 ) -> Comparison | None:
     try:
-        found = compare(column, array, inflation, distinct)
+        found = compare(column, array, inflation, distinct, grouped)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with one column, the others are still compared
         errors.append({"feature": column.subject.name, "reason": f"not compared: {type(error).__name__}: {error}"})
         return None

@@ -15,11 +15,12 @@ from app.monitoring.drift.design_matrix import DesignMatrix, design
 from app.monitoring.drift.verdict import comparable_report
 from app.monitoring.false_alarm_budget import Limits
 from app.monitoring.reference.columns import ReferenceColumn, Subject, pool
+from app.monitoring.reference.encoding import Groups
 from app.monitoring.reference.qualification import block_inflation, block_variance, growth
 from app.monitoring.reference.reference import Reference
 from app.reports.drift import CheckError, Column, DriftReport, JointDrift
-from app.statistics import FloatArray, mann_whitney
-from app.statistics.autocorrelation import Independence
+from app.statistics import FloatArray, IntArray, mann_whitney
+from app.statistics.autocorrelation import Independence, group_share
 from app.store.queries.windows import Window
 from app.store.throttle import Pause, no_pause
 from app.types import to_rfc3339
@@ -62,6 +63,7 @@ def separate(
     *,
     ordered: bool = False,
     inflations: Sequence[float] = (),
+    groups: IntArray | None = None,
     pause: Pause = no_pause,
 ) -> Separation:
     """Fit a domain classifier on one half of the rows and test it on the other, both ways round.
@@ -79,23 +81,24 @@ def separate(
         reference, window: encoded columns in the order of ``subjects``, rows of the window in order of time.
         ordered: whether the reference's rows are in order of time too; only then do they tell their autocorrelation.
         inflations: how many times each column varies more from window to window than sampling explains.
+        groups: the group of each row of the window; the rows of one are in the same fold, and are worth less.
     """
     sampled = [_even(column) for column in reference], [_even(column) for column in window]
     sides = len(sampled[0][0]), len(sampled[1][0])
     table = design(subjects, [pool(*pair) for pair in zip(*sampled, strict=True)], pause)
     label = np.repeat([0.0, 1.0], sides)
     fold = np.concatenate([np.arange(rows) * _CHUNKS // rows % 2 for rows in sides])
+    of_window = None if groups is None else np.asarray(_even(groups), dtype=np.int64)
+    fold[sides[0] :] = fold[sides[0] :] if of_window is None else of_window % 2
     halves = []
-    for half in (0, 1):
+    for fitted in (fold == 0, fold == 1):
         pause()
-        halves.append(_test(table, label, fold == half, ordered=ordered))
-    variance = float(np.mean([half.block_variance for half in halves]))
-    beyond = block_inflation(variance, len(halves) * (_BLOCKS - 1)) - 1
-    inflation = 1 + beyond * growth(sides[1], sides[0] / _BLOCKS)
+        tested = None if of_window is None else of_window[~fitted[sides[0] :]]
+        halves.append(_test(table, label, fitted, ordered=ordered, groups=tested))
+    inflation = _block_inflation(halves, sides)
     shares = np.maximum(np.sum([half.contributions for half in halves], axis=0), 0.0)
     whole = float(shares.sum())
-    if inflations and whole:
-        inflation = max(inflation, float(shares @ np.array(inflations)) / whole)
+    inflation = max(inflation, float(shares @ np.array(inflations)) / whole if inflations and whole else 1.0)
     z = float(np.mean([half.z for half in halves])) / np.sqrt(inflation)
     return Separation(
         auc=float(np.mean([half.auc for half in halves])),
@@ -103,6 +106,13 @@ def separate(
         effective_rows=sum(half.effective_rows for half in halves),
         shares=shares / whole if whole else shares,
     )
+
+
+def _block_inflation(halves: Sequence[_Half], sides: tuple[int, int]) -> float:
+    """Give how many times the window's mean score varies more than sampling explains."""
+    variance = float(np.mean([half.block_variance for half in halves]))
+    beyond = block_inflation(variance, len(halves) * (_BLOCKS - 1)) - 1
+    return 1 + beyond * growth(sides[1], sides[0] / _BLOCKS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +124,9 @@ class _Half:
     contributions: FloatArray
 
 
-def _test(table: DesignMatrix, label: FloatArray, fitted: NDArray[np.bool_], *, ordered: bool) -> _Half:
+def _test(
+    table: DesignMatrix, label: FloatArray, fitted: NDArray[np.bool_], *, ordered: bool, groups: IntArray | None = None
+) -> _Half:
     """Fit on one half, score the other, and divide the distance among the columns."""
     extended = table.with_products(label, fitted)
     means, errors = _mean_distances(extended.values[fitted], label[fitted])
@@ -126,7 +138,9 @@ def _test(table: DesignMatrix, label: FloatArray, fitted: NDArray[np.bool_], *, 
     tested, is_window = values[~fitted], label[~fitted] == 1
     scores = tested @ weights
     ours, theirs = scores[~is_window], scores[is_window]
-    worth = len(ours) * (Independence.of(ours).values if ordered else 1.0), len(theirs) * Independence.of(theirs).values
+    share = 1.0 if groups is None else group_share(theirs, groups)
+    independent = min(Independence.of(theirs).values, share)
+    worth = len(ours) * (Independence.of(ours).values if ordered else 1.0), len(theirs) * independent
     contributions = extended.owners[:, chosen] @ (_mean_distances(tested, label[~fitted])[0] * weights)
     spread = float(ours.std())
     varies = block_variance((ours - ours.mean()) / spread, _BLOCKS) if ordered and spread > _ROUNDING else 1.0
@@ -163,6 +177,7 @@ def joint_drift(
     start: str,
     end: str,
     inflations: Sequence[float] = (),
+    groups: IntArray | None = None,
     left_out: Sequence[str] = (),
     before: JointDrift | None = None,
     pause: Pause = no_pause,
@@ -174,6 +189,7 @@ def joint_drift(
     Args:
         start, end: times of the window's first and last row.
         inflations: how much more than chance each feature varies between blocks of the reference.
+        groups: the group of each row of the window, where rows of one resemble each other.
         left_out: features that are not among ``watched``, since they would blind the test.
         before: ``multivariate`` of the report of the look before, against the same reference.
     """
@@ -183,12 +199,15 @@ def joint_drift(
     if rows < _FOLDS * limits.min_rows:
         reason = f"{_FOLDS * limits.min_rows} rows are needed on both sides, {rows} are there"
         return _empty("insufficient_data", reason)
+    if groups is not None and len(np.unique(groups % _FOLDS)) < _FOLDS:
+        return _empty("insufficient_data", "the window's rows are of one group")
     found = separate(
         [column.subject for column in watched],
         [column.values for column in watched],
         window,
         ordered=watched[0].ordered,
         inflations=inflations,
+        groups=groups,
         pause=pause,
     )
     names = [column.subject.name for column in watched]
@@ -245,6 +264,7 @@ def joint_of(
     entries: Mapping[str, Column],
     errors: list[CheckError],
     *,
+    groups: Groups | None = None,
     pause: Pause = no_pause,
 ) -> JointDrift:
     """Judge a window's features together.
@@ -258,7 +278,7 @@ def joint_of(
     """
     if not together:
         return not_run("the reference has too few rows at the window's weekday and hour")
-    sound, left_out = _divide(entries)
+    sound, left_out = _divide(entries, groups)
     wider = reference.inflations(window.rows)
     comparable = comparable_report(previous, reference)
     try:
@@ -269,6 +289,7 @@ def joint_of(
             start=to_rfc3339(window.predicted_at[0]),
             end=to_rfc3339(window.predicted_at[-1]),
             inflations=[wider[place] for place in sound],
+            groups=None if groups is None else groups.window,
             left_out=left_out,
             before=comparable.get("multivariate") if comparable else None,
             pause=pause,
@@ -279,16 +300,17 @@ def joint_of(
         return not_run(reason)
 
 
-def _divide(entries: Mapping[str, Column]) -> tuple[list[int], list[str]]:
+def _divide(entries: Mapping[str, Column], groups: Groups | None) -> tuple[list[int], list[str]]:
     """Give the places of the features that are tested jointly, and the names of the others.
 
     Those would blind the test: the classifier would find the feature whose rows depend on each other most, and its
-    scores would be worth as little. Its null is several times as wide as that of the others.
+    scores would be worth as little. Its null is several times as wide as that of the others. So does what names groups.
     """
     sound = [(place, name, entry) for place, (name, entry) in enumerate(entries.items()) if entry["status"] != "error"]
     judged = [entry["inflation"] for *_, entry in sound if entry["status"] in ("stable", "drift")]
     limit = _MAX_RELATIVE_INFLATION * max(float(np.median(judged)), 1.0) if judged else math.inf
-    kept = [place for place, _, entry in sound if entry["inflation"] <= limit]
+    by = None if groups is None else groups.name
+    kept = [place for place, name, entry in sound if entry["inflation"] <= limit and name != by]
     return kept, [name for place, name, _ in sound if place not in kept]
 
 

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
+from typing import Literal
 
 import numpy as np
 
 from app.monitoring.drift.column_tests import Comparison, Evidence
 from app.monitoring.false_alarm_budget import SHAPE_SHARE, Limits
 from app.monitoring.reference.reference import Reference
-from app.reports.drift import Column, ColumnStatistics, DriftReport, Judged, Severity, UnjudgedFeature, Verdict
+from app.reports.drift import Brief, Column, ColumnStatistics, DriftReport, Judged, Severity, UnjudgedFeature, Verdict
 from app.statistics import benjamini_hochberg
 
 _MODERATE, _SEVERE = 0.1, 0.2
+MIN_JUDGED_SHARE = 0.5
+"""Share of the features that must have a verdict for a window to be called stable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,3 +201,51 @@ def comparable_report(previous: DriftReport | None, reference: Reference) -> Dri
     """Take the report of the look before, where it had the same reference."""
     about = previous.get("reference") if previous else None
     return previous if about and about["sha256"] == reference.sha256 else None
+
+
+def overall_status(statuses: set[str], judged_share: float | None) -> Literal["stable", "drift", "insufficient_data"]:
+    """Call a window stable only where at least half of its features have a verdict."""
+    if "drift" in statuses:
+        return "drift"
+    few = judged_share is not None and judged_share < MIN_JUDGED_SHARE
+    return "insufficient_data" if few or "stable" not in statuses else "stable"
+
+
+def judge_briefly(found: Sequence[Comparison | None], limits: Limits) -> list[Brief]:
+    """Judge comparisons as one family, and say in short what was found."""
+    adjusted = adjust([None if each is None or missing_rows(each, limits) else each.evidence for each in found])
+    return [_brief(each, p_value, limits) for each, p_value in zip(found, adjusted, strict=True)]
+
+
+def _brief(comparison: Comparison | None, adjusted: float | None, limits: Limits) -> Brief:
+    if comparison is None:
+        return {"status": "error"}
+    drifted = adjusted is not None and adjusted <= limits.alpha and comparison.effect >= limits.material_psi
+    return {
+        "status": "insufficient_data" if adjusted is None else "drift" if drifted else "stable",
+        "severity": severity(comparison.psi) if drifted else None,
+        "p_value": comparison.evidence.p_value,
+        "adjusted_p_value": adjusted,
+        "test": comparison.test,
+        "psi": comparison.psi,
+        "psi_noise_floor": comparison.psi_noise_floor,
+        "ks_statistic": comparison.distances["ks_statistic"],
+        "wasserstein": comparison.distances["wasserstein"],
+        "js_distance": comparison.distances["js_distance"],
+    }
+
+
+def entries_before(previous: DriftReport | None, reference: Reference, count: int) -> list[Column | None]:
+    """Give the previous report's entries, or none if it is of another reference."""
+    comparable = comparable_report(previous, reference)
+    if comparable is None:
+        return [None] * count
+    features = [comparable["features"].get(name) for name in reference.schema.feature_names]
+    prediction = comparable["prediction"]
+    return [*features, prediction, None if prediction is None else prediction.get("probability")][:count]
+
+
+def median_effective_rows(report: DriftReport) -> int:
+    """Rows that the window is worth in the feature of the middle."""
+    worth = [entry["effective_rows"] for entry in report["features"].values() if entry["status"] != "error"]
+    return round(median(worth)) if worth else report["window"]["rows"]

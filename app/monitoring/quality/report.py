@@ -233,12 +233,11 @@ def data_quality(
     *,
     predictions: NDArray[Any] | None = None,
     season: Sequence[ReferenceColumn] | None = None,
+    inflations: Sequence[float] | None = None,
     arrivals: Arrivals | None = None,
     pause: Pause = no_pause,
 ) -> DataQuality:
-    """Judge a window's encoded columns, in order of time.
-
-    The result is ``data_quality`` of ``GET /drift``.
+    """Judge a window's encoded columns, in order of time: ``data_quality`` of ``GET /drift``.
 
     A share is a finding when it exceeds the reference's by ``limits.material_share`` and by more than chance: the exact
     test of :func:`share_p_values` at ``limits.quality_alpha``, divided by the number of tests. ``limit`` is the value
@@ -247,6 +246,7 @@ def data_quality(
     Args:
         predictions: the window's answers, encoded; a class that takes over is then found.
         season: the reference's features and answers with the rows of the window's season; by default all rows.
+        inflations: of features and answers beyond autocorrelation; by default what the reference's blocks show.
         arrivals: when rows came; traffic that drops or ends is then found.
     """
     alpha = limits.quality_alpha / quality_tests(len(schema.features))
@@ -254,7 +254,7 @@ def data_quality(
     samples = None
     if reference is not None:
         ours = season or [*reference.features, *reference.answers]
-        wider = reference.inflations(len(columns[0]))
+        wider = inflations or reference.inflations(len(columns[0]))
         rule = Rule(alpha, limits.material_share, reference.rows, len(columns[0]))
         sound = []
         for place, (feature, theirs) in enumerate(zip(schema.features, columns, strict=True)):
