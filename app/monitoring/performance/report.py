@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.monitoring.performance.concept_drift import concept_drift
-from app.monitoring.performance.degradation import SHOWN_CONFIDENCE, Baseline, Degradation, Judge, overall
+from app.monitoring.performance.degradation import SHOWN_CONFIDENCE, Baseline, Degradation, Judge, baseline_of, overall
 from app.monitoring.performance.scoring import Measured, Scored, is_mature, known, label_delays, score
 from app.monitoring.reference.columns import finite
 from app.monitoring.reference.encoding import encode_labels, encode_outcomes
@@ -174,7 +174,7 @@ def performance_report(
     the order in which their truth came, and ``previous`` is the report of the look before.
     """
     errors: list[MetricError] = []
-    baseline, before = Baseline(reference), _comparable(previous, reference)
+    baseline, before = baseline_of(reference), _comparable(previous, reference)
     (rows, labelled), delays = score(schema, window, errors), label_delays(window)
     parts = split(schema, window.segments, baseline, pause)
     start, end = (to_rfc3339(window.predicted_at[place]) for place in (0, -1)) if window.rows else (None, None)
