@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -91,6 +91,9 @@ class Interval(Protocol):
     def bounds(self, confidence: float) -> tuple[float, float]:
         """Give the bounds of a two-sided interval."""
 
+    def widened(self, ratio: float) -> Interval:
+        """Give the same interval with this multiple of its variance."""
+
 
 @dataclass(frozen=True, slots=True)
 class Share:
@@ -104,8 +107,8 @@ class Share:
     [0.8299, 0.9474]
     """
 
-    hits: int
-    trials: int
+    hits: float
+    trials: float
 
     def bounds(self, confidence: float) -> tuple[float, float]:
         """Give the bounds of a two-sided interval; without trials, all that is possible."""
@@ -113,6 +116,10 @@ class Share:
         low = float(special.betaincinv(self.hits + 0.5, misses + 0.5, tail)) if self.hits else 0.0
         high = 1 - float(special.betaincinv(misses + 0.5, self.hits + 0.5, tail)) if misses else 1.0
         return low, high
+
+    def widened(self, ratio: float) -> Share:
+        """Give the same interval with this multiple of its variance."""
+        return Share(self.hits / ratio, self.trials / ratio)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +144,10 @@ class MeanShare:
         more = math.hypot(*(high - value for value, (_, high) in zip(values, sides, strict=True)))
         count, mean = len(values), sum(values) / len(values)
         return max(mean - less / count, 0.0), min(mean + more / count, 1.0)
+
+    def widened(self, ratio: float) -> MeanShare:
+        """Give the same interval with this multiple of its variance."""
+        return MeanShare(tuple(share.widened(ratio) for share in self.shares))
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +186,10 @@ class Mean:
         low, high = (self.value - self.error * self._pivot(side) for side in (quantile, -quantile))
         return max(low, self.floor), high
 
+    def widened(self, ratio: float) -> Mean:
+        """Give the same interval with this multiple of its variance."""
+        return replace(self, error=self.error * math.sqrt(ratio))
+
     def _pivot(self, quantile: float) -> float:
         """Find the studentised mean at which the transformed one is this quantile."""
         slope = self.skewness / math.sqrt(self.rows)
@@ -194,6 +209,10 @@ class RootMean:
         low, high = self.mean.bounds(confidence)
         return math.sqrt(max(low, 0.0)), math.sqrt(high)
 
+    def widened(self, ratio: float) -> RootMean:
+        """Give the same interval with this multiple of its variance."""
+        return RootMean(self.mean.widened(ratio))
+
 
 @dataclass(frozen=True, slots=True)
 class Bounded:
@@ -210,12 +229,16 @@ class Bounded:
 
     value: float
     error: float
-    rows: int
+    rows: float
 
     def bounds(self, confidence: float) -> tuple[float, float]:
         """Give the bounds of a two-sided interval."""
         if not 0 < self.value < 1 or not self.error:
-            return Share(round(self.value * self.rows), self.rows).bounds(confidence)
+            return Share(min(round(self.value * self.rows), self.rows), self.rows).bounds(confidence)
         centre = float(special.logit(self.value))
         half = -float(special.ndtri((1 - confidence) / 2)) * self.error / (self.value * (1 - self.value))
         return float(special.expit(centre - half)), float(special.expit(centre + half))
+
+    def widened(self, ratio: float) -> Bounded:
+        """Give the same interval with this multiple of its variance."""
+        return Bounded(self.value, self.error * math.sqrt(ratio), self.rows / ratio)

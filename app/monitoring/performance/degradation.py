@@ -51,7 +51,11 @@ class Baseline:
     @cached_property
     def measured(self) -> Mapping[str, Measured]:
         """The metrics of all rows."""
-        return {} if self.missing or self.scored is None else self.scored.measure()
+        return {} if self.missing or self.scored is None else self.scored.measure(ordered=self._ordered)
+
+    @property
+    def _ordered(self) -> bool:
+        return self.reference is not None and self.reference.times is not None
 
     def of(self, feature: int | None, value: Scalar) -> Mapping[str, Measured]:
         """Measure the rows in which a feature has a value; give none where they are few.
@@ -64,7 +68,7 @@ class Baseline:
         alone = replace(found.schema, features=(found.schema.features[feature],))
         code = encode(alone, [(value,)])[0][0]
         rows, chosen = self._rows_with(feature, code)
-        return rows.only(chosen).measure() if chosen.sum() >= MIN_ROWS else {}
+        return rows.only(chosen).measure(ordered=self._ordered) if chosen.sum() >= MIN_ROWS else {}
 
     def _rows_with(self, feature: int, code: float) -> tuple[Scored, NDArray[np.bool_]]:
         """Give the rows whose value of a feature is kept, and tell which of them have this one."""

@@ -32,7 +32,8 @@ from app.reports.performance import (
     Versus,
 )
 from app.statistics import FloatArray
-from app.statistics.intervals import Mean, Share
+from app.statistics.dependence import dependent
+from app.statistics.intervals import Mean, Share, of_mean, of_ratio
 from app.store.queries.labelled import ErrorStream, Labelled
 from app.store.queries.shadow_predictions import Pair
 from app.store.throttle import Pause, no_pause
@@ -55,7 +56,7 @@ def by_class(rows: Scored) -> ByClass:
     known = (rows.outcomes >= 0) & (rows.predictions >= 0)
     cells = rows.outcomes[known] * size + rows.predictions[known]
     counts = np.bincount(cells, minlength=size**2).reshape(size, size)
-    classes = {name: _class(counts, place) for place, name in enumerate(names)}
+    classes = {name: _class(rows.only(known), counts, place) for place, name in enumerate(names)}
     found: ByClass = {"confusion_matrix": {"labels": names, "counts": counts.tolist()}, "classes": classes}
     unknown = rows.unknown_classes()
     return found if unknown is None else {**found, "unknown_classes": unknown}
@@ -72,14 +73,19 @@ def business(schema: ModelSchema, window: Labelled) -> Business:
     return {**_amounts(given), "by_prediction": by_prediction}
 
 
-def _class(counts: NDArray[Any], place: int) -> ClassMetrics:
+def _class(rows: Scored, counts: NDArray[Any], place: int) -> ClassMetrics:
     hits, support = int(counts[place, place]), int(counts[place].sum())
     precision, recall = Share(hits, int(counts[:, place].sum())), Share(hits, support)
-    return {"support": support, "precision": _share(precision), "recall": _share(recall)}
+    actual, said = ((labels == place).astype(np.float64) for labels in (rows.outcomes, rows.predictions))
+    return {
+        "support": support,
+        "precision": _share(precision, of_ratio(actual * said, said)),
+        "recall": _share(recall, of_ratio(actual * said, actual)),
+    }
 
 
-def _share(share: Share) -> Interval:
-    low, high = share.bounds(SHOWN_CONFIDENCE)
+def _share(share: Share, influence: FloatArray) -> Interval:
+    low, high = dependent(share, influence).bounds(SHOWN_CONFIDENCE)
     return {"value": share.hits / share.trials if share.trials else None, "low": low, "high": high}
 
 
@@ -96,7 +102,8 @@ def _amounts(values: list[float]) -> Amounts:
     total = _sum(values)
     low, high = (None, None)
     if total is not None:
-        low, high = (finite(bound) for bound in Mean.of(np.array(values)).bounds(SHOWN_CONFIDENCE))
+        mean_of = dependent(Mean.of(np.array(values)), of_mean(np.array(values)))
+        low, high = (finite(bound) for bound in mean_of.bounds(SHOWN_CONFIDENCE))
     mean = None if total is None else total / len(values)
     amounts: Amounts = {
         "value_count": len(values),
@@ -333,5 +340,5 @@ def _gains(shadow: NDArray[Any], champion: NDArray[Any], outcome: NDArray[Any], 
 
 def _mean(gains: FloatArray) -> Interval:
     mean = Mean.of(gains)
-    low, high = mean.bounds(CONFIDENCE)
+    low, high = dependent(mean, of_mean(gains)).bounds(CONFIDENCE)
     return {"value": mean.value, "low": low, "high": high}

@@ -51,13 +51,16 @@ class Scored:
         probabilities = None if self.probabilities is None else self.probabilities[chosen]
         return Scored(self.schema, self.outcomes[chosen], self.predictions[chosen], probabilities, self.unknown)
 
-    def measure(self) -> dict[str, Measured]:
-        """Compute every metric of the task with its interval; nothing without rows."""
+    def measure(self, *, ordered: bool = True) -> dict[str, Measured]:
+        """Compute every metric of the task with its interval; nothing without rows.
+
+        ``ordered`` tells that rows are in order of time, so that neighbours tell how independent they are.
+        """
         if not self.rows:
             return {}
         arrays = (self.outcomes, self.predictions, self.probabilities)
         values = metrics(self.schema, *arrays)
-        sure = spread(self.schema, *arrays, values)
+        sure = spread(self.schema, *arrays, values, ordered=ordered)
         return {name: Measured(value, sure.get(name)) for name, value in values.items()}
 
     def unknown_classes(self) -> UnknownClasses | None:
