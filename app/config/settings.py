@@ -223,6 +223,13 @@ class Store(Section):
         return self
 
 
+class AbsentMeans(Section):
+    """The label of rows without an outcome."""
+
+    label: str | int | float | bool = Field(description="Label that a row without an outcome counts as.")
+    after: Duration = Field(description="Age from which it does.")
+
+
 class Outcomes(Section):
     """The treatment of outcomes."""
 
@@ -232,6 +239,9 @@ class Outcomes(Section):
     hold_for: Duration = Field(Duration(7 * 86400), description="Time a pending outcome waits for its prediction.")
     max_pending: int = Field(
         100_000, ge=1, le=100_000_000, description="Most outcomes that wait for their prediction; then 503."
+    )
+    absent_means: AbsentMeans | None = Field(
+        None, description="What no outcome means, for example no complaint in 30 days: `{label: 0, after: 30d}`."
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.config.settings import Drift, Performance
+from app.config.settings import AbsentMeans, Drift, Performance
 from app.types import Micros, ModelSchema, Report, Role
 
 KINDS = ("drift", "performance")
@@ -20,6 +20,7 @@ class Check:
         now: the database's time of this look.
         before: the report of the look before.
         role: in which the version answers.
+        absent: the label that a row without an outcome counts as.
     """
 
     kind: str
@@ -30,3 +31,4 @@ class Check:
     now: Micros
     before: Report | None
     role: Role = "active"
+    absent: AbsentMeans | None = None

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.monitoring.performance.metrics import Calibration, Rows, positive_index, promises
-from app.statistics import FloatArray, intervals
-from app.statistics.dependence import dependent
-from app.statistics.intervals import Bounded, Interval, Mean, MeanShare, RootMean, Share
+from app.statistics import FloatArray, IntArray, intervals
+from app.statistics.intervals import Bounded, Interval, Mean, MeanShare, RootMean, Share, dependent
 from app.types import ModelSchema, Task
 
 
@@ -89,10 +88,12 @@ def spread(
     values: Mapping[str, float | None],
     *,
     ordered: bool = True,
+    copies: IntArray | None = None,
 ) -> dict[str, Interval]:
     """Compute the standard errors of these metrics; undefined ones are left out.
 
-    Rows in order of time count as what they are worth beside their neighbours; others as independent.
+    Rows in order of time count as what they are worth beside their neighbours; others as independent. ``copies`` says
+    how often each of the rows before stands there now: copies tell no more than one.
 
     >>> schema = ModelSchema("m", "1", Task.REGRESSION, ())
     >>> found = spread(schema, np.zeros(4), np.array([1.0, 3.0, 1.0, 3.0]), None, {"mae": 2.0})
@@ -100,15 +101,25 @@ def spread(
     [0.16, 3.84]
     """
     rows = Rows(schema, outcomes, predictions, probabilities)
-    return {name: _interval(name, rows, value, ordered) for name, value in values.items() if value is not None}
+    found = {name: _interval(name, rows, value) for name, value in values.items() if value is not None}
+    return {name: _widened(*each, ordered=ordered, copies=copies) for name, each in found.items()}
 
 
-def _interval(name: str, rows: Rows, value: float, ordered: bool) -> Interval:
+def _interval(name: str, rows: Rows, value: float) -> tuple[Interval, FloatArray]:
+    """Give the interval of independent rows, and the influence of each."""
     found = INTERVALS[name](rows)
     if isinstance(found, Influence):
-        alone: Interval = Bounded(value, intervals.standard_error(found.by_row), found.rarest)
-        return dependent(alone, found.by_row) if ordered else alone
-    return dependent(found, INFLUENCES[name](rows)) if ordered else found
+        return Bounded(value, intervals.standard_error(found.by_row), found.rarest), found.by_row
+    return found, INFLUENCES[name](rows)
+
+
+def _widened(interval: Interval, influence: FloatArray, *, ordered: bool, copies: IntArray | None) -> Interval:
+    """Widen an interval: a row that counts c times adds c squared to the variance, not c."""
+    if copies is not None:
+        whole = float(np.sum(influence**2))
+        influence = copies * influence[np.cumsum(copies) - copies]
+        interval = interval.widened(float(np.sum(influence**2)) / whole) if whole else interval
+    return dependent(interval, influence) if ordered else interval
 
 
 def _share(hits: Flags, trials: Flags) -> Share:

@@ -7,8 +7,7 @@ import pytest
 from scipy.signal import lfilter
 
 from app.statistics import FloatArray
-from app.statistics.dependence import Dependence, dependent
-from app.statistics.intervals import Bounded, Interval, Mean, MeanShare, RootMean, Share, of_mean
+from app.statistics.intervals import Bounded, Dependence, Interval, Mean, MeanShare, RootMean, Share, dependent, of_mean
 
 
 def chain(correlation: float, rows: int, seed: int) -> FloatArray:
