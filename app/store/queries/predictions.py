@@ -132,6 +132,7 @@ def stream(
         None if end is None else table.predicted_at < end,
         None if version is None else table.model_version == version,
         None if labelled is None else (select(OUTCOMES.c.revision).where(key).exists() == labelled),
+        None if after is None else table.predicted_at >= after[0],  # by itself, so that the index leads there
         None
         if after is None
         else or_(table.predicted_at > after[0], and_(table.predicted_at == after[0], table.prediction_id > after[1])),
