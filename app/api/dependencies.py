@@ -211,7 +211,7 @@ class SharedRender:
                 self._rest_until = ended + min(ended - started, MAX_REST_S)
 
 
-def get_services(request: Request) -> Services:
+async def get_services(request: Request) -> Services:
     """The parts of the running application."""
     services: Services = request.app.state.services
     return services
@@ -220,7 +220,7 @@ def get_services(request: Request) -> Services:
 ServicesDep = Annotated[Services, Depends(get_services)]
 
 
-def get_model(services: ServicesDep, model_version: str | None = None) -> Model:
+async def get_model(services: ServicesDep, model_version: str | None = None) -> Model:
     """The loaded version that ``?model_version=`` names, by default the active one."""
     return services.registry.get(model_version)
 
@@ -228,7 +228,7 @@ def get_model(services: ServicesDep, model_version: str | None = None) -> Model:
 ModelDep = Annotated[Model, Depends(get_model)]
 
 
-def get_schema(services: ServicesDep, model_version: str | None = None) -> ModelSchema:
+async def get_schema(services: ServicesDep, model_version: str | None = None) -> ModelSchema:
     """Give the schema of the version that ``?model_version=`` names, or of the active one.
 
     The version is loaded, or it is a shadow.
@@ -239,10 +239,10 @@ def get_schema(services: ServicesDep, model_version: str | None = None) -> Model
 SchemaDep = Annotated[ModelSchema, Depends(get_schema)]
 
 
-def require(scope: Scope) -> Callable[[Request, Services], str | None]:
+def require(scope: Scope) -> Callable[[Request, Services], Awaitable[str | None]]:
     """A dependency that lets only keys with this scope pass; it gives the key's name."""
 
-    def check(request: Request, services: ServicesDep) -> str | None:
+    async def check(request: Request, services: ServicesDep) -> str | None:
         name = services.keyring.authorise(dict(request.scope["headers"]), scope)
         services.rates.count_key(name, perf_counter())
         return name
@@ -250,7 +250,7 @@ def require(scope: Scope) -> Callable[[Request, Services], str | None]:
     return check
 
 
-def refuse_unknown_parameters(request: Request, services: ServicesDep) -> None:
+async def refuse_unknown_parameters(request: Request, services: ServicesDep) -> None:
     """Refuse a query parameter that the route does not take.
 
     A misspelled filter would silently filter nothing.

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import pytest
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import iter_route_contexts
 from sqlalchemy import Connection
 
 from app.api.dependencies import MAX_STREAMS, MAX_WAITING, SharedRender, Turns
@@ -182,3 +186,19 @@ def test_a_page_is_whole_whatever_its_parts(start: Start, limit: int) -> None:
     assert len(first["items"]) == min(limit, 450)
     assert [item["prediction_id"] for item in (*first["items"], *rest["items"])] == ids
     assert rest["next"] is None
+
+
+def calls_of(dependant: Dependant) -> Iterator[Any]:
+    """What the framework calls for a route: its endpoint and all that this depends on."""
+    yield dependant.call
+    for inner in dependant.dependencies:
+        yield from calls_of(inner)
+
+
+def test_no_dependency_takes_a_thread(mixed: Client) -> None:
+    """Every endpoint and dependency runs in the event loop: a thread for each costs more than they do."""
+    routes = [context for context in iter_route_contexts(mixed.app.routes) if hasattr(context, "dependant")]
+    calls = [call for route in routes for call in calls_of(route.dependant)]
+
+    assert len(calls) > 50
+    assert [call for call in calls if not inspect.iscoroutinefunction(call)] == []

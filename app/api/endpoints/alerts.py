@@ -215,11 +215,11 @@ PLAYBOOK = "docs/playbook.md"
 
 @dataclass(frozen=True)
 class Wanted:
-    """The query parameters that choose alerts."""
+    """The alerts that a caller asks for."""
 
-    state: AlertState | None = None
-    rule: Annotated[str | None, Query(max_length=64)] = None
-    severity: Severity | None = None
+    state: AlertState | None
+    rule: str | None
+    severity: Severity | None
 
     def has(self, alert: ShownAlert) -> bool:
         """Tell whether an alert fits every parameter that is set."""
@@ -228,6 +228,15 @@ class Wanted:
             and self.rule in (None, alert["rule"])
             and self.severity in (None, alert["severity"])
         )
+
+
+async def get_wanted(
+    state: AlertState | None = None,
+    rule: Annotated[str | None, Query(max_length=64)] = None,
+    severity: Severity | None = None,
+) -> Wanted:
+    """The alerts that the query asks for."""
+    return Wanted(state, rule, severity)
 
 
 MAX_SILENCES_SHOWN = 100
@@ -263,7 +272,7 @@ async def silences(services: ServicesDep, limit: Limit = 100, cursor: Cursor = "
 async def alerts(
     services: ServicesDep,
     model: ModelDep,
-    wanted: Annotated[Wanted, Depends()],
+    wanted: Annotated[Wanted, Depends(get_wanted)],
     limit: Limit = 100,
     cursor: Cursor = "",
 ) -> Response:
