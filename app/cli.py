@@ -48,9 +48,10 @@ def _add_others(cli: typer.Typer) -> None:
     from app.commands.selftest import selftest
     from app.commands.simulate import simulate
 
-    for command in (bundle, check, simulate, export, outcomes, report, selftest, migrate, keys):
+    for command in (bundle, check, simulate, export, outcomes, report, selftest, migrate):
         cli.command()(command)
     cli.add_typer(alerts(), name="alerts")
+    cli.add_typer(keys(), name="keys")
 
 
 def main() -> None:

@@ -14,6 +14,7 @@
         ├── WrongMediaType     415
         ├── Unauthenticated    401
         ├── Forbidden          403
+        ├── TooManyRequests    429: wrong keys, or too many requests, from one address or key
         ├── ModelFailed        500: the model raised on a valid row
         ├── Unavailable        503: full, draining, or without a store
         └── DeadlineExceeded   504
@@ -121,6 +122,16 @@ class Forbidden(RequestError):
     """The API key lacks the scope."""
 
     status = 403
+
+
+class TooManyRequests(RequestError):
+    """Too many requests or wrong keys; ``retry_after`` says how many seconds to wait."""
+
+    status = 429
+
+    def __init__(self, text: str, retry_after: int) -> None:
+        super().__init__(text)
+        self.retry_after = max(1, retry_after)
 
 
 class ModelFailed(RequestError):

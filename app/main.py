@@ -26,11 +26,12 @@ from app.alerting.service.rollback import BY, AutomaticRollback, Probation
 from app.api.app import Application, build_api
 from app.api.dependencies import Services
 from app.api.endpoints.dashboard import read_playbook
+from app.api.endpoints.keys import REFRESH_S, KeyRefresh
 from app.api.endpoints.metrics import StoredMetrics
 from app.api.endpoints.outcome import recorder
 from app.api.middleware import Keyring
 from app.background import PeriodicTask
-from app.config.settings import Config
+from app.config.settings import Config, no_key
 from app.errors import ConfigError
 from app.metrics import JournalMetrics, ServingMetrics, new_registry
 from app.monitoring.metrics import LatestReports, check_durations
@@ -46,6 +47,7 @@ from app.store.database import Connection, Database, Readers, check_reachable, o
 from app.store.journal.journal import Journal
 from app.store.journal.spool import Spooler, open_spool
 from app.store.migrate import upgrade
+from app.store.queries.keys import read_keys
 from app.store.queries.predictions import Stored, find
 from app.store.queries.versions import remember
 from app.store.retention import clean
@@ -258,13 +260,12 @@ def create_app(config: Config, worker: Worker | None = None) -> Application:
     series.register(alerts)
 
     stored = StoreAndSpool(readers, spooler)
+    keys = KeyRefresh(_open_keyring(config, active, database, spooler), readers, journal)
     activator = Activator(registry, journal, readers, stored, serving.followed)
-    parts = ServingParts(
-        config, registry, activator, journal, readers, Meter(serving, ledger, journal, readers), series
-    )
-    monitoring = build_monitoring(
-        parts, routes, rules, retraining, worker or Worker(config.store.url.get_secret_value())
-    )
+    meter = Meter(serving, ledger, journal, readers)
+    parts = ServingParts(config, registry, activator, journal, readers, meter, series)
+    checks = worker or Worker(config.store.url.get_secret_value())
+    monitoring = build_monitoring(parts, routes, rules, retraining, checks)
     serving.build({"version": package_version()})
     shadows = Shadows(registry, config.serving, journal, serving)
     services = Services(
@@ -277,11 +278,12 @@ def create_app(config: Config, worker: Worker | None = None) -> Application:
         readers=readers,
         metrics=serving,
         series=series,
-        keyring=Keyring(config.auth.keys),
+        keyring=keys.keyring,
+        keys=keys,
         rules=rules,
         monitoring=monitoring,
         stored_metrics=StoredMetrics(registry, readers, latest, alerts),
-        background=[activator.task, *shadows.tasks, *monitoring.tasks, *([spooler] if spooler else [])],
+        background=[activator.task, keys.task, *shadows.tasks, *monitoring.tasks, *([spooler] if spooler else [])],
     )
     return build_api(services, partial(_lifespan, services, database, shadows, monitoring))
 
@@ -296,10 +298,11 @@ async def _lifespan(
             stack.callback(services.spooler.close)
         for close in (database.close, services.registry.close, services.readers.close):
             stack.callback(close)
-        for stop in (journal.close, shadows.stop, monitoring.stop, activator.stop):
+        for stop in (journal.close, shadows.stop, monitoring.stop, services.keys.task.stop, activator.stop):
             stack.push_async_callback(stop)
         journal.start()
         await activator.start()
+        services.keys.task.start(after_s=REFRESH_S)
         shadows.start()
         monitoring.start()
         yield
@@ -333,6 +336,24 @@ def _open_store(config: Config, active: Model, ledger: JournalMetrics) -> tuple[
             advice="install the pysqlite3 wheel: SQLite 3.51.3 mends a bug",
         )
     return database, spooler
+
+
+def _open_keyring(config: Config, active: Model, database: Database, spooler: Spooler | None) -> Keyring:
+    """The keys of the configuration and of the store.
+
+    Those of a store that is away come once it is there.
+
+    Raises:
+        ConfigError: other machines can reach the service, and there is no key.
+    """
+    keyring = Keyring(config.auth.keys, config.auth.open, active.schema.name)
+    if spooler is None or spooler.outage is None:
+        with database.writer.begin() as connection:
+            keyring.load(read_keys(connection))
+    if not (config.server.is_local or keyring.guards("predict")):
+        database.close()
+        raise ConfigError(no_key(config.server.host))
+    return keyring
 
 
 def _now() -> Micros:

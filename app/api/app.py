@@ -18,12 +18,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api import openapi
 from app.api.coalescing import HotEndpoint, HotRoutes
 from app.api.dependencies import Services, refuse_unknown_parameters
-from app.api.endpoints import alerts, health, metrics, models, predictions, reports
+from app.api.endpoints import alerts, health, keys, metrics, models, predictions, reports
 from app.api.endpoints.dashboard import dashboard_router
 from app.api.endpoints.outcome import OutcomeHandler
 from app.api.endpoints.predict import PredictHandler
 from app.api.http import Reply, internal_error, received_at_of, render_error
-from app.api.middleware import AccessLog, Deadlines, common_headers, request_id_of
+from app.api.middleware import GRANT, AccessLog, Deadlines, common_headers, request_id_of
 from app.background import BackgroundTask
 from app.errors import FieldError, Invalid, PlumblineError, RequestError
 from app.metrics import InProgress
@@ -74,7 +74,9 @@ class Gateway:
             # The route's template: a client's text would make a log that cannot be counted.
             route = getattr(inner.get("route"), "path", "unmatched")
             seconds = time.perf_counter() - scope["plumbline.received_at"]
-            self._access_log.note(request_id, scope["method"], route, status, seconds)
+            grant = inner.get(GRANT)
+            name = grant.name if grant else None
+            self._access_log.note(request_id, scope["method"], route, status, seconds, key_name=name)
 
 
 def without_body(receive: Receive, send: Send) -> tuple[Receive, Send]:
@@ -174,7 +176,7 @@ def build_api(services: Services, lifespan: Lifespan) -> Application:
     """The application over finished parts."""
     app = Application(services, lifespan)
     app.add_hot_routes()
-    parts = (health, metrics, models, predictions, reports, alerts, openapi)
+    parts = (health, metrics, models, predictions, reports, alerts, keys, openapi)
     for part in parts:
         app.include_router(part.router)
     app.include_router(dashboard_router())

@@ -14,7 +14,17 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from app.api.dependencies import check_query
-from app.api.http import BodyLimits, Call, Reply, check_head, internal_error, receive_body, render_error, unpack
+from app.api.http import (
+    BodyLimits,
+    Call,
+    Reply,
+    check_head,
+    client_of,
+    internal_error,
+    receive_body,
+    render_error,
+    unpack,
+)
 from app.api.middleware import AccessLog, Deadlines, Keyring, Watch, common_headers, request_id_of
 from app.config.settings import Scope as KeyScope
 from app.errors import DeadlineExceeded, PlumblineError, Unavailable
@@ -133,6 +143,7 @@ class HotEndpoint:
         request_id = request_id_of(headers)
         received_at = scope["plumbline.received_at"]
         call = Call(scope["method"], scope["path"], scope["query_string"], headers, request_id, received_at)
+        call.client = client_of(scope)
         reply = await self._answer_over_asgi(call, receive)
         await reply.send(send, common_headers(request_id))
 
@@ -210,7 +221,9 @@ class HotEndpoint:
     def _admit(self, call: Call) -> None:
         """See whether the caller may ask, before its body is read."""
         if call.key_name is None:
-            call.key_name = self._keyring.authorise(call.headers, self._key_scope)
+            grant = self._keyring.authorise(call.headers, self._key_scope, call.client)
+            if grant is not None:
+                call.key_name, call.key_model = grant.name, grant.model
         if call.query_string:
             check_query(call, *self._handler.parameters)
 

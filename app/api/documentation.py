@@ -62,6 +62,7 @@ _REFUSALS: Mapping[int, tuple[str, str]] = {
     ),
     413: ("Too large", "the body is larger than 8388608 bytes (server.max_body_bytes)"),
     415: ("Not JSON, or compressed by something else than gzip", "send content-type: application/json"),
+    429: ("Too many requests, or wrong keys, of one caller", "too many wrong API keys from this address"),
     500: ("Internal error, with an id to look for in the log", "internal error; error id 018bcfe5-6800-7000-8000-0"),
     503: ("Full, draining or without a store: repeat with the same id", "too many rows are waiting to be stored"),
     504: ("Past the deadline: repeat with the same id", "not answered in time; repeating the same id is safe"),
@@ -69,6 +70,7 @@ _REFUSALS: Mapping[int, tuple[str, str]] = {
 REQUEST_ID = {"X-Request-ID": {"schema": {"type": "string"}, "description": "The caller's id, or ours; in the log too"}}
 _MORE_HEADERS: Mapping[int, Json] = {
     401: {"WWW-Authenticate": {"schema": {"const": "Bearer"}, "description": "How a key is sent"}},
+    429: {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait"}},
     503: {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait"}},
 }
 
@@ -80,7 +82,7 @@ class Answer:
     Attributes:
         type: of its JSON; None where it answers none.
         name: of the schema.
-        scope: what a key must have; 401 and 403 follow from it.
+        scope: what a key must have; 401, 403 and 429 follow from it.
         errors: further statuses of refusals.
         also: other statuses: a description, the type of the JSON and an example each.
         media: content that is no JSON: a schema by media type.
@@ -109,7 +111,7 @@ class Answer:
             str(status): respond(text, {"$ref": _SCHEMAS + type_.__name__}, example)
             for status, (text, type_, example) in self.also.items()
         }
-        guarded = (401, 403) if self.scope else ()
+        guarded = (401, 403, 429) if self.scope else ()
         return {
             "responses": {
                 "200": {"description": "Success", "headers": REQUEST_ID, "content": content},

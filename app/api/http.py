@@ -74,6 +74,8 @@ class Call:
     Attributes:
         received_at: the time of its first byte, by ``time.perf_counter``.
         body: the whole body as it was sent, once it is here.
+        key_model: the only model that the caller's key may ask about; None: every one.
+        client: the caller's address.
         notes: what else goes into its log line.
     """
 
@@ -85,6 +87,8 @@ class Call:
     received_at: float
     body: bytes = b""
     key_name: str | None = None
+    key_model: str | None = None
+    client: str = ""
     notes: Mapping[str, Any] | None = None
 
     @property
@@ -112,6 +116,12 @@ def received_at_of(scope: Scope) -> float:
     """
     first_bytes: deque[float] | None = scope.get("state", {}).get(FIRST_BYTES)
     return first_bytes.popleft() if first_bytes else perf_counter()
+
+
+def client_of(scope: Scope) -> str:
+    """The address of the caller of a request over ASGI, as uvicorn gives it."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Literal
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import iter_route_contexts
@@ -21,7 +21,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
-from app.api.dependencies import Services
+from app.api.dependencies import Services, ServicesDep
 from app.api.documentation import (
     REQUEST_ID,
     SECURITY_SCHEMES,
@@ -35,17 +35,25 @@ from app.api.documentation import (
 )
 from app.api.endpoints.outcome import OutcomesTaken, OutcomeTaken
 from app.api.endpoints.outcome_schema import OutcomeBody, OutcomesBody
+from app.api.http import client_of
 from app.serving.model import Model
 from app.types import PREDICTION_ID, Json, ModelSchema, label_keys, named
 
 router = APIRouter(include_in_schema=False)
 ASSETS = "/docs/assets"
-HOT_ERRORS = (401, 403, 404, 408, 409, 413, 415, 422, 500, 503, 504)
+HOT_ERRORS = (401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 503, 504)
 """What ``/predict`` and ``/outcome`` may answer besides 200."""
 _CONVERTER = re.compile(r":\w+}")
 
 
-@router.get("/docs")
+def _require_docs(request: Request, services: ServicesDep) -> None:
+    services.keyring.authorise_docs(dict(request.scope["headers"]), client_of(request.scope))
+
+
+DOCS = [Depends(_require_docs)]
+
+
+@router.get("/docs", dependencies=DOCS)
 async def swagger() -> HTMLResponse:
     """The interactive page."""
     return get_swagger_ui_html(
@@ -57,7 +65,7 @@ async def swagger() -> HTMLResponse:
     )
 
 
-@router.get("/openapi.json")
+@router.get("/openapi.json", dependencies=DOCS)
 async def openapi(request: Request) -> dict[str, Any]:
     """The description; it is made in a thread, lest requests wait for it."""
     return await asyncio.to_thread(request.app.openapi)

@@ -10,6 +10,8 @@ import yaml
 
 from app.commands.serve import ConfigFile
 from app.config.loader import effective, load_config
+from app.config.settings import Config, no_key
+from app.errors import ConfigError
 
 
 def check(config: ConfigFile = Path("config.yaml")) -> None:
@@ -26,5 +28,29 @@ def check(config: ConfigFile = Path("config.yaml")) -> None:
     bundle = read_configured(settings.serving)
     Retraining(settings.alerts.retrain, settings.server.address, settings.drift.retrain_share)
     rule_set(settings.alerts.rules, bundle.schema, settings.performance.segments)
+    _require_key(settings)
     typer.echo(yaml.safe_dump(effective(settings), sort_keys=False, allow_unicode=True), nl=False)
     typer.echo(f"# {bundle.folder} is complete, untampered and loads", err=True)
+
+
+def _require_key(settings: Config) -> None:
+    """See whether a service that other machines can reach has a key.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    if settings.server.is_local or settings.auth.keys:
+        return
+    from app.store.database import open_readers, parse_url
+    from app.store.queries.keys import has_keys
+
+    url = settings.store.url.get_secret_value()
+    parsed = parse_url(url)
+    if parsed.get_backend_name() != "sqlite" or Path(parsed.database or "").is_file():
+        readers = open_readers(url)
+        try:
+            if has_keys(readers):
+                return
+        finally:
+            readers.dispose()
+    raise ConfigError(no_key(settings.server.host))

@@ -135,13 +135,21 @@ class Alerts(Section):
         return [data] if isinstance(data, str) else data
 
 
+def no_key(host: str) -> str:
+    """The refusal to serve other machines without a key."""
+    return (
+        f"server.host: {host} is reachable from other machines, and auth.keys is empty, like the store: "
+        "add a key (plumbline keys new) or listen on 127.0.0.1"
+    )
+
+
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class Server(Section):
     """The HTTP server."""
 
-    host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback, `auth.keys` must be set.")
+    host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback, there must be a key.")
     port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one.")
     max_body_bytes: int = Field(8 * 2**20, ge=1024, le=2**30, description="Largest request body, in bytes.")
     receive_timeout: Duration = Field(Duration(10.0), description="Time a client has to send a whole request.")
@@ -154,6 +162,11 @@ class Server(Section):
         pattern=r"^(https?://[^\s]+)?$",
         description="Address of the service in the links of messages, `https://…`; empty: its host and port.",
     )
+
+    @property
+    def is_local(self) -> bool:
+        """Tell whether only this machine can reach the service."""
+        return self.host in _LOOPBACK
 
     @property
     def address(self) -> str:
@@ -293,6 +306,7 @@ class Key(Section):
     scopes: tuple[Scope, ...] = Field(
         ("predict", "outcome", "read"), strict=False, min_length=1, description="What the key may do."
     )
+    model: str | None = Field(None, description="The only model that the key may ask about; null: every one.")
 
 
 class Auth(Section):
@@ -301,7 +315,12 @@ class Auth(Section):
     keys: tuple[Key, ...] = Field(
         (),
         strict=False,
-        description="API keys; none: loopback only, and all is open; the scope `metrics` closes `/metrics`.",
+        description="API keys; none here and in the store: loopback only, and all is open.",
+    )
+    open: tuple[Literal["metrics", "docs"], ...] = Field(
+        ("metrics", "docs"),
+        strict=False,
+        description="What needs no key although there are keys; a key with the scope `metrics` closes `/metrics` too.",
     )
 
 
@@ -322,12 +341,3 @@ class Config(Section):
     def _empty_sections(cls, data: Any) -> Any:
         """A section without keys (``alerts:``) is an empty section."""
         return {key: {} if value is None else value for key, value in data.items()} if isinstance(data, dict) else data
-
-    @model_validator(mode="after")
-    def _no_open_door(self) -> Config:
-        if self.server.host not in _LOOPBACK and not self.auth.keys:
-            raise ValueError(
-                f"server.host: {self.server.host} is reachable from other machines, and auth.keys is empty: "
-                "add a key (plumbline keys) or listen on 127.0.0.1"
-            )
-        return self

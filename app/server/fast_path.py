@@ -51,6 +51,7 @@ class FastPathProtocol(asyncio.Protocol):
     """
 
     loop: asyncio.AbstractEventLoop
+    client: str
     _transport: asyncio.Transport
 
     def __init__(self, *, context: ServerContext, server_state: ServerState, **uvicorn_arguments: Any) -> None:
@@ -89,6 +90,8 @@ class FastPathProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Expect the first request."""
         self._transport = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        self.client = str(peer[0]) if isinstance(peer, tuple) else ""
         self.loop = asyncio.get_running_loop()
         self._listening_since = perf_counter()
         self.context.fast.add(self)
@@ -189,6 +192,7 @@ class FastPathRequest:
         self._protocol = protocol
         headers, path = request.headers, request.endpoint.path
         self.call = Call("POST", path, b"", headers, request_id_of(headers), request.received_at, request.body)
+        self.call.client = protocol.client
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:

@@ -13,7 +13,7 @@ from app.errors import Conflict, ModelFailed, Unavailable
 from app.serving.model import Model
 from app.store.journal.journal import Journal
 from app.store.queries.predictions import Stored, Taken, insert, insert_new
-from app.types import Answer, Label, Micros, Prediction, PredictRequest, Row, new_id
+from app.types import Answer, Label, Micros, ModelSchema, Prediction, PredictRequest, Row, new_id
 
 
 class PredictionLookup(Protocol):
@@ -193,13 +193,13 @@ class Predictor:
         found = await self._stored.find(chosen)
         for id_, row in zip(request.ids, request.rows, strict=True):
             stored = found.get(id_) if id_ else None
-            if stored and not _same_features(stored, model.schema.feature_names, row):
+            if stored and not _same_features(stored, model.schema, row):
                 raise _conflict(stored)
         return found
 
     def _replay(self, model: Model, row: Prediction, stored: Stored) -> Answered | Exception:
         """The answer to a row whose id was stored before."""
-        if not _same_features(stored, model.schema.feature_names, row.features):
+        if not _same_features(stored, model.schema, row.features):
             return _conflict(stored)
         return Answered((stored.prediction,), {row.prediction_id: stored.classes})
 
@@ -256,7 +256,10 @@ def _conflict(stored: Stored) -> Conflict:
     return Conflict(f"prediction_id {stored.prediction.prediction_id} is stored with other features")
 
 
-def _same_features(stored: Stored, names: Sequence[str], row: Row) -> bool:
-    """Whether a stored row has these features, under whatever version it was stored."""
+def _same_features(stored: Stored, schema: ModelSchema, row: Row) -> bool:
+    """Whether a stored row has these features, whatever version of the model answered it."""
+    names = schema.feature_names
+    if stored.prediction.model_name != schema.name:
+        return False
     before = stored.schema.get("features", names)
     return dict(zip(before, stored.prediction.features, strict=False)) == dict(zip(names, row, strict=True))

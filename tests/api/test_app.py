@@ -7,6 +7,7 @@ import random
 import re
 import subprocess
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 
 from app.errors import ConfigError
 from tests.api.conftest import Start
-from tests.support.application import Client, make_config, samples
+from tests.support.application import Client, client_of, make_config, samples
 from tests.support.models.tasks import Fitted
 from tests.support.programs import require_tool
 
@@ -92,9 +93,14 @@ def test_every_other_route_needs_a_key(start: Start) -> None:
 
 def test_an_open_door_is_refused(tmp_path: Path, small_models: tuple[Path, dict[str, Fitted]]) -> None:
     """Beyond loopback the service starts with keys only."""
-    make_config(tmp_path, small_models[0], "mixed", server={"host": "0.0.0.0"}, auth=keys("boss"))  # noqa: S104 - the case
-    with pytest.raises(ValueError, match=r"auth\.keys is empty"):
-        make_config(tmp_path, small_models[0], "mixed", server={"host": "0.0.0.0"})  # noqa: S104 - the case
+    config = partial(make_config, tmp_path, small_models[0], "mixed", server={"host": "0.0.0.0"})  # noqa: S104 - the case
+    with pytest.raises(ConfigError, match=r"auth\.keys is empty"), client_of(config()):
+        pass
+    with client_of(config(auth=keys("boss"))) as client:
+        key = client.post("/keys", {"name": "ci", "scopes": ["read"]}, headers={"x-api-key": KEYS["boss"]}).json()
+    with client_of(config()) as client:
+        assert call(client, "read", {"x-api-key": key["key"]}) == 200
+        assert call(client, "read", {}) == 401
 
 
 @pytest.mark.parametrize("path", ["/predict", "/nowhere", "/health/live", "/predictions/none"])

@@ -12,14 +12,15 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal, Protocol, TypeAlias
 
 import orjson
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from typing_extensions import TypedDict
 
-from app.api.dependencies import Cursor, From, Limit, Services, ServicesDep, To, micros, page, require
+from app.api.dependencies import BoundModel, Cursor, From, Limit, Services, ServicesDep, To, micros, page, require
 from app.api.documentation import answers
 from app.api.endpoints.parquet import ParquetPages
 from app.api.http import json_response
+from app.api.middleware import GRANT, Grant
 from app.errors import FieldError, Invalid, NotFound, PlumblineError
 from app.store.queries.labelled import read_page
 from app.store.queries.outcomes import pending, revisions_of
@@ -226,12 +227,12 @@ Page: TypeAlias = list[tuple[Stored, list[Recorded]]]
 
 @router.get("/predictions/{prediction_id}")
 @answers(StoredPrediction, PREDICTION, scope="read", errors=(404, 503))
-async def prediction(prediction_id: str, services: ServicesDep) -> Response:
+async def prediction(prediction_id: str, services: ServicesDep, bound: BoundModel) -> Response:
     """The stored prediction with its outcome and every revision of it."""
     if not PREDICTION_ID.fullmatch(prediction_id):
         raise NotFound("no prediction has this id")
     found = await services.readers.run(find, [prediction_id])
-    if prediction_id not in found:
+    if prediction_id not in found or bound not in (None, found[prediction_id].prediction.model_name):
         raise NotFound("no prediction has this id")
     revisions = await services.readers.run(revisions_of, [prediction_id])
     return json_response(render(found[prediction_id], revisions.get(prediction_id, [])))
@@ -275,7 +276,9 @@ def render_outcome(recorded: Recorded) -> StoredOutcome:
     media={media.split(";")[0]: {"type": "string"} for media in MEDIA.values()},
 )
 async def predictions(
+    *,
     services: ServicesDep,
+    bound: BoundModel,
     start: From = None,
     end: To = None,
     model_version: Annotated[str | None, Query(pattern=r"^[^\x00]{1,64}$")] = None,
@@ -287,7 +290,7 @@ async def predictions(
     cursor: Cursor = "",
 ) -> Response:
     """Stored predictions by time: a page of them, or with ``format`` all of them as a stream."""
-    bounds = {"start": micros(start), "end": micros(end), "version": model_version, "labelled": labelled}
+    bounds = {"start": micros(start), "end": micros(end), "version": model_version, "labelled": labelled, "name": bound}
     after = _parse_cursor(cursor) if cursor else None
     if form is None:
         rows = await services.readers.run(read_page, bounds | {"after": after, "limit": limit + 1})
@@ -335,13 +338,16 @@ async def _export(services: Services, bounds: dict[str, Any], rows: Page, render
 )
 async def outcomes(
     services: ServicesDep,
+    request: Request,
     _status: Annotated[Literal["pending"], Query(alias="status")] = "pending",
     limit: Limit = 100,
     cursor: Cursor = "",
 ) -> Response:
     """Outcomes that wait for their prediction."""
     since = Micros(time.time_ns() // 1000 - round(services.config.outcomes.hold_for * SECOND))
-    found = await services.readers.run(pending, since=since, limit=limit + 1, after=cursor)
+    grant: Grant | None = request.scope.get(GRANT)
+    by = grant.name if grant and grant.model else None  # of the others nobody knows which model they are about
+    found = await services.readers.run(pending, since=since, limit=limit + 1, after=cursor, by=by)
     return json_response(page(found, limit, _pending, lambda item: item.prediction_id))
 
 

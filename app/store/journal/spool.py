@@ -155,7 +155,7 @@ def open_spool(path: Path, *, max_bytes: int) -> Spool:
 
 
 def _submission(body: dict[str, Any]) -> Submission:
-    return Submission(Outcome(**body["outcome"]), body["now"], body["recorded_by"])
+    return Submission(Outcome(**body["outcome"]), body["now"], body["recorded_by"], body.get("model"))
 
 
 def _as_json(submission: Submission) -> dict[str, Any]:
