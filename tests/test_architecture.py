@@ -58,7 +58,6 @@ MIN_LINES_OF_ONE_IMPORTER = 60
 SMALL_WITH_ONE_IMPORTER = {
     "app.__main__": "python -m app",
     "app.commands.check": "a verb of its own",
-    "app.logging": "a term of its own, used by whoever starts a process",
 }
 """Modules that stay small, with the reason."""
 MODULES = {

@@ -8,7 +8,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from app.config.settings import Serving
-from app.errors import BundleError, NotFound
+from app.errors import BundleError, NotFound, without_folders
 from app.metrics import ServingMetrics
 from app.serving.bundle.reader import Bundle, find_versions, read_bundle, read_manifest
 from app.serving.model import Model, VersionRole, describe, describe_schema, warmed
@@ -131,7 +131,7 @@ class Registry:
             folder = self._settings.models / self.active.schema.name
             on_disk = find_versions(self._settings.models, folder.name)
             if version not in on_disk:
-                raise NotFound(f"{folder}: has no such version; it has {', '.join(on_disk) or 'none'}")
+                raise NotFound(f"{folder.name}: has no such version; it has {', '.join(on_disk) or 'none'}")
             model = warmed(_read(folder / version, self._settings), self._settings, self._metrics)
         if sha256 not in (None, model.bundle.sha256):
             raise BundleError(
@@ -167,6 +167,11 @@ class Registry:
             NotFound: none is loaded.
         """
         return self.get(None)
+
+    def shown(self, text: str) -> str:
+        """The text of a refusal for a caller: paths begin below the folder of models."""
+        models = self._settings.models
+        return without_folders(without_folders(text.replace(f"{models}/", ""), str(models.resolve())))
 
     @property
     def ready(self) -> bool:

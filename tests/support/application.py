@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+import structlog
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
@@ -18,6 +20,7 @@ from sqlalchemy import Connection
 
 from app.api.dependencies import Services
 from app.config.settings import Config
+from app.logging import configure_logging
 from app.main import create_app
 from app.monitoring.monitor import LEASE
 from app.monitoring.worker import Worker
@@ -167,3 +170,16 @@ def ledger(metrics: str) -> dict[str, float]:
     undecided = found["ml_journal_undecided_rows", ()]
     missing = rows["accepted"] - rows["stored"] - rows["forwarded"] - failed - queued - spooled
     return {**rows, "failed": failed, "queued": queued, "undecided": undecided, "spooled": spooled, "missing": missing}
+
+
+@contextmanager
+def service_log(secrets: Collection[str] = ()) -> Iterator[None]:
+    """Log on standard output, as ``plumbline serve`` does; services are to be started inside."""
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    configure_logging(json=True, secrets=secrets)
+    try:
+        yield
+    finally:
+        root.handlers, root.level = handlers, level
+        structlog.reset_defaults()

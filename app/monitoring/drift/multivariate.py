@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from app.errors import describe_error
 from app.monitoring.false_alarm_budget import Limits
 from app.monitoring.reference.columns import MISSING, UNSEEN, ReferenceColumn, Subject, pool
 from app.monitoring.reference.reference import Reference
@@ -25,8 +26,7 @@ _TOP_CATEGORIES = 8
 _MIN_INDICATOR_ROWS = 10
 """Rows that an indicator must differ in."""
 _PRODUCTS = 10
-_MAX_CORRELATION = 1 - 1e-6
-"""Largest correlation that is told apart from 1."""
+_MAX_CORRELATION = 1 - 1e-6  # the largest that is told apart from 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,7 +375,7 @@ def joint_of(
             pause=pause,
         )
     except Exception as error:  # noqa: BLE001 - whatever is wrong with the features together, each was still judged
-        reason = f"not compared: {type(error).__name__}: {error}"
+        reason = f"not compared: {describe_error(error)}"
         errors.append({"feature": None, "reason": f"joint drift {reason}"})
         return not_run(reason)
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.errors import describe_error
 from app.figures.drift import NUMBERS, UNREADABLE, WINDOW_CHECKS, checks_of
 from app.monitoring.false_alarm_budget import Limits
 from app.monitoring.quality.traffic import freshness_findings, make_finding, quality_tests, traffic_findings
@@ -31,8 +32,7 @@ class Rule:
     Attributes:
         alpha: false-alarm probability of one test.
         material: smallest rise of the share that matters.
-        inflation: how many times the variance exceeds that of independent rows; asked only where there might be a
-            finding, since it costs more than the test.
+        inflation: how many times the variance exceeds that of independent rows; costly, so asked near a finding only.
     """
 
     alpha: float
@@ -323,7 +323,7 @@ def _read(feature: str | None, findings: Iterator[QualityFinding]) -> list[Quali
     try:
         return list(findings)
     except (TypeError, ValueError, IndexError) as error:
-        return [{"feature": feature, "kind": UNREADABLE, "value": None, "limit": None, "message": str(error)}]
+        return [QualityFinding(feature=feature, kind=UNREADABLE, value=None, limit=None, message=describe_error(error))]
 
 
 def _duplicates(look: Look) -> Iterator[QualityFinding]:

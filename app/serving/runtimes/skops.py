@@ -6,6 +6,7 @@ scikit-learn's models need these types.
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from collections.abc import Sequence
 from typing import Any
@@ -140,11 +141,32 @@ def load_skops(data: bytes, *, trusted_types: Sequence[str] = (), what: str = "t
             return skops.io.loads(data, trusted=found)
     except Exception as error:
         raise BundleError(f"{what}: skops cannot read it ({one_line(error)}); bundle the model again") from error
+    raise BundleError(f"{what}: holds types that are not trusted; {_advise(missing)}")
+
+
+SUGGESTED = ("numpy", "scipy", "sklearn")
+"""Packages whose types may be suggested: numerical code of known projects."""
+_RUNS_CODE = re.compile(
+    r"(^|\.)(scipy\.stats|scipy\.io|numpy\.(testing|f2py|distutils|ctypeslib|lib\._?npyio\w*|_core\._?\w*memmap)"
+    r"|sklearn\.(datasets|externals|utils\._testing|utils\._joblib))(\.|$)"
+    r"|\.(_?load\w*|_?save\w*|fromfile|tofile|memmap|DataSource|open\w*|exec\w*|eval\w*|run\w*|compile\w*|system"
+    r"|\w*import\w*)$"
+)
+"""Parts of them that read files, start processes, or run text; never suggested."""
+
+
+def _advise(missing: Sequence[str]) -> str:
+    """Say which types can be set as trusted, and which ones run code."""
+    foreign = [name for name in missing if name.split(".")[0] not in SUGGESTED or _RUNS_CODE.search(name)]
+    known = [name for name in missing if name not in foreign]
     hint = "; or store the search's best_estimator_ alone" if any(map(_is_distribution, missing)) else ""
-    raise BundleError(
-        f"{what}: holds types that are not trusted; if you trust its source, set "
-        f"serving.trusted_types: [{', '.join(missing)}]{hint}"
-    )
+    parts = [f"if you trust its source, set serving.trusted_types: [{', '.join(known)}]"] if known else []
+    if foreign:
+        parts.append(
+            f"it names code that would run: {', '.join(foreign)}; find out who made the file, "
+            "and bundle the model again without it"
+        )
+    return "; ".join(parts) + hint
 
 
 def _is_distribution(name: str) -> bool:

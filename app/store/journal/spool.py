@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy import Column, Connection, Engine, Integer, MetaData, Table, Text, delete, event, func, insert, select
 from sqlalchemy.exc import DataError, IntegrityError
 
-from app.errors import Unavailable
+from app.errors import Unavailable, describe_error, mask_secrets
 from app.metrics import JournalMetrics
 from app.store.database import Database, Readers, open_database
 from app.store.journal.writer import AWAY, Part, Write, write_together
@@ -253,7 +253,7 @@ class Spooler:
     def lose(self, error: BaseException) -> None:
         """Spool from now on, and look for the store."""
         if not self._away:
-            self.begin(str(getattr(error, "orig", error)))
+            self.begin(mask_secrets(str(getattr(error, "orig", error))))
             self._send_scout()
 
     def write(self, parts: Sequence[Part]) -> list[list[Any]]:
@@ -350,7 +350,7 @@ class Spooler:
             except AWAY:
                 continue
             except Exception as error:  # noqa: BLE001 - a store that is there and wrong is waited for too: its rows are safe
-                self._log.error("store_not_usable", error=str(error))
+                self._log.error("store_not_usable", error=describe_error(error))
                 continue
             self._log.warning("store_reachable_again", spooled=self.rows)
             self._scout_thread = None
