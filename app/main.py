@@ -39,6 +39,7 @@ from app.monitoring.monitor import Job, Monitor, Overdue, RequestedCheck, Schedu
 from app.monitoring.worker import Worker
 from app.reports.service import RollbackEvidence
 from app.serving.activation import Activator
+from app.serving.bundle.verification import Verifier, memory_of
 from app.serving.model import Model
 from app.serving.predictor import Predictor
 from app.serving.registry import Registry, RegistryVersions
@@ -248,7 +249,7 @@ def create_app(config: Config, worker: Worker | None = None) -> Application:
     routes = open_channels(config.alerts.notify)
     series = new_registry()
     serving, ledger = ServingMetrics(series), JournalMetrics(series)
-    registry = Registry(config.serving, serving, series)
+    registry = Registry(config.serving, serving, series, Verifier(config.serving, memory_of(config)))
     active = registry.load()
     rules = rule_set(config.alerts.rules, active.schema, config.performance.segments)
     retraining = Retraining(config.alerts.retrain, config.server.address, config.drift.retrain_share)

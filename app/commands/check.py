@@ -20,11 +20,13 @@ def check(config: ConfigFile = Path("config.yaml")) -> None:
     from app.alerting.channels.routes import open_channels
     from app.alerting.retraining import Retraining
     from app.alerting.rules.configured import rule_set
-    from app.serving.registry import read_configured
+    from app.serving.bundle.verification import verify_bundle
+    from app.serving.registry import find_configured, read_configured
     from app.store.database import parse_url
 
     parse_url(settings.store.url.get_secret_value())
     open_channels(settings.alerts.notify)
+    verify_bundle(find_configured(settings.serving), settings.serving)
     bundle = read_configured(settings.serving)
     Retraining(settings.alerts.retrain, settings.server.address, settings.drift.retrain_share)
     rule_set(settings.alerts.rules, bundle.schema, settings.performance.segments)
