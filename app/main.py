@@ -25,8 +25,8 @@ from app.alerting.service.report import Meter, ServiceEvaluation
 from app.alerting.service.rollback import BY, AutomaticRollback, Probation
 from app.api.app import Application, build_api
 from app.api.dependencies import Services
+from app.api.endpoints.admin import REFRESH_S, KeyRefresh
 from app.api.endpoints.dashboard import read_playbook
-from app.api.endpoints.keys import REFRESH_S, KeyRefresh
 from app.api.endpoints.metrics import StoredMetrics
 from app.api.endpoints.outcome import recorder
 from app.api.middleware import Keyring
@@ -48,6 +48,7 @@ from app.store.database import Connection, Database, Readers, check_reachable, o
 from app.store.journal.journal import Journal
 from app.store.journal.spool import Spooler, open_spool
 from app.store.migrate import upgrade
+from app.store.privacy import Privacy, keep_salt
 from app.store.queries.keys import read_keys
 from app.store.queries.predictions import Stored, find
 from app.store.queries.versions import remember
@@ -256,10 +257,8 @@ def create_app(config: Config, worker: Worker | None = None) -> Application:
     database, spooler = _open_store(config, active, ledger)  # last: what is refused before it has opened nothing
     journal = Journal(database, ledger, max_rows=config.serving.max_queue_rows, spooler=spooler)
     readers = Readers(database.readers)
-    latest, alerts = LatestReports(active.schema, config.performance.window.hours), FiringAlerts(active.schema, rules)
-    series.register(latest)
-    series.register(alerts)
-
+    latest, alerts = _register_collectors(config, active, rules, series)
+    privacy = _open_privacy(config, database, spooler)
     stored = StoreAndSpool(readers, spooler)
     keys = KeyRefresh(_open_keyring(config, active, database, spooler), readers, journal)
     activator = Activator(registry, journal, readers, stored, serving.followed)
@@ -273,7 +272,8 @@ def create_app(config: Config, worker: Worker | None = None) -> Application:
         config=config,
         registry=registry,
         activator=activator,
-        predictor=Predictor(journal, stored, shadows if config.serving.shadows else None),
+        predictor=Predictor(journal, stored, shadows if config.serving.shadows else None, privacy),
+        privacy=privacy,
         journal=journal,
         spooler=spooler,
         readers=readers,
@@ -339,6 +339,16 @@ def _open_store(config: Config, active: Model, ledger: JournalMetrics) -> tuple[
     return database, spooler
 
 
+def _register_collectors(
+    config: Config, active: Model, rules: RuleSet, series: CollectorRegistry
+) -> tuple[LatestReports, FiringAlerts]:
+    """The metrics of stored reports and alerts."""
+    latest, alerts = LatestReports(active.schema, config.performance.window.hours), FiringAlerts(active.schema, rules)
+    series.register(latest)
+    series.register(alerts)
+    return latest, alerts
+
+
 def _open_keyring(config: Config, active: Model, database: Database, spooler: Spooler | None) -> Keyring:
     """The keys of the configuration and of the store.
 
@@ -355,6 +365,27 @@ def _open_keyring(config: Config, active: Model, database: Database, spooler: Sp
         database.close()
         raise ConfigError(no_key(config.server.host))
     return keyring
+
+
+def _open_privacy(config: Config, database: Database, spooler: Spooler | None) -> Privacy:
+    """The form in which values are stored, with the salt of the store.
+
+    The spool keeps the salt too, for a start without the store.
+
+    Raises:
+        ConfigError: the store is away, and the salt is not known.
+    """
+    if not config.privacy.features:
+        return Privacy()
+    salt = None
+    if spooler is None or spooler.outage is None:
+        with database.writer.begin() as connection:
+            salt = keep_salt(connection)
+    if spooler is not None:
+        salt = spooler.spool.salt(salt)
+    if salt is None:
+        raise ConfigError("store.url: the store is away, and privacy.features needs the salt that is in it")
+    return Privacy(config.privacy.features, salt)
 
 
 def _now() -> Micros:

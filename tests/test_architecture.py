@@ -32,7 +32,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "*",
     ),
     "app.alerting": ("rules", "messages channels", "retraining evaluation", "service delivery"),
-    "app.store": ("database sql tables migrate sampling throttle", "queries", "journal", "*"),
+    "app.store": ("database sql tables migrate sampling throttle", "queries", "privacy", "journal", "*"),
     "app.api": ("http dependencies middleware documentation examples", "coalescing", "endpoints", "openapi", "app"),
     "app.commands": ("tables", "simulation", "*"),
 }

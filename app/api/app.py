@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api import openapi
 from app.api.coalescing import HotEndpoint, HotRoutes
 from app.api.dependencies import Services, refuse_unknown_parameters
-from app.api.endpoints import alerts, health, keys, metrics, models, predictions, reports
+from app.api.endpoints import admin, alerts, health, metrics, models, predictions, reports
 from app.api.endpoints.dashboard import dashboard_router
 from app.api.endpoints.outcome import OutcomeHandler
 from app.api.endpoints.predict import PredictHandler
@@ -176,7 +176,7 @@ def build_api(services: Services, lifespan: Lifespan) -> Application:
     """The application over finished parts."""
     app = Application(services, lifespan)
     app.add_hot_routes()
-    parts = (health, metrics, models, predictions, reports, alerts, keys, openapi)
+    parts = (health, metrics, models, predictions, reports, alerts, admin, openapi)
     for part in parts:
         app.include_router(part.router)
     app.include_router(dashboard_router())

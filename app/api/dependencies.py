@@ -29,6 +29,7 @@ from app.serving.registry import Registry
 from app.store.database import Readers
 from app.store.journal.journal import Journal
 from app.store.journal.spool import Spooler
+from app.store.privacy import Privacy
 from app.store.queries.keys import StoredKey
 from app.types import Json, Micros, ModelSchema, from_datetime
 
@@ -96,6 +97,7 @@ class Services:
     keyring: Keyring
     keys: StoredKeys
     rules: RuleSet
+    privacy: Privacy
     monitoring: Monitoring
     stored_metrics: MetricsRefresh
     background: list[BackgroundTask]

@@ -309,6 +309,28 @@ class Key(Section):
     model: str | None = Field(None, description="The only model that the key may ask about; null: every one.")
 
 
+PrivacyMode: TypeAlias = Literal["clear", "hash", "truncate", "off"]
+
+
+class Privacy(Section):
+    """The form in which sensitive values are stored."""
+
+    subject: str | None = Field(
+        None, min_length=1, description="Feature or key of the context by which `DELETE /predictions?subject=` erases."
+    )
+    features: dict[str, PrivacyMode] = Field(
+        {},
+        strict=False,
+        description="Stored form by feature or key of the context: `clear`, `hash` (salted), `truncate` or `off`.",
+    )
+
+    @model_validator(mode="after")
+    def _erasable(self) -> Privacy:
+        if self.subject is not None and self.features.get(self.subject) in ("truncate", "off"):
+            raise ValueError("subject: must be stored clear or hashed, or its rows could not be found again")
+        return self
+
+
 class Auth(Section):
     """The keys of callers."""
 
@@ -334,6 +356,7 @@ class Config(Section):
     drift: Drift = Drift()
     performance: Performance = Performance()
     alerts: Alerts = Alerts()
+    privacy: Privacy = Privacy()
     auth: Auth = Auth()
 
     @model_validator(mode="before")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.config.settings import Drift, Performance
+from app.config.settings import Drift, Performance, PrivacyMode
 from app.types import Micros, ModelSchema, Report, Role
 
 KINDS = ("drift", "performance")
@@ -20,6 +21,7 @@ class Check:
         now: the database's time of this look.
         before: the report of the look before.
         role: in which the version answers.
+        privacy: the form in which its rows are stored.
     """
 
     kind: str
@@ -30,3 +32,4 @@ class Check:
     now: Micros
     before: Report | None
     role: Role = "active"
+    privacy: Mapping[str, PrivacyMode] = field(default_factory=dict)

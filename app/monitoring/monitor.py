@@ -231,7 +231,17 @@ class Monitor:
         now, before = await self._readers.run(_now_and_before, kind, schema)
         try:
             found = await self._worker.run(
-                Check(kind, schema, watched.folder, config.drift, config.performance, now, before, watched.role)
+                Check(
+                    kind,
+                    schema,
+                    watched.folder,
+                    config.drift,
+                    config.performance,
+                    now,
+                    before,
+                    watched.role,
+                    config.privacy.features,
+                )
             )
             body = _with_role(watched.role, found)
         except CheckFailed as error:

@@ -85,6 +85,9 @@ FILLED = [
     Case("GET /predictions", 200, params={"format": "csv"}),
     Case("GET /predictions", 200, params={"format": "parquet"}),
     Case("GET /predictions", 422, params={"limit": "0", "from": "yesterday"}),
+    Case("DELETE /predictions", 200, params={"subject": "nobody"}),
+    Case("DELETE /predictions", 409, params={"subject": "nobody"}, world="empty"),
+    Case("DELETE /predictions", 422),
     Case("GET /outcomes", 200),
     Case("GET /outcomes", 422, params={"status": "done"}),
     Case("GET /drift", 200),
@@ -152,6 +155,7 @@ AWAY = [
     Case("POST /outcome", 503, OUTCOME, world="away"),
     Case("GET /predictions/{prediction_id}", 503, world="away"),
     Case("GET /predictions", 503, world="away"),
+    Case("DELETE /predictions", 503, params={"subject": "nobody"}, world="away"),
     Case("GET /outcomes", 503, world="away"),
     Case("GET /drift", 503, world="away"),
     Case("GET /performance", 503, world="away"),
@@ -262,6 +266,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory, small_models: tuple[Path, d
         "server": {"max_body_bytes": LARGE},
         "performance": {"segments": ["channel"]},
         "outcomes": {"unknown": "reject"},
+        "privacy": {"subject": "user"},
     }
     with world_of(tmp_path_factory.mktemp("filled"), small_models[0], "mixed", **sections) as world:
         client = world.client
@@ -338,7 +343,7 @@ def guessed(tmp_path_factory: pytest.TempPathFactory, small_models: tuple[Path, 
 @pytest.fixture(scope="module")
 def away(tmp_path_factory: pytest.TempPathFactory, small_models: tuple[Path, dict[str, Fitted]]) -> Iterator[World]:
     """A service whose store has lost its tables, and whose journal is closed."""
-    with world_of(tmp_path_factory.mktemp("away"), small_models[0], "mixed") as world:
+    with world_of(tmp_path_factory.mktemp("away"), small_models[0], "mixed", privacy={"subject": "user"}) as world:
         journal = world.client.services.journal
         world.client.wait_for(partial(journal.run, _lose_everything))
         world.client.wait_for(journal.close)

@@ -43,7 +43,7 @@ def leaves(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, Any]]:
 def paths(data: dict[str, Any], path: str = "") -> Iterator[str]:
     """Every key of a loaded file."""
     for name, value in data.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             yield from paths(value, f"{path}{name}.")
         else:
             yield path + name

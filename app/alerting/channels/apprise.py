@@ -6,6 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Iterable
+from importlib import import_module
 from types import ModuleType
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
@@ -104,11 +105,13 @@ def _bound_answers() -> None:
 
     A receiver could send a message, and its secrets, on to an address inside the network, or never end its answer.
     """
-    import requests.sessions
-    from requests.adapters import HTTPAdapter
-    from requests.exceptions import ConnectionError as Refused
+    sessions: Any = import_module("requests.sessions")  # apprise brings it
+    plain: type = sessions.HTTPAdapter
+    refused: type[Exception] = import_module("requests.exceptions").ConnectionError
+    if plain.__name__ == "BoundedAdapter":
+        return
 
-    class BoundedAdapter(HTTPAdapter):
+    class BoundedAdapter(plain):  # type: ignore[misc]  # known when it is imported
         """Sends a request and reads its answer, up to the limits."""
 
         def send(self, request: Any, *args: Any, **options: Any) -> Any:
@@ -116,15 +119,14 @@ def _bound_answers() -> None:
             answer = super().send(request, *args, **{**options, "stream": True})
             if answer.is_redirect or answer.is_permanent_redirect:
                 answer.close()
-                raise Refused("answered with a redirect, which is not followed")
+                raise refused("answered with a redirect, which is not followed")
             body, until = b"", time.monotonic() + MAX_ANSWER_S
             for part in answer.iter_content(1):
                 body += part
                 if len(body) > MAX_ANSWER_BYTES or time.monotonic() > until:
                     answer.close()
-                    raise Refused("the answer does not end")
+                    raise refused("the answer does not end")
             answer._content, answer._content_consumed = body, True  # noqa: SLF001 - as reading all of it does
             return answer
 
-    sessions: Any = requests.sessions
     sessions.HTTPAdapter = BoundedAdapter

@@ -311,7 +311,7 @@ async def _schema_of_all(services: Services, version: str | None) -> ModelSchema
     for row in noted:
         with suppress(NotFound):
             loaded.append(services.registry.schema(row["version"]))
-    return join_schemas(services.registry.get(None).schema, loaded, noted)
+    return services.privacy.exported_schema(join_schemas(services.registry.get(None).schema, loaded, noted))
 
 
 async def _export(services: Services, bounds: dict[str, Any], rows: Page, rendered: Pages) -> AsyncIterator[bytes]:

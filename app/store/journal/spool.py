@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,6 +18,7 @@ from app.metrics import JournalMetrics
 from app.store.database import Database, Readers, open_database
 from app.store.journal.writer import AWAY, Part, Write, write_together
 from app.store.migrate import upgrade
+from app.store.privacy import keep_salt, read_salt
 from app.store.queries.outcomes import Submission, revisions_of
 from app.store.queries.predictions import Stored, chunks, find, put, stream
 from app.store.queries.versions import known, note, remember
@@ -119,6 +120,19 @@ class Spool:
         with self._database.writer.begin() as connection:
             remember(connection, schema, sha256, now=now)
 
+    def salt(self, salt: str | None) -> str | None:
+        """Keep the salt of the store; without one, the salt that was kept before."""
+        with self._database.writer.begin() as connection:
+            return read_salt(connection) if salt is None else keep_salt(connection, salt)
+
+    def forget(self, needles: Collection[str]) -> None:
+        """Delete what was kept for a person to look at, where it holds one of these JSON texts."""
+        with self._database.writer.begin() as connection:
+            rows = connection.execute(select(KEPT.c.sequence, KEPT.c.body)).all()
+            gone = [row.sequence for row in rows if any(needle in row.body for needle in needles)]
+            for part in chunks([str(place) for place in gone]):
+                connection.execute(delete(KEPT).where(KEPT.c.sequence.in_([int(place) for place in part])))
+
     def models(self) -> list[dict[str, Any]]:
         """The versions that rows in the spool were made by."""
         with self._database.writer.begin() as connection:
@@ -195,7 +209,7 @@ class Spooler:
     def __init__(
         self, spool: Spool, engine: Engine, record: Write[Submission, OutcomeResult], metrics: JournalMetrics
     ) -> None:
-        self._spool = spool
+        self.spool = spool
         self._engine = engine
         self._record = record
         self._metrics = metrics
@@ -210,12 +224,12 @@ class Spooler:
     @property
     def spooling(self) -> bool:
         """True while rows go into the spool rather than the store."""
-        return self._away or not self._spool.empty
+        return self._away or not self.spool.empty
 
     @property
     def rows(self) -> int:
         """The predictions that wait in the spool."""
-        return self._spool.predictions
+        return self.spool.predictions
 
     @property
     def alive(self) -> bool:
@@ -238,11 +252,11 @@ class Spooler:
 
     def close(self) -> None:
         """Close the file; what waits in it is forwarded after the next start."""
-        self._spool.close()
+        self.spool.close()
 
     def remember(self, schema: ModelSchema, sha256: str, *, now: Micros) -> None:
         """Note a loaded version, as the store does; called by the writing thread."""
-        self._spool.remember(schema, sha256, now=now)
+        self.spool.remember(schema, sha256, now=now)
 
     def begin(self, reason: str) -> None:
         """Spool from now on: the store was away before the start."""
@@ -263,7 +277,7 @@ class Spooler:
             Unavailable: the spool is full, or its disk fails.
         """
         try:
-            return self._spool.write(parts)
+            return self.spool.write(parts)
         except AWAY as error:
             raise Unavailable(f"the store cannot be reached, and the spool takes no more: {error.orig}") from None
 
@@ -272,7 +286,7 @@ class Spooler:
 
         The spool is asked first: a row leaves it only after the store has it.
         """
-        waiting = await asyncio.to_thread(self._spool.find, ids) if self._spool.predictions else {}
+        waiting = await asyncio.to_thread(self.spool.find, ids) if self.spool.predictions else {}
         if self._away:
             return waiting
         with suppress(Unavailable):
@@ -288,10 +302,10 @@ class Spooler:
         """
         room = max(CHUNK, 2 * arrived)
         try:
-            while room > 0 and not (self._away or self._spool.empty):
-                items = self._spool.first(min(room, CHUNK))
+            while room > 0 and not (self._away or self.spool.empty):
+                items = self.spool.first(min(room, CHUNK))
                 kept = self._store([item for _, item in items])
-                self._spool.remove(items, kept)
+                self.spool.remove(items, kept)
                 self._count([item for _, item in items], kept)
                 room -= len(items)
         except Exception as error:  # noqa: BLE001 - whatever keeps the rows from the store: they stay, and are tried again
@@ -304,7 +318,7 @@ class Spooler:
         for item, reason in kept:
             kind = "prediction" if isinstance(item, Prediction) else "outcome"
             self._log.error("kept_in_spool", kind=kind, reason=reason)
-        if self._spool.empty:
+        if self.spool.empty:
             self._log.warning("spool_forwarded")
 
     def _store(self, items: Sequence[Item]) -> list[tuple[Item, str]]:
@@ -362,12 +376,12 @@ class Spooler:
     def _prepare(self) -> None:
         upgrade(self._engine)
         with self._engine.begin() as connection:
-            for model in self._spool.models():
+            for model in self.spool.models():
                 note(connection, model)
         if (
-            not self._spool.empty
+            not self.spool.empty
         ):  # a store that lets us in may yet take no rows: try the first, which does no harm twice
-            self._store([item for _, item in self._spool.first(1)])
+            self._store([item for _, item in self.spool.first(1)])
 
 
 def _not_yet_recorded(connection: Connection, submissions: Sequence[Submission]) -> list[Submission]:

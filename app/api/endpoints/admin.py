@@ -1,4 +1,4 @@
-"""``/keys``: API keys in the store, made, listed and revoked while the service runs."""
+"""The acts of administrators: API keys in the store, and the erasure of a subject."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from functools import partial
 from typing import Annotated, Literal
 
 import structlog
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 from typing_extensions import TypedDict
 
-from app.api.dependencies import BoundModel, Cursor, Limit, ServicesDep, StoredKeys, page, require
+from app.api.dependencies import BoundModel, Cursor, Limit, Services, ServicesDep, StoredKeys, page, require
 from app.api.documentation import answers
 from app.api.http import json_response
 from app.api.middleware import Keyring
@@ -21,10 +21,11 @@ from app.background import PeriodicTask
 from app.config.fields import Duration
 from app.config.settings import Scope
 from app.errors import Conflict, Forbidden, Unavailable
+from app.store import retention
 from app.store.database import Connection, Readers
 from app.store.journal.journal import Journal
-from app.store.queries.keys import KeyState, StoredKey, add_key, new_key, note_use, read_keys, revoke_key
-from app.types import SECOND, Micros, to_rfc3339
+from app.store.queries.keys import KeyState, StoredKey, add_audit, add_key, new_key, note_use, read_keys, revoke_key
+from app.types import SECOND, Micros, Scalar, to_rfc3339
 
 REFRESH_S = 0.5
 """Time between two looks at the stored keys: a revoked one is refused within a second on every replica."""
@@ -32,7 +33,7 @@ USE_S = 10
 """How exact the time of a key's last use is: a write for each request would cost more than its answer."""
 MAX_EXPIRES_S = 3650 * 86_400
 ByAdmin = Annotated[str | None, Depends(require("admin"))]
-router = APIRouter(prefix="/keys", tags=["keys"])
+router = APIRouter()
 
 
 class KeyRefresh:
@@ -139,7 +140,7 @@ SHOWN: ShownKey = {
 MADE: MadeKey = {**SHOWN, "key": "plumb_…"}
 
 
-@router.post("")
+@router.post("/keys", tags=["keys"])
 @answers(MadeKey, MADE, scope="admin", errors=(409, 422, 503))
 async def create(body: KeyBody, services: ServicesDep, by: ByAdmin, bound: BoundModel) -> Response:
     """Make a key. It is shown in this answer alone: the store keeps its hash."""
@@ -160,7 +161,7 @@ async def create(body: KeyBody, services: ServicesDep, by: ByAdmin, bound: Bound
     return answer
 
 
-@router.get("")
+@router.get("/keys", tags=["keys"])
 @answers(KeyPage, {"items": [SHOWN], "next": None}, scope="admin", errors=(422, 503))
 async def keys(
     services: ServicesDep, _by: ByAdmin, bound: BoundModel, limit: Limit = 100, cursor: Cursor = ""
@@ -175,7 +176,7 @@ async def keys(
     return json_response(page(left[: limit + 1], limit, lambda item: item, lambda item: item["name"]))
 
 
-@router.delete("/{name}")
+@router.delete("/keys/{name}", tags=["keys"])
 @answers(ShownKey, {**SHOWN, "state": "revoked"}, scope="admin", errors=(404, 409, 503))
 async def revoke(name: str, services: ServicesDep, by: ByAdmin, bound: BoundModel) -> Response:
     """End a key for good: within a second on every replica. Its name stays taken."""
@@ -235,3 +236,50 @@ def _configured(name: str, scopes: Iterable[str], model: str | None) -> ShownKey
 
 def _time(moment: Micros | None) -> str | None:
     return None if moment is None else to_rfc3339(moment)
+
+
+class Erased(TypedDict):
+    """The number of predictions that were deleted, with all that belongs to them."""
+
+    erased: int
+
+
+@router.delete("/predictions", tags=["predictions"])
+@answers(Erased, {"erased": 12}, scope="admin", errors=(409, 422, 503))
+async def erase_subject(
+    services: ServicesDep,
+    by: ByAdmin,
+    bound: BoundModel,
+    subject: Annotated[str, Query(min_length=1, max_length=1024, description="Whose predictions to delete.")],
+) -> Response:
+    """Delete every prediction of a subject, with its outcomes and the answers of shadows.
+
+    Reports stay, since they hold no rows.
+
+    The subject is a value of the feature or key of the context that ``privacy.subject`` names.
+
+    All rows are looked through, some at a time; repeating an erasure that failed is safe.
+    """
+    name = services.config.privacy.subject
+    if name is None:
+        raise Conflict("privacy.subject names no feature or key of the context by which to erase")
+    forms = services.privacy.subject_forms(name, subject)
+    after: tuple[int, str] | None = (-1, "")
+    gone = 0
+    while after is not None:
+        ids, after = await services.readers.run(retention.find_subject, name, forms, after, model=bound)
+        if ids:
+            gone += await services.journal.run(partial(retention.erase, ids=ids))
+    await services.journal.run(partial(_note_erasure, services, forms, services.privacy.hash(subject), gone, by))
+    structlog.get_logger("audit").info("subject_erased", rows=gone, by=by)
+    return json_response({"erased": gone})
+
+
+def _note_erasure(
+    services: Services, forms: set[Scalar], digest: str, gone: int, by: str | None, connection: Connection
+) -> None:
+    """Keep who erased how many rows; of the subject the hash, where the store has a salt."""
+    if services.spooler:
+        services.spooler.spool.forget(retention.needles(forms))
+    about = {"rows": gone} | ({"subject": digest} if services.privacy.salt else {})
+    add_audit(connection, "subject_erased", by, about)
