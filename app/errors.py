@@ -7,6 +7,7 @@
     ├── BundleError            exit 3: a model bundle is refused
     ├── StoreLocked            exit 3: another process owns the SQLite file
     └── RequestError           answered over HTTP
+        ├── UntrustedHost      400: the request is for a host that is not ours
         ├── Invalid            422: the body is no JSON, or not what is taken
         ├── NotFound           404
         ├── Conflict           409: the id is known with other content, or the act does not fit what is
@@ -24,8 +25,9 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
 from urllib.parse import unquote
 
 
@@ -65,6 +67,12 @@ class FieldError:
     reason: str
 
 
+MAX_FIELDS = 100
+"""Wrong fields that one answer names."""
+MAX_NAME = 200
+"""Characters of a caller's own text, a field's name, that an answer repeats."""
+
+
 class RequestError(PlumblineError):
     """A request is refused; ``status`` is the HTTP answer."""
 
@@ -76,15 +84,19 @@ class Invalid(RequestError):
     """The request is not what the model or endpoint takes.
 
     Attributes:
-        fields: every wrong field.
+        fields: every wrong field, up to a bound, and one more that says how many others there are.
         place: where the fields are: the body, the query or the path.
     """
 
     status = 422
 
-    def __init__(self, fields: Sequence[FieldError], place: str = "body") -> None:
-        super().__init__("; ".join(f"{error.field}: {error.reason}" for error in fields))
-        self.fields = tuple(fields)
+    def __init__(self, fields: Iterable[FieldError], place: str = "body") -> None:
+        source = iter(fields)
+        listed = [replace(error, field=_shortened(error.field)) for error in islice(source, MAX_FIELDS)]
+        if more := sum(1 for _ in source):
+            listed.append(FieldError(place, "fewer wrong fields", f"and {more} more"))
+        super().__init__("; ".join(f"{error.field}: {error.reason}" for error in listed))
+        self.fields = tuple(listed)
         self.place = place
 
 
@@ -127,6 +139,12 @@ class Forbidden(RequestError):
     status = 403
 
 
+class UntrustedHost(RequestError):
+    """The ``Host`` of the request is none of ours."""
+
+    status = 400
+
+
 class TooManyRequests(RequestError):
     """Too many requests or wrong keys; ``retry_after`` says how many seconds to wait."""
 
@@ -157,6 +175,10 @@ class DeadlineExceeded(RequestError):
     """
 
     status = 504
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}…"
 
 
 def one_line(error: Exception) -> str:

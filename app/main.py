@@ -29,9 +29,10 @@ from app.api.endpoints.admin import REFRESH_S, KeyRefresh
 from app.api.endpoints.dashboard import read_playbook
 from app.api.endpoints.metrics import StoredMetrics
 from app.api.endpoints.outcome import recorder
-from app.api.middleware import Keyring
+from app.api.keyring import Keyring
 from app.background import PeriodicTask
-from app.config.settings import Config, no_key
+from app.config.loader import no_key
+from app.config.settings import Config
 from app.errors import ConfigError
 from app.metrics import JournalMetrics, ServingMetrics, new_registry
 from app.monitoring.metrics import LatestReports, check_durations
@@ -350,9 +351,7 @@ def _register_collectors(
 
 
 def _open_keyring(config: Config, active: Model, database: Database, spooler: Spooler | None) -> Keyring:
-    """The keys of the configuration and of the store.
-
-    Those of a store that is away come once it is there.
+    """The keys of the configuration and of the store; of one that is away, once it is there.
 
     Raises:
         ConfigError: other machines can reach the service, and there is no key.

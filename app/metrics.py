@@ -202,6 +202,34 @@ class InProgress:
     requests: int = 0
 
 
+CONNECTIONS_REFUSED = ("connections", "address", "descriptors", "idle")
+"""Why a connection was refused, or closed for another one: all places taken, those of its address, no descriptor."""
+STALL_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class ConnectionMetrics:
+    """The connections of the server and its event loop.
+
+    Attributes:
+        open: connections that are open now; read when somebody scrapes.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.open = 0
+        gauge = Gauge("ml_connections_open", "Open connections", registry=registry)
+        gauge.set_function(lambda: float(self.open))
+        refused = Counter(
+            "ml_connections_refused", "Connections refused, or closed for another one", ["reason"], registry=registry
+        )
+        self.refused = {reason: refused.labels(reason) for reason in CONNECTIONS_REFUSED}
+        self.stalls = Histogram(
+            "ml_event_loop_stall_seconds",
+            "Time by which the event loop came late to its timer",
+            buckets=STALL_BUCKETS,
+            registry=registry,
+        )
+
+
 class ServingMetrics:
     """The data path: predictions, their latency and values, batches, outcomes."""
 
@@ -227,6 +255,7 @@ class ServingMetrics:
         self.shadow_rows = Counter(
             "ml_shadow_rows", "Rows for a shadow version by what became of them", [*model, "state"], registry=registry
         )
+        self.connections = ConnectionMetrics(registry)
         build = Info("ml_build", "The running version", registry=registry)
         self.build: Callable[[dict[str, str]], None] = build.info
 

@@ -24,7 +24,8 @@ HEAD = """\
 `config.yaml` holds every key at its default. `PLUMBLINE__SECTION__KEY` in the environment beats the file, for example
 `PLUMBLINE__DRIFT__WINDOW__ROWS=500`. `plumbline check` prints the effective configuration, secrets masked, and names
 every error with its line; an unknown key is an error. A duration is a number and a unit: `500ms`, `10s`, `5m`, `1h`,
-`30d`, `2w`.
+`30d`, `2w`. The file is plain YAML of at most 256 KiB: aliases (`*name`), a key written twice and more than 32 levels
+are refused.
 
 This page is generated from `app/config/settings.py` by `docs/generate_configuration.py`.
 """

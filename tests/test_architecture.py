@@ -33,7 +33,13 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "app.alerting": ("rules", "messages channels", "retraining evaluation", "service delivery"),
     "app.store": ("database sql tables migrate sampling throttle", "queries", "privacy", "journal", "*"),
-    "app.api": ("http dependencies middleware documentation examples", "coalescing", "endpoints", "openapi", "app"),
+    "app.api": (
+        "http dependencies keyring middleware rate_limits trusted_hosts documentation examples",
+        "coalescing",
+        "endpoints",
+        "openapi",
+        "app",
+    ),
     "app.commands": ("tables", "simulation", "*"),
 }
 """For a package, its parts from the lowest floor up; a part imports from its own floor or below. ``*``: all others."""

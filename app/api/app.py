@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+import orjson
 import structlog
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -22,11 +24,17 @@ from app.api.endpoints import admin, alerts, health, metrics, models, prediction
 from app.api.endpoints.dashboard import dashboard_router
 from app.api.endpoints.outcome import OutcomeHandler
 from app.api.endpoints.predict import PredictHandler
-from app.api.http import Reply, internal_error, received_at_of, render_error
-from app.api.middleware import GRANT, AccessLog, Deadlines, common_headers, request_id_of
+from app.api.http import Reply, client_of, internal_error, received_at_of, render_error
+from app.api.keyring import GRANT
+from app.api.middleware import AccessLog, BodyGate, Deadlines, common_headers, request_id_of
+from app.api.rate_limits import RateLimits
+from app.api.trusted_hosts import HEALTH, TrustedHosts
 from app.background import BackgroundTask
-from app.errors import FieldError, Invalid, PlumblineError, RequestError
+from app.errors import FieldError, Invalid, PlumblineError, RequestError, TooLarge
 from app.metrics import InProgress
+
+MAX_BODY_BYTES = 65_536
+"""Largest body of a route that takes neither rows nor outcomes: a silence with its reason, or a version."""
 
 
 class Gateway:
@@ -35,8 +43,12 @@ class Gateway:
     The hot routes do the same for themselves, at less cost.
     """
 
-    def __init__(self, app: ASGIApp, in_progress: InProgress, access_log: AccessLog) -> None:
+    def __init__(
+        self, app: ASGIApp, hosts: TrustedHosts, rates: RateLimits, in_progress: InProgress, access_log: AccessLog
+    ) -> None:
         self._app = app
+        self._hosts = hosts
+        self._rates = rates
         self._in_progress = in_progress
         self._access_log = access_log
         self._log = structlog.get_logger("gateway")
@@ -46,7 +58,8 @@ class Gateway:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = request_id_of(dict(scope["headers"]))
+        headers = dict(scope["headers"])
+        request_id = request_id_of(headers)
         scope["plumbline.request_id"] = request_id
         status = 0
 
@@ -54,17 +67,20 @@ class Gateway:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *common_headers(request_id)]
+                message["headers"] = _with_common(message.get("headers", ()), request_id)
             await send(message)
 
         self._in_progress.requests += 1
         inner = scope
         try:
+            self._admit(scope, headers)
             if scope["method"] == "HEAD":
                 inner = {**scope, "method": "GET"}
                 await self._app(inner, *without_body(receive, sending))
             else:
                 await self._app(scope, receive, sending)
+        except RequestError as refusal:
+            await render_error(refusal, request_id).send(sending)
         except Exception as error:  # noqa: BLE001 - the last resort; it is logged, and answered with its id
             self._log.exception("unexpected_error", error_id=request_id, exc_info=error)
             if not status:
@@ -77,6 +93,27 @@ class Gateway:
             grant = inner.get(GRANT)
             name = grant.name if grant else None
             self._access_log.note(request_id, scope["method"], route, status, seconds, key_name=name)
+
+    def _admit(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
+        """Check the host, the origin and the address of a caller; health takes any address."""
+        self._hosts.check(scope["method"], scope["path"], headers)
+        length = headers.get(b"content-length", b"")
+        if length.isdigit() and int(length[:20]) > MAX_BODY_BYTES:
+            raise TooLarge(f"a body on this path has at most {MAX_BODY_BYTES} bytes")
+        if not scope["path"].startswith(HEALTH):
+            self._rates.count_address(client_of(scope), scope["plumbline.received_at"])
+
+
+def _with_common(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
+    """The headers of an answer with those of every answer that it does not set itself.
+
+    A file with an ``ETag`` may be kept.
+    """
+    own = list(headers)
+    set_already = {name.lower() for name, _ in own}
+    if b"etag" in set_already:
+        set_already.add(b"cache-control")
+    return [*own, *(header for header in common_headers(request_id) if header[0] not in set_already)]
 
 
 def without_body(receive: Receive, send: Send) -> tuple[Receive, Send]:
@@ -118,8 +155,10 @@ class Application(FastAPI):
         )
         self.state.services = services
         self._access_log = AccessLog()
-        self._described: tuple[str, dict[str, Any]] | None = None
+        self._described: tuple[tuple[str, str], asyncio.Task[bytes]] | None = None
         around: dict[str, Any] = {
+            "hosts": services.hosts,
+            "rates": services.rates,
             "keyring": services.keyring,
             "limits": services.body_limits,
             "deadlines": Deadlines(services.config.server.deadline),
@@ -149,8 +188,9 @@ class Application(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         """The framework's stack, inside the gateway."""
-        in_progress = self.state.services.metrics.in_progress
-        return Gateway(super().build_middleware_stack(), in_progress, self._access_log)
+        services: Services = self.state.services
+        stack = BodyGate(super().build_middleware_stack(), self.routes, services.keyring, services.body_limits)
+        return Gateway(stack, services.hosts, services.rates, services.metrics.in_progress, self._access_log)
 
     def add_hot_routes(self) -> None:
         """Register the hot routes with the framework too.
@@ -162,14 +202,27 @@ class Application(FastAPI):
         )
 
     def openapi(self) -> dict[str, Any]:
-        """The description in the terms of the loaded model.
+        """The description in the terms of the loaded model, made anew."""
+        return openapi.describe(self)
 
-        It is made once for each version, since that takes half a second.
+    async def openapi_document(self) -> bytes:
+        """The description as JSON.
+
+        It takes half a second, so it is made in another thread, once for each version; whoever asks meanwhile waits
+        for the same one.
         """
-        version = self.state.services.registry.active.schema.version
-        if self._described is None or self._described[0] != version:
-            self._described = version, openapi.describe(self)
-        return self._described[1]
+        bundle = self.state.services.registry.active.bundle
+        version = (bundle.schema.version, bundle.sha256)
+        if self._described is None or self._described[0] != version or _has_failed(self._described[1]):
+            self._described = version, asyncio.create_task(asyncio.to_thread(self._render_openapi))
+        return await asyncio.shield(self._described[1])
+
+    def _render_openapi(self) -> bytes:
+        return orjson.dumps(self.openapi())
+
+
+def _has_failed(task: asyncio.Task[bytes]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 def build_api(services: Services, lifespan: Lifespan) -> Application:
@@ -205,7 +258,7 @@ async def _refuse_parameters(_request: Request, error: Exception) -> Response:
     """FastAPI's own handler repeats the input, and answers 500 where that is NaN."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this type alone
     found = error.errors()
-    fields = [FieldError(".".join(map(str, item["loc"][1:])) or "body", item["msg"], item["type"]) for item in found]
+    fields = (FieldError(".".join(map(str, item["loc"][1:])) or "body", item["msg"], item["type"]) for item in found)
     return _response(render_error(Invalid(fields, str(found[0]["loc"][0]) if found else "body"), ""))
 
 

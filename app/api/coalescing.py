@@ -7,7 +7,7 @@ handled with its group, and rendered.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Coroutine, Hashable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -25,7 +25,10 @@ from app.api.http import (
     render_error,
     unpack,
 )
-from app.api.middleware import AccessLog, Deadlines, Keyring, Watch, common_headers, request_id_of
+from app.api.keyring import Keyring
+from app.api.middleware import AccessLog, Deadlines, Watch, common_headers, request_id_of
+from app.api.rate_limits import RateLimits
+from app.api.trusted_hosts import TrustedHosts
 from app.config.settings import Scope as KeyScope
 from app.errors import DeadlineExceeded, PlumblineError, Unavailable
 from app.metrics import InProgress
@@ -105,6 +108,10 @@ MIN_GROUP_INTERVAL_S = 0.002
 """Least time between two beginnings under load: each beginning, with its commit, costs as much as some ten requests."""
 
 
+MAX_LOOP_BODY_BYTES = 65_536
+"""Largest body that is decoded in the event loop."""
+
+
 class HotEndpoint:
     """Gathers the requests for one endpoint, and is an ASGI application.
 
@@ -117,6 +124,8 @@ class HotEndpoint:
         path: str,
         handler: Handler[Any, Any],
         *,
+        hosts: TrustedHosts,
+        rates: RateLimits,
         keyring: Keyring,
         key_scope: KeyScope,
         limits: BodyLimits,
@@ -126,6 +135,8 @@ class HotEndpoint:
     ) -> None:
         self.path = path
         self._handler = handler
+        self._hosts = hosts
+        self._rates = rates
         self._keyring = keyring
         self._key_scope: KeyScope = key_scope
         self._limits = limits
@@ -133,6 +144,7 @@ class HotEndpoint:
         self._in_progress = in_progress
         self._access_log = access_log
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._apart = asyncio.Lock()
         self._waiting: list[Caller] = []
         self._next_at = 0.0
         self._turn: asyncio.Handle | None = None
@@ -156,9 +168,7 @@ class HotEndpoint:
             check_head(call, self._limits)
             call.body = await receive_body(receive, self._limits)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever happens, the caller is answered
-            reply = self._refuse(call, None, error, watch)
-            self._access_log.note_all([call], [reply])
-            return reply
+            return self.refuse(call, error, watch)
         finally:
             self._in_progress.requests -= 1
             self._deadlines.leave(watch)
@@ -168,6 +178,21 @@ class HotEndpoint:
             return await caller.answer
         except asyncio.CancelledError:  # the server ends; what becomes of the group is counted there
             return render_error(Unavailable(_ENDING), call.request_id)
+
+    def refuse_head(self, call: Call) -> Reply | None:
+        """The refusal of a request by its head alone; None where its body may come."""
+        try:
+            self._admit(call)
+            check_head(call, self._limits)
+        except Exception as error:  # noqa: BLE001 - whatever it is, this caller is told
+            return self.refuse(call, error)
+        return None
+
+    def refuse(self, call: Call, error: BaseException, watch: Watch | None = None) -> Reply:
+        """The answer to a call that was never decoded; it is counted and logged."""
+        reply = self._refuse(call, None, error, watch)
+        self._access_log.note_all([call], [reply])
+        return reply
 
     def submit(self, caller: Caller) -> None:
         """Answer a request whose body is here, together with those that come now."""
@@ -193,6 +218,9 @@ class HotEndpoint:
             self._next_at = first.loop.time() + MIN_GROUP_INTERVAL_S
         groups: dict[Hashable, list[tuple[Caller, Any]]] = {}
         for caller in callers:
+            if len(caller.call.body) > MAX_LOOP_BODY_BYTES or b"content-encoding" in caller.call.headers:
+                self._run(first, [caller], self._decode_apart(caller))
+                continue
             try:
                 item = self._decode(caller.call)
             except Exception as error:  # noqa: BLE001 - whatever it is, this caller is told
@@ -207,23 +235,48 @@ class HotEndpoint:
 
     def _start(self, first: Caller, group: Sequence[tuple[Caller, Any]]) -> None:
         """Answer a group in a task that the server waits for."""
+        self._run(first, [caller for caller, _ in group], self._answer(group))
+
+    async def _decode_apart(self, caller: Caller) -> None:
+        """Decode a large or a compressed body in another thread, one at a time, and answer it alone.
+
+        Eight megabytes would keep the event loop for some hundred milliseconds.
+        """
+        call = caller.call
+        try:
+            self._admit(call)
+            async with self._apart:
+                item = await asyncio.to_thread(lambda: self._handler.decode(call, unpack(call, self._limits)))
+        except Exception as error:  # noqa: BLE001 - as above
+            self._reply([caller], [self._refuse(call, None, error)])
+        else:
+            await self._answer([(caller, item)])
+
+    @staticmethod
+    def _run(first: Caller, callers: Sequence[Caller], work: Coroutine[Any, Any, None]) -> None:
+        """Run the work for some callers in a task that the server waits for."""
 
         def end(task: asyncio.Task[None]) -> None:
             first.tasks.discard(task)
             if task.cancelled():  # before it ran at all: else everybody has an answer
-                for caller, _ in group:
+                for caller in callers:
                     caller.abandon()
 
-        task = first.loop.create_task(self._answer(group))
+        task = first.loop.create_task(work)
         first.tasks.add(task)
         task.add_done_callback(end)
 
     def _admit(self, call: Call) -> None:
         """See whether the caller may ask, before its body is read."""
-        if call.key_name is None:
-            grant = self._keyring.authorise(call.headers, self._key_scope, call.client)
-            if grant is not None:
-                call.key_name, call.key_model = grant.name, grant.model
+        if call.is_admitted:
+            return
+        self._hosts.check(call.method, call.path, call.headers)
+        self._rates.count_address(call.client, call.received_at)
+        grant = self._keyring.authorise(call.headers, self._key_scope, call.client)
+        if grant is not None:
+            call.key_name, call.key_model = grant.name, grant.model
+        self._rates.count_key(call.key_name, call.received_at)
+        call.is_admitted = True
         if call.query_string:
             check_query(call, *self._handler.parameters)
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from time import perf_counter
 from typing import Annotated, Any, Protocol, TypeAlias, TypeVar
+from weakref import WeakKeyDictionary
 
 from fastapi import Depends, Query, Request
 from fastapi.dependencies.models import Dependant
@@ -16,10 +20,12 @@ from starlette.datastructures import QueryParams
 from app.alerting.rules.configured import RuleSet
 from app.api.documentation import answer_of
 from app.api.http import BodyLimits, Call, client_of
-from app.api.middleware import GRANT, Grant, Keyring
+from app.api.keyring import GRANT, Grant, Keyring
+from app.api.rate_limits import RateLimits
+from app.api.trusted_hosts import TrustedHosts
 from app.background import BackgroundTask, PeriodicTask
 from app.config.settings import Config, Scope
-from app.errors import FieldError, Invalid
+from app.errors import FieldError, Invalid, Unavailable
 from app.metrics import ServingMetrics
 from app.monitoring.monitor import RequestedCheck
 from app.serving.activation import Activator
@@ -102,10 +108,116 @@ class Services:
     stored_metrics: MetricsRefresh
     background: list[BackgroundTask]
 
+    @cached_property
+    def hosts(self) -> TrustedHosts:
+        """Give the hosts and origins whose requests are taken."""
+        return TrustedHosts(self.config.server, self.keyring)
+
+    @cached_property
+    def rates(self) -> RateLimits:
+        """Give the limits of requests by key and by address."""
+        return RateLimits(self.config.limits)
+
+    @cached_property
+    def turns(self) -> Turns:
+        """Give the turns of long work."""
+        return Turns()
+
+    @cached_property
+    def texts(self) -> SharedRender:
+        """Give the texts that callers share."""
+        return SharedRender()
+
     @property
     def body_limits(self) -> BodyLimits:
         """Give the limits of a body."""
         return BodyLimits(self.config.server.max_body_bytes, self.config.server.receive_timeout)
+
+
+MAX_STREAMS = 4
+"""Exports that are under way at once."""
+MAX_WAITING = 64
+"""Calls that wait for their turn."""
+MAX_REST_S = 0.1
+"""Longest rest behind a part; a shorter part rests as long as it took."""
+STALLED_S = 30.0
+"""A stream whose reader has taken nothing for so long keeps nobody else from one."""
+
+
+class Turns:
+    """Does long work of other threads in small parts, one at a time, with a rest behind each.
+
+    Python runs one thread at a time: four threads that render all the time would leave the event loop a fifth of it.
+    """
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+        self._waiting = 0
+        self._rest_until = 0.0
+        self._streams: WeakKeyDictionary[object, float] = WeakKeyDictionary()
+
+    async def run(self, work: Callable[[], Awaitable[Item]]) -> Item:
+        """The result of a part, which takes some ten milliseconds.
+
+        Raises:
+            Unavailable: too many wait already.
+        """
+        if self._waiting >= MAX_WAITING:
+            raise Unavailable("too many long answers are being made")
+        self._waiting += 1
+        try:
+            async with self._turn:
+                await asyncio.sleep(max(0.0, self._rest_until - perf_counter()))
+                started = perf_counter()
+                try:
+                    return await work()
+                finally:
+                    ended = perf_counter()
+                    self._rest_until = ended + min(ended - started, MAX_REST_S)
+        finally:
+            self._waiting -= 1
+
+    def begin_stream(self, stream: object) -> None:
+        """Give an export its place.
+
+        Raises:
+            Unavailable: too many are under way.
+        """
+        now = perf_counter()
+        if sum(now - taken < STALLED_S for taken in self._streams.values()) >= MAX_STREAMS:
+            raise Unavailable(f"{MAX_STREAMS} exports are under way already")
+        self._streams[stream] = now
+
+    def note_taken(self, stream: object) -> None:
+        """Note that the reader of an export has taken a part."""
+        self._streams[stream] = perf_counter()
+
+    def end_stream(self, stream: object) -> None:
+        """Give the place to the next export."""
+        self._streams.pop(stream, None)
+
+
+class SharedRender:
+    """Makes one text at a time in another thread.
+
+    Callers that come meanwhile share the next one.
+    """
+
+    def __init__(self) -> None:
+        self._busy = asyncio.Lock()
+        self._next: dict[Hashable, asyncio.Task[bytes]] = {}
+
+    async def get(self, key: Hashable, make: Callable[[], bytes]) -> bytes:
+        """The text of a key, made after this call; a caller that leaves takes it from nobody else."""
+        task = self._next.get(key)
+        if task is None:
+            task = self._next[key] = asyncio.create_task(self._make(key, make))
+        return await asyncio.shield(task)
+
+    async def _make(self, key: Hashable, make: Callable[[], bytes]) -> bytes:
+        async with self._busy:
+            del self._next[key]  # whoever comes from now on is too late for this one
+            return await asyncio.to_thread(make)
 
 
 def get_services(request: Request) -> Services:
@@ -140,7 +252,9 @@ def require(scope: Scope) -> Callable[[Request, Services], str | None]:
     """A dependency that lets only keys with this scope pass; it gives the key's name."""
 
     def check(request: Request, services: ServicesDep) -> str | None:
-        return _authorise(request, services, scope)
+        name = _authorise(request, services, scope)
+        services.rates.count_key(name, perf_counter())
+        return name
 
     return check
 

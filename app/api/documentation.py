@@ -52,8 +52,9 @@ WRONG_FIELD: WrongField = {
     "type": "invalid",
 }
 _REFUSALS: Mapping[int, tuple[str, str]] = {
+    400: ("The `Host` is not one that is served here", "this host is not served here: add it to server.trusted_hosts"),
     401: ("No valid API key", "send an API key as X-API-Key or Authorization: Bearer"),
-    403: ("The key lacks the scope", "this key lacks the scope read"),
+    403: ("The key lacks the scope, or a page of another origin asks", "this key lacks the scope read"),
     404: ("Unknown id, name or version", "no prediction has this id"),
     408: ("The body did not arrive in time", "the body did not arrive in time"),
     409: (
@@ -115,7 +116,7 @@ class Answer:
         return {
             "responses": {
                 "200": {"description": "Success", "headers": REQUEST_ID, "content": content},
-                **refusals({500, *guarded, *self.errors}),
+                **refusals({400, 500, *guarded, *self.errors}),
                 **more,
             },
             "security": security(self.scope),

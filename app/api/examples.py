@@ -1,11 +1,16 @@
-"""Examples of reports in the description of the API, short but whole."""
+"""Examples in the description of the API: short reports, and rows that are nobody's."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice, product
+from typing import Any
 
 from app.figures.drift import EXAMPLE_OF_CATEGORIES, EXAMPLE_OF_NUMBERS
 from app.reports.drift import ColumnSummary, JudgedColumn, JudgedPrediction
 from app.reports.performance import Metric
 from app.reports.service import ShownDrift, ShownPerformance
+from app.types import Feature, FeatureType, Json, ModelSchema, Row, Scalar
 
 REPORT_ID = "018bcfe5-6800-7000-8000-000000000002"
 CHECKED_AT = "2026-11-20T10:00:00.000000Z"
@@ -213,3 +218,94 @@ PERFORMANCE: ShownPerformance = {
     },
     "errors": [],
 }
+
+SILENCE: Json = {
+    "silence_id": "018bcfe5-6800-7000-8000-000000000000",
+    "matcher": {"rule": "feature_drift", "severity": None, "feature": "income"},
+    "starts_at": "2026-11-20T10:00:00.000000Z",
+    "ends_at": "2026-11-20T12:00:00.000000Z",
+    "reason": "the campaign is known",
+    "created_by": "ops",
+    "created_at": "2026-11-20T10:00:00.000000Z",
+}
+ALERT: Json = {
+    "alert_id": "018bcfe5-6800-7000-8000-000000000001",
+    "rule": "accuracy_drop",
+    "severity": "critical",
+    "state": "firing",
+    "value": 0.84,
+    "limit": 0.90,
+    "since": "2026-11-20T10:00:00.000000Z",
+    "resolved_at": None,
+    "acknowledged_at": None,
+    "acknowledged_by": None,
+    "silenced_until": None,
+    "message": "accuracy 0.84 [0.81, 0.87] is below its limit 0.9, baseline 0.95, over 830 labelled rows",
+    "causes": ["income", "channel"],
+    "playbook": "docs/playbook.md#accuracy-drop",
+    "report_id": "018bcfe5-6800-7000-8000-000000000002",
+}
+EVIDENCE: Json = {
+    "figure": "performance.realised.accuracy",
+    "value": 0.84,
+    "limit": 0.90,
+    "report_id": "018bcfe5-6800-7000-8000-000000000002",
+    "checked_at": "2026-11-20T10:00:00.000000Z",
+}
+ADVICE: Json = {
+    "action": "retrain",
+    "because": "the model's accuracy fell behind the baseline",
+    "evidence": [EVIDENCE],
+}
+ACTION: Json = {
+    "action": "retrain",
+    "model_version": "1",
+    "because": "the model's accuracy fell behind the baseline",
+    "evidence": [EVIDENCE],
+    "report_id": "018bcfe5-6800-7000-8000-000000000002",
+    "asked_at": "2026-11-20T10:00:00.000000Z",
+    "state": "delivered",
+    "delivered_at": "2026-11-20T10:00:01.000000Z",
+    "tries": 1,
+    "error": None,
+}
+MAX_TRIES = 200
+"""Rows that are looked at for one that the reference does not have."""
+
+
+def synthetic_rows(schema: ModelSchema, profile: Mapping[str, Any], is_stored: Callable[[Row], bool]) -> Iterator[Row]:
+    """Give rows of averages and most frequent categories that the reference does not have.
+
+    Where it has every such row (two features of two values each), one more is given: it says nothing of anybody.
+
+    Args:
+        profile: what is known of each feature of the reference.
+    """
+    choices = [_values(feature, profile.get(feature.name, {})) for feature in schema.features]
+    # The last features vary first; so the first row is the plainest one.
+    rows = [tuple(row) for row in islice(product(*choices), MAX_TRIES)]
+    yield from (row for row in rows if not is_stored(row))
+    yield rows[0]
+
+
+def _values(feature: Feature, known: Mapping[str, Any]) -> list[Scalar]:
+    """Plain values of a feature, the plainest first."""
+    if feature.type is FeatureType.CATEGORICAL or feature.allowed:
+        return _frequent(feature, known)
+    mean = known.get("mean")
+    low, high = (0.0 if bound is None else bound for bound in (feature.low, feature.high))
+    middle = (low + high) / 2 if mean is None else mean
+    if feature.type is FeatureType.BOOLEAN:
+        return [middle >= 0.5, middle < 0.5]  # noqa: PLR2004 - the more frequent one first
+    if feature.type is FeatureType.INTEGER:
+        return [round(middle), round(middle) + 1]
+    return [float(f"{middle:.3g}"), float(f"{middle:.2g}"), float(f"{middle:.4g}")]
+
+
+def _frequent(feature: Feature, known: Mapping[str, Any]) -> list[Scalar]:
+    counts = dict(zip(map(str, known.get("categories", ())), known.get("counts", ()), strict=False))
+    values: list[Scalar] = [
+        value for value in feature.categories or feature.allowed if value in (feature.allowed or (value,))
+    ]
+    values = values or list(feature.allowed) or ["text"]
+    return sorted(values, key=lambda value: -counts.get(str(value), 0))[:3]

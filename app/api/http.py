@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import codecs
 import zlib
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,7 +31,12 @@ SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
 )
+"""On every answer; a page has its own ``Content-Security-Policy``, a file its own ``Cache-Control``."""
 
 
 class Reply(NamedTuple):
@@ -77,6 +81,7 @@ class Call:
         key_model: the only model that the caller's key may ask about; None: every one.
         client: the caller's address.
         notes: what else goes into its log line.
+        is_admitted: whether its host, its key and its limits were looked at.
     """
 
     method: str
@@ -90,6 +95,7 @@ class Call:
     key_model: str | None = None
     client: str = ""
     notes: Mapping[str, Any] | None = None
+    is_admitted: bool = False
 
     @property
     def is_plain_json(self) -> bool:
@@ -103,19 +109,21 @@ class Call:
         return QueryParams(self.query_string.decode("latin-1")).get(name)
 
 
-FIRST_BYTES = "plumbline.first_bytes"
-"""Where the server keeps, in the state of a connection, a queue of the times at which its requests began."""
+RECEIVED_AT = "plumbline.received_at"
+"""Where the server notes in a scope when the first byte of the request came."""
+
+
+DECLINE_BODY = "plumbline.decline_body"
+"""Where the server leaves, in a scope, what the application calls if it takes no body: then none is read."""
 
 
 def received_at_of(scope: Scope) -> float:
     """The time of the first byte of a request over ASGI.
 
     By a server that does not note it, it is the time of this call.
-
-    It is taken out of the queue: to be called once for each request.
     """
-    first_bytes: deque[float] | None = scope.get("state", {}).get(FIRST_BYTES)
-    return first_bytes.popleft() if first_bytes else perf_counter()
+    received_at: float | None = scope.get(RECEIVED_AT)
+    return perf_counter() if received_at is None else received_at
 
 
 def client_of(scope: Scope) -> str:
@@ -144,6 +152,15 @@ def check_head(call: Call, limits: BodyLimits) -> None:
         raise WrongMediaType("send content-type: application/json")
     if _encoding(call) not in (b"identity", b"gzip"):
         raise WrongMediaType("send content-encoding: identity or gzip")
+    check_length(call, limits)
+
+
+def check_length(call: Call, limits: BodyLimits) -> None:
+    """See whether the head says that the body is too long.
+
+    Raises:
+        TooLarge: more bytes than allowed.
+    """
     length = call.headers.get(b"content-length", b"0")
     if length.isdigit() and int(length) > limits.bytes:
         raise _too_large(limits)
@@ -174,6 +191,10 @@ class SlowBody(RequestError):
     """The body did not arrive within ``server.receive_timeout``."""
 
     status = 408
+
+
+class BrokenBody(RequestError):
+    """The body is not sent as HTTP asks; nothing behind it can be read."""
 
 
 class CallerGone(RequestError):
@@ -207,17 +228,15 @@ async def _next_part(receive: Receive) -> Message:
 
 
 async def _rest(receive: Receive, first: bytes, limits: BodyLimits) -> bytes:
-    parts, size = [first], len(first)
+    body = bytearray(first)
     more = True
     while more:
         message = await _next_part(receive)
-        part = message.get("body", b"")
-        parts.append(part)
-        size += len(part)
-        if size > limits.bytes:
+        body += message.get("body", b"")
+        if len(body) > limits.bytes:
             raise _too_large(limits)
         more = message.get("more_body", False)
-    return b"".join(parts)
+    return bytes(body)
 
 
 def _unzip(body: bytes, limits: BodyLimits) -> bytes:
@@ -240,6 +259,11 @@ def _too_large(limits: BodyLimits) -> TooLarge:
 def json_response(content: object, status: int = 200) -> Response:
     """An answer that is what its endpoint says, neither validated nor copied on its way."""
     return Response(orjson.dumps(content), status, media_type="application/json")
+
+
+def bytes_response(body: bytes, status: int = 200) -> Response:
+    """An answer of JSON that another thread has rendered."""
+    return Response(body, status, media_type="application/json")
 
 
 def render_error(error: PlumblineError, error_id: str) -> Reply:

@@ -7,18 +7,22 @@ No network needed.
 
 from __future__ import annotations
 
-import asyncio
 import re
+from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from hashlib import sha256
 from importlib.resources import files
 from typing import Any, Literal
 
+import numpy as np
+import orjson
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import iter_route_contexts
 from pydantic.json_schema import models_json_schema
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from app.api.dependencies import Services, ServicesDep
@@ -35,14 +39,22 @@ from app.api.documentation import (
 )
 from app.api.endpoints.outcome import OutcomesTaken, OutcomeTaken
 from app.api.endpoints.outcome_schema import OutcomeBody, OutcomesBody
-from app.api.http import client_of
+from app.api.examples import synthetic_rows
+from app.api.http import bytes_response, client_of
 from app.serving.model import Model
-from app.types import PREDICTION_ID, Json, ModelSchema, label_keys, named
+from app.types import PREDICTION_ID, Json, ModelSchema, Row, label_keys, named
+from app.types import Answer as ModelAnswer
 
 router = APIRouter(include_in_schema=False)
 ASSETS = "/docs/assets"
-HOT_ERRORS = (401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 503, 504)
+HOT_ERRORS = (400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 503, 504)
 """What ``/predict`` and ``/outcome`` may answer besides 200."""
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; font-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+EXAMPLE_ID = "018bcfe5-6800-7000-8000-000000000000"
+_INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 _CONVERTER = re.compile(r":\w+}")
 
 
@@ -56,19 +68,30 @@ DOCS = [Depends(_require_docs)]
 @router.get("/docs", dependencies=DOCS)
 async def swagger() -> HTMLResponse:
     """The interactive page."""
-    return get_swagger_ui_html(
+    page, policy = docs_page()
+    return HTMLResponse(page, headers={"content-security-policy": policy, "cache-control": "no-cache"})
+
+
+@cache
+def docs_page() -> tuple[bytes, str]:
+    """The page, and the policy that lets its one inline script run and no other."""
+    page = get_swagger_ui_html(
         openapi_url="/openapi.json",
         title="Plumbline",
         swagger_js_url=f"{ASSETS}/swagger-ui-bundle.js",
         swagger_css_url=f"{ASSETS}/swagger-ui.css",
         swagger_favicon_url=f"{ASSETS}/favicon.png",
     )
+    body = bytes(page.body)
+    hashes = [b64encode(sha256(script).digest()).decode() for script in _INLINE_SCRIPT.findall(body)]
+    scripts = " ".join(f"'sha256-{each}'" for each in hashes)
+    return body, f"{PAGE_POLICY}; script-src 'self' {scripts}"
 
 
 @router.get("/openapi.json", dependencies=DOCS)
-async def openapi(request: Request) -> dict[str, Any]:
-    """The description; it is made in a thread, lest requests wait for it."""
-    return await asyncio.to_thread(request.app.openapi)
+async def openapi(request: Request) -> Response:
+    """The description; see :meth:`Application.openapi_document`."""
+    return bytes_response(await request.app.openapi_document())
 
 
 def mount_assets(app: FastAPI) -> None:
@@ -107,14 +130,7 @@ def _declared(app: FastAPI) -> Iterator[tuple[str, str, Answer]]:
 
 
 def _predict(model: Model) -> Json:
-    row = dict(zip(model.schema.feature_names, model.bundle.golden_rows[0], strict=True))
-    answer = model.bundle.estimator.predict([model.bundle.golden_rows[0]])[0]
-    label: Json = {"prediction": answer.prediction}
-    if answer.probabilities is not None:
-        label["probabilities"] = named(model.schema.classes, answer.probabilities)
-    about = {"model_name": model.schema.name, "model_version": model.schema.version}
-    one = {"prediction_id": "018bcfe5-6800-7000-8000-000000000000", **about, **label}
-    many = {**about, "predictions": [{"prediction_id": "018bcfe5-6800-7000-8000-000000000000", **label}]}
+    row, answers = _answered(model)
     version = {
         "name": "model_version",
         "in": "query",
@@ -125,10 +141,49 @@ def _predict(model: Model) -> Json:
     return _operation(
         "Predict one row or many",
         "predict",
-        _body(model.validator.json_schemas(), {"one": {"features": row}, "many": {"instances": [row]}}),
-        _content(_answer_schemas(model.schema), {"one": one, "many": many}),
+        _body(model.validator.json_schemas(), {"one": {"features": row}, "many": {"instances": [row]}} if row else {}),
+        _content(_answer_schemas(model.schema), answers),
         [version],
     )
+
+
+def _answered(model: Model) -> tuple[Json | None, Json]:
+    """An example of a row, and of the model's answers to it.
+
+    There is none where the model takes none of the synthetic rows. A row of the reference is somebody's data.
+    """
+    from app.monitoring.reference.encoding import encode  # they load SciPy, which serving needs for nothing else
+    from app.monitoring.reference.reference import load_reference
+
+    reference = load_reference(model.bundle.folder, model.schema)
+
+    def is_stored(row: Row) -> bool:
+        same = (column == code for column, code in zip(reference.columns, encode(model.schema, [row]), strict=True))
+        return bool(np.logical_and.reduce(list(same)).any())
+
+    for row in synthetic_rows(model.schema, model.bundle.profile["features"], is_stored):
+        named_row = dict(zip(model.schema.feature_names, row, strict=True))
+        if (answer := _ask(model, named_row)) is not None:
+            return named_row, _shown_answer(model, answer)
+    return None, {}
+
+
+def _ask(model: Model, row: Json) -> ModelAnswer | None:
+    """The model's answer to a row; None where the model or its validation refuses it."""
+    try:
+        return model.bundle.estimator.predict(model.validator.parse(orjson.dumps({"features": row})).rows)[0]
+    except Exception:  # noqa: BLE001 - a model may raise anything on a row that nobody has sent
+        return None
+
+
+def _shown_answer(model: Model, answer: ModelAnswer) -> Json:
+    """The examples of the answers to one row and to many."""
+    label: Json = {"prediction": answer.prediction}
+    if answer.probabilities is not None:
+        label["probabilities"] = named(model.schema.classes, answer.probabilities)
+    about = {"model_name": model.schema.name, "model_version": model.schema.version}
+    one = {"prediction_id": EXAMPLE_ID, **about, **label}
+    return {"one": one, "many": {**about, "predictions": [{"prediction_id": EXAMPLE_ID, **label}]}}
 
 
 def _answer_schemas(schema: ModelSchema) -> list[Json]:

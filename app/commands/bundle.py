@@ -34,6 +34,9 @@ Threshold = Annotated[float | None, typer.Option(min=0, max=1, help="Probability
 InSample = Annotated[
     bool, typer.Option("--in-sample", help="Take a holdout with rows of --data; verdicts are withheld.")
 ]
+Categorical = Annotated[
+    list[str] | None, typer.Option(help="Column of codes whose order means nothing; may be given again.")
+]
 AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Load a pickle, which runs the code inside it.")]
 SingleRows = Annotated[bool, typer.Option("--single-rows", help="Let the model answer one row at a time.")]
 Golden = Annotated[Path | None, typer.Option(help="Rows with the model's own answers, which it must give here too.")]
@@ -59,6 +62,7 @@ def bundle(
     delimiter: Delimiter = None,
     decimal: Decimal = None,
     na: Missing = None,
+    categorical: Categorical = None,
     in_sample: InSample = False,
     schema: Annotated[Path | None, typer.Option(help="Edited features, in the form that --show prints.")] = None,
     trust: Annotated[list[str] | None, typer.Option(help="Type that may be loaded beyond the reviewed list.")] = None,
@@ -73,25 +77,31 @@ def bundle(
     """Make a bundle of a fitted model, and prove that it answers as before."""
     from app.bundling import TimeColumn, build_bundle, known_columns
 
-    if format not in storable():
-        raise typer.BadParameter(f"{format} is not one of {', '.join(storable())}", param_hint="--format")
+    _check_options(format, schema, categorical)
     progress, dialect = Console(stderr=True), Dialect.of(delimiter, decimal, na)
     with progress.status("loading model and data"):
         fitted, versions = load_model_file(model, allow_pickle=allow_pickle, trusted_types=trust or ())
         made_by = _accepted(versions, model, accept=accept_version and golden is not None)
-        features = None if schema is None else read_features(schema)
+        features: Sequence[Feature] | None = None if schema is None else read_features(schema)
         read = partial(_read, dialect=dialect, known=known_columns(fitted), features=features, target=target, time=time)
-        given: dict[str, Any] = {"data": read(data), "holdout": None if holdout is None else read(holdout)}
-    given |= {"target": target, "time": TimeColumn(time, time_zone, day_first)}
+        given: dict[str, Any] = {"data": read(data), "holdout": holdout and read(holdout), "target": target}
+        given |= {"time": TimeColumn(time, time_zone, day_first)}
+    if categorical or show:
+        features = features or _with_codes(fitted, categorical or (), **given)
     if show:
-        _show(fitted, **given)
-        return
+        return _show(features or ())
     given |= {"name": name, "version": version, "models": models, "positive": positive, "threshold": threshold}
     given |= {"format": format, "trusted_types": trust or (), "replace": replace, "single_rows": single_rows}
-    given |= {"golden": None if golden is None else read(golden, answers=True), "made_by": made_by}
+    given |= {"golden": golden and read(golden, answers=True), "made_by": made_by}
     with progress.status(f"bundling {name}/{version}"):
-        folder = build_bundle(fitted, features=features, in_sample=in_sample, **given)
-    _report(folder)
+        return _report(build_bundle(fitted, features=features, in_sample=in_sample, **given))
+
+
+def _check_options(format: str, schema: Path | None, categorical: Sequence[str] | None) -> None:  # noqa: A002 - the option's name
+    if schema is not None and categorical:
+        raise typer.BadParameter("an edited schema says what is categorical", param_hint="--categorical")
+    if format not in storable():
+        raise typer.BadParameter(f"{format} is not one of {', '.join(storable())}", param_hint="--format")
 
 
 def _read(
@@ -127,6 +137,21 @@ def _read(
     return columns.frame
 
 
+def _with_codes(model: Any, names: Sequence[str], **data: Any) -> tuple[Feature, ...]:
+    """Infer the schema, with some columns as categories; the model gets their values as before.
+
+    Raises:
+        BadParameter: the data have no such column.
+    """
+    from app.bundling import infer_schema
+
+    if absent := [name for name in names if name not in data["data"].columns]:
+        raise typer.BadParameter(f"the data has no column {', '.join(absent)}", param_hint="--categorical")
+    kinds = dict.fromkeys(names, "category")
+    coded = {key: data[key].astype(kinds) for key in ("data", "holdout") if data[key] is not None}
+    return infer_schema(model, **{**data, **coded})
+
+
 def _accepted(versions: Sequence[str], model: Path, *, accept: bool) -> str | None:
     """Name what wrote the model, where that is another version.
 
@@ -140,11 +165,9 @@ def _accepted(versions: Sequence[str], model: Path, *, accept: bool) -> str | No
     return f"scikit-learn {', '.join(versions)}" if versions else None
 
 
-def _show(model: Any, **data: Any) -> None:
-    from app.bundling import infer_schema
+def _show(features: Sequence[Feature]) -> None:
     from app.serving.bundle.manifest import entries
 
-    features = infer_schema(model, **data)
     typer.echo(yaml.safe_dump({"features": entries(features)}, sort_keys=False, allow_unicode=True), nl=False)
 
 

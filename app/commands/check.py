@@ -9,8 +9,8 @@ import typer
 import yaml
 
 from app.commands.serve import ConfigFile
-from app.config.loader import effective, load_config
-from app.config.settings import Config, no_key
+from app.config.loader import effective, load_config, no_key
+from app.config.settings import Config
 from app.errors import ConfigError
 
 

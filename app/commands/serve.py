@@ -42,7 +42,7 @@ def serve(config: ConfigFile = Path("config.yaml")) -> None:
 
     app = create_app(settings, worker)
     freeze_startup_objects()
-    serve_app(app, settings.server)
+    serve_app(app, settings)
 
 
 def freeze_startup_objects() -> None:

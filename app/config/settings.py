@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from app.config.fields import ChannelUrl, Duration, FilledSecret, FilledUrl, Section
+from app.config.fields import ChannelUrl, Duration, FilledSecret, FilledUrl, Privacy, Section
 from app.types import Severity
 
 _HEADER = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
@@ -135,14 +135,6 @@ class Alerts(Section):
         return [data] if isinstance(data, str) else data
 
 
-def no_key(host: str) -> str:
-    """The refusal to serve other machines without a key."""
-    return (
-        f"server.host: {host} is reachable from other machines, and auth.keys is empty, like the store: "
-        "add a key (plumbline keys new) or listen on 127.0.0.1"
-    )
-
-
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -161,6 +153,13 @@ class Server(Section):
         "",
         pattern=r"^(https?://[^\s]+)?$",
         description="Address of the service in the links of messages, `https://…`; empty: its host and port.",
+    )
+
+    trusted_hosts: tuple[Annotated[str, Field(pattern=r"^(\*|(\*\.)?[A-Za-z0-9._:-]{1,253})$")], ...] = Field(
+        (),
+        strict=False,
+        max_length=100,
+        description="Names that a `Host` may have beside loopback and `host`; `*.example.com`; with keys, empty: any.",
     )
 
     @property
@@ -236,6 +235,9 @@ class Outcomes(Section):
         "reject", description="An outcome without its prediction: 404, or kept as pending."
     )
     hold_for: Duration = Field(Duration(7 * 86400), description="Time a pending outcome waits for its prediction.")
+    max_pending: int = Field(
+        100_000, ge=1, le=100_000_000, description="Most outcomes that wait for their prediction; then 503."
+    )
 
 
 class DriftWindow(Section):
@@ -309,28 +311,6 @@ class Key(Section):
     model: str | None = Field(None, description="The only model that the key may ask about; null: every one.")
 
 
-PrivacyMode: TypeAlias = Literal["clear", "hash", "truncate", "off"]
-
-
-class Privacy(Section):
-    """The form in which sensitive values are stored."""
-
-    subject: str | None = Field(
-        None, min_length=1, description="Feature or key of the context by which `DELETE /predictions?subject=` erases."
-    )
-    features: dict[str, PrivacyMode] = Field(
-        {},
-        strict=False,
-        description="Stored form by feature or key of the context: `clear`, `hash` (salted), `truncate` or `off`.",
-    )
-
-    @model_validator(mode="after")
-    def _erasable(self) -> Privacy:
-        if self.subject is not None and self.features.get(self.subject) in ("truncate", "off"):
-            raise ValueError("subject: must be stored clear or hashed, or its rows could not be found again")
-        return self
-
-
 class Auth(Section):
     """The keys of callers."""
 
@@ -345,6 +325,45 @@ class Auth(Section):
         description="What needs no key although there are keys; a key with the scope `metrics` closes `/metrics` too.",
     )
 
+    @model_validator(mode="after")
+    def _distinct(self) -> Auth:
+        """Two keys of one name are one in every log; one key of two names has the scopes of either."""
+        for field in ("name", "sha256"):
+            places: dict[str, int] = {}
+            for place, key in enumerate(self.keys):
+                first = places.setdefault(getattr(key, field), place)
+                if first != place:
+                    raise ValueError(f"keys.{place}.{field}: is that of the key {self.keys[first].name} already")
+        return self
+
+
+class Limits(Section):
+    """The most that callers may use."""
+
+    connections: int = Field(1000, ge=1, le=1_000_000, description="Most open connections.")
+    connections_per_address: int = Field(
+        200,
+        ge=1,
+        le=1_000_000,
+        description="Most open connections from one address; loopback is exempt while this is the default.",
+    )
+
+    requests_per_second_per_key: float | None = Field(
+        None, ge=0.01, le=1e6, strict=False, allow_inf_nan=False, description="Most requests of one key; null: any."
+    )
+    requests_per_second_per_address: float | None = Field(
+        None, ge=0.01, le=1e6, strict=False, allow_inf_nan=False, description="Most requests of one address; null: any."
+    )
+
+    @property
+    def loopback_connections(self) -> int | None:
+        """Give the limit for loopback, where a proxy or a benchmark is one address for many callers.
+
+        A file may list every key at its default, so only another value says that loopback is meant too.
+        """
+        default = type(self).model_fields["connections_per_address"].default
+        return None if self.connections_per_address == default else self.connections_per_address
+
 
 class Config(Section):
     """The whole configuration."""
@@ -356,6 +375,7 @@ class Config(Section):
     drift: Drift = Drift()
     performance: Performance = Performance()
     alerts: Alerts = Alerts()
+    limits: Limits = Limits()
     privacy: Privacy = Privacy()
     auth: Auth = Auth()
 

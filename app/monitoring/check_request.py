@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.config.settings import Drift, Performance, PrivacyMode
+from app.config.fields import PrivacyMode
+from app.config.settings import Drift, Performance
 from app.types import Micros, ModelSchema, Report, Role
 
 KINDS = ("drift", "performance")

@@ -21,8 +21,7 @@ from app.reports.drift import DriftReport
 from app.reports.performance import PerformanceReport
 from app.store.database import Connection
 from app.store.privacy import Privacy, read_salt
-from app.store.queries.labelled import read_error_stream, read_labelled
-from app.store.queries.outcomes import label_delay
+from app.store.queries.labelled import label_delay, read_error_stream, read_labelled
 from app.store.queries.shadow_predictions import Pair, read_pairs
 from app.store.queries.windows import Window, read_arrivals, read_window
 from app.store.throttle import Pause, no_pause

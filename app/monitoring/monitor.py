@@ -27,7 +27,7 @@ from app.store.database import Connection, Readers
 from app.store.journal.journal import Journal
 from app.store.journal.writer import attempt
 from app.store.queries import replicas, reports
-from app.store.queries.outcomes import newer_outcomes
+from app.store.queries.labelled import newer_outcomes
 from app.store.queries.replicas import database_now
 from app.store.queries.windows import newer_rows, read_arrivals
 from app.types import SECOND, Micros, ModelSchema, Report, Role, VersionSource, Watched, new_id

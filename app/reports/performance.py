@@ -164,6 +164,8 @@ class Amounts(TypedDict):
     value_mean: float | None
     value_mean_low: float | None
     value_mean_high: float | None
+    reason: NotRequired[str]
+    """Why there is no sum although there are values."""
 
 
 class Business(Amounts):

@@ -1,194 +1,40 @@
 """HTTP/1.1 of one connection without I/O: bytes become requests, replies become bytes.
 
-It reads plain requests for hot endpoints only. It gives everything else back as it came, so that uvicorn reads it from
-its first byte on. No socket, clock or event loop is needed here, which lets tests try any bytes in any pieces.
+No socket, clock or event loop is needed here, which lets tests try any bytes in any pieces.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-
 from app.api.coalescing import HotEndpoint, HotRoutes
-from app.api.http import Reply
+from app.api.http import BrokenBody, Reply
+from app.server.http_head import (
+    FIELD,
+    MAX_HEAD_BYTES,
+    REQUEST_LINE,
+    BadHead,
+    HeaderCache,
+    ParsedHead,
+    RequestHead,
+    body_length,
+    parse_head,
+)
 
-MAX_TEMPLATES = 2
-"""Heads that a connection remembers: one for each hot endpoint."""
-MAX_UNUSED_TEMPLATES = 8
-"""Heads in a row that nothing was like, after which a connection remembers none."""
-MAX_TEMPLATE_BYTES = 2048
-MAX_VALUE_BYTES = 256
-VARYING_HEADERS = (b"content-length", b"traceparent", b"tracestate", b"x-request-id")
-"""Headers whose values differ from request to request; HTTP gives none of them a meaning, apart from the length."""
-_PUNCTUATION = b"-_.:,;=/@+*"
-
-
-class ParsedHead(NamedTuple):
-    """The head of a plain request.
-
-    Attributes:
-        size: its bytes, with the empty line at its end.
-        body_bytes: the length of the body that follows.
-    """
-
-    size: int
-    endpoint: HotEndpoint
-    headers: Mapping[bytes, bytes]
-    body_bytes: int
-
-
-class HeadParser:
-    """httptools' parser over the head of one request.
-
-    It never sees a body, whose length the head names.
-
-    Attributes:
-        is_odd: it is no valid HTTP, or asks for an upgrade.
-        is_persistent: it is HTTP/1.1, and the connection stays open behind it.
-    """
-
-    def __init__(self) -> None:
-        self._parser = HttpRequestParser(self)
-        self.read_bytes = 0
-        self.method = b""
-        self.target = b""
-        self.headers: dict[bytes, bytes] = {}
-        self.is_odd = False
-        self.is_persistent = False
-
-    def feed(self, data: bytes | bytearray) -> None:
-        """Read the next part."""
-        self.read_bytes += len(data)
-        try:
-            self._parser.feed_data(data)
-        except (HttpParserError, HttpParserUpgrade):
-            self.is_odd = True
-
-    def on_url(self, part: bytes) -> None:
-        """Note the target, which may come in parts."""
-        self.target += part
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Note a header.
-
-        Of several with one name the last one counts, as in ``dict(scope["headers"])``.
-        """
-        self.headers[name.lower()] = value
-
-    def on_headers_complete(self) -> None:
-        """Note what only the parser knows."""
-        self.method = self._parser.get_method()
-        self.is_persistent = self._parser.get_http_version() == "1.1" and self._parser.should_keep_alive()
-
-
-def body_length(headers: Mapping[bytes, bytes], max_bytes: int) -> int:
-    """The length of the body that a head announces.
-
-    It is 0 where there is none, where it is not clear, or where it is not allowed.
-    """
-    length = headers.get(b"content-length", b"")
-    if not length.isdigit() or b"transfer-encoding" in headers or b"expect" in headers:
-        return 0
-    return size if (size := int(length)) <= max_bytes else 0
-
-
-class HeaderCache:
-    """The heads that one connection repeats; their secrets go with the connection."""
-
-    __slots__ = ("_max_body_bytes", "_templates", "_unused")
-
-    def __init__(self, max_body_bytes: int) -> None:
-        self._max_body_bytes = max_body_bytes
-        self._templates: tuple[HeadTemplate, ...] = ()
-        self._unused = 0
-
-    def find(self, data: bytes) -> ParsedHead | None:
-        """The head at the start of these bytes; None where it is not known, or not whole."""
-        for template in self._templates:
-            head = template.match(data, self._max_body_bytes)
-            if head is not None:
-                self._unused = 0
-                return head
-        return None
-
-    def keep(self, raw: bytes, head: ParsedHead) -> None:
-        """Remember a head with its bytes.
-
-        A client whose heads are never alike is no longer looked at.
-        """
-        self._unused += 1
-        if self._unused > MAX_UNUSED_TEMPLATES:
-            self._templates = ()
-        elif len(raw) <= MAX_TEMPLATE_BYTES and b"\r\n " not in raw and b"\r\n\t" not in raw:
-            self._templates = (HeadTemplate(raw, head), *self._templates[: MAX_TEMPLATES - 1])
-
-
-class HeadTemplate:
-    """A head that was parsed before: the same bytes mean the same, whatever stands in the holes."""
-
-    __slots__ = ("_head", "_holes", "_raw", "_tail")
-
-    def __init__(self, raw: bytes, head: ParsedHead) -> None:
-        self._raw = raw
-        self._head = head
-        self._holes: list[tuple[bytes, bytes]] = []
-        start = 0
-        for place, name in sorted(_varying_values(raw)):
-            end = raw.find(b"\r", place)
-            value = raw[place:end].lstrip(b" \t")
-            if _is_word(value):
-                self._holes.append((raw[start : end - len(value)], name))
-                start = end
-        self._tail = raw[start:]
-
-    def match(self, data: bytes, max_body_bytes: int) -> ParsedHead | None:
-        """The head at the start of these bytes; None where it is another one, or not whole."""
-        known = self._head
-        if data.startswith(self._raw):
-            return known
-        place = 0
-        headers = dict(known.headers)
-        for text, name in self._holes:
-            if not data.startswith(text, place):
-                return None
-            place += len(text)
-            end = data.find(b"\r", place, place + MAX_VALUE_BYTES)
-            headers[name] = value = data[place:end]
-            if end < 0 or not _is_word(value):
-                return None
-            place = end
-        if not data.startswith(self._tail, place):
-            return None
-        length = body_length(headers, max_body_bytes)
-        return ParsedHead(place + len(self._tail), known.endpoint, headers, length) if length else None
-
-
-def _varying_values(raw: bytes) -> Iterator[tuple[int, bytes]]:
-    """The places of the values of varying headers, by name.
-
-    A header that comes twice is left as it is.
-    """
-    lowered = raw.lower()
-    for name in VARYING_HEADERS:
-        line = b"\r\n%b:" % name
-        place = lowered.find(line)
-        if place >= 0 and place == lowered.rfind(line):
-            yield place + len(line), name
-
-
-def _is_word(value: bytes) -> bool:
-    """Whether every parser reads a value alike.
-
-    There is no space to strip, no line to fold and no byte to refuse.
-    """
-    return value.translate(None, _PUNCTUATION).isalnum()
-
-
-MAX_HEAD_BYTES = 65536
+MAX_SKIP_BYTES = 65536
+"""Longest body that is passed over where nobody wants it; behind a longer one the connection ends."""
 HEAD_END = b"\r\n\r\n"
+SLICE_BYTES = 16384
+"""Bytes of a body in chunks that are read in one go: tiny chunks must not hold the event loop up."""
+MAX_CHUNK_LINE_BYTES = 8192
+"""Longest line between two chunks and among the trailers."""
+_TOO_LONG = "the trailers of the request are too large"
+_NO_TEXT = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})([ \t]*;[\t -~\x80-\xff]*)?\r\n")
 
 
 class PlainRequest(NamedTuple):
@@ -200,20 +46,36 @@ class PlainRequest(NamedTuple):
     received_at: float
 
 
-class UnreadBytes(NamedTuple):
-    """All bytes of a connection from the first byte of a request on that is not a plain one."""
+class PartialRequest(NamedTuple):
+    """A request for a hot endpoint whose body is not whole yet.
 
-    data: bytes
+    It comes once: :meth:`HttpConnection.pass_over` refuses it, else it comes again, as a :class:`PlainRequest`.
+    """
+
+    endpoint: HotEndpoint
+    headers: Mapping[bytes, bytes]
+    received_at: float
+    body_bytes: int
+
+
+class OtherRequest(NamedTuple):
+    """The head of a request that is no plain one; the unread bytes begin with its body."""
+
+    head: RequestHead
     received_at: float
 
 
-Event: TypeAlias = PlainRequest | UnreadBytes
+class BadRequest(NamedTuple):
+    """Bytes that are no request; nothing behind them is read."""
+
+    detail: str
+
+
+Event: TypeAlias = PlainRequest | PartialRequest | OtherRequest | BadRequest
 
 
 class HttpConnection:
     """The state of one connection.
-
-    It receives a request, or the request is answered, or it is handed over.
 
     Requests are read one at a time: what arrives behind a request stays unread until that one is answered.
 
@@ -221,18 +83,22 @@ class HttpConnection:
         received_at: when the first byte of the unread bytes came; infinity where there are none.
         is_answering: whether a request waits for its reply.
         is_closing: whether the connection ends once everything that has arrived is answered.
+        is_cut: whether it ends although the caller may still send: nothing more is read.
     """
 
     __slots__ = (
         "_arrived_at",
         "_cache",
+        "_checked",
+        "_empty_bytes",
         "_head",
         "_max_body_bytes",
-        "_parser",
         "_routes",
+        "_skip",
         "_unread",
         "is_answering",
         "is_closing",
+        "is_cut",
         "received_at",
     )
 
@@ -241,22 +107,40 @@ class HttpConnection:
         self._max_body_bytes = max_body_bytes
         self._unread: bytes | bytearray = b""
         self._arrived_at = math.inf
-        self._parser: HeadParser | None = None
+        self._checked = 0
+        self._empty_bytes = 0
+        self._skip = 0
         self._head: ParsedHead | None = None
         self._cache = HeaderCache(max_body_bytes)
         self.received_at = math.inf
         self.is_answering = False
         self.is_closing = False
+        self.is_cut = False
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing has arrived that is not answered yet."""
         return not (self.is_answering or self._unread)
 
+    @property
+    def unread_bytes(self) -> int:
+        """The number of bytes that wait."""
+        return len(self._unread)
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether everything is answered on a connection that should end then."""
+        return self.is_closing and self.is_idle
+
     def receive(self, data: bytes, now: float) -> None:
         """Take bytes that have arrived at this time; :meth:`next_event` says what is in them."""
+        if self._skip:
+            size = min(self._skip, len(data))
+            self._skip -= size
+            data = data[size:]
         if not self._unread:
-            self._unread, self.received_at = data, now
+            self._unread = data
+            self.received_at = now if data else math.inf
         elif isinstance(self._unread, bytearray):
             self._unread += data
         else:
@@ -264,25 +148,30 @@ class HttpConnection:
         self._arrived_at = now
 
     def next_event(self) -> Event | None:
-        """The next request where it is whole, or the bytes to hand over.
+        """The next request, or what is wrong with it.
 
         None: more bytes or a reply must come first.
         """
         if self.is_answering or not self._unread:
             return None
-        head = self._head or self._find_head()
+        head = self._head
         if head is None:
-            return None if self._parser else self._give_back()
+            found = self._find_head()
+            if not isinstance(found, ParsedHead):
+                return found
+            head = found
         start = head.size
         end = start + head.body_bytes
         unread = self._unread
         if len(unread) < end:
+            if self._head is head:
+                return None
             self._head = head
-            return None
-        request = PlainRequest(head.endpoint, head.headers, bytes(unread[start:end]), self.received_at)
+            return PartialRequest(head.endpoint, head.headers, self.received_at, head.body_bytes)
+        body = unread[start:end] if isinstance(unread, bytes) else bytes(memoryview(unread)[start:end])
+        request = PlainRequest(head.endpoint, head.headers, body, self.received_at)
         self._head = None
-        self._unread = unread[end:]
-        self.received_at = self._arrived_at if self._unread else math.inf
+        self._drop(end)
         self.is_answering = True
         return request
 
@@ -294,46 +183,209 @@ class HttpConnection:
         self.is_answering = False
         return reply.render(request_id, keep_alive=not self.is_ended)
 
-    @property
-    def is_ended(self) -> bool:
-        """Whether everything is answered on a connection that should end then."""
-        return self.is_closing and self.is_idle
-
-    def _give_back(self) -> UnreadBytes:
+    def take(self) -> bytes:
+        """All unread bytes, for whoever reads the body of the request that is answered."""
         data, self._unread = bytes(self._unread), b""
-        return UnreadBytes(data, self.received_at)
+        return data
 
-    def _find_head(self) -> ParsedHead | None:
-        """The head of the unread bytes.
+    def give_back(self, data: bytes) -> None:
+        """Put bytes back that do not belong to the body any more, or not yet."""
+        self._unread = data
+        self.received_at = self._arrived_at if data else math.inf
 
-        None: it is not plain, or ``_parser`` waits for its rest.
+    def pass_over(self, body_bytes: int | None) -> None:
+        """Answer the request without so many bytes of its body; None: nobody knows how many.
+
+        A short rest is dropped when it comes. Behind a long one the connection ends: nothing more is read.
         """
-        unread = self._unread
-        parser = self._parser
-        if parser is None:
-            known = self._cache.find(unread) if isinstance(unread, bytes) else None
-            if known is not None:
-                return known
-            parser = HeadParser()
-        end = unread.find(HEAD_END, max(0, parser.read_bytes - len(HEAD_END) + 1), MAX_HEAD_BYTES)
-        is_whole = end >= 0
-        stop = end + len(HEAD_END) if is_whole else len(unread)
-        parser.feed(unread[parser.read_bytes : stop])
-        if not is_whole and not parser.is_odd and stop < MAX_HEAD_BYTES:
-            self._parser = parser
-            return None
-        self._parser = None
-        return self._plain_head(parser, bytes(unread[:stop])) if is_whole else None
+        if self._head is not None:
+            self._drop(self._head.size)
+            self._head = None
+        self.is_answering = True
+        if body_bytes is None or body_bytes > MAX_SKIP_BYTES:
+            self.drop_all()
+            return
+        here = min(body_bytes, len(self._unread))
+        self._drop(here)
+        self._skip = body_bytes - here
 
-    def _plain_head(self, parser: HeadParser, raw: bytes) -> ParsedHead | None:
+    def drop_all(self) -> None:
+        """Read nothing more; the connection ends with the next reply."""
+        self.give_back(b"")
+        self._head = None
+        self.is_closing = self.is_cut = True
+
+    def _drop(self, size: int) -> None:
+        """Let go of the first unread bytes."""
+        self._unread = self._unread[size:]
+        self._checked = self._empty_bytes = 0
+        self.received_at = self._arrived_at if self._unread else math.inf
+
+    def _find_head(self) -> ParsedHead | OtherRequest | BadRequest | None:
+        """The head of the unread bytes; None where it is not whole."""
+        unread = self._unread
+        known = self._cache.find(unread) if isinstance(unread, bytes) else None
+        if known is not None:
+            return known
+        end = unread.find(HEAD_END, max(0, self._checked - len(HEAD_END)), MAX_HEAD_BYTES)
+        try:
+            if unread.startswith(b"\r\n"):
+                return self._pass_empty_lines()
+            if end < 0:
+                self._check_lines()
+                return None
+            head = parse_head(bytes(unread[: end + len(HEAD_END)]))
+        except BadHead as error:
+            self.is_answering = True
+            self.drop_all()
+            return BadRequest(str(error))
+        return self._plain_head(head) or self._other_request(head)
+
+    def _pass_empty_lines(self) -> ParsedHead | OtherRequest | BadRequest | None:
+        """Drop empty lines before a head, as HTTP asks; they count as if they were of it."""
+        found = _EMPTY_LINES.match(self._unread)
+        size = found.end() if found else 0
+        before = self._empty_bytes + size
+        self._drop(size)
+        self._empty_bytes = before
+        if before > MAX_HEAD_BYTES:
+            raise BadHead("the head of the request is too large")
+        return self._find_head() if self._unread else None
+
+    def _check_lines(self) -> None:
+        """Refuse a head that is not whole as soon as a line of it is wrong, or it is too long."""
+        unread = self._unread
+        if _NO_TEXT.search(unread, self._checked, MAX_HEAD_BYTES):
+            raise BadHead("this is no valid HTTP request")
+        start = unread.rfind(b"\n", 0, self._checked) + 1
+        while (end := unread.find(b"\n", start, MAX_HEAD_BYTES) + 1) > 0:
+            line = FIELD if start else REQUEST_LINE
+            if not line.fullmatch(unread, start, end):
+                raise BadHead("this is no valid HTTP request")
+            start = end
+        if len(unread) >= MAX_HEAD_BYTES:
+            raise BadHead("the head of the request is too large")
+        self._checked = len(unread)
+
+    def _plain_head(self, head: RequestHead) -> ParsedHead | None:
         """A head for a hot endpoint, on a connection that stays.
 
         Its body has a known and allowed length.
         """
-        endpoint = self._routes.get((parser.method, parser.target))
-        length = body_length(parser.headers, self._max_body_bytes)
-        if endpoint is None or not length or parser.is_odd or not parser.is_persistent:
+        endpoint = self._routes.get((head.method, head.target))
+        length = body_length(head.headers, self._max_body_bytes)
+        if endpoint is None or not length or not head.is_persistent:
             return None
-        head = ParsedHead(len(raw), endpoint, parser.headers, length)
-        self._cache.keep(raw, head)
-        return head
+        plain = ParsedHead(head.size, endpoint, head.headers, length)
+        self._cache.keep(bytes(self._unread[: head.size]), plain)
+        return plain
+
+    def _other_request(self, head: RequestHead) -> OtherRequest:
+        request = OtherRequest(head, self.received_at)
+        self._drop(head.size)
+        self.is_answering = True
+        return request
+
+
+class SizedBody:
+    """A body whose length its head names."""
+
+    def __init__(self, size: int) -> None:
+        self.missing = size
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing more belongs to it."""
+        return not self.missing
+
+    def read(self, data: bytes) -> tuple[bytes, bytes]:
+        """The part of the body at the start of these bytes, and the bytes that are not read yet."""
+        part = data[: self.missing]
+        self.missing -= len(part)
+        return part, data[len(part) :]
+
+
+class ChunkedBody:
+    """A body in chunks.
+
+    Its trailers are dropped, whatever they say: a header that comes behind the body was not there when it counted.
+    """
+
+    def __init__(self) -> None:
+        self._missing = 0
+        self._framing_bytes = 0
+        self._state: Callable[[bytes, int, list[bytes]], int] = self._read_size
+        self.is_whole = False
+
+    @property
+    def missing(self) -> int | None:
+        """The bytes that belong to it and are not read: nobody knows."""
+        return None
+
+    def read(self, data: bytes) -> tuple[bytes, bytes]:
+        """A part of the body at the start of these bytes, and the bytes that are not read yet.
+
+        Raises:
+            BrokenBody: these are no chunks, or too many trailers and extensions.
+        """
+        parts: list[bytes] = []
+        place, end = 0, min(len(data), SLICE_BYTES)
+        while place < end and not self.is_whole:
+            size = self._state(data, place, parts)
+            if not size:
+                self._check_line(data, place)
+                break
+            place += size
+        return b"".join(parts), data[place:]
+
+    def _check_line(self, data: bytes, place: int) -> None:
+        """Refuse a line without end as soon as it is wrong, or it is too long."""
+        if data.find(b"\n", place) >= 0 or _NO_TEXT.search(data, place):
+            raise BrokenBody("the chunks of the body are no chunks")
+        if len(data) - place > MAX_CHUNK_LINE_BYTES:
+            raise BrokenBody(_TOO_LONG)
+
+    def _count(self, size: int) -> None:
+        self._framing_bytes += size
+        if self._framing_bytes > MAX_HEAD_BYTES:
+            raise BrokenBody(_TOO_LONG)
+
+    def _read_size(self, data: bytes, place: int, _parts: list[bytes]) -> int:
+        line = _CHUNK_LINE.match(data, place)
+        if line is None:
+            return 0
+        self._missing = int(line[1], 16)
+        self._count(len(line[2] or b""))
+        self._state = self._read_chunk if self._missing else self._read_trailer
+        return len(line[0])
+
+    def _read_chunk(self, data: bytes, place: int, parts: list[bytes]) -> int:
+        part = data[place : place + self._missing]
+        parts.append(part)
+        self._missing -= len(part)
+        if not self._missing:
+            self._state = self._read_chunk_end
+        return len(part)
+
+    def _read_chunk_end(self, data: bytes, place: int, _parts: list[bytes]) -> int:
+        if data.startswith(b"\r\n", place):
+            self._state = self._read_size
+            return 2
+        if data[place : place + 2] != b"\r":
+            raise BrokenBody("the chunks of the body are no chunks")
+        return 0
+
+    def _read_trailer(self, data: bytes, place: int, _parts: list[bytes]) -> int:
+        if data.startswith(b"\r\n", place):
+            self.is_whole = True
+            return 2
+        line = FIELD.match(data, place)
+        if line is None:
+            return 0
+        self._count(len(line[0]))
+        return len(line[0])
+
+
+def body_of(head: RequestHead) -> SizedBody | ChunkedBody:
+    """The reader of the body behind a head."""
+    return ChunkedBody() if head.body_bytes is None else SizedBody(head.body_bytes)

@@ -15,11 +15,35 @@ import uvicorn
 
 from app.api.app import Application
 from app.background import PeriodicTask
-from app.config.settings import Server as ServerSettings
-from app.server.fast_path import KEEP_ALIVE_S, FastPathProtocol, ServerContext
+from app.config.settings import Config
+from app.metrics import ConnectionMetrics
+from app.server.connection_limits import ServerContext, usable_connections
+from app.server.fast_path import KEEP_ALIVE_S, FastPathProtocol
 
 BACKLOG = 4096
 LOOK_EVERY_S = 0.1
+BEAT_S = 0.02
+
+
+class StallMeter:
+    """Measures by how much the event loop comes late to a timer: so long nobody was served."""
+
+    def __init__(self, metrics: ConnectionMetrics) -> None:
+        self._observe = metrics.stalls.observe
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin, in the loop that is measured."""
+        self._timer = loop.call_later(BEAT_S, self._beat, loop, perf_counter() + BEAT_S)
+
+    def stop(self) -> None:
+        """Measure no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _beat(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+        self._observe(max(0.0, perf_counter() - due))
+        self.start(loop)
 
 
 class PlumblineServer(uvicorn.Server):
@@ -34,7 +58,8 @@ class PlumblineServer(uvicorn.Server):
         super().__init__(config)
         self._context = context
         self._receive_timeout_s = receive_timeout_s
-        self.task = PeriodicTask("connections", self._abort_late, interval_s=LOOK_EVERY_S, store_away="warn")
+        self._stalls = StallMeter(context.metrics)
+        self.task = PeriodicTask("connections", self._look, interval_s=LOOK_EVERY_S, store_away="warn")
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -54,23 +79,32 @@ class PlumblineServer(uvicorn.Server):
         A timer for each request would cost more than its answer.
         """
         self.task.start()
+        self._stalls.start(asyncio.get_running_loop())
         try:
             await super().serve(sockets)
         finally:
+            self._stalls.stop()
             await self.task.stop(grace_s=0)
 
-    async def _abort_late(self) -> None:
-        """Close the connections whose request has not arrived in time."""
-        now = perf_counter()
-        for connection in self._context.connections:
-            if connection.is_late(now, self._receive_timeout_s):
-                connection.abort()
+    async def _look(self) -> None:
+        """Look at all connections."""
+        self._context.look(perf_counter(), self._receive_timeout_s)
 
 
-def serve(app: Application, settings: ServerSettings) -> None:
+def serve(app: Application, config: Config) -> None:
     """Serve until a signal asks to stop; requests in flight are answered first."""
-    context = ServerContext(app.hot_routes, settings.max_body_bytes)
-    config = uvicorn.Config(
+    settings = config.server
+    connections, descriptor = usable_connections(config.limits)
+    context = ServerContext(
+        app.hot_routes,
+        app,
+        settings.max_body_bytes,
+        config.limits,
+        app.state.services.metrics.connections,
+        max_connections=connections,
+        max_descriptor=descriptor,
+    )
+    uvicorn_config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
@@ -87,6 +121,6 @@ def serve(app: Application, settings: ServerSettings) -> None:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=math.ceil(settings.drain_timeout),
     )
-    server = PlumblineServer(config, context, settings.receive_timeout)
+    server = PlumblineServer(uvicorn_config, context, settings.receive_timeout)
     app.add_background_task(server.task)
     server.run()

@@ -11,10 +11,9 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from app.config.settings import PrivacyMode
+from app.config.fields import PrivacyMode
 from app.store.queries.replicas import database_now
-from app.store.sql import insert_into
-from app.store.tables import SETTINGS
+from app.store.tables import SETTINGS, insert_into
 from app.types import FeatureType, ModelSchema, Prediction, Row, Scalar
 
 SALT = "privacy/salt"

@@ -15,8 +15,7 @@ from app.store.journal.journal import Journal
 from app.store.queries import alerts, outbox, reports, shadow_predictions
 from app.store.queries.outcomes import expire
 from app.store.queries.predictions import chunks
-from app.store.sql import from_text, to_text
-from app.store.tables import MODELS, OUTCOMES, PREDICTIONS, SHADOW_PREDICTIONS
+from app.store.tables import MODELS, OUTCOMES, PREDICTIONS, SHADOW_PREDICTIONS, from_text, to_text
 from app.types import SECOND, Micros, Scalar
 
 CHUNK = 200
@@ -52,7 +51,8 @@ async def clean(journal: Journal, *, retention_s: float, hold_s: float, now: Cal
     """
     deleted = 0
     by_setting = ((purge_chunks, retention_s), (shadow_predictions.purge, retention_s), (expire, hold_s))
-    acts = (*by_setting, (outbox.purge, SENT_S), (alerts.purge, ENDED_S), (reports.purge, retention_s))
+    by_end = ((alerts.purge, ENDED_S), (alerts.purge_silences, ENDED_S))
+    acts = (*by_setting, (outbox.purge, SENT_S), *by_end, (reports.purge, retention_s))
     for delete_some, age_s in acts:
         while True:
             before, started = Micros(now() - round(age_s * SECOND)), perf_counter()

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from app.serving.bundle.reader import Bundle
 from app.store.queries.outcomes import Revision
-from app.store.sql import to_text
+from app.store.tables import to_text
 from app.types import Micros, Prediction
 from benchmarks.months.stream import Stream
 

@@ -16,7 +16,7 @@ from app.store.database import Database
 from app.store.queries import alerts, reports
 from app.store.queries.outcomes import Revision, append
 from app.store.queries.predictions import insert
-from app.store.sql import to_text
+from app.store.tables import to_text
 from app.types import SECOND, Answer, Feature, FeatureType, Micros, ModelSchema, Prediction, Report, Task
 
 FEATURES = tuple(Feature(name, FeatureType.NUMERIC) for name in ("age", "income", "visits", "noise"))

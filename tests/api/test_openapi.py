@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
+from app.api import openapi
+from app.api.app import Application
+from app.api.examples import synthetic_rows
+from app.monitoring.reference.reference import load_reference
+from app.types import Feature, FeatureType, ModelSchema, Task
 from tests.api.conftest import Start
 from tests.support.application import Client
 
@@ -78,3 +87,68 @@ def test_the_page_needs_no_network(mixed: Client) -> None:
         assert source.startswith("/docs/assets/")
         assert mixed.get(source).status_code == 200
     assert "://" not in page.text
+
+
+def test_no_row_of_the_reference_is_shown(start: Start) -> None:
+    """The example is made of averages: no row of the reference has its values."""
+    client = start("mixed")
+    bundle = client.services.registry.active.bundle
+    content = client.get("/openapi.json").json()["paths"]["/predict"]["post"]["requestBody"]["content"]
+    shown = content["application/json"]["examples"]["one"]["value"]["features"]
+    ages = load_reference(bundle.folder, bundle.schema).columns[bundle.schema.feature_names.index("age")]
+
+    assert tuple(shown.values()) not in set(map(tuple, bundle.golden_rows))
+    assert bundle.schema.features[0].low <= shown["age"] <= bundle.schema.features[0].high
+    assert float(shown["age"]) == pytest.approx(float(ages.mean()), abs=1.5)
+
+
+def test_synthetic_rows_pass_over_those_that_are_stored() -> None:
+    """Another value takes the place of a feature until no stored row is like it; at last the plainest row is given."""
+    features = (
+        Feature("channel", FeatureType.CATEGORICAL, categories=("app", "web")),
+        Feature("age", FeatureType.INTEGER, low=0.0, high=90.0),
+    )
+    schema = ModelSchema("m", "1", Task.REGRESSION, features)
+    known = {"channel": {"categories": ["app", "web"], "counts": [1, 9]}, "age": {"mean": 41.2}}
+
+    assert next(synthetic_rows(schema, known, lambda _: False)) == ("web", 41)
+    assert next(synthetic_rows(schema, known, {("web", 41)}.__contains__)) == ("web", 42)
+    assert list(synthetic_rows(schema, known, lambda _: True)) == [("web", 41)]
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The threads in which the description was made."""
+    threads: list[int] = []
+    describe: Callable[[Any], Any] = openapi.describe
+
+    def noting(app: Application) -> Any:
+        threads.append(threading.get_ident())
+        return describe(app)
+
+    monkeypatch.setattr(openapi, "describe", noting)
+    return threads
+
+
+def test_the_description_is_made_once_and_not_in_the_event_loop(start: Start, made: list[int]) -> None:
+    """Callers that come together, and all later ones, get the bytes that one thread has made."""
+    client = start("mixed")
+
+    async def ask() -> tuple[int, list[bytes]]:
+        document = client.app.openapi_document  # type: ignore[attr-defined]  # it is ours
+        return threading.get_ident(), list(await asyncio.gather(*(document() for _ in range(20))))
+
+    loop, texts = client.wait_for(ask)
+    assert {client.get("/openapi.json").content for _ in range(3)} == set(texts)
+    assert len(made) == 1
+    assert loop not in made
+
+
+def test_a_failure_to_describe_is_not_kept(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One failure is a 500, and the next caller gets the description."""
+    client = start("mixed")
+    with monkeypatch.context() as broken:
+        broken.setattr(openapi, "describe", partial(int, "no number"))
+        assert client.get("/openapi.json").status_code == 500
+
+    assert client.get("/openapi.json").status_code == 200

@@ -148,7 +148,7 @@ def test_the_files_of_a_store_are_for_their_owner(tmp_path: Path, small_models: 
             files = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.glob("plumbline.db*")}
     finally:
         os.umask(umask)
-    names = ("plumbline.db", "plumbline.db-wal", "plumbline.db-shm", "plumbline.db.lock")
+    names = ("plumbline.db", "plumbline.db-wal", "plumbline.db-shm", "plumbline.db.lock", "plumbline.db.verified")
     assert files == dict.fromkeys(names, 0o600)
 
 

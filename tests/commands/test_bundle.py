@@ -24,6 +24,7 @@ from typer.testing import CliRunner, Result
 from app.commands.bundle import bundle
 from app.errors import BundleError
 from app.serving.bundle.reader import read_bundle
+from app.types import FeatureType
 from tests.support.models import bundles
 
 
@@ -205,6 +206,30 @@ def test_edited_schema(folder: Path) -> None:
     assert (age.low, age.high) == (0, 120)
 
 
+def test_codes_are_categories(folder: Path) -> None:
+    """A column of whole numbers that --categorical names is compared by value, and the model gets numbers as before."""
+    frame = bundles.numbers().assign(store=lambda rows: np.arange(len(rows)) * 7 % 12 * 100)
+    skops.io.dump(LogisticRegression().fit(frame[["a", "b", "c", "store"]], frame["y"]), folder / "stores.skops")
+    frame.to_csv(folder / "train.csv", index=False)
+
+    result = run(folder, "--categorical", "store", model="stores.skops")
+
+    assert result.exit_code == 0, result.output
+    bundle = read_bundle(folder / "models" / "credit" / "1")
+    assert bundle.schema.features[-1].type is FeatureType.CATEGORICAL
+    assert bundle.schema.features[-1].categories == tuple(range(0, 1200, 100))
+    assert [answer.prediction for answer in bundle.estimator.predict([(0.1, 0.2, 0.3, 700)])]
+    assert "looks like a code" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "more", [["--categorical", "stre"], ["--categorical", "a", "--schema", "edited.yaml"]], ids=str
+)
+def test_codes_that_cannot_be_taken(folder: Path, more: list[str]) -> None:
+    """A column that the data lacks, and an edited schema beside, end with exit code 2."""
+    assert run(folder, *more).exit_code == 2
+
+
 def test_trust(folder: Path) -> None:
     """A type beyond the reviewed list is named, and taken with --trust."""
     frame = bundles.numbers()
@@ -225,7 +250,7 @@ def test_trust(folder: Path) -> None:
     [
         (["--data", "none.csv"], b"", "none.csv: cannot be read"),
         (["--schema", "edited.yaml"], b"features: 3", "edited.yaml: features: Input should be a valid list"),
-        (["--schema", "edited.yaml"], b"{", "edited.yaml: is not YAML"),
+        (["--schema", "edited.yaml"], b"{", "edited.yaml:1: is not plain YAML"),
         (["--schema", "edited.yaml"], b"[{name: a, type: colour}]", "edited.yaml: features: 0.type: Input should be"),
         (["--data", "table.csv"], b"", "table.csv: is empty: it has no line of names"),
     ],

@@ -6,6 +6,7 @@ Nothing is undocumented.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,16 @@ def errors(tmp_path: Path, text: str, **environ: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         load_config(file, {f"PLUMBLINE__{name}": value for name, value in environ.items()})
     return [line.replace(f"{tmp_path}/", "") for line in str(caught.value).splitlines()]
+
+
+LAUGHS = "\n".join(["a: &a [ha]", *(f"{b}: &{b} [*{a}, *{a}, *{a}, *{a}, *{a}]" for a, b in pairwise("abcdefghijk"))])
+"""The billion laughs: each list holds the list before five times."""
+
+
+def two_keys(name: str = "a", sha256: str = "f" * 64) -> str:
+    """A configuration whose second key is like the first but for what is given."""
+    first = f"  - name: a\n    sha256: {'e' * 64}\n    scopes: [read]"
+    return f"auth:\n  keys:\n{first}\n  - name: {name}\n    sha256: {sha256}\n"
 
 
 def leaves(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, Any]]:
@@ -135,14 +146,21 @@ def test_a_secret_in_the_place_of_a_key_is_not_shown(tmp_path: Path, text: str) 
     [
         ("- server", "config.yaml:1: expected sections"),
         ("server: [1]", "config.yaml:1: server: "),
-        ("server: {port: 1", "config.yaml:1: is not YAML: "),
+        ("server: {port: 1", "config.yaml:1: is not plain YAML: "),
         ("server: !python/name:os.system 1", "config.yaml:1: server: could not determine a constructor"),
         ("server:\n  port: 1\n  port: 2", "config.yaml:3: server.port: is written twice"),
         ("[a]: 1", "config.yaml:1: a key is one word"),
-        ("server: &again\n  port: *again", "config.yaml: an alias refers to what it stands in"),
-        ("server: {host: \"\x01\"}", "config.yaml: is not YAML: "),
+        ("server: &again\n  port: *again", "config.yaml:2: is not plain YAML: an alias (`*name`) is refused"),
+        (LAUGHS, "config.yaml:2: is not plain YAML: an alias (`*name`) is refused"),
+        ("server:\n  host: " + "[" * 40_000, "config.yaml:2: is not plain YAML: it is nested more than 32 deep"),
+        ("server: " + "{a: " * 5_000, "config.yaml:1: is not plain YAML: it is nested more than 32 deep"),
+        ("drift:\n  window: {rows: " + "9" * 20_000 + "}", "config.yaml:2: drift.window.rows: "),
+        ("#" * 300_000, "config.yaml: is larger than 262144 bytes"),
+        ("\n\nserver: {host: \"\x01\"}", "config.yaml:3: is not plain YAML: it holds a character"),
         ("auth: {keys: [{name: a, sha256: short}]}", "config.yaml:1: auth.keys.0.sha256: "),
         (f"auth:\n  keys: [{{name: a, sha256: {'e' * 64}, scopes: [root]}}]", "config.yaml:2: auth.keys.0.scopes.0: "),
+        (two_keys(), "config.yaml:6: auth.keys.1.name: is that of the key a already"),
+        (two_keys(name="b", sha256="e" * 64), "config.yaml:7: auth.keys.1.sha256: is that of the key a already"),
     ],
 )  # fmt: skip
 def test_what_is_no_configuration(tmp_path: Path, text: str, expected: str) -> None:
@@ -153,11 +171,36 @@ def test_what_is_no_configuration(tmp_path: Path, text: str, expected: str) -> N
     assert found[0].startswith(expected)
 
 
+def test_findings_are_listed_up_to_a_hundred(tmp_path: Path) -> None:
+    """A file full of unknown keys is refused in a hundred lines and the number of the others."""
+    found = errors(tmp_path, "\n".join(f"key{number}: 1" for number in range(2_000)))
+
+    assert len(found) == 101
+    assert found[-1] == "and 1900 more"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SERVER__PORT", "[" * 40_000),
+        ("SERVER", "{port: 1, port: 2}"),
+        ("SERVER__PORT", "2001-99-99"),
+        ("SERVER__PORT" + "__A" * 20_000, "1"),
+    ],
+)
+def test_what_is_no_value_of_a_variable(tmp_path: Path, name: str, value: str) -> None:
+    """A variable that is too deep, repeats a key or names none is refused in one line that names it."""
+    found = errors(tmp_path, "", **{name: value})
+
+    assert len(found) == 1
+    assert found[0].startswith("PLUMBLINE__SERVER")
+
+
 def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     """A missing file, a folder, or bytes that are no text are not defaults in disguise."""
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     for name in ("missing.yaml", ".", "binary.yaml"):
-        with pytest.raises(ConfigError, match=r"cannot be read|is not UTF-8"):
+        with pytest.raises(ConfigError, match=r"cannot be read|not UTF-8"):
             load_config(tmp_path / name, {})
 
 

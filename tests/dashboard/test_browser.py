@@ -127,3 +127,11 @@ def test_who_is_on_an_alert_is_shown(alarmed: Service, tmp_path: Path) -> None:
     assert html.count(">acknowledged</p>") == 1
     assert html.count('<span class="tag">silenced</span>') == len(others)
     assert html.count(">silenced until ") == len(others)
+
+
+def test_the_documentation_is_shown_under_its_policy(service: Service, tmp_path: Path) -> None:
+    """A browser runs the page's own scripts, and shows every operation."""
+    shown = dump(f"http://127.0.0.1:{service.port}/docs", tmp_path)
+
+    assert "Predict one row or many" in shown
+    assert "Report the truth" in shown

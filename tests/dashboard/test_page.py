@@ -39,7 +39,7 @@ def test_the_page_needs_no_key_and_allows_no_inline_script(client: Client) -> No
     assert answer.status_code == 200
     assert answer.headers["content-security-policy"] == (
         "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
-        "connect-src 'self'; font-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+        "connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     assert re.findall(r"<script(?![^>]* src=)", answer.text) == []
     assert re.findall(r"https?://", answer.text) == []

@@ -56,7 +56,7 @@ def read_to_the_end(connection: socket.socket) -> bytes:
 def pour(service: Service, head: str, piece: bytes) -> bytes:
     """Send a head, then one piece again and again until the service has had enough; what it answered before the end."""
     with socket.create_connection(("127.0.0.1", service.port), timeout=DEADLINE_S) as connection:
-        fixed = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        fixed = "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         connection.sendall(f"{fixed}{head}\r\n".encode())
         for _ in range(0, SEND_BYTES, len(piece)):
             if select.select([connection], [], [], 0)[0]:

@@ -1,4 +1,4 @@
-"""Whatever comes, in whatever pieces: the answers are those that uvicorn gives to the same requests one by one."""
+"""Whatever comes, in whatever pieces: the answers are those of the ASGI path to the same requests at once."""
 
 from __future__ import annotations
 
@@ -7,31 +7,44 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from tests.support.connections import Scene
-from tests.support.http.exchanges import CORPUS, USUAL, cut, exchange, exchange_behind, exchange_by_uvicorn
-from tests.support.raw_client import LIVE, post
+from tests.support.http.exchanges import CORPUS, USUAL, cut, exchange, without_ids
+from tests.support.raw_client import LIVE, Reply, post
 
 TOKENS = [b"\r\n", b"\n", b"\r", b" ", b"\t", b"\0", b":", b"0", b"9", b",", b"\xff", b"\r\n\r\n", b"HTTP/1.1"]
 LINES = [
     b"content-length: 5\r\n", b"transfer-encoding: chunked\r\n", b"connection: close\r\n", b"expect: 100-continue\r\n",
     b"x-request-id: mine\r\n", b" folded\r\n",
 ]  # fmt: skip
-MUTABLE = [data for name, data in CORPUS.items() if not name.startswith("upgrade")]
-"""uvicorn drops what comes in one packet with a request for an upgrade, behind it."""
+MUTABLE = list(CORPUS.values())
 KNOWN = [USUAL["trace"], USUAL["plain"]]
 PLACES = some.floats(0, 1)
 
 
 @pytest.mark.parametrize("data", CORPUS.values(), ids=CORPUS)
 def test_each_request_of_the_corpus(scene: Scene, data: bytes) -> None:
-    """At once, byte by byte, behind a plain request, where heads are known, where the connection is uvicorn's."""
-    expected = scene.run(exchange_by_uvicorn(scene, data))
-    number = len(expected.replies)
-    assert scene.run(exchange(scene, [data], number)).is_like(expected)
-    assert scene.run(exchange(scene, [bytes([byte]) for byte in data], number)).is_like(expected)
-    behind = scene.run(exchange(scene, [post() + data], number + 1))
-    assert behind._replace(replies=behind.replies[1:]).is_like(expected)
-    for before in (KNOWN, [LIVE]):
-        assert scene.run(exchange_behind(scene, before, data, number)).is_like(expected)
+    """At once, byte by byte, behind a plain request, where heads are known, and all of that over ASGI."""
+    expected = scene.run(exchange(scene, [data], by_asgi=True))
+    for by_asgi in (False, True):
+        assert scene.run(exchange(scene, [data], by_asgi=by_asgi)) == expected
+        assert scene.run(exchange(scene, [bytes([byte]) for byte in data], by_asgi=by_asgi)) == expected
+        behind = scene.run(exchange(scene, [post() + data], by_asgi=by_asgi))
+        assert behind._replace(replies=behind.replies[1:]) == expected
+        for before in (KNOWN, [LIVE]):
+            assert scene.run(exchange(scene, [data], before, by_asgi=by_asgi)) == expected
+
+
+@pytest.mark.parametrize("data", USUAL.values(), ids=USUAL)
+def test_usual_requests_are_answered_as_by_uvicorn(scene: Scene, data: bytes) -> None:
+    """The protocol of uvicorn, which shares no parser with ours, gives the same answers to what is no mistake."""
+
+    async def by_uvicorn() -> Reply:
+        wire = scene.connect(by_uvicorn=True)
+        await wire.packets([data])
+        (reply,) = await wire.replies(1)
+        wire.leave()
+        return without_ids(reply)
+
+    assert [scene.run(by_uvicorn())] == scene.run(exchange(scene, [data])).replies
 
 
 @some.composite
@@ -66,7 +79,8 @@ def test_any_requests_in_any_pieces(scene: Scene) -> None:
     )
     def holds(requests: list[bytes], places: list[float]) -> None:
         data = b"".join(requests)
-        expected = scene.run(exchange_by_uvicorn(scene, data))
-        assert scene.run(exchange(scene, cut(data, places), len(expected.replies))).is_like(expected)
+        expected = scene.run(exchange(scene, [data], by_asgi=True))
+        assert scene.run(exchange(scene, cut(data, places))) == expected
+        assert scene.run(exchange(scene, cut(data, places), by_asgi=True)) == expected
 
     holds()

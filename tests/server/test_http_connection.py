@@ -1,4 +1,4 @@
-"""HTTP without I/O: plain requests come out whole and in turn, everything else comes back as it was, byte by byte."""
+"""HTTP without I/O: requests come out whole and in turn, and what can be read in two ways is refused."""
 
 from __future__ import annotations
 
@@ -6,13 +6,23 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import pytest
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from httptools import HttpRequestParser
 from hypothesis import given
 from hypothesis import strategies as some
 
 from app.api.coalescing import HotRoutes
-from app.api.http import Reply
-from app.server.http_connection import MAX_HEAD_BYTES, HttpConnection, PlainRequest, UnreadBytes
+from app.api.http import BrokenBody, Reply
+from app.server.http_connection import (
+    MAX_SKIP_BYTES,
+    BadRequest,
+    ChunkedBody,
+    HttpConnection,
+    OtherRequest,
+    PartialRequest,
+    PlainRequest,
+    SizedBody,
+)
+from app.server.http_head import MAX_HEAD_BYTES
 from tests.support.connections import hot_endpoint
 from tests.support.http.exchanges import CORPUS, USUAL, cut
 from tests.support.raw_client import BODY, LIVE, post
@@ -31,26 +41,26 @@ def new_connection() -> HttpConnection:
 
 
 class Found(NamedTuple):
-    """What came out of a connection: paths, headers and bodies of plain requests, and what was handed over."""
+    """What came out of a connection: paths, headers and bodies of plain requests, the target of another, a mistake."""
 
     requests: list[tuple[str, dict[bytes, bytes], bytes]]
-    unread: bytes | None
+    other: bytes | None = None
+    mistake: str | None = None
 
 
 def read_all(connection: HttpConnection, pieces: Iterable[bytes]) -> Found:
-    """All that comes out of a connection where each request is answered at once."""
-    found = Found([], None)
+    """All that comes out of a connection where each plain request is answered at once, up to the first other one."""
+    found = Found([])
     for piece in pieces:
-        if found.unread is not None:
-            found = found._replace(unread=found.unread + piece)
-            continue
         connection.receive(piece, 0.0)
         while event := connection.next_event():
-            if isinstance(event, UnreadBytes):
-                found = found._replace(unread=event.data)
-                break
-            found.requests.append((event.endpoint.path, dict(event.headers), event.body))
-            connection.send(REPLY, "id")
+            if isinstance(event, OtherRequest):
+                found = found._replace(other=event.head.target)
+            elif isinstance(event, BadRequest):
+                found = found._replace(mistake=event.detail)
+            elif isinstance(event, PlainRequest):
+                found.requests.append((event.endpoint.path, dict(event.headers), event.body))
+                connection.send(REPLY, "id")
     return found
 
 
@@ -84,30 +94,23 @@ class Recorder:
         self.requests.append((target.decode(), headers, body))
 
 
-def is_all_read(found: Found, data: bytes) -> bool:
-    """Whether httptools finds the same requests in front of the bytes that were handed over."""
-    read = data if found.unread is None else data[: len(data) - len(found.unread)]
-    whole = Recorder(read).requests
-    return whole == found.requests and data == read + (found.unread or b"")
-
-
-PLAIN = [data for data in USUAL.values() if read_all(new_connection(), [data]).unread is None]
+PLAIN = [data for data in USUAL.values() if b"http://" not in data and read_all(new_connection(), [data]).requests]
 SOUP = some.lists(some.sampled_from(list(CORPUS.values())) | some.binary(max_size=60), min_size=1, max_size=5)
 
 
 @given(SOUP, PLACES)
 def test_pieces_do_not_matter(parts: list[bytes], places: list[float]) -> None:
-    """However the bytes are cut, the same requests come out and the same bytes are handed over."""
+    """However the bytes are cut, the same requests come out, and the same mistakes."""
     data = b"".join(parts)
     expected = read_all(new_connection(), [data])
     assert read_all(new_connection(), cut(data, places)) == expected
 
 
-@given(SOUP, PLACES)
-def test_what_is_handed_over_is_what_was_not_read(parts: list[bytes], places: list[float]) -> None:
-    """No byte is lost, read twice or read in another way than httptools reads it."""
+@given(some.lists(some.sampled_from(PLAIN), min_size=1, max_size=5), PLACES)
+def test_plain_requests_are_what_httptools_reads(parts: list[bytes], places: list[float]) -> None:
+    """A parser that shares no line with ours finds the same paths, headers and bodies."""
     data = b"".join(parts)
-    assert is_all_read(read_all(new_connection(), cut(data, places)), data)
+    assert read_all(new_connection(), cut(data, places)).requests == Recorder(data).requests
 
 
 @given(some.lists(some.sampled_from(PLAIN), max_size=4), SOUP)
@@ -115,7 +118,7 @@ def test_known_heads_do_not_matter(before: list[bytes], parts: list[bytes]) -> N
     """A connection that remembers heads reads what comes as a new one does."""
     data = b"".join(parts)
     connection = new_connection()
-    assert read_all(connection, before).unread is None
+    assert len(read_all(connection, before).requests) == len(before)
     assert read_all(connection, [data]) == read_all(new_connection(), [data])
 
 
@@ -138,7 +141,7 @@ def test_a_plain_request(piece_bytes: int) -> None:
     connection = new_connection()
     for piece in pieces[:-1]:
         connection.receive(piece, 0.0)
-        assert connection.next_event() is None
+        assert not isinstance(connection.next_event(), PlainRequest)
     connection.receive(pieces[-1], 0.0)
 
     event = connection.next_event()
@@ -157,49 +160,90 @@ def test_requests_wait_for_the_reply_to_the_one_before() -> None:
     second = connection.next_event()
     assert isinstance(second, PlainRequest)
     assert [first.endpoint.path, second.endpoint.path] == ["/predict", "/outcome"]
-    connection.receive(post()[:20], 0.0)
     connection.send(REPLY, "two")
-    assert connection.next_event() == UnreadBytes(LIVE + post()[:20], 0.0)
+    other = connection.next_event()
+    assert isinstance(other, OtherRequest)
+    assert other.head.target == b"/health/live"
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        "get", "query", "escaped-target", "absolute-target", "live", "chunked", "expect", "expect-other", "empty-body",
-        "close", "http-1.0", "http-1.0-keep-alive", "length-and-chunked", "identity-coding", "length-twice",
-        "length-plus", "length-huge", "length-missing", "lf-only", "lf-at-the-end", "empty-lines-before",
-        "folded-length", "space-before-colon", "upgrade-h2c", "tls", "garbage", "nul-in-header",
+        "get", "query", "escaped-target", "live", "chunked", "expect", "expect-other", "empty-body", "close",
+        "http-1.0", "http-1.0-keep-alive", "upgrade-h2c", "unknown-path-body",
     ],
 )  # fmt: skip
-def test_what_is_special_is_handed_over(name: str) -> None:
-    """Whatever is not a plain request is uvicorn's from its first byte on."""
-    assert read_all(new_connection(), [post(), CORPUS[name]]) == Found([("/predict", _headers(), BODY)], CORPUS[name])
+def test_what_is_special_is_another_request(name: str) -> None:
+    """Whatever is valid and no plain request goes to the application over ASGI."""
+    found = read_all(new_connection(), [post(), CORPUS[name]])
+    assert (len(found.requests), found.mistake) == (1, None)
+    assert found.other is not None
 
 
-def _headers() -> dict[bytes, bytes]:
-    return Recorder(post()).requests[0][1]
+@pytest.mark.parametrize(
+    "name",
+    [
+        "length-and-chunked", "identity-coding", "length-twice", "length-plus", "length-huge", "lf-only",
+        "lf-at-the-end", "lf-before", "folded-length", "folded", "space-before-colon", "tls", "garbage",
+        "nul-in-header", "two-hosts", "no-host", "http-0.9", "connect", "http-2-preface", "chunked-twice",
+        "target-fragment", "absolute-user",
+    ],
+)  # fmt: skip
+def test_what_is_ambiguous_is_a_mistake(name: str) -> None:
+    """It is refused, and nothing behind it is read."""
+    found = read_all(new_connection(), [post(), CORPUS[name] + post()])
+    assert (len(found.requests), found.other) == (1, None)
+    assert found.mistake
 
 
-def test_an_upgrade_with_a_body_is_handed_over() -> None:
-    """Whether the connection changes its protocol is not for the fast path to decide."""
-    request = post(BODY, b"connection: upgrade", b"upgrade: h2c")
-    assert read_all(new_connection(), [request]) == Found([], request)
+@pytest.mark.parametrize("name", ["upgrade-h2c-body", "absolute-target"])
+def test_an_upgrade_and_an_absolute_target_are_plain(name: str) -> None:
+    """What clients send without a need is read as if they had not."""
+    assert [path for path, _, _ in read_all(new_connection(), [CORPUS[name] * 2]).requests] == ["/predict"] * 2
 
 
-def test_a_large_body_is_handed_over() -> None:
-    """A body above the limit is refused by uvicorn's path as soon as its head is here."""
+def test_a_large_body_is_no_plain_request() -> None:
+    """A body above the limit is refused by its head."""
     allowed, refused = (post(b" " * size) for size in (MAX_BODY_BYTES, MAX_BODY_BYTES + 1))
-    assert read_all(new_connection(), [allowed]).unread is None
-    head = refused[: -MAX_BODY_BYTES - 1]
-    assert read_all(new_connection(), [head]) == Found([], head)
+    assert len(read_all(new_connection(), [allowed]).requests) == 1
+    assert read_all(new_connection(), [refused[: -MAX_BODY_BYTES - 1]]).other == b"/predict"
+
+
+def test_a_request_without_its_body_is_told_once() -> None:
+    """Whoever asks for the key has its chance before the body is kept."""
+    connection = new_connection()
+    connection.receive(HEAD + BODY[:3], 0.0)
+    event = connection.next_event()
+    assert isinstance(event, PartialRequest)
+    assert (event.endpoint.path, event.body_bytes) == ("/predict", len(BODY))
+    connection.receive(BODY[3:5], 0.0)
+    assert connection.next_event() is None
+    connection.receive(BODY[5:], 0.0)
+    assert isinstance(connection.next_event(), PlainRequest)
+
+
+@pytest.mark.parametrize(("size", "stays"), [(100, True), (MAX_SKIP_BYTES + 1, False)])
+def test_a_body_that_is_refused_is_passed_over(size: int, *, stays: bool) -> None:
+    """A short one is dropped when it comes; behind a long one the connection ends, and nothing of it is a request."""
+    connection = new_connection()
+    data = post(post() * (size // len(post()) + 1))
+    connection.receive(data[:150], 0.0)
+    event = connection.next_event()
+    assert isinstance(event, PartialRequest)
+    connection.pass_over(event.body_bytes)
+    assert (b"connection: close" in connection.send(REPLY, "id")) is not stays
+    assert connection.is_cut is not stays
+    if stays:
+        assert len(read_all(connection, [data[150:], post()]).requests) == 1
 
 
 @pytest.mark.parametrize("piece_bytes", [1000, MAX_HEAD_BYTES * 2])
-def test_a_head_without_end_is_handed_over(piece_bytes: int) -> None:
+@pytest.mark.parametrize("begin", [HEAD[:-2] + b"x-long: ", b"\r\n" * MAX_HEAD_BYTES], ids=["header", "empty lines"])
+def test_a_head_without_end_is_refused(begin: bytes, piece_bytes: int) -> None:
     """The memory for the begin of a head is bounded."""
-    data = HEAD[:-2] + b"x-long: " + b"y" * MAX_HEAD_BYTES
+    data = begin + b"y" * MAX_HEAD_BYTES
     pieces = [data[start : start + piece_bytes] for start in range(0, len(data), piece_bytes)]
-    assert read_all(new_connection(), pieces) == Found([], data)
+    assert read_all(new_connection(), pieces[: MAX_HEAD_BYTES // piece_bytes + 1]).mistake is not None
 
 
 @pytest.mark.parametrize(
@@ -222,8 +266,8 @@ def test_a_request_begins_with_its_first_byte(pieces: Sequence[bytes], times: li
     for now, piece in enumerate(pieces):
         connection.receive(piece, now)
         while event := connection.next_event():
-            found.append(event.received_at)
-            if isinstance(event, PlainRequest):
+            if isinstance(event, PlainRequest | OtherRequest):
+                found.append(event.received_at)
                 connection.send(REPLY, "id")
     assert found == times
 
@@ -237,7 +281,7 @@ def test_a_time_is_that_of_the_bytes_that_wait() -> None:
     connection.receive(post()[10:], 3.0)
     connection.send(REPLY, "id")
     event = connection.next_event()
-    assert event is not None
+    assert isinstance(event, PlainRequest)
     assert event.received_at == 2.0
 
 
@@ -256,7 +300,7 @@ def test_the_last_reply_says_that_it_is_the_last() -> None:
 
 @given(some.lists(some.binary(max_size=40), max_size=5))
 def test_no_bytes_raise(pieces: list[bytes]) -> None:
-    """Bytes that mean nothing are handed over."""
+    """Bytes that mean nothing are a mistake, or not whole."""
     assert read_all(new_connection(), pieces).requests == []
 
 
@@ -269,12 +313,41 @@ def test_the_corpus_byte_by_byte(data: bytes) -> None:
     for _ in range(2):
         if known.is_idle and (found := read_all(known, [data])):
             assert found == expected
-    if expected.unread is None:
-        assert is_all_read(expected, data)
 
 
-def test_the_recorder_refuses_what_is_no_http() -> None:
-    """What the tests compare with would notice a request that must not be read."""
-    for name in ("length-twice", "space-before-colon", "upgrade-h2c"):
-        with pytest.raises((HttpParserError, HttpParserUpgrade)):
-            Recorder(CORPUS[name])
+def read_body(body: SizedBody | ChunkedBody, pieces: Iterable[bytes]) -> tuple[bytes, bytes]:
+    """The body in these pieces, and what is behind it."""
+    found, rest = b"", b""
+    for piece in pieces:
+        rest += piece
+        while rest and not body.is_whole:
+            before = len(rest)
+            part, rest = body.read(rest)
+            found += part
+            if len(rest) == before:
+                break
+    assert body.is_whole
+    return found, rest
+
+
+@given(some.lists(some.binary(min_size=1, max_size=50), max_size=5), PLACES)
+def test_chunks_in_any_pieces(parts: list[bytes], places: list[float]) -> None:
+    """The body is what its chunks hold; extensions and trailers are none of it, and what is behind stays unread."""
+    chunks = b"".join(b"%x;a=b\r\n%b\r\n" % (len(part), part) for part in parts)
+    data = chunks + b"0\r\nx-api-key: k\r\n\r\n" + LIVE
+    assert read_body(ChunkedBody(), cut(data, places)) == (b"".join(parts), LIVE)
+    assert read_body(SizedBody(len(chunks)), cut(data, places)) == (chunks, data[len(chunks) :])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"0\r\n" + b"x: y\r\n" * 20_000, b"0\r\nx: " + b"y" * 20_000, b"1;" + b"a" * 20_000,
+        b"1;aaaaaaaa\r\nx\r\n" * 10_000, b"x\r\n", b"1\nx", b"1 \r\nx", b"1\r\nxy", b"1\r\nx\n", b"0\r\n x: y\r\n",
+        b"0\r\nx\r\n", b"-1\r\n", b"0x1\r\n", b"\r\n", b";a\r\n", b"1;\0", b"f" * 16 + b"\r\n",
+    ],
+)  # fmt: skip
+def test_broken_chunks_are_refused(data: bytes) -> None:
+    """So are trailers and extensions without end: they count as a head does."""
+    with pytest.raises(BrokenBody):
+        read_body(ChunkedBody(), [data[start : start + 5000] for start in range(0, len(data), 5000)])

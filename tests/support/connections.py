@@ -9,18 +9,19 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from app.api.app import Application
 from app.api.coalescing import HotEndpoint
 from app.config.settings import Config
 from app.main import create_app
-from app.server.fast_path import FastPathProtocol, ServerContext
-from app.server.http_connection import UnreadBytes
-from app.server.uvicorn_path import UvicornPath
+from app.server.connection_limits import ServerContext
+from app.server.fast_path import FastPathProtocol
 from tests.support.deadlines import DEADLINE_S
 from tests.support.raw_client import Reply
 
@@ -30,7 +31,7 @@ Connect = Callable[..., "Wire"]
 
 def hot_endpoint(path: str) -> HotEndpoint:
     """An endpoint that is found and never asked."""
-    parts = ("keyring", "key_scope", "limits", "deadlines", "in_progress", "access_log")
+    parts = ("hosts", "rates", "keyring", "key_scope", "limits", "deadlines", "in_progress", "access_log")
     return HotEndpoint(path, cast("Any", None), **dict.fromkeys(parts, cast("Any", None)))
 
 
@@ -45,11 +46,12 @@ class Wire(asyncio.Transport):
         self._listened_to = asyncio.Event()
         self._listened_to.set()
         self._closing = False
+        self.unsent_bytes = 0
 
     @property
-    def protocol(self) -> FastPathProtocol | UvicornPath:
-        """What serves the connection now."""
-        return cast("FastPathProtocol | UvicornPath", self._protocol)
+    def protocol(self) -> FastPathProtocol:
+        """What serves the connection."""
+        return cast("FastPathProtocol", self._protocol)
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         """What serves the connection now."""
@@ -78,6 +80,14 @@ class Wire(asyncio.Transport):
     def abort(self) -> None:
         """Take note that the server ends the connection at once."""
         self.close()
+
+    def write_eof(self) -> None:
+        """Take note that the server has nothing more to say; what it reads behind that is dropped."""
+        self.close()
+
+    def get_write_buffer_size(self) -> int:
+        """The bytes that the caller has not taken yet."""
+        return self.unsent_bytes
 
     def is_closing(self) -> bool:
         """Whether either side has ended the connection."""
@@ -127,6 +137,16 @@ class Wire(asyncio.Transport):
                 await asyncio.wait_for(self._news.wait(), DEADLINE_S)
         return found
 
+    async def settled_replies(self) -> list[Reply]:
+        """All answers to what has arrived; the rest of a request that is not whole gets none."""
+        found: list[Reply] = []
+        while True:
+            while (reply := self._next_reply()) is not None:
+                found.append(reply)
+            if self._closing or not self.protocol.is_answering:
+                return found
+            await asyncio.sleep(0)
+
     def _next_reply(self) -> Reply | None:
         head, end, rest = self._sent.partition(b"\r\n\r\n")
         if head.startswith(b"HTTP/1.1 1"):  # a provisional one, with no body
@@ -151,7 +171,10 @@ class Scene(NamedTuple):
 
 @asynccontextmanager
 async def wired(config: Config) -> AsyncIterator[tuple[Application, Connect, set[asyncio.Task[None]]]]:
-    """A running application, what connects to it (``by_uvicorn=True``: past the fast path), and its tasks."""
+    """A running application, what connects to it, and its tasks.
+
+    ``by_asgi=True``: past the fast path; ``by_uvicorn=True``: by uvicorn's own protocol.
+    """
     app = create_app(config)
     state = ServerState()
     arguments: dict[str, Any] = {
@@ -160,16 +183,15 @@ async def wired(config: Config) -> AsyncIterator[tuple[Application, Connect, set
         "app_state": {},
         "_loop": asyncio.get_running_loop(),
     }
-    context = ServerContext(app.hot_routes, MOST_BYTES)
+    parts = (app, MOST_BYTES, config.limits, app.state.services.metrics.connections)
+    contexts = {False: ServerContext(app.hot_routes, *parts), True: ServerContext({}, *parts)}
 
-    def connect(*, by_uvicorn: bool = False) -> Wire:
+    def connect(*, by_asgi: bool = False, by_uvicorn: bool = False) -> Wire:
         wire = Wire()
-        if by_uvicorn:
-            UvicornPath(wire, context.handed_over, arguments).take_over(UnreadBytes(b"", 0.0))
-        else:
-            protocol = FastPathProtocol(context=context, **arguments)
-            wire.set_protocol(protocol)
-            protocol.connection_made(wire)
+        ours = partial(FastPathProtocol, context=contexts[by_asgi])
+        made = (HttpToolsProtocol if by_uvicorn else ours)(**arguments)
+        wire.set_protocol(made)
+        made.connection_made(wire)
         return wire
 
     async with app.router.lifespan_context(app):

@@ -13,7 +13,7 @@ from tests.support.deadlines import DEADLINE_S, wait_until
 from tests.support.processes import Service
 
 BODY = b'{"features": [0.1, 0.2, 0.3]}'
-LIVE = b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n"
+LIVE = b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
 
 class Reply(NamedTuple):
@@ -29,7 +29,13 @@ def post(
 ) -> bytes:
     """A POST with a JSON body, whose length it names if it is ``sized``."""
     length = (b"content-length: %d" % len(body),) if sized else ()
-    head = (b"POST %b HTTP/%b" % (target, version), b"host: x", b"content-type: application/json", *length, *headers)
+    head = (
+        b"POST %b HTTP/%b" % (target, version),
+        b"host: localhost",
+        b"content-type: application/json",
+        *length,
+        *headers,
+    )
     return b"\r\n".join(head) + b"\r\n\r\n" + body
 
 

@@ -9,8 +9,7 @@ from sqlalchemy import Connection, select
 
 from app.reports.service import ServiceReport
 from app.store.queries.predictions import chunks
-from app.store.sql import from_text
-from app.store.tables import SHADOW_PREDICTIONS
+from app.store.tables import SHADOW_PREDICTIONS, from_text
 from app.types import Answer, Micros, Prediction
 
 EMPTY_BODY: ServiceReport = {"status": "ok", "errors": []}

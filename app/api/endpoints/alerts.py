@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Annotated, Literal, TypeAlias
 
+import orjson
 import structlog
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 from typing_extensions import TypedDict
 
 from app.alerting.channels.webhook import NAME as RETRAIN
 from app.alerting.retraining import Advice, Evidence, recommend
 from app.alerting.rules.drift import playbook_section
-from app.api.dependencies import BoundModel, ModelDep, Moment, ServicesDep, require
+from app.api.dependencies import BoundModel, Cursor, Limit, ModelDep, Moment, ServicesDep, page, require
 from app.api.documentation import answers
-from app.api.http import json_response
+from app.api.examples import ACTION, ADVICE, ALERT, SILENCE
+from app.api.http import bytes_response, json_response
 from app.config.fields import Duration
 from app.errors import Conflict, FieldError, Invalid, NotFound
 from app.store.database import Connection
@@ -128,65 +130,25 @@ class RequestedAction(TypedDict):
     error: str | None
 
 
+class SilencePage(TypedDict):
+    """Silences that have not ended, the first to end first."""
+
+    items: list[PlannedSilence]
+    next: str | None
+
+
 class Alerts(TypedDict):
     """Alerts, silences, recommendations and requested actions."""
 
+    items: list[ShownAlert]
+    next: str | None
+    """The ``cursor`` of the next page of alerts; null at the end."""
     alerts: list[ShownAlert]
+    """The same as ``items``, until version 1.0."""
     silences: list[PlannedSilence]
+    """The first of them to end; ``GET /alerts/silences`` has them all."""
     recommendations: list[Recommendation]
     actions: list[RequestedAction]
-
-
-SILENCE: PlannedSilence = {
-    "silence_id": "018bcfe5-6800-7000-8000-000000000000",
-    "matcher": {"rule": "feature_drift", "severity": None, "feature": "income"},
-    "starts_at": "2026-11-20T10:00:00.000000Z",
-    "ends_at": "2026-11-20T12:00:00.000000Z",
-    "reason": "the campaign is known",
-    "created_by": "ops",
-    "created_at": "2026-11-20T10:00:00.000000Z",
-}
-ALERT: ShownAlert = {
-    "alert_id": "018bcfe5-6800-7000-8000-000000000001",
-    "rule": "accuracy_drop",
-    "severity": "critical",
-    "state": "firing",
-    "value": 0.84,
-    "limit": 0.90,
-    "since": "2026-11-20T10:00:00.000000Z",
-    "resolved_at": None,
-    "acknowledged_at": None,
-    "acknowledged_by": None,
-    "silenced_until": None,
-    "message": "accuracy 0.84 [0.81, 0.87] is below its limit 0.9, baseline 0.95, over 830 labelled rows",
-    "causes": ["income", "channel"],
-    "playbook": "docs/playbook.md#accuracy-drop",
-    "report_id": "018bcfe5-6800-7000-8000-000000000002",
-}
-EVIDENCE: Evidence = {
-    "figure": "performance.realised.accuracy",
-    "value": 0.84,
-    "limit": 0.90,
-    "report_id": "018bcfe5-6800-7000-8000-000000000002",
-    "checked_at": "2026-11-20T10:00:00.000000Z",
-}
-ADVICE: Recommendation = {
-    "action": "retrain",
-    "because": "the model's accuracy fell behind the baseline",
-    "evidence": [EVIDENCE],
-}
-ACTION: RequestedAction = {
-    "action": "retrain",
-    "model_version": "1",
-    "because": "the model's accuracy fell behind the baseline",
-    "evidence": [EVIDENCE],
-    "report_id": "018bcfe5-6800-7000-8000-000000000002",
-    "asked_at": "2026-11-20T10:00:00.000000Z",
-    "state": "delivered",
-    "delivered_at": "2026-11-20T10:00:01.000000Z",
-    "tries": 1,
-    "error": None,
-}
 
 
 @router.post("/alerts/silences")
@@ -242,42 +204,97 @@ def _make(connection: Connection, body: SilenceBody, matcher: Matcher, by: str |
         expected = f"a time within the next {Duration(MAX_SILENCE_S)}"
         raise Invalid([FieldError("starts_at", expected, "the silence is over by now, or too far ahead")])
     made = Silence(new_id(now * 1000), matcher, starts, ends, body.reason, by, now)
-    stored.add_silence(connection, made)
+    if not stored.add_silence(connection, made):
+        most = f"at most {stored.MAX_SILENCES} planned silences"
+        raise Invalid([FieldError("matcher", most, "so many are planned already: end one first")])
     return made
 
 
 PLAYBOOK = "docs/playbook.md"
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """The query parameters that choose alerts."""
+
+    state: AlertState | None = None
+    rule: Annotated[str | None, Query(max_length=64)] = None
+    severity: Severity | None = None
+
+    def has(self, alert: ShownAlert) -> bool:
+        """Tell whether an alert fits every parameter that is set."""
+        return (
+            self.state in (None, alert["state"])
+            and self.rule in (None, alert["rule"])
+            and self.severity in (None, alert["severity"])
+        )
+
+
+MAX_SILENCES_SHOWN = 100
+
+
+@router.get("/alerts/silences", dependencies=[Depends(require("read"))])
+@answers(SilencePage, {"items": [SILENCE], "next": None}, scope="read", errors=(422, 503))
+async def silences(services: ServicesDep, limit: Limit = 100, cursor: Cursor = "") -> Response:
+    """Show the silences that have not ended."""
+
+    def read(connection: Connection) -> bytes:
+        at = database_now(connection)
+        found = planned_silences(connection, at=at, limit=limit + 1, after=cursor)
+        return orjson.dumps(page(found, limit, render_silence, lambda silence: silence.silence_id))
+
+    return bytes_response(await services.readers.run(read))
+
+
 @router.get("/alerts", dependencies=[Depends(require("read"))])
 @answers(
     Alerts,
-    {"alerts": [ALERT], "silences": [SILENCE], "recommendations": [ADVICE], "actions": [ACTION]},
+    {
+        "items": [ALERT],
+        "next": None,
+        "alerts": [ALERT],
+        "silences": [SILENCE],
+        "recommendations": [ADVICE],
+        "actions": [ACTION],
+    },
     scope="read",
-    errors=(404, 503),
+    errors=(404, 422, 503),
 )
-async def alerts(services: ServicesDep, model: ModelDep) -> Response:
+async def alerts(
+    services: ServicesDep,
+    model: ModelDep,
+    wanted: Annotated[Wanted, Depends()],
+    limit: Limit = 100,
+    cursor: Cursor = "",
+) -> Response:
     """Show the alerts, with silences, advice and requests.
 
     Firing alerts come first, the worst at the top, then pending ones, then those resolved in the last week.
 
     Each alert names its section of the playbook.
     """
-    version = (model.schema.name, model.schema.version)
-    shown: Sequence[stored.Alert] = await services.readers.run(stored.shown, *version)
-    now, silences = await services.readers.run(_silences)
-    latest = await services.readers.run(reports.latest_of_each, *version)
-    firing = [alert for alert in shown if alert.state == "firing"]
-    advice = recommend(model.schema.task, latest, firing, retrain_share=services.config.drift.retrain_share)
-    asked = await services.readers.run(outbox.asked, RETRAIN)
-    active = [silence for silence in silences if silence.starts_at <= now]
-    body: Alerts = {
-        "alerts": [_item(alert, active) for alert in shown],
-        "silences": list(map(render_silence, silences)),
-        "recommendations": list(map(_advice, advice)),
-        "actions": list(map(_action, asked)),
-    }
-    return json_response(body)
+
+    def read(connection: Connection) -> bytes:
+        now, found = database_now(connection), stored.shown(connection, model.schema.name, model.schema.version)
+        known = planned_silences(connection, at=now)
+        active = [silence for silence in known if silence.starts_at <= now]
+        items = [item for item in (_item(alert, active) for alert in found) if wanted.has(item)]
+        behind = next((place + 1 for place, item in enumerate(items) if item["alert_id"] == cursor), 0)
+        part = page(items[behind : behind + limit + 1], limit, lambda item: item, lambda item: str(item["alert_id"]))
+        latest = reports.latest_of_each(connection, model.schema.name, model.schema.version)
+        firing = [alert for alert in found if alert.state == "firing"]
+        advice = recommend(model.schema.task, latest, firing, retrain_share=services.config.drift.retrain_share)
+        body: Alerts = {
+            "items": part["items"],
+            "next": part["next"],
+            "alerts": part["items"],
+            "silences": list(map(render_silence, known[:MAX_SILENCES_SHOWN])),
+            "recommendations": list(map(_advice, advice)),
+            "actions": list(map(_action, outbox.asked(connection, RETRAIN))),
+        }
+        return orjson.dumps(body)
+
+    return bytes_response(await services.readers.run(read))
 
 
 @router.post("/alerts/{alert_id}/acknowledge")

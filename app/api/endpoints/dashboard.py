@@ -21,7 +21,7 @@ from app.errors import NotFound
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
-    "connect-src 'self'; font-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 """Plotly writes styles inline, hence ``'unsafe-inline'`` for them; no inline script runs, whatever a name contains."""
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from contextlib import suppress
+from functools import partial
 
 from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client.exposition import choose_encoder
@@ -64,5 +64,6 @@ async def metrics(request: Request, services: ServicesDep) -> Response:
     """All series; those of reports are from the latest stored report, equal on all replicas."""
     await services.stored_metrics.refresh()
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
-    body = await asyncio.to_thread(encode, services.series)  # thousands of series would block the event loop
+    # Thousands of series would block the event loop; scrapes that come together share one text.
+    body = await services.texts.get(content_type, partial(encode, services.series))
     return Response(body, media_type=content_type)

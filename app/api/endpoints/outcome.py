@@ -18,7 +18,7 @@ from app.config.settings import Config
 from app.errors import Conflict, FieldError, Invalid, NotFound, RequestError, TooLarge, Unavailable
 from app.store.database import Connection
 from app.store.journal.spool import hold
-from app.store.queries.outcomes import Rules, Submission, writer
+from app.store.queries.outcomes import PENDING_FULL, Rules, Submission, writer
 from app.types import Micros, Outcome, OutcomeResult, OutcomeStatus, normalise_label
 
 MAX_OUTCOMES_PER_STATEMENT = 256
@@ -51,7 +51,8 @@ class OutcomesTaken(TypedDict):
 
 def recorder(config: Config) -> Callable[[Connection, Sequence[Submission]], list[OutcomeResult]]:
     """The function that writes outcomes into the store, by the configured rules."""
-    return writer(Rules(normalise_label, hold=config.outcomes.unknown == "hold"))
+    rules = config.outcomes
+    return writer(Rules(normalise_label, hold=rules.unknown == "hold", max_pending=rules.max_pending))
 
 
 Parsed: TypeAlias = Submission | list[Submission | OutcomeResult]
@@ -78,7 +79,7 @@ class OutcomeHandler:
             TooLarge: more outcomes than the journal takes.
         """
         now = Micros(time.time_ns() // 1000)
-        parsed = parse_outcomes(body, now)
+        parsed = parse_outcomes(body, now, most=self._max_rows)
         if not isinstance(parsed, list):
             return Submission(parsed, now, call.key_name, call.key_model)
         if len(parsed) > self._max_rows:
@@ -146,6 +147,8 @@ def _raise_refusal(result: OutcomeResult) -> None:
     if result.detail is None:
         return
     detail = result.detail
+    if detail == PENDING_FULL:
+        raise Unavailable(detail)
     match result.status:
         case OutcomeStatus.UNKNOWN:
             raise NotFound(detail)

@@ -8,13 +8,13 @@ from datetime import timedelta
 from itertools import islice
 from typing import Annotated, Any
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from msgspec.json import Decoder
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 from app.api.dependencies import Moment
-from app.errors import FieldError, Invalid
+from app.errors import FieldError, Invalid, TooLarge
 from app.serving.validation import fast_decoder
 from app.serving.validation.errors import (
     LONG_INTEGER,
@@ -94,7 +94,7 @@ class OutcomesBody(BaseModel):
 class _ValidOutcomes(OutcomesBody):
     """Many outcomes, all of them good: the case that must be quick."""
 
-    outcomes: Annotated[list[OutcomeBody], Field(min_length=1)]
+    outcomes: Annotated[list[OutcomeBody], Field(min_length=1, fail_fast=True)]
 
 
 _NUMBERS = {"outcome", "value"}
@@ -103,14 +103,42 @@ _MANY = TypeAdapter(OutcomesBody)
 _VALID = TypeAdapter(_ValidOutcomes)
 
 
-def parse_outcomes(body: bytes, now: Micros) -> Outcome | list[Outcome | OutcomeResult]:
+MAX_OUTCOME_BYTES = 16_384
+"""The longest that one outcome can be: text of which each character is escaped."""
+MAX_PROBLEMS = 5
+"""Wrong fields of one outcome of many that its line names."""
+
+
+class _Parts(Struct, forbid_unknown_fields=True):
+    """The items of a list form, unread.
+
+    To build all keys of a hostile one takes ten times its size.
+    """
+
+    outcomes: list[Raw]
+
+
+class _Id(Struct):
+    prediction_id: str = ""
+
+
+_PARTS, _ID = Decoder(_Parts), Decoder(_Id)
+
+
+def parse_outcomes(body: bytes, now: Micros, *, most: int = 2**31) -> Outcome | list[Outcome | OutcomeResult]:
     """One outcome, or of the list form each item as an outcome or as the reason why it is none.
 
+    Args:
+        most: outcomes that are taken at once.
+
     Raises:
+        TooLarge: there are more, whatever they are.
         Invalid: naming every wrong field of the single form, or what makes the list form no list.
     """
     if (quick := read_outcome(body)) is not None:
         return quick
+    if len(body) > MAX_OUTCOME_BYTES and (large := _large(body, now, most)) is not None:
+        return large
     if b'"outcomes"' in body and (many := _many(body, now)) is not None:
         return many
     try:
@@ -120,6 +148,43 @@ def parse_outcomes(body: bytes, now: Micros) -> Outcome | list[Outcome | Outcome
     _refuse_duplicates(body, [parsed], around=0)
     refuse_rounded(body, parsed.model_dump(exclude_unset=True, include=_NUMBERS))
     return _outcome(parsed, now)
+
+
+def _large(body: bytes, now: Micros, most: int) -> list[Outcome | OutcomeResult] | None:
+    """The items of a large body, one by one; None where all are good, and may be read together."""
+    try:
+        items = _PARTS.decode(body).outcomes
+    except REFUSED as error:
+        expected = "one outcome, or a list of them in `outcomes`"
+        raise Invalid([FieldError("body", expected, str(error)[:MAX_REASON])]) from None
+    if len(items) > most:
+        raise TooLarge(f"{len(items)} outcomes in one request; serving.max_queue_rows is the limit")
+    if body.count(b'"outcomes"') > 1:
+        refuse_duplicate_keys(body, -1)
+    try:
+        _VALID.validate_json(body)
+    except ValidationError:
+        return [_raw_item(bytes(item), now) for item in items]
+    return None
+
+
+def _raw_item(raw: bytes, now: Micros) -> Outcome | OutcomeResult:
+    if len(raw) > MAX_OUTCOME_BYTES:
+        try:
+            id_ = _ID.decode(raw).prediction_id
+        except REFUSED:
+            id_ = ""
+        shown = id_ if PREDICTION_ID.fullmatch(id_) else ""
+        return _refused(shown, [FieldError("outcomes", "one outcome", "it is larger than one can be")])
+    try:
+        item = from_json(raw, allow_inf_nan=False)
+    except ValueError as error:
+        return _refused("", [FieldError("outcomes", "JSON in UTF-8", str(error)[:MAX_REASON])])
+    refuse_duplicate_keys(raw, count_keys(item) if isinstance(item, dict | list) else 0)
+    return _item(item, now)
+
+
+MAX_REASON = 300
 
 
 def _many(body: bytes, now: Micros) -> list[Outcome | OutcomeResult] | None:
@@ -186,7 +251,10 @@ def _judged(parsed: OutcomeBody, now: Micros) -> Outcome | OutcomeResult:
 
 
 def _refused(prediction_id: str, problems: Sequence[FieldError]) -> OutcomeResult:
-    detail = "; ".join(f"{problem.field}: expected {problem.expected}, {problem.reason}" for problem in problems)
+    listed = Invalid(problems).fields[:MAX_PROBLEMS]
+    detail = "; ".join(f"{problem.field}: expected {problem.expected}, {problem.reason}" for problem in listed)
+    if len(problems) > MAX_PROBLEMS:
+        detail += f"; and {len(problems) - MAX_PROBLEMS} more"
     return OutcomeResult(prediction_id, OutcomeStatus.INVALID, detail)
 
 

@@ -11,7 +11,7 @@ import orjson
 
 from app.api.dependencies import Services
 from app.api.http import Call, Reply
-from app.errors import Forbidden, NotFound, RequestError, Unauthenticated
+from app.errors import Forbidden, NotFound, RequestError, TooManyRequests, Unauthenticated, UntrustedHost
 from app.serving.model import Model
 from app.serving.predictor import Answered, PredictCall
 from app.types import Json, Prediction, PredictRequest, label_keys
@@ -91,7 +91,7 @@ class PredictHandler:
 
     def count_failure(self, call: Call, item: Asked | None, error: BaseException) -> None:
         """Count the rows of a request of somebody who may send it."""
-        if isinstance(error, (Unauthenticated, Forbidden)):
+        if isinstance(error, (Unauthenticated, Forbidden, TooManyRequests, UntrustedHost)):
             return
         try:
             model = item.model if item else self._registry.get(call.query("model_version"))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
-from typing import Annotated, Any, Literal, Protocol, TypeAlias
+from functools import partial
+from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -18,140 +17,16 @@ from typing_extensions import TypedDict
 
 from app.api.dependencies import BoundModel, Cursor, From, Limit, Services, ServicesDep, To, micros, page, require
 from app.api.documentation import answers
-from app.api.endpoints.parquet import ParquetPages
-from app.api.http import json_response
-from app.api.middleware import GRANT, Grant
-from app.errors import FieldError, Invalid, NotFound, PlumblineError
+from app.api.endpoints.exports import MEDIA, Format, Pages, join_schemas, renderer
+from app.api.http import bytes_response, json_response
+from app.api.keyring import GRANT, Grant
+from app.errors import FieldError, Invalid, NotFound
+from app.store.database import Connection
 from app.store.queries.labelled import read_page
 from app.store.queries.outcomes import pending, revisions_of
 from app.store.queries.predictions import Stored, find
 from app.store.queries.versions import known
-from app.store.sql import from_text
-from app.types import (
-    PREDICTION_ID,
-    SECOND,
-    Feature,
-    FeatureType,
-    Label,
-    Micros,
-    ModelSchema,
-    Recorded,
-    Scalar,
-    Task,
-    label_keys,
-    named,
-    to_rfc3339,
-)
-
-Format: TypeAlias = Literal["jsonl", "csv", "parquet"]
-MEDIA: dict[Format, str] = {
-    "jsonl": "application/x-ndjson",
-    "csv": "text/csv; charset=utf-8",
-    "parquet": "application/vnd.apache.parquet",
-}
-_HEAD = ("prediction_id", "model_name", "model_version", "predicted_at", "prediction")
-_TAIL = ("outcome", "value", "observed_at")
-
-
-class Pages(Protocol):
-    """Renders the pages of one export, in order."""
-
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> bytes:
-        """One page."""
-
-    def end(self) -> bytes:
-        """Give the end of the export, after the last page."""
-
-
-def renderer(form: Format, schema: ModelSchema) -> Pages:
-    """Render one export with the columns of ``schema``, which also gives Parquet its types.
-
-    Raises:
-        Invalid: the format is Parquet, and pyarrow is not installed.
-    """
-    if form == "parquet":
-        try:
-            return ParquetPages(schema)
-        except PlumblineError as error:
-            raise Invalid([FieldError("format", "jsonl or csv", str(error))]) from None
-    return CsvPages(schema) if form == "csv" else JsonLines()
-
-
-def join_schemas(active: ModelSchema, loaded: Sequence[ModelSchema], noted: Sequence[Mapping[str, Any]]) -> ModelSchema:
-    """Join the schemas of all versions.
-
-    An export then has a column for whatever one of them takes or answers.
-
-    Args:
-        loaded: schemas whose types are known.
-        noted: versions that the store knows, with the names of their features alone; their columns are text.
-    """
-    features: dict[str, Feature] = {}
-    for feature in (feature for schema in (active, *loaded) for feature in schema.features):
-        before = features.setdefault(feature.name, feature)
-        if before.type is not feature.type and not (before.type.is_number and feature.type.is_number):
-            features[feature.name] = Feature(feature.name, FeatureType.CATEGORICAL)
-    classes, tasks = dict.fromkeys(active.classes), {active.task}
-    for row in noted:
-        described = from_text(row["schema"])
-        for name in described["features"]:
-            features.setdefault(name, Feature(name, FeatureType.CATEGORICAL))
-        classes |= dict.fromkeys(described["classes"])
-        tasks.add(Task(described["task"]))
-    task = Task.REGRESSION if Task.REGRESSION in tasks else active.task
-    return replace(active, task=task, features=tuple(features.values()), classes=tuple(classes))
-
-
-class JsonLines:
-    """Rows as JSON, one a line."""
-
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> bytes:
-        """One page."""
-        return b"".join(orjson.dumps(row) + b"\n" for row in rows)
-
-    def end(self) -> bytes:
-        """Nothing."""
-        return b""
-
-
-class CsvPages:
-    """Rows with one column a feature (``feature.age``) and one a class (``probability.good``).
-
-    The columns are those of all versions; each row fills those that its version has.
-    """
-
-    def __init__(self, schema: ModelSchema) -> None:
-        self._features = list(schema.feature_names)
-        self._classes = list(label_keys(schema.classes))
-        self._begun = False
-
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> bytes:
-        """One page; the first begins with the header."""
-        text = io.StringIO()
-        writer = csv.writer(text)
-        if not self._begun:
-            self._begun = True
-            named = [
-                *(f"feature.{name}" for name in self._features),
-                *(f"probability.{name}" for name in self._classes),
-            ]
-            writer.writerow([*_HEAD, *named, *_TAIL, "context"])
-        writer.writerows(self._cells(row) for row in rows)
-        return text.getvalue().encode()
-
-    def end(self) -> bytes:
-        """Nothing."""
-        return b""
-
-    def _cells(self, row: Mapping[str, Any]) -> list[object]:
-        probabilities, outcome = row["probabilities"] or {}, row["outcome"] or {}
-        return [
-            *(row[name] for name in _HEAD),
-            *(row["features"].get(name) for name in self._features),
-            *(probabilities.get(name) for name in self._classes),
-            *(outcome.get(name) for name in _TAIL),
-            orjson.dumps(row["context"]).decode() if row["context"] else "",
-        ]
+from app.types import PREDICTION_ID, SECOND, Label, Micros, Recorded, Scalar, named, to_rfc3339
 
 
 class StoredOutcome(TypedDict):
@@ -165,7 +40,7 @@ class StoredOutcome(TypedDict):
 
 
 class StoredPrediction(TypedDict):
-    """A prediction as it is stored, with its outcome and every revision of it."""
+    """A prediction as it is stored, with its outcome and the latest revisions of it."""
 
     prediction_id: str
     model_name: str
@@ -177,6 +52,9 @@ class StoredPrediction(TypedDict):
     predicted_at: str
     outcome: StoredOutcome | None
     revisions: list[StoredOutcome]
+    """The latest ones, the oldest of them first: up to 100 of one prediction, up to 10 each in a list or an export."""
+    revision_count: int
+    """The number of all revisions."""
 
 
 class PredictionPage(TypedDict):
@@ -218,23 +96,25 @@ PREDICTION: StoredPrediction = {
     "predicted_at": "2026-11-19T10:00:00.000000Z",
     "outcome": OUTCOME,
     "revisions": [OUTCOME],
+    "revision_count": 1,
 }
 router = APIRouter(tags=["predictions"], dependencies=[Depends(require("read"))])
 _CURSOR = re.compile(r"([0-9]{1,18})\.(.+)")
-EXPORT_CHUNK = 1000
-Page: TypeAlias = list[tuple[Stored, list[Recorded]]]
+MAX_REVISIONS_SHOWN = 100
+EXPORT_CHUNK = 200
+"""Rows of one part: to read and render them takes some ten milliseconds, in which other threads wait for Python."""
 
 
 @router.get("/predictions/{prediction_id}")
 @answers(StoredPrediction, PREDICTION, scope="read", errors=(404, 503))
 async def prediction(prediction_id: str, services: ServicesDep, bound: BoundModel) -> Response:
-    """The stored prediction with its outcome and every revision of it."""
+    """The stored prediction with its outcome and the latest revisions of it."""
     if not PREDICTION_ID.fullmatch(prediction_id):
         raise NotFound("no prediction has this id")
     found = await services.readers.run(find, [prediction_id])
     if prediction_id not in found or bound not in (None, found[prediction_id].prediction.model_name):
         raise NotFound("no prediction has this id")
-    revisions = await services.readers.run(revisions_of, [prediction_id])
+    revisions = await services.readers.run(revisions_of, [prediction_id], most=MAX_REVISIONS_SHOWN)
     return json_response(render(found[prediction_id], revisions.get(prediction_id, [])))
 
 
@@ -253,6 +133,7 @@ def render(stored: Stored, revisions: list[Recorded]) -> StoredPrediction:
         "predicted_at": to_rfc3339(row.predicted_at),
         "outcome": render_outcome(revisions[-1]) if revisions else None,
         "revisions": [render_outcome(revision) for revision in revisions],
+        "revision_count": revisions[-1].revision if revisions else 0,
     }
 
 
@@ -293,40 +174,71 @@ async def predictions(
     bounds = {"start": micros(start), "end": micros(end), "version": model_version, "labelled": labelled, "name": bound}
     after = _parse_cursor(cursor) if cursor else None
     if form is None:
-        rows = await services.readers.run(read_page, bounds | {"after": after, "limit": limit + 1})
-        body = page(rows, limit, lambda row: render(*row), lambda row: _cursor(row[0]))
-        return json_response(body)
-    rendered = renderer(form, await _schema_of_all(services, model_version))
-    first = await services.readers.run(read_page, bounds | {"after": after, "limit": EXPORT_CHUNK})
+        read = partial(_page, bounds | {"after": after, "limit": limit + 1}, limit)
+        return bytes_response(await services.turns.run(partial(services.readers.run, read)))
+    stream = Export(services, bounds, await _renderer(services, form, model_version))
+    services.turns.begin_stream(stream)
+    first = await stream.next(after)
     name = f'attachment; filename="predictions.{form}"'
-    return StreamingResponse(
-        _export(services, bounds, first, rendered), media_type=MEDIA[form], headers={"content-disposition": name}
-    )
+    return StreamingResponse(stream.parts(first), media_type=MEDIA[form], headers={"content-disposition": name})
 
 
-async def _schema_of_all(services: Services, version: str | None) -> ModelSchema:
-    """The joined schema of every version whose rows may be in an export."""
+def _page(bounds: dict[str, Any], limit: int, connection: Connection) -> bytes:
+    """One page as JSON."""
+    rows = read_page(connection, bounds)
+    return orjson.dumps(page(rows, limit, lambda row: render(*row), lambda row: _cursor(row[0])))
+
+
+async def _renderer(services: Services, form: Format, version: str | None) -> Pages:
+    """The renderer of an export, with the columns of every version whose rows may be in it."""
     noted = [row for row in await services.readers.run(known) if version in (None, row["version"])]
     loaded = []
     for row in noted:
         with suppress(NotFound):
             loaded.append(services.registry.schema(row["version"]))
-    return services.privacy.exported_schema(join_schemas(services.registry.get(None).schema, loaded, noted))
+    active, shown = services.registry.get(None).schema, services.privacy.exported_schema
+    return await asyncio.to_thread(lambda: renderer(form, shown(join_schemas(active, loaded, noted))))
 
 
-async def _export(services: Services, bounds: dict[str, Any], rows: Page, rendered: Pages) -> AsyncIterator[bytes]:
-    """Stream everything from the first page on.
+class Export:
+    """One export.
 
-    That page is read before the answer begins, so that an outage is a 503.
+    Its rows are read and rendered in a reader's thread, a small part at each turn.
     """
-    while True:
-        yield rendered([render(*row) for row in rows])
-        if len(rows) < EXPORT_CHUNK:
-            break
-        last = rows[-1][0].prediction
-        after = (last.predicted_at, last.prediction_id)
-        rows = await services.readers.run(read_page, bounds | {"after": after, "limit": EXPORT_CHUNK})
-    yield rendered.end()
+
+    def __init__(self, services: Services, bounds: dict[str, Any], rendered: Pages) -> None:
+        self._turns = services.turns
+        self._readers = services.readers
+        self._bounds = bounds
+        self._rendered = rendered
+        self._after: tuple[Micros, str] | None = None
+
+    async def next(self, after: tuple[Micros, str] | None) -> bytes:
+        """The part behind a row."""
+        read = partial(self._read, self._bounds | {"after": after, "limit": EXPORT_CHUNK})
+        return await self._turns.run(partial(self._readers.run, read))
+
+    async def parts(self, first: bytes) -> AsyncIterator[bytes]:
+        """Give everything from the first part on.
+
+        That part is read before the answer begins, so that an outage is a 503.
+        """
+        part = first
+        try:
+            while self._after is not None:
+                if part:
+                    yield part
+                self._turns.note_taken(self)
+                part = await self.next(self._after)
+            yield part + await asyncio.to_thread(self._rendered.end)
+        finally:
+            self._turns.end_stream(self)
+
+    def _read(self, bounds: dict[str, Any], connection: Connection) -> bytes:
+        rows = read_page(connection, bounds)
+        last = rows[-1][0].prediction if len(rows) == EXPORT_CHUNK else None
+        self._after = None if last is None else (last.predicted_at, last.prediction_id)
+        return self._rendered([render(*row) for row in rows])
 
 
 @router.get("/outcomes")

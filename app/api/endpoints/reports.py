@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, cast
 
+import orjson
 from fastapi import APIRouter, Depends, Query, Response
 from starlette.responses import HTMLResponse
 from typing_extensions import TypedDict
@@ -29,14 +31,16 @@ from app.api.dependencies import (
 )
 from app.api.documentation import answers
 from app.api.examples import CHECKED_AT, DRIFT, PERFORMANCE, REPORT_ID
-from app.api.http import json_response
+from app.api.http import bytes_response, json_response
 from app.dashboard.report_page import CONTENT_SECURITY_POLICY, render_report
 from app.errors import NotFound
 from app.reports.service import NoReport, ShownDrift, ShownPerformance, ShownReport
+from app.store.database import Connection
 from app.store.queries import reports
 from app.types import Json, ModelSchema, Report, to_rfc3339
 
 router = APIRouter(tags=["monitoring"])
+PAGE_POLICY = f"{CONTENT_SECURITY_POLICY}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 READ = [Depends(require("read"))]
 
 
@@ -91,6 +95,8 @@ def _history_of(values: Mapping[str, float | None]) -> HistoryPage:
     return {"items": [item], "next": None}
 
 
+HISTORY_PART = 20
+"""Reports that are read at once: each is up to some hundred kilobytes, of which a history keeps a few figures."""
 History = Callable[[str, Callable[[Report], HistoryItem]], Awaitable[Json]]
 """Gives a page of the reports of one kind, each shown by a function."""
 
@@ -123,11 +129,21 @@ async def history(
     """A dependency: how to read the part of a version's reports that the query asks for."""
 
     async def read(kind: str, item: Callable[[Report], HistoryItem]) -> Json:
-        version, bounds = (schema.name, schema.version), (micros(start), micros(end))
-        found = await services.readers.run(
-            reports.history, kind, *version, start=bounds[0], end=bounds[1], after=cursor, limit=limit + 1
-        )
-        return page(found, limit, item, lambda report: report.report_id)
+        def some(connection: Connection) -> list[HistoryItem]:
+            found = reports.history(
+                connection, kind, schema.name, schema.version, start=since, end=until, after=after, limit=most
+            )
+            return list(map(item, found))
+
+        since, until = micros(start), micros(end)
+        after, items = cursor, list[HistoryItem]()
+        while (most := min(HISTORY_PART, limit + 1 - len(items))) > 0:
+            part = await services.turns.run(partial(services.readers.run, some))
+            items += part
+            if len(part) < most:
+                break
+            after = part[-1]["report_id"]
+        return page(items, limit, lambda each: each, lambda each: str(each["report_id"]))
 
     return read
 
@@ -161,16 +177,17 @@ async def performance_history(read: HistoryDep) -> Response:
 @answers(None, None, scope="read", errors=(404, 503), media={"text/html": {"type": "string"}})
 async def report_page(report_id: str, services: ServicesDep, bound: BoundModel) -> HTMLResponse:
     """Any stored report as one HTML file that needs nothing else."""
-    found = render(await _find(services, report_id, bound))
-    page = await asyncio.to_thread(render_report, found)
-    return HTMLResponse(page, headers={"content-security-policy": CONTENT_SECURITY_POLICY})
+    found = await _find(services, report_id, bound)
+    page = await services.turns.run(partial(asyncio.to_thread, lambda: render_report(render(found))))
+    return HTMLResponse(page, headers={"content-security-policy": PAGE_POLICY})
 
 
 @router.get("/reports/{report_id}", dependencies=READ)
 @answers(ShownReport, DRIFT, name="ReportAnswer", scope="read", errors=(404, 503))
 async def report(report_id: str, services: ServicesDep, bound: BoundModel) -> Response:
     """Any stored report."""
-    return json_response(render(await _find(services, report_id, bound)))
+    found = await _find(services, report_id, bound)
+    return bytes_response(await asyncio.to_thread(lambda: orjson.dumps(render(found))))
 
 
 @router.post("/checks", dependencies=[Depends(require("admin"))])
@@ -205,9 +222,13 @@ async def _find(services: Services, report_id: str, bound: str | None) -> Report
 
 
 async def _latest(services: Services, schema: ModelSchema, kind: str) -> Response:
-    found = await services.readers.run(reports.latest, kind, schema.name, schema.version)
-    if found is not None:
-        return json_response(render(found))
+    def read(connection: Connection) -> bytes | None:
+        found = reports.latest(connection, kind, schema.name, schema.version)
+        return None if found is None else orjson.dumps(render(found))
+
+    body = await services.readers.run(read)
+    if body is not None:
+        return bytes_response(body)
     missing: NoReport = {
         "report_id": None,
         "kind": kind,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from app.api.endpoints.parquet import import_parquet
+from app.api.endpoints.exports import FORMULA, import_parquet
 from app.commands.tables.dialect import Dialect, TextFile
 from app.errors import PlumblineError, one_line
 
@@ -78,7 +78,7 @@ def read_table(file: Path, dialect: Dialect, *, keep: Collection[str] = ()) -> T
         if file.suffix.lower() in JSON_LINES:
             return _tidy(_json_table(file), keep, {})
         text = TextFile.open(file, dialect)
-        rows = [cells for _, _, cells in text.rows()]
+        rows = [_restored(cells) for _, _, cells in text.rows()]
         columns = map(list, zip(*rows, strict=True)) if rows else ([] for _ in text.names)
         named: dict[str, Cells] = dict(zip(text.names, columns, strict=True))
         return _tidy(Table(file, named, len(rows), False, text.notes()), keep, text.doubles)
@@ -101,7 +101,16 @@ def read_records(file: Path, dialect: Dialect, needed: Sequence[str]) -> Iterato
             if twice := [first for first in text.doubles.values() if first in needed]:
                 raise PlumblineError(f"{file}: two columns are named {twice[0]!r}; rename one")
             for number, done, cells in text.rows():
-                yield Record(number, done, dict(zip(text.names, cells, strict=False)))
+                yield Record(number, done, dict(zip(text.names, _restored(cells), strict=False)))
+
+
+def _restored(cells: Sequence[Any]) -> list[Any]:
+    """Cells without the apostrophe that an export puts before text like a formula.
+
+    >>> _restored(["'=1+1", "'tis", None])
+    ['=1+1', "'tis", None]
+    """
+    return [cell[1:] if cell and cell[0] == "'" and FORMULA.match(cell, 1) else cell for cell in cells]
 
 
 def assumptions(file: Path, dialect: Dialect) -> str:

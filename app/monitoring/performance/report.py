@@ -98,13 +98,14 @@ def _amounts(values: list[float]) -> Amounts:
     if total is not None:
         low, high = (finite(bound) for bound in Mean.of(np.array(values)).bounds(SHOWN_CONFIDENCE))
     mean = None if total is None else total / len(values)
-    return {
+    amounts: Amounts = {
         "value_count": len(values),
         "value_sum": total,
         "value_mean": mean,
         "value_mean_low": low,
         "value_mean_high": high,
     }
+    return amounts if total is not None else {**amounts, "reason": "the sum is beyond the largest number"}
 
 
 def _sum(values: list[float]) -> float | None:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import BundleError
+from app.serving.bundle.manifest import read_json
 from app.serving.bundle.schema_inference import MAX_CATEGORIES, by_kind, values_of
 from app.serving.runtimes.base import Runtime
 from app.serving.runtimes.sklearn import Estimator
@@ -149,7 +150,7 @@ def load_golden(schema: ModelSchema, data: bytes, where: str) -> tuple[list[Row]
         BundleError: the file was not made for this schema.
     """
     try:
-        content = json.loads(data)
+        content = read_json(data)
         rows: list[Row] = [tuple(row) for row in content["rows"]]
         answers = [Answer(label, shares and tuple(shares)) for label, shares in content["answers"]]
         if len(rows) == len(answers) > 0 and {len(row) for row in rows} == {len(schema.features)}:

@@ -34,7 +34,6 @@ MIN_WORDS = 3
 LEAK = 0.999
 """Area under the ROC curve, or rank correlation, of one feature alone from which it tells the target."""
 _CODE_NAME = re.compile(r"(?:^|_)(?:id|code|zip|zipcode|postcode|postal|branch|store|shop|region|district|sku)(?:_|$)")
-_HOW = "write `type: categorical` for it in the file that --show prints, and pass that file as --schema"
 _SECONDS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6}
 _FIRST_SECOND, _LAST_SECOND = 631_152_000, 4_102_444_800
 """The years 1990 to 2100 in seconds since the epoch."""
@@ -160,7 +159,7 @@ def _codes(column: Column) -> str:
     is_named = _CODE_NAME.search(feature.name.lower()) is not None
     return (is_named or _is_rough(column)) * (
         f"feature {feature.name} looks like a code: {column.distinct} whole numbers, compared as numbers in order. "
-        f"If their order means nothing, {_HOW}"
+        f"If their order means nothing, bundle it with --categorical {feature.name}"
     )
 
 

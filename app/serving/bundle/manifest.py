@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from app.config.loader import PlainLoader, explain_yaml
 from app.errors import BundleError
 from app.serving.runtimes.base import KNOWN_DTYPE
 from app.serving.runtimes.formats import FORMATS
@@ -31,6 +33,11 @@ Dtype = Annotated[str, Field(pattern=rf"^({KNOWN_DTYPE.pattern})$")]
 """The dtype of a column of the training data, where it is not float64, int64, bool or text as CSV files give them."""
 MAX_NAME = 1000
 """Longest name of a feature, in characters."""
+
+MAX_YAML_BYTES = 8 * 2**20
+"""Largest manifest, or description of features."""
+MAX_FINDINGS = 20
+"""Most findings of one file that are told."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -221,17 +228,48 @@ def entries(features: Sequence[Feature]) -> list[Json]:
 
 
 def read_yaml(text: bytes, where: str) -> Any:
-    """Plain data of a YAML file; BundleError where it is none."""
+    """Plain data of a YAML file.
+
+    Raises:
+        BundleError: it is none, it is too large, or it has aliases, a repeated key or too much depth.
+    """
+    if len(text) > MAX_YAML_BYTES:
+        raise BundleError(f"{where}: is larger than {MAX_YAML_BYTES} bytes")
     try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise BundleError(f"{where}: is not YAML ({' '.join(str(error).split())[:160]})") from None
+        return yaml.load(text.decode("utf-8"), Loader=PlainLoader)  # noqa: S506 - a safe one
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        line, reason = explain_yaml(error, text)
+        raise BundleError(f"{where}:{line}: is not plain YAML: {' '.join(reason.split())[:160]}") from None
+
+
+def read_json(data: bytes) -> Any:
+    """Plain data of a JSON file.
+
+    Raises:
+        ValueError: it is none, an object has a key twice, or it is nested too deep.
+    """
+
+    def build(pairs: list[tuple[str, Any]]) -> Json:
+        built = dict(pairs)
+        if len(built) < len(pairs):
+            raise ValueError("a key is written twice")
+        return built
+
+    try:
+        return json.loads(data, object_pairs_hook=build)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
 
 
 def explain(error: ValidationError) -> str:
-    """Every finding of a validation in one line."""
-    findings = [(".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")) for item in error.errors()]
-    return "; ".join(f"{path}: {message}" if path else message for path, message in findings)
+    """The findings of a validation in one line."""
+    items = error.errors()
+    findings = [
+        (".".join(map(str, item["loc"]))[:200], item["msg"].removeprefix("Value error, "))
+        for item in items[:MAX_FINDINGS]
+    ]
+    told = "; ".join(f"{path}: {message}" if path else message for path, message in findings)
+    return f"{told}; and {len(items) - MAX_FINDINGS} more" if len(items) > MAX_FINDINGS else told
 
 
 def check_name(name: str, what: str) -> str:

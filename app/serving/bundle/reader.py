@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -23,7 +22,7 @@ from app.serving.bundle.answers import (
     load_golden,
     mixing,
 )
-from app.serving.bundle.manifest import MANIFEST, PROFILE, REFERENCE, Manifest, find_versions, parse_manifest
+from app.serving.bundle.manifest import MANIFEST, PROFILE, REFERENCE, Manifest, find_versions, parse_manifest, read_json
 from app.serving.runtimes.base import Levels, Runtime, RuntimeName
 from app.serving.runtimes.formats import FORMATS
 from app.serving.runtimes.sklearn import Estimator, classes_of, load_model
@@ -244,14 +243,14 @@ def _verified(folder: Path, name: str, pinned: str) -> bytes:
 
 def _profile(data: bytes, where: str) -> Json:
     try:
-        profile: Json = json.loads(data)
+        profile: Json = read_json(data)
         if (
             isinstance(profile["baseline"], dict)
             and isinstance(profile["features"], dict)
             and type(profile["in_sample"]) is bool
         ):
             return profile
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         pass
     raise BundleError(f"{where}: is not a bundle's profile; bundle the model again")
 

@@ -9,14 +9,37 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
-from app.errors import FieldError, Invalid
-from app.types import Feature, FeatureType, Json, ModelSchema
+from app.errors import MAX_FIELDS, FieldError, Invalid
+from app.types import MAX_TEXT, Feature, FeatureType, Json, ModelSchema
 
-MAX_ERRORS = 200
-"""Wrong fields in one answer; whoever sends more of them finds the rest after mending these."""
+MAX_ERRORS = MAX_FIELDS - 1
+"""Wrong fields that are looked for; one more line of the answer says that there are others."""
+MAX_SMALL_BYTES = 32_768
+"""Up to this size, a body is read as a whole, whatever is in it."""
+MAX_FIELD_BYTES = 6 * (MAX_TEXT + 128) + 64
+"""The longest a key with its value can be: text of which each character is escaped."""
+_KEY = re.compile(rb'"((?:[^"\\\\]|\\\\.){0,200})"\s*:')
+
+
+class _Parts(msgspec.Struct, forbid_unknown_fields=True):
+    """The parts of a body, unread.
+
+    To build all keys of a hostile one takes ten times its size.
+    """
+
+    features: Raw | UnsetType = UNSET
+    instances: list[Raw] | UnsetType = UNSET
+    prediction_id: Raw | UnsetType = UNSET
+    prediction_ids: Raw | UnsetType = UNSET
+    context: Raw | UnsetType = UNSET
+    contexts: list[Raw] | UnsetType | None = UNSET
+
+
 _EXPECTED = {
     FeatureType.NUMERIC: "a number",
     FeatureType.INTEGER: "a whole number",
@@ -46,8 +69,53 @@ class Refusals:
     ) -> None:
         self._features = {feature.name: feature for feature in schema.features}
         self._ordered = schema.features
+        longest = max((len(name) for name in self._features), default=0)
+        self._max_field_bytes = (
+            MAX_FIELD_BYTES + 6 * longest + 6 * max((each.max_length for each in schema.features), default=0)
+        )
         self._bodies = bodies
         self._rows = rows
+
+    def of_large(self, body: bytes) -> list[FieldError]:
+        """The first wrong fields of a large body, read row by row; none in a sound one."""
+        try:
+            parts = msgspec.json.decode(body, type=_Parts)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return [FieldError("body", "an object with features, or with instances", str(error)[:300])]
+        many = parts.instances is not UNSET
+        rows = parts.instances if isinstance(parts.instances, list) else [parts.features or Raw(b"null")]
+        contexts = [*(parts.contexts or ()), *([parts.context] if isinstance(parts.context, Raw) else [])]
+        if any(len(bytes(each)) > 17 * MAX_FIELD_BYTES for each in contexts):
+            return [FieldError("contexts", "at most 16 values each", "one is larger than 16 values can be")]
+        found: list[FieldError] = []
+        for number, raw in enumerate(rows):
+            place = ("instances", number) if many else ("features",)
+            found += self._of_raw_row(bytes(raw), place)
+            if len(found) >= MAX_ERRORS:
+                break
+        if len(found) > MAX_FIELDS:
+            found = [*found[:MAX_ERRORS], FieldError("instances", "right rows", "there are more wrong fields")]
+        return found
+
+    def _of_raw_row(self, raw: bytes, place: tuple[int | str, ...]) -> list[FieldError]:
+        prefix = ".".join(map(str, place))
+        if len(raw) > (len(self._features) + 1) * self._max_field_bytes:
+            keys = (found[1].decode("utf-8", "replace") for found in _KEY.finditer(raw))
+            unknown = list(islice((key for key in keys if key not in self._features), MAX_ERRORS))
+            if unknown:
+                more = max(raw.count(b'":') - len(unknown), 1)
+                rest = FieldError(prefix, f"{len(self._features)} features", f"and some {more} fields more")
+                known = [FieldError(f"{prefix}.{key}", "a field the model knows", "unknown field") for key in unknown]
+                return [*known, rest]
+        row = from_json(raw, allow_inf_nan=True)
+        seen = _trimmed(row, self._features)
+        found = _errors(self._rows[isinstance(row, list)], seen)[:MAX_ERRORS]
+        told = [self._field_error({**error, "loc": (*place, *error["loc"])}) for error in found]
+        if isinstance(row, dict) and len(row) > len(seen):
+            told.append(
+                FieldError(prefix, f"{len(self._features)} features", f"and {len(row) - len(seen)} fields more")
+            )
+        return told
 
     def explain(self, body: bytes) -> list[FieldError]:
         """Name the wrong fields, as many as :data:`MAX_ERRORS`, in the form that the caller meant."""
@@ -64,9 +132,12 @@ class Refusals:
         if key in raw and isinstance(rows, list) and rows:
             found = [error for error in found if error["loc"][:1] != (key,)]
             found += self._of_rows(rows, key, ordered=ordered)
-        return [self._field_error(error) for error in found[:MAX_ERRORS]] or [
-            FieldError("body", "one form for all instances", "the instances differ in form")
-        ]
+        if not found:
+            return [FieldError("body", "one form for all instances", "the instances differ in form")]
+        listed = [self._field_error(error) for error in found[:MAX_ERRORS]]
+        if len(found) > MAX_ERRORS:
+            listed.append(FieldError(key, "right rows", f"and at least {_hidden(rows, found)} more"))
+        return listed
 
     def _of_rows(self, rows: Sequence[Any], key: str, *, ordered: bool) -> list[ErrorDetails]:
         found: list[ErrorDetails] = []
@@ -111,6 +182,12 @@ class Refusals:
         if isinstance(part, int):
             return self._ordered[part] if part < len(self._ordered) else None
         return self._features.get(part)
+
+
+def _hidden(rows: Sequence[Any], found: Sequence[ErrorDetails]) -> int:
+    """The number of errors that are not listed, as far as it is known."""
+    keys = len(rows[0]) if len(rows) == 1 and isinstance(rows[0], dict) else 0
+    return max(keys, len(found)) - MAX_ERRORS
 
 
 def json_type(feature: Feature) -> Json:

@@ -22,7 +22,14 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
 from app.errors import FieldError, Invalid
-from app.serving.validation.errors import UNKNOWN_VALUE, Refusals, json_type, refuse_duplicate_keys, refuse_rounded
+from app.serving.validation.errors import (
+    MAX_SMALL_BYTES,
+    UNKNOWN_VALUE,
+    Refusals,
+    json_type,
+    refuse_duplicate_keys,
+    refuse_rounded,
+)
 from app.serving.validation.fast_decoder import MAX_CONTEXT_KEYS, NO_BOUNDS, QuickReader
 from app.types import MAX_TEXT, PREDICTION_ID, Feature, FeatureType, ModelSchema, PredictRequest
 
@@ -89,6 +96,8 @@ class RequestValidator:
         """
         if self.quick and (request := self.quick.read(body)):
             return request
+        if len(body) > MAX_SMALL_BYTES and (found := self._refusals.of_large(body)):
+            raise Invalid(found)
         for form in _MANY_FIRST if b'"instances"' in body else _ONE:
             try:
                 data = self._adapters[form].validate_json(body)

@@ -22,8 +22,7 @@ from app.store.privacy import keep_salt, read_salt
 from app.store.queries.outcomes import Submission, revisions_of
 from app.store.queries.predictions import Stored, chunks, find, put, stream
 from app.store.queries.versions import known, note, remember
-from app.store.sql import from_text, to_text
-from app.store.tables import PREDICTIONS
+from app.store.tables import PREDICTIONS, from_text, to_text
 from app.types import Micros, ModelSchema, Outcome, OutcomeResult, OutcomeStatus, Prediction
 
 Item: TypeAlias = Prediction | Submission

@@ -11,8 +11,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, InternalError, OperationalError
 
 from app.store.queries.predictions import in_order, insert, insert_new
-from app.store.sql import ANY_NUMBER, insert_statement
-from app.store.tables import PREDICTIONS
+from app.store.tables import ANY_NUMBER, PREDICTIONS, insert_statement
 from app.types import Prediction
 
 

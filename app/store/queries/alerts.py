@@ -6,11 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias
 
-from sqlalchemy import Connection, RowMapping, and_, case, delete, insert, or_, select, update
+from sqlalchemy import Connection, RowMapping, Select, and_, case, delete, func, insert, or_, select, update
 
 from app.store.queries.replicas import database_now
-from app.store.sql import from_text, to_text
-from app.store.tables import ALERTS, SILENCES
+from app.store.tables import ALERTS, SILENCES, from_text, to_text
 from app.types import SECOND, Micros, Report, Severity, new_id
 
 SEVERITIES: tuple[Severity, ...] = ("critical", "high", "medium", "low")
@@ -194,10 +193,25 @@ class Silence:
         )
 
 
-def add_silence(connection: Connection, silence: Silence) -> None:
-    """Store a silence."""
+MAX_SILENCES = 1_000
+"""Silences that may be planned at once, and ended ones that are kept."""
+
+
+def add_silence(connection: Connection, silence: Silence) -> bool:
+    """Store a silence, unless too many are planned; False then.
+
+    Of those that have ended, the latest are kept.
+    """
+    planned = select(func.count()).select_from(_lasting(silence.created_at).subquery())
+    if connection.execute(planned).scalar_one() >= MAX_SILENCES:
+        return False
+    ended = SILENCES.c.silence_id.not_in(_lasting(silence.created_at).with_only_columns(SILENCES.c.silence_id))
+    until = func.coalesce(SILENCES.c.ended_at, SILENCES.c.ends_at)
+    old = select(SILENCES.c.silence_id).where(ended).order_by(until.desc()).limit(MAX_SILENCES).offset(MAX_SILENCES)
+    connection.execute(delete(SILENCES).where(SILENCES.c.silence_id.in_(old)))
     values = asdict(silence)
     connection.execute(insert(SILENCES).values(values.pop("matcher") | values))
+    return True
 
 
 def end_silence(connection: Connection, silence_id: str) -> Silence | None:
@@ -214,13 +228,32 @@ def active_silences(connection: Connection, *, at: Micros) -> Sequence[Silence]:
     return [silence for silence in planned_silences(connection, at=at) if silence.starts_at <= at]
 
 
-def planned_silences(connection: Connection, *, at: Micros) -> Sequence[Silence]:
-    """Every silence that has not ended by this moment, the first to end first."""
+def planned_silences(
+    connection: Connection, *, at: Micros, limit: int = MAX_SILENCES, after: str = ""
+) -> Sequence[Silence]:
+    """The silences that have not ended by this moment, the first to end first.
+
+    Args:
+        after: continue behind this silence.
+    """
+    table, wanted = SILENCES.c, _lasting(at)
+    if after:
+        last = select(table.ends_at).where(table.silence_id == after).scalar_subquery()
+        wanted = wanted.where(or_(table.ends_at > last, and_(table.ends_at == last, table.silence_id > after)))
+    wanted = wanted.order_by(table.ends_at, table.silence_id).limit(limit)
+    return [_silence_of(row) for row in connection.execute(wanted).mappings()]
+
+
+def _lasting(at: Micros) -> Select[Any]:
     table = SILENCES.c
-    lasting = select(SILENCES).where(table.ends_at > at, or_(table.ended_at.is_(None), table.ended_at > at))
-    return [
-        _silence_of(row) for row in connection.execute(lasting.order_by(table.ends_at, table.silence_id)).mappings()
-    ]
+    return select(SILENCES).where(table.ends_at > at, or_(table.ended_at.is_(None), table.ended_at > at))
+
+
+def purge_silences(connection: Connection, *, before: Micros, limit: int) -> int:
+    """Delete up to ``limit`` silences that ended before a moment; the number deleted."""
+    until = func.coalesce(SILENCES.c.ended_at, SILENCES.c.ends_at)
+    old = select(SILENCES.c.silence_id).where(until < before).limit(limit)
+    return connection.execute(delete(SILENCES).where(SILENCES.c.silence_id.in_(old))).rowcount
 
 
 def _silence_of(row: RowMapping) -> Silence:

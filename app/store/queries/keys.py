@@ -13,8 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app.errors import Conflict, NotFound
 from app.store.queries.replicas import database_now
-from app.store.sql import from_text, insert_into, to_text
-from app.store.tables import API_KEYS, AUDIT
+from app.store.tables import API_KEYS, AUDIT, from_text, insert_into, to_text
 from app.types import SECOND, Micros, new_id
 
 KEY_PREFIX = "plumb_"

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import nlargest
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, and_, select
+from sqlalchemy import Connection, Select, and_, func, select
 
 from app.store.queries.outcomes import revisions_of
 from app.store.queries.predictions import Stored, VersionRows, stream
-from app.store.sql import many_from_text
-from app.store.tables import OUTCOMES, PREDICTIONS
-from app.types import Label, Micros, Recorded, Role, Scalar
+from app.store.tables import OUTCOMES, PREDICTIONS, many_from_text
+from app.types import SECOND, Label, Micros, Recorded, Role, Scalar
 
 _COLUMNS = (
     "predicted_at",
@@ -179,8 +179,37 @@ def _revised(connection: Connection, since: Micros) -> dict[str, str]:
     return {row.prediction_id: row.outcome for row in found}
 
 
+MAX_REVISIONS_LISTED = 10
+"""Revisions of each prediction of a page or an export, the latest ones."""
+
+
 def read_page(connection: Connection, bounds: dict[str, Any]) -> list[tuple[Stored, list[Recorded]]]:
-    """Read predictions within the bounds of ``predictions.stream``, with every outcome revision."""
+    """Read predictions within the bounds of ``predictions.stream``, with their latest revisions."""
     rows = list(stream(connection, **bounds))
-    truth = revisions_of(connection, [row.prediction.prediction_id for row in rows])
+    truth = revisions_of(connection, [row.prediction.prediction_id for row in rows], most=MAX_REVISIONS_LISTED)
     return [(row, truth.get(row.prediction.prediction_id, [])) for row in rows]
+
+
+def newer_outcomes(connection: Connection, *, after: Micros, most: int) -> int:
+    """Count the revisions that were recorded after a moment, up to ``most``."""
+    part = select(OUTCOMES.c.recorded_at).where(OUTCOMES.c.recorded_at > after).limit(most)
+    return connection.execute(select(func.count()).select_from(part.subquery())).scalar_one()
+
+
+def label_delay(
+    connection: Connection, name: str, version: str, *, share: float, most: int = 1000, role: Role = "active"
+) -> float | None:
+    """Give the label delay: the seconds within which ``share`` of the outcomes came.
+
+    The latest outcomes are looked at, and the time runs from the prediction.
+
+    None where none of the ``most`` latest outcomes is of this version.
+    """
+    # The latest outcomes through their index, and an outer join: a planner would else begin with every prediction.
+    came, within = OUTCOMES.c.recorded_at, VersionRows(name, version, None, role)
+    newest = select(OUTCOMES.c.prediction_id, came).where(OUTCOMES.c.revision == 1).order_by(came.desc()).limit(most)
+    truth, table = newest.subquery().c, within.table.c
+    same = (table.prediction_id == truth.prediction_id, *within.own)
+    statement = select(truth.recorded_at - table.predicted_at).outerjoin(within.table, and_(*same))
+    delays = sorted(delay for delay in connection.execute(statement).scalars() if delay is not None)
+    return max(0.0, delays[math.ceil(share * len(delays)) - 1] / SECOND) if delays else None

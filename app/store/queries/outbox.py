@@ -8,8 +8,7 @@ from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, FromClause, and_, delete, exists, func, or_, select, update
 
-from app.store.sql import from_text, insert_into, to_text
-from app.store.tables import ALERTS, OUTBOX, SETTINGS
+from app.store.tables import ALERTS, OUTBOX, SETTINGS, from_text, insert_into, to_text
 from app.types import SECOND, Json, Micros
 
 SUPERSEDED = "superseded"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -16,6 +15,7 @@ from sqlalchemy import (
     TEXT,
     ColumnElement,
     Connection,
+    Select,
     TableValuedAlias,
     and_,
     bindparam,
@@ -27,10 +27,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine.interfaces import Dialect
 
-from app.store.queries.predictions import VersionRows, chunks
-from app.store.sql import from_text, insert_rows, to_text
-from app.store.tables import MODELS, OUTCOMES, PREDICTIONS
-from app.types import SECOND, Json, Label, Micros, Outcome, OutcomeResult, OutcomeStatus, Recorded, Role
+from app.store.queries.predictions import chunks
+from app.store.tables import MODELS, OUTCOMES, PREDICTIONS, from_text, insert_rows, to_text
+from app.types import SECOND, Json, Label, Micros, Outcome, OutcomeResult, OutcomeStatus, Recorded
 
 SLASH = "/"
 """Between a name and its version, which have none: both are names of folders."""
@@ -168,24 +167,32 @@ Normalise = Callable[[Json, Label], Label]
 
 Raises ValueError with the reason where it cannot be the truth.
 """
+MAX_REVISIONS = 1_000
+"""Revisions of one outcome; each is kept, so their number is bounded."""
+TOO_OFTEN = f"this outcome was revised {MAX_REVISIONS} times, and takes no more"
+PENDING_FULL = "too many outcomes wait for their prediction already (outcomes.max_pending)"
+RECOUNT_US = 60 * SECOND
+"""Time between two counts of the pending outcomes while there are too many: a count reads every recent outcome."""
 APPENDED = frozenset({OutcomeStatus.MATCHED, OutcomeStatus.PENDING, OutcomeStatus.REVISED})
 """What becomes of an outcome that is kept as a new revision."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Hold the settings for outcomes. With ``hold``, an outcome waits for its prediction."""
+    """Hold the settings for outcomes.
+
+    Attributes:
+        hold: whether an outcome waits for its prediction.
+        max_pending: outcomes that may wait.
+    """
 
     normalise: Normalise
     hold: bool
+    max_pending: int = 100_000
 
 
 class Submission(NamedTuple):
-    """One reported outcome on its way into the store, with who reports it and when.
-
-    Attributes:
-        model: the only model that the reporter may label; None: every one.
-    """
+    """One reported outcome with its reporter, who may label this model alone (None: any)."""
 
     outcome: Outcome
     now: Micros
@@ -215,6 +222,8 @@ def record(rules: Rules, connection: Connection, submissions: Sequence[Submissio
             results.append(OutcomeResult(prediction_id, OutcomeStatus.UNKNOWN, UNKNOWN_ID))
             continue
         status, detail, label = _decide(rules, outcome, before)
+        if status is OutcomeStatus.PENDING and not _has_room(connection, rules, submission.now):
+            status, detail = OutcomeStatus.UNKNOWN, PENDING_FULL
         if status in APPENDED:
             known[prediction_id] = Known(schema, revision + 1, label, value, model)
             row = (prediction_id, revision + 1, to_text(label), value)
@@ -225,8 +234,40 @@ def record(rules: Rules, connection: Connection, submissions: Sequence[Submissio
     return results
 
 
-def revisions_of(connection: Connection, ids: Sequence[str]) -> dict[str, list[Recorded]]:
-    """Every revision of these ids' outcomes, oldest first."""
+class PendingCount:
+    """The number of pending outcomes, as far as a writer knows it.
+
+    It is counted at first, and again where it is too high.
+    Meanwhile it only grows, since the arrival of a prediction tells nobody that an outcome waited.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.counted_at: Micros | None = None
+
+
+def _has_room(connection: Connection, rules: Rules, now: Micros) -> bool:
+    """Take a place among the pending outcomes; False where there is none."""
+    count: PendingCount = connection.info.setdefault("pending", PendingCount())
+    stale = count.counted_at is None or now - count.counted_at > RECOUNT_US
+    if count.counted_at is None or (count.number >= rules.max_pending and stale):
+        waiting = _pending().where(OUTCOMES.c.revision == 1).limit(rules.max_pending).subquery()
+        count.number = connection.execute(select(func.count()).select_from(waiting)).scalar_one()
+        count.counted_at = now
+    if count.number >= rules.max_pending:
+        return False
+    count.number += 1
+    return True
+
+
+def _pending() -> Select[Any]:
+    """Outcomes without a prediction, each with all its revisions."""
+    arrived = select(PREDICTIONS.c.prediction_id).where(PREDICTIONS.c.prediction_id == OUTCOMES.c.prediction_id)
+    return select(OUTCOMES).where(~arrived.exists())
+
+
+def revisions_of(connection: Connection, ids: Sequence[str], *, most: int | None = None) -> dict[str, list[Recorded]]:
+    """Every revision of these ids' outcomes, oldest first; with ``most``, the latest ones."""
     found: dict[str, list[Recorded]] = {}
     for part in chunks(ids):
         statement = (
@@ -234,9 +275,23 @@ def revisions_of(connection: Connection, ids: Sequence[str]) -> dict[str, list[R
             .where(OUTCOMES.c.prediction_id.in_(part))
             .order_by(OUTCOMES.c.prediction_id, OUTCOMES.c.revision)
         )
+        if most is not None:
+            statement = _latest_revisions(statement, part, most)
         for row in connection.execute(statement):
             found.setdefault(row.prediction_id, []).append(_recorded(row))
     return found
+
+
+def _latest_revisions(statement: Select[Any], ids: Sequence[str], most: int) -> Select[Any]:
+    table = OUTCOMES.alias()
+    last = (
+        select(table.c.prediction_id, func.max(table.c.revision).label("last"))
+        .where(table.c.prediction_id.in_(ids))
+        .group_by(table.c.prediction_id)
+        .subquery()
+    )
+    newer = and_(OUTCOMES.c.prediction_id == last.c.prediction_id, OUTCOMES.c.revision > last.c.last - most)
+    return statement.join(last, newer)
 
 
 def pending(
@@ -304,7 +359,8 @@ def _decide(rules: Rules, outcome: Outcome, known: Known) -> tuple[OutcomeStatus
     if known.value == outcome.value and same(_latest_label(rules, known), label):
         return OutcomeStatus.DUPLICATE, note, label
     if outcome.revise:
-        return OutcomeStatus.REVISED, note, label
+        full = known.revision >= MAX_REVISIONS
+        return (OutcomeStatus.CONFLICT, TOO_OFTEN, label) if full else (OutcomeStatus.REVISED, note, label)
     return OutcomeStatus.CONFLICT, "another outcome is recorded; send revise: true to replace it", label
 
 
@@ -341,28 +397,3 @@ def _recorded(row: Any) -> Recorded:
     return Recorded(
         row.prediction_id, row.revision, from_text(row.outcome), row.value, row.observed_at, row.recorded_at
     )
-
-
-def newer_outcomes(connection: Connection, *, after: Micros, most: int) -> int:
-    """Count the revisions that were recorded after a moment, up to ``most``."""
-    part = select(OUTCOMES.c.recorded_at).where(OUTCOMES.c.recorded_at > after).limit(most)
-    return connection.execute(select(func.count()).select_from(part.subquery())).scalar_one()
-
-
-def label_delay(
-    connection: Connection, name: str, version: str, *, share: float, most: int = 1000, role: Role = "active"
-) -> float | None:
-    """Give the label delay: the seconds within which ``share`` of the outcomes came.
-
-    The latest outcomes are looked at, and the time runs from the prediction.
-
-    None where none of the ``most`` latest outcomes is of this version.
-    """
-    # The latest outcomes through their index, and an outer join: a planner would else begin with every prediction.
-    came, within = OUTCOMES.c.recorded_at, VersionRows(name, version, None, role)
-    newest = select(OUTCOMES.c.prediction_id, came).where(OUTCOMES.c.revision == 1).order_by(came.desc()).limit(most)
-    truth, table = newest.subquery().c, within.table.c
-    same = (table.prediction_id == truth.prediction_id, *within.own)
-    statement = select(truth.recorded_at - table.predicted_at).outerjoin(within.table, and_(*same))
-    delays = sorted(delay for delay in connection.execute(statement).scalars() if delay is not None)
-    return max(0.0, delays[math.ceil(share * len(delays)) - 1] / SECOND) if delays else None

@@ -11,8 +11,16 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, Table, and_, func, or_, select
 from sqlalchemy import Row as SqlRow
 
-from app.store.sql import from_text, insert_rows, to_text, to_text_or_none
-from app.store.tables import MODELS, OUTCOMES, PREDICTIONS, SHADOW_PREDICTIONS
+from app.store.tables import (
+    MODELS,
+    OUTCOMES,
+    PREDICTIONS,
+    SHADOW_PREDICTIONS,
+    from_text,
+    insert_rows,
+    to_text,
+    to_text_or_none,
+)
 from app.types import SECOND, Answer, Label, Micros, Prediction, Role
 
 MAX_IDS = 500

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import BigInteger, ColumnElement, Connection, case, cast, delete, func, literal_column, or_, select
 
 from app.metrics import LATENCY_BUCKETS
-from app.store.sql import from_text, insert_into, to_text
-from app.store.tables import LEASES, PULSES
+from app.store.tables import LEASES, PULSES, from_text, insert_into, to_text
 from app.types import SECOND, Micros
 
 

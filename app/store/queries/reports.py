@@ -7,8 +7,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection, delete, insert, select
 
-from app.store.sql import from_text, to_text
-from app.store.tables import ALERTS, REPORTS
+from app.store.tables import ALERTS, REPORTS, from_text, to_text
 from app.types import Micros, Report, ServedVersions, new_id
 
 KINDS = ("drift", "performance", "service")

@@ -9,8 +9,7 @@ from sqlalchemy import Connection, delete, select
 
 from app.store.queries.outcomes import revisions_of
 from app.store.queries.predictions import VersionRows, chunks, sampling_level
-from app.store.sql import from_text, insert_rows, to_text, to_text_or_none
-from app.store.tables import PREDICTIONS, SHADOW_PREDICTIONS
+from app.store.tables import PREDICTIONS, SHADOW_PREDICTIONS, from_text, insert_rows, to_text, to_text_or_none
 from app.types import Answer, Label, Micros, Prediction
 
 
@@ -76,7 +75,7 @@ def read_pairs(
             shadow.model_version == version,
             champion.prediction_id == shadow.prediction_id,
         )
-        truth = revisions_of(connection, part)
+        truth = revisions_of(connection, part, most=1)
         for answered_by, prediction_id, ours, theirs in connection.execute(statement):
             outcome = truth[prediction_id][-1].outcome if prediction_id in truth else None
             found.setdefault(answered_by, []).append(Pair(from_text(ours), from_text(theirs), outcome))

@@ -11,8 +11,7 @@ from sqlalchemy import Connection, Insert, Update, select
 from app.errors import Conflict
 from app.reports.service import RollbackEvidence
 from app.store.queries.replicas import database_now
-from app.store.sql import from_text, insert_into, to_text
-from app.store.tables import MODELS, SETTINGS
+from app.store.tables import MODELS, SETTINGS, from_text, insert_into, to_text
 from app.types import Json, Micros, ModelSchema, to_rfc3339
 
 KEPT = 100

@@ -13,8 +13,7 @@ from sqlalchemy import BindParameter, Connection, bindparam, func, or_, select
 
 from app.store.queries.outcomes import revisions_of
 from app.store.queries.predictions import VersionRows
-from app.store.sql import many_from_text
-from app.store.tables import PREDICTIONS
+from app.store.tables import PREDICTIONS, many_from_text
 from app.types import SECOND, Label, Micros, Role, Row
 
 _HOUR = 3600 * SECOND
@@ -210,7 +209,7 @@ def _rows(
 
 def _window(connection: Connection, found: list[tuple[Any, ...]], level: int, hours: float, *, truth: bool) -> Window:
     moments, ids, features, predictions, probabilities = map(list, zip(*found, strict=True)) if found else ([],) * 5
-    revisions = revisions_of(connection, ids) if truth else {}
+    revisions = revisions_of(connection, ids, most=1) if truth else {}
     labels = [revisions[each][-1] if each in revisions else None for each in ids]
     return Window(
         ids=ids,

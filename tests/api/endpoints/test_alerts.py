@@ -10,11 +10,14 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from sqlalchemy import func, select
 from structlog.testing import capture_logs
 
 from app.alerting.rules.drift import severities
 from app.errors import ConfigError
 from app.main import create_app
+from app.store.queries import alerts as stored_alerts
+from app.store.tables import SILENCES
 from app.types import Json, Task
 from tests.support.application import Client, client_of, make_config, samples
 from tests.support.models.tasks import Fitted
@@ -72,7 +75,8 @@ def firing(client: Client) -> dict[str, float]:
 
 def test_no_alert_before_the_first_check(client: Client) -> None:
     """Without a report nothing fires, and the metric has a zero for every rule."""
-    assert client.get("/alerts").json() == {"alerts": [], "silences": [], "recommendations": [], "actions": []}
+    nothing: Json = {"items": [], "next": None, "alerts": [], "silences": [], "recommendations": [], "actions": []}
+    assert client.get("/alerts").json() == nothing
     assert firing(client) == dict.fromkeys(severities(Task.BINARY), 0.0)
 
 
@@ -235,3 +239,53 @@ def test_alerts_need_the_scope_read(tmp_path: Path, small_models: tuple[Path, di
     keys = [{"name": "reader", "sha256": "0" * 64, "scopes": ["read"]}]
     with client_of(make_config(tmp_path, small_models[0], "text", auth={"keys": keys})) as client:
         assert client.get("/alerts").status_code == 401
+
+
+SILENCE = {"matcher": {"rule": "latency"}, "duration": "1h", "reason": "known"}
+
+
+def test_planned_silences_are_bounded_and_listed_in_pages(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound a silence is refused until one has ended; pages show all, the alerts the first to end."""
+    monkeypatch.setattr(stored_alerts, "MAX_SILENCES", 5)
+    made = [client.post("/alerts/silences", SILENCE | {"duration": f"{hours}h"}) for hours in range(6, 0, -1)]
+    assert [answer.status_code for answer in made] == [200] * 5 + [422]
+    assert "end one first" in made[5].text
+
+    pages: list[list[str]] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = client.get("/alerts/silences", params={"limit": 2, "cursor": cursor}).json()
+        pages.append([silence["silence_id"] for silence in page["items"]])
+        cursor = page["next"]
+    ids = [answer.json()["silence_id"] for answer in reversed(made[:5])]
+    assert pages == [ids[:2], ids[2:4], ids[4:]]
+
+    client.delete(f"/alerts/silences/{ids[0]}")
+    assert client.post("/alerts/silences", SILENCE).status_code == 200
+
+
+def test_ended_silences_are_pruned(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever makes and ends silences without end leaves a bounded number behind."""
+    monkeypatch.setattr(stored_alerts, "MAX_SILENCES", 5)
+    for _ in range(20):
+        silence = client.post("/alerts/silences", SILENCE).json()
+        assert client.delete(f"/alerts/silences/{silence['silence_id']}").status_code == 200
+
+    kept = client.read(lambda connection: connection.execute(select(func.count()).select_from(SILENCES)).scalar_one())
+    assert kept <= 6
+
+
+def test_alerts_are_chosen_and_come_in_pages(client: Client, small_models: tuple[Path, dict[str, Fitted]]) -> None:
+    """State, rule and severity choose; pages follow each other in the order of the whole list."""
+    send(client, small_models[1]["text"], shift=1.5, wrong=True)
+    client.post("/checks")
+    whole = client.get("/alerts").json()
+    first = client.get("/alerts", params={"limit": 1}).json()
+    second = client.get("/alerts", params={"limit": 1000, "cursor": first["next"]}).json()
+
+    assert whole["items"] == whole["alerts"]
+    assert whole["items"] == first["items"] + second["items"]
+    assert (len(first["items"]), second["next"]) == (1, None)
+    for name in ("state", "rule", "severity"):
+        chosen = client.get("/alerts", params={name: whole["items"][0][name]}).json()["items"]
+        assert chosen == [alert for alert in whole["items"] if alert[name] == whole["items"][0][name]]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from app.store.queries import outcomes
 from app.store.queries.outcomes import expire, revisions_of
 from app.types import Micros
 from tests.api.conftest import Start
@@ -235,3 +236,35 @@ def test_performance_is_what_a_hand_computes(tmp_path: Path, start: Start, fitte
 
 def _recorded(connection: Any, prediction_id: str) -> list[int]:
     return [item.recorded_at for item in revisions_of(connection, [prediction_id])[prediction_id]]
+
+
+def test_a_full_queue_of_pending_outcomes_is_said(start: Start) -> None:
+    """Beyond ``outcomes.max_pending`` a single outcome is 503, one of a list has the reason, and both are counted."""
+    client = start("text", outcomes={"unknown": "hold", "max_pending": 2})
+    reports = [client.post("/outcome", {"prediction_id": name, "outcome": "no"}) for name in ("a", "b", "c")]
+    listed = client.post("/outcome", {"outcomes": [{"prediction_id": "d", "outcome": "no"}]}).json()
+
+    assert [answer.status_code for answer in reports] == [200, 200, 503]
+    assert "outcomes.max_pending" in reports[2].json()["detail"]
+    assert reports[2].headers["retry-after"]
+    assert (listed["results"][0]["status"], listed["counts"]) == ("unknown", {"unknown": 1})
+    assert "outcomes.max_pending" in listed["results"][0]["detail"]
+    assert samples(client.get("/metrics").text)["ml_outcomes_total", (("status", "unknown"),)] == 2
+
+
+def test_many_revisions_make_no_large_answer(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prediction shows the latest hundred revisions and the number of all; in a list it shows ten."""
+    client = start("text")
+    predict(client, "p")
+    items = [{"prediction_id": "p", "outcome": "no", "value": value, "revise": True} for value in range(150)]
+    assert client.post("/outcome", {"outcomes": items}).json()["counts"] == {"matched": 1, "revised": 149}
+    one, listed = client.get("/predictions/p").json(), client.get("/predictions").json()["items"][0]
+
+    assert [each["revision"] for each in one["revisions"]] == list(range(51, 151))
+    assert [each["revision"] for each in listed["revisions"]] == list(range(141, 151))
+    assert one["revision_count"] == listed["revision_count"] == 150
+    assert one["outcome"] == listed["outcome"] == one["revisions"][-1]
+
+    monkeypatch.setattr(outcomes, "MAX_REVISIONS", 150)
+    answer = client.post("/outcome", items[0])
+    assert (answer.status_code, "takes no more" in answer.json()["detail"]) == (409, True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from app.api.endpoints.predictions import join_schemas, renderer
+from app.api.endpoints.exports import join_schemas, renderer
 from app.types import Feature, FeatureType, Json, ModelSchema, Task
 from tests.support.application import Client, client_of, make_config
 from tests.support.models.tasks import Fitted, read_csv

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.serving.validation.errors import MAX_ERRORS
+from app.errors import MAX_FIELDS
 from app.store.queries.outcomes import revisions_of
 from app.store.queries.predictions import stream
 from tests.api.conftest import Start
@@ -334,6 +335,14 @@ HUGE = {
     + b', "context": {'
     + b",".join(b'"k%d":[]' % number for number in range(100_000))
     + b"}}",
+    "a row with unknown fields": b'{"instances": ['
+    + GOOD
+    + b", {"
+    + b",".join(b'"k%d":1' % number for number in range(600_000))
+    + b"}]}",
+    "long names": b'{"features": {' + b",".join(b'"%d%b":1' % (number, b"k" * 40_000) for number in range(30)) + b"}}",
+    "many rows with errors": b'{"instances": [' + b'{"age": "x"},' * 20_000 + GOOD + b"]}",
+    "deep nesting": b'{"features": {"age": ' + b"[" * 100_000 + b"]" * 100_000 + b"}}",
     "unknown keys": b"{" + b",".join(b'"k%d":1' % number for number in range(100_000)) + b"}",
 }
 
@@ -345,8 +354,53 @@ def test_nonsense_is_refused_quickly(mixed: Client, name: str) -> None:
     calls = count_calls(lambda: answers.append(mixed.raw("/predict", HUGE[name])), mixed.set_profile)
 
     assert answers[0].status_code == 422
-    assert 1 <= len(answers[0].json()["detail"]) <= MAX_ERRORS
+    assert 1 <= len(answers[0].json()["detail"]) <= MAX_FIELDS
+    assert len(answers[0].content) < 50_000
     assert calls < 2 * len(HUGE[name])
+
+
+@pytest.mark.parametrize("size", [150, 4_000, 600_000])
+def test_a_hundred_unknown_fields_are_named_and_the_others_counted(mixed: Client, size: int) -> None:
+    """The answer to a row with many unknown fields has a hundred lines, the last of which says how many others."""
+    body = b'{"features": {' + b",".join(b'"k%d":1' % number for number in range(size)) + b"}}"
+    *named, last = mixed.raw("/predict", body).json()["detail"]
+
+    assert "unknown field" in {error["msg"] for error in named} <= {"unknown field", "is missing"}
+    assert len(named) == MAX_FIELDS - 1
+    assert int("".join(filter(str.isdigit, last["msg"]))) == pytest.approx(size - len(named), abs=5)
+
+
+@pytest.mark.parametrize("size", [150, 600_000])
+def test_an_outcome_of_many_fields_is_refused_in_a_few_lines(mixed: Client, size: int) -> None:
+    """Neither a single outcome nor one of a list brings an answer of its own size."""
+    outcome = b"{" + b",".join(b'"k%d":1' % number for number in range(size)) + b"}"
+    single = mixed.raw("/outcome", outcome)
+    listed = mixed.raw("/outcome", b'{"outcomes": [' + outcome + b', {"prediction_id": "nobody", "outcome": "good"}]}')
+
+    assert single.status_code == 422
+    assert len(single.json()["detail"]) <= MAX_FIELDS + 1
+    assert [each["status"] for each in listed.json()["results"]] == ["invalid", "unknown"]
+    assert len(listed.content) < 2_000
+
+
+def test_large_bodies_are_decoded_off_the_event_loop(mixed: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body of some hundred kilobytes, or a compressed one, is read in another thread; a plain one is not."""
+    validator, threads = type(mixed.services.registry.active.validator), []
+    parse = validator.parse
+
+    def noting(*asked: Any) -> Any:
+        threads.append(threading.get_ident())
+        return parse(*asked)
+
+    monkeypatch.setattr(validator, "parse", noting)
+    loop = mixed.portal.call(threading.get_ident)
+    large = b'{"instances": [' + b",".join([GOOD] * 2_000) + b"]}"
+    assert len(mixed.raw("/predict", large).json()["predictions"]) == 2_000
+    one = b'{"features": ' + GOOD + b"}"
+    assert mixed.raw("/predict", gzip.compress(one), **{"content-encoding": "gzip"}).status_code == 200
+    assert loop not in threads
+    assert mixed.raw("/predict", one).status_code == 200
+    assert threads[-1] == loop
 
 
 def test_outcomes_beyond_the_queue_are_413(mixed: Client) -> None:

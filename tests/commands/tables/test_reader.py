@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from app.api.endpoints.predictions import renderer
+from app.api.endpoints.exports import renderer
 from app.commands.outcomes import OutcomeReader
 from app.commands.simulation.drift import read_samples
 from app.commands.tables.dialect import Dialect

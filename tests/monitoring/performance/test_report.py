@@ -147,6 +147,15 @@ def test_coverage_delay_and_value() -> None:
     assert found["business"]["by_prediction"]["1"]["value_sum"] is None
 
 
+def test_a_sum_beyond_all_numbers_is_null_with_its_reason() -> None:
+    """Two values of 1e308 have no sum; the report says so, and stays strict JSON."""
+    found = report(window_of([0] * 200, [0] * 200, values=[1e308] * 200), None)["business"]
+
+    assert (found["value_count"], found["value_sum"], found["value_mean"]) == (200, None, None)
+    assert found["reason"] == found["by_prediction"]["0"]["reason"] == "the sum is beyond the largest number"
+    assert "reason" not in found["by_prediction"]["1"]
+
+
 def test_the_confusion_matrix_and_each_class() -> None:
     """Truths stand down, predictions across; each class has its support, precision and recall with intervals."""
     schema = multiclass()

@@ -225,7 +225,25 @@ def test_no_manifest(folder: Path, text: bytes) -> None:
     """A manifest that is no YAML mapping is refused, and nothing in it is built."""
     (folder / "bundle.yaml").write_bytes(text)
 
-    assert re.match(r"FOLDER/bundle.yaml: is not (YAML|a bundle's manifest)", refusal(folder))
+    assert re.match(r"FOLDER/bundle.yaml(:1: is not plain YAML|: is not a bundle's manifest)", refusal(folder))
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"made_by: &a x\nwarnings: [*a]", "an alias (`*name`) is refused"),
+        (b"warnings: " + b"[" * 10_000, "it is nested more than 32 deep"),
+        (b"name: m", "a key is written twice"),
+        (b"libraries: {a: x, a: y}", "a key is written twice"),
+        (b"#" * (8 * 2**20), "is larger than 8388608 bytes"),
+    ],
+)
+def test_manifest_that_is_not_plain(folder: Path, line: bytes, reason: str) -> None:
+    """Aliases, a repeated key, much depth or much text refuse a manifest before it is built."""
+    text = (folder / "bundle.yaml").read_bytes()
+    (folder / "bundle.yaml").write_bytes(text.replace(b"libraries:", b"other_libraries:") + line + b"\n")
+
+    assert reason in refusal(folder)
 
 
 @pytest.mark.parametrize("name", ["../model.skops", "/etc/passwd", "a\\b", "a\0b", "..", " x", "x" * 4096])
@@ -264,7 +282,10 @@ def test_moved(folder: Path) -> None:
     assert refusal(moved) == "FOLDER: is m/1 by its bundle.yaml; move it into a folder of that name"
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"[]", json.dumps({"baseline": [], "features": {}}).encode()])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{}", b"[]", b"[" * 100_000, b'{"a": 1, "a": 2}', json.dumps({"baseline": [], "features": {}}).encode()],
+)
 def test_wrong_profile(folder: Path, content: bytes) -> None:
     """A profile that is none is refused."""
     bundles.pin(folder, "profile.json", content)

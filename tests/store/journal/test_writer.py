@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 from app.store.database import Connection, Database, sqlite_module
 from app.store.journal.writer import Writer, insert_autocommit
 from app.store.queries.predictions import Taken, find, insert
-from app.store.sql import ANY_NUMBER
+from app.store.tables import ANY_NUMBER
 from app.types import Prediction
 from tests.support.rows import prediction
 

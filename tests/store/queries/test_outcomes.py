@@ -14,10 +14,23 @@ from sqlalchemy.exc import IntegrityError
 from app.store.database import Database, open_database
 from app.store.journal.writer import Writer
 from app.store.migrate import upgrade
-from app.store.queries.outcomes import Known, Revision, Rules, Submission, append, look_up, record, writer
+from app.store.queries import outcomes
+from app.store.queries.outcomes import (
+    PENDING_FULL,
+    RECOUNT_US,
+    Known,
+    Revision,
+    Rules,
+    Submission,
+    append,
+    look_up,
+    record,
+    revisions_of,
+    writer,
+)
 from app.store.queries.predictions import insert
 from app.store.queries.versions import remember
-from app.store.sql import MAX_INSERT_ROWS
+from app.store.tables import MAX_INSERT_ROWS
 from app.types import Label, Micros, ModelSchema, Outcome, OutcomeStatus, Task
 from tests.support.processes import Postgres
 from tests.support.rows import prediction
@@ -61,7 +74,8 @@ def test_a_group_of_any_size_is_few_statements(database: Database) -> None:
 
     assert (statuses, again) == ({"pending"}, {"duplicate"})
     assert (statements[0], statements[-2:]) == ("SELECT", ["SELECT", "SELECT"])
-    assert statements[1:-2] == ["INSERT"] * len(statements[1:-2])
+    assert statements[1] == "SELECT"  # how many are pending: once for each process
+    assert statements[2:-2] == ["INSERT"] * len(statements[2:-2])
     assert len(statements) < 3 + 20_000 / MAX_INSERT_ROWS + 10
 
 
@@ -96,3 +110,42 @@ def test_replicas_that_report_the_same_ids_wait_for_each_other(postgres: Postgre
             one, other = replicas.map(report, (first, second), (ids, ids[::-1]))
 
     assert sorted(one + other) == ["duplicate"] * len(ids) + ["pending"] * len(ids)
+
+
+def test_revisions_are_bounded_and_the_latest_are_read(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An outcome takes so many revisions and then a conflict with the reason; a reader gets the latest of each id."""
+    monkeypatch.setattr(outcomes, "MAX_REVISIONS", 20)
+    revised = [Submission(Outcome("p", number, revise=True), Micros(number)) for number in range(25)]
+    with database.writer.begin() as connection:
+        results = record(RULES, connection, [*revised, *submissions(["q"])])
+
+    assert [result.status for result in results[19:]] == [
+        OutcomeStatus.REVISED,
+        *[OutcomeStatus.CONFLICT] * 5,
+        "pending",
+    ]
+    assert "takes no more" in str(results[20].detail)
+    with database.readers.connect() as connection:
+        latest = revisions_of(connection, ["p", "q", "nobody"], most=3)
+    assert {id_: [row.revision for row in rows] for id_, rows in latest.items()} == {"p": [18, 19, 20], "q": [1]}
+
+
+def test_pending_outcomes_are_bounded(database: Database) -> None:
+    """Beyond the bound an outcome is not kept, and the reason is told; one that is there may be revised.
+
+    Once predictions have come there is room again, at the next count.
+    """
+    rules, start = Rules(lambda _stored, label: label, hold=True, max_pending=3), Micros(1)
+
+    def held(ids: list[str], now: Micros, *, revise: bool = False) -> list[tuple[str, str | None]]:
+        sent = [Submission(Outcome(id_, 1, value=float(now), revise=revise), now) for id_ in ids]
+        with database.writer.begin() as connection:
+            return [(str(result.status), result.detail) for result in record(rules, connection, sent)]
+
+    full = ("unknown", PENDING_FULL)
+    assert held(["a", "b", "c", "d"], start) == [("pending", None)] * 3 + [full]
+    assert held(["a"], Micros(2), revise=True) == [("revised", None)]
+    with database.writer.begin() as connection:
+        insert(connection, [prediction("a"), prediction("b")])
+    assert held(["d"], Micros(3)) == [full]
+    assert held(["d", "e", "f"], Micros(start + 2 * RECOUNT_US)) == [("pending", None)] * 2 + [full]

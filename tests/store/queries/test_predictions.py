@@ -11,8 +11,8 @@ from sqlalchemy.exc import DBAPIError
 
 from app.store.database import Database
 from app.store.queries import reports
-from app.store.queries.labelled import read_page
-from app.store.queries.outcomes import Rules, Submission, expire, label_delay, pending, record, revisions_of
+from app.store.queries.labelled import label_delay, read_page
+from app.store.queries.outcomes import Rules, Submission, expire, pending, record, revisions_of
 from app.store.queries.predictions import Taken, find, insert, stream
 from app.store.queries.versions import remember
 from app.store.retention import purge_chunks

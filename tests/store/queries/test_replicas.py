@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from app.store.database import Database
 from app.store.queries.replicas import KEPT_S, Pulse, Step, acquire, beat, database_now, read_pulses, release
-from app.store.sql import to_text
-from app.store.tables import LEASES, PULSES
+from app.store.tables import LEASES, PULSES, to_text
 from app.types import SECOND, Micros
 
 MILLISECOND = 1000

@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry
 from app.metrics import JournalMetrics
 from app.store.database import Database
 from app.store.journal.journal import Journal
-from app.store.queries.labelled import read_error_stream, read_labelled
-from app.store.queries.outcomes import Rules, Submission, label_delay, record
+from app.store.queries.labelled import label_delay, read_error_stream, read_labelled
+from app.store.queries.outcomes import Rules, Submission, record
 from app.store.queries.predictions import find, insert
 from app.store.queries.shadow_predictions import Pair, ShadowAnswer, read_pairs
 from app.store.queries.shadow_predictions import insert as insert_shadows

@@ -8,8 +8,7 @@ from dataclasses import asdict
 from app.store.database import Connection
 from app.store.queries.replicas import Pulse, Step, beat, database_now
 from app.store.queries.versions import Activation
-from app.store.sql import to_text
-from app.store.tables import SETTINGS
+from app.store.tables import SETTINGS, to_text
 from app.types import SECOND, Json, Micros, to_rfc3339
 
 

@@ -7,8 +7,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
 from app.store.database import Connection, Database
-from app.store.sql import MAX_INSERT_ROWS, insert_rows
-from app.store.tables import SETTINGS
+from app.store.tables import MAX_INSERT_ROWS, SETTINGS, insert_rows
 
 
 def rows(start: int, stop: int) -> list[tuple[str, str, int]]:

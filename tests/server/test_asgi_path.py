@@ -1,68 +1,25 @@
-"""uvicorn's protocol behind the fast path: what the watch adds to it, and what it owes us."""
+"""Requests over ASGI: their bodies are read when the application asks, and within the same limits."""
 
 from __future__ import annotations
 
-import ast
-import asyncio
-import inspect
 import json
-import math
 from time import perf_counter
 
 import pytest
 from prometheus_client import generate_latest
 from sqlalchemy import Connection
 
-from app.server import uvicorn_path
-from app.server.http_connection import MAX_HEAD_BYTES
-from app.server.uvicorn_path import RequestWatch
+from app.server.fast_path import KEEP_ALIVE_S
+from app.server.http_head import MAX_HEAD_BYTES
 from app.store.queries.predictions import stream
 from tests.support.application import samples
 from tests.support.connections import Scene
-from tests.support.http.exchanges import CORPUS
+from tests.support.http.exchanges import without_ids
 from tests.support.raw_client import BODY, LIVE, Reply, post
 
 HEAD = post().removesuffix(BODY)
 SLOW = post(target=b"/predict?")
 """A request for a hot endpoint that is no plain one."""
-
-
-def test_a_watch_dates_each_request_by_its_first_byte() -> None:
-    """In one packet, in many, behind one another."""
-    watch = RequestWatch()
-    for now, piece in enumerate([LIVE[:5], LIVE[5:] + LIVE + LIVE[:1], LIVE[1:], LIVE]):
-        watch.receive(piece, now)
-    assert list(watch.first_bytes) == [0, 1, 1, 3]
-
-
-@pytest.mark.parametrize("name", ["chunked", "expect", "chunked-trailer", "get", "http-1.0"])
-def test_a_watch_knows_whether_a_request_is_whole(name: str) -> None:
-    """From its first byte to its last one a request is being received."""
-    watch = RequestWatch()
-    for place, byte in enumerate(CORPUS[name]):
-        watch.receive(bytes([byte]), place)
-        assert watch.receiving_since == (0 if place < len(CORPUS[name]) - 1 else math.inf)
-
-
-def test_a_watch_counts_the_bytes_of_a_head() -> None:
-    """Those of a body do not count, nor those of a head that is whole."""
-    watch = RequestWatch()
-    watch.receive(HEAD[:10], 0)
-    watch.receive(HEAD[10:30], 0)
-    assert watch.head_bytes == 30
-    watch.receive(HEAD[30:], 0)
-    assert watch.head_bytes == -math.inf
-    watch.receive(BODY + LIVE[:1], 0)
-    watch.receive(LIVE[1:5], 0)
-    assert watch.head_bytes == 4
-
-
-def test_a_watch_survives_what_is_no_http() -> None:
-    """After a mistake it waits for nothing; uvicorn answers."""
-    watch = RequestWatch()
-    watch.receive(LIVE + b"\0", 0)
-    watch.receive(LIVE, 1)
-    assert watch.receiving_since == math.inf
 
 
 @pytest.mark.parametrize("rest", [LIVE[:20], HEAD, HEAD[:-3]], ids=["part of a head", "no body", "head without end"])
@@ -74,32 +31,21 @@ def test_half_a_request_is_late(scene: Scene, rest: bytes) -> None:
         wire.packet(LIVE)
         await wire.replies(1)
         now = perf_counter()
-        calm = wire.protocol.is_late(now + 1000, 10)
+        calm = wire.protocol.is_late(now + KEEP_ALIVE_S - 5, 10)
         wire.packet(rest)
         return [calm, wire.protocol.is_late(now + 9, 10), wire.protocol.is_late(perf_counter() + 11, 10)]
 
     assert scene.run(meet()) == [False, False, True]
 
 
-def test_who_is_not_listened_to_is_not_late(scene: Scene) -> None:
-    """The time in which uvicorn does not read the connection does not count."""
-
-    async def meet() -> list[bool]:
-        wire = scene.connect()
-        wire.packet(LIVE)
-        await wire.replies(1)
-        wire.packet(HEAD)
-        wire.pause_reading()
-        later = perf_counter() + 100
-        waiting = wire.protocol.is_late(later, 10)
-        wire.resume_reading()
-        return [waiting, wire.protocol.is_late(later + 9, 10), wire.protocol.is_late(later + 11, 10)]
-
-    assert scene.run(meet()) == [False, False, True]
+CHUNKED = (
+    b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+    b"%x\r\n%b\r\n0\r\n" % (len(BODY), BODY)
+)
 
 
 def test_an_endless_head_is_refused(scene: Scene) -> None:
-    """The fast path hands a head over that is too long; behind another request uvicorn's path has the same limit."""
+    """With the first request of a connection, and behind others of both kinds."""
 
     async def meet(*before: bytes) -> list[Reply]:
         wire = scene.connect()
@@ -108,11 +54,50 @@ def test_an_endless_head_is_refused(scene: Scene) -> None:
             await wire.replies(1)
         await wire.packets([LIVE[:-2] + b"x: ", *[b"y" * 1000] * (MAX_HEAD_BYTES // 1000 + 3)])
         assert wire.is_closing()
-        return await wire.replies(1)
+        return [without_ids(reply) for reply in await wire.replies(1)]
 
     found = [scene.run(meet(*before)) for before in ([], [post()], [LIVE])]
     assert found[0] == found[1] == found[2]
-    assert [(reply.status, reply.body) for reply in found[0]] == [(400, b"The head of the request is too large.")]
+    assert [(reply.status, b"too large" in reply.body) for reply in found[0]] == [(400, True)]
+
+
+def test_trailers_are_dropped_and_bounded(scene: Scene) -> None:
+    """Trailers without end are refused, and the connection ends."""
+
+    async def meet(trailer: bytes, times: int) -> list[tuple[int, bool]]:
+        wire = scene.connect()
+        await wire.packets([CHUNKED, *[trailer] * times, b"\r\n"])
+        found = [(reply.status, wire.is_closing()) for reply in await wire.settled_replies()]
+        wire.leave()
+        return found
+
+    assert scene.run(meet(b"x-request-id: mine\r\n", 1)) == [(200, False)]
+    assert scene.run(meet(b"x: " + b"y" * 1000 + b"\r\n", MAX_HEAD_BYTES // 1000 + 1)) == [(400, True)]
+
+
+def test_nothing_is_read_of_a_body_that_nobody_wants(scene: Scene) -> None:
+    """A request is refused by its head: the caller that waits for ``100 Continue`` never gets it."""
+
+    async def meet(request: bytes) -> list[tuple[int, str | None]]:
+        wire = scene.connect()
+        wire.packet(request)
+        found = [(reply.status, reply.headers.get("connection")) for reply in await wire.settled_replies()]
+        wire.leave()
+        return found
+
+    large = b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n"
+    for target, kind, size, status in [
+        (b"/predict", b"application/json", 10**9, 413),
+        (b"/predict", b"multipart/form-data", 70_000, 415),
+        (b"/models/text/activate", b"application/json", 10**9, 413),
+        (b"/models/text/activate", b"text/plain", 70_000, 415),
+        (b"/checks", b"application/json", 10**9, 413),
+        (b"/alerts/1/acknowledge", b"multipart/form-data", 70_000, 415),
+        (b"/nowhere", b"application/json", 10**9, 404),
+        (b"/health/live", b"application/json", 10**9, 405),
+    ]:
+        assert scene.run(meet(large % (target, kind, size))) == [(status, "close")]
+    assert scene.run(meet(LIVE[:-2] + b"content-length: 1000000000\r\n\r\n")) == [(413, "close")]
 
 
 async def half_close(scene: Scene, data: bytes, number: int) -> tuple[list[int], bool]:
@@ -168,15 +153,3 @@ def test_both_paths_count_from_the_first_byte(scene: Scene) -> None:
         stored = scene.run(scene.app.state.services.readers.run(latencies))[id_]
         assert stored / 1e6 >= between
         assert observed() - before >= between
-
-
-def test_uvicorn_owes_no_more_than_a_protocol() -> None:
-    """Of uvicorn's protocol we use what asyncio asks of any protocol, and the ``shutdown`` that its server calls."""
-    tree = ast.parse(inspect.getsource(uvicorn_path))
-    used = {
-        node.attr
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self._uvicorn"
-    }
-    assert used - {"shutdown"} <= set(dir(asyncio.Protocol))
-    assert "data_received" in used

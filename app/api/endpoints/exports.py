@@ -1,16 +1,20 @@
-"""Exports as Parquet."""
+"""Exports as JSON lines, CSV and Parquet."""
 
 from __future__ import annotations
 
+import csv
+import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
-from io import RawIOBase
-from typing import Any
+from io import RawIOBase, StringIO
+from typing import Any, Literal, Protocol, TypeAlias
 
 import orjson
 
-from app.errors import PlumblineError
-from app.types import Feature, FeatureType, Label, ModelSchema, Task, label_key
+from app.errors import FieldError, Invalid, PlumblineError
+from app.store.tables import from_text
+from app.types import Feature, FeatureType, Label, ModelSchema, Task, label_key, label_keys
 
 HEAD = ("prediction_id", "model_name", "model_version", "predicted_at", "prediction")
 TAIL = ("outcome", "value", "observed_at")
@@ -70,8 +74,8 @@ CASTS: dict[str, Callable[[Any], Any]] = {
 
 
 MISSING = "Parquet needs pyarrow, which is not installed: pip install 'plumbline[parquet]'"
-GROUP_ROWS = 10_000
-"""Rows of a row group, which wait in memory until it is full."""
+GROUP_ROWS = 2_000
+"""Rows of a row group, which wait in memory until it is full; to write one keeps every other thread from Python."""
 
 
 def import_parquet() -> Any:
@@ -167,3 +171,129 @@ class _Sink(RawIOBase):
         """The bytes since the last call."""
         taken, self._parts = b"".join(self._parts), []
         return taken
+
+
+Format: TypeAlias = Literal["jsonl", "csv", "parquet"]
+MEDIA: dict[Format, str] = {
+    "jsonl": "application/x-ndjson",
+    "csv": "text/csv; charset=utf-8",
+    "parquet": "application/vnd.apache.parquet",
+}
+
+
+class Pages(Protocol):
+    """Renders the pages of one export, in order."""
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> bytes:
+        """One page."""
+
+    def end(self) -> bytes:
+        """Give the end of the export, after the last page."""
+
+
+def renderer(form: Format, schema: ModelSchema) -> Pages:
+    """Render one export with the columns of ``schema``, which also gives Parquet its types.
+
+    Raises:
+        Invalid: the format is Parquet, and pyarrow is not installed.
+    """
+    if form == "parquet":
+        try:
+            return ParquetPages(schema)
+        except PlumblineError as error:
+            raise Invalid([FieldError("format", "jsonl or csv", str(error))]) from None
+    return CsvPages(schema) if form == "csv" else JsonLines()
+
+
+def join_schemas(active: ModelSchema, loaded: Sequence[ModelSchema], noted: Sequence[Mapping[str, Any]]) -> ModelSchema:
+    """Join the schemas of all versions.
+
+    An export then has a column for whatever one of them takes or answers.
+
+    Args:
+        loaded: schemas whose types are known.
+        noted: versions that the store knows, with the names of their features alone; their columns are text.
+    """
+    features: dict[str, Feature] = {}
+    for feature in (feature for schema in (active, *loaded) for feature in schema.features):
+        before = features.setdefault(feature.name, feature)
+        if before.type is not feature.type and not (before.type.is_number and feature.type.is_number):
+            features[feature.name] = Feature(feature.name, FeatureType.CATEGORICAL)
+    classes, tasks = dict.fromkeys(active.classes), {active.task}
+    for row in noted:
+        described = from_text(row["schema"])
+        for name in described["features"]:
+            features.setdefault(name, Feature(name, FeatureType.CATEGORICAL))
+        classes |= dict.fromkeys(described["classes"])
+        tasks.add(Task(described["task"]))
+    task = Task.REGRESSION if Task.REGRESSION in tasks else active.task
+    return replace(active, task=task, features=tuple(features.values()), classes=tuple(classes))
+
+
+class JsonLines:
+    """Rows as JSON, one a line."""
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> bytes:
+        """One page."""
+        return b"".join(orjson.dumps(row) + b"\n" for row in rows)
+
+    def end(self) -> bytes:
+        """Nothing."""
+        return b""
+
+
+FORMULA = re.compile(r"[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+"""How a cell begins that a spreadsheet may run."""
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+
+
+def harmless(cell: object) -> object:
+    """A cell of a CSV file that no spreadsheet takes for a formula; numbers stay.
+
+    >>> harmless("=1+1"), harmless("-1.5"), harmless(-1.5)
+    ("'=1+1", '-1.5', -1.5)
+    """
+    if isinstance(cell, str) and FORMULA.match(cell) and not _NUMBER.fullmatch(cell):
+        return f"'{cell}"
+    return cell
+
+
+class CsvPages:
+    """Rows with one column a feature (``feature.age``) and one a class (``probability.good``).
+
+    The columns are those of all versions; each row fills those that its version has. Text that a spreadsheet would run
+    as a formula begins with an apostrophe.
+    """
+
+    def __init__(self, schema: ModelSchema) -> None:
+        self._features = list(schema.feature_names)
+        self._classes = list(label_keys(schema.classes))
+        self._begun = False
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> bytes:
+        """One page; the first begins with the header."""
+        text = StringIO()
+        writer = csv.writer(text)
+        if not self._begun:
+            self._begun = True
+            named = [
+                *(f"feature.{name}" for name in self._features),
+                *(f"probability.{name}" for name in self._classes),
+            ]
+            writer.writerow(map(harmless, [*HEAD, *named, *TAIL, "context"]))
+        writer.writerows([harmless(cell) for cell in self._cells(row)] for row in rows)
+        return text.getvalue().encode()
+
+    def end(self) -> bytes:
+        """Nothing."""
+        return b""
+
+    def _cells(self, row: Mapping[str, Any]) -> list[object]:
+        probabilities, outcome = row["probabilities"] or {}, row["outcome"] or {}
+        return [
+            *(row[name] for name in HEAD),
+            *(row["features"].get(name) for name in self._features),
+            *(probabilities.get(name) for name in self._classes),
+            *(outcome.get(name) for name in TAIL),
+            orjson.dumps(row["context"]).decode() if row["context"] else "",
+        ]

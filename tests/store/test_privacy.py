@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,15 @@ ALICE: dict[str, Any] = {
     "features": {**ROW, "income": 48_213.5},
     "context": {"email": "alice@example.com", "region": "EU"},
 }
+
+
+@pytest.fixture
+def start(tmp_path: Path, small_models: tuple[Path, dict[str, Fitted]]) -> Iterator[Callable[..., Client]]:
+    """Starts a service over the mixed features; it stops with the test."""
+    with ExitStack() as stack:
+        yield lambda **sections: stack.enter_context(
+            client_of(make_config(tmp_path, small_models[0], "mixed", **sections))
+        )
 
 
 def files_of(folder: Path) -> bytes:
@@ -100,12 +110,14 @@ def test_hashed_categories_are_watched(tmp_path: Path, small_models: tuple[Path,
 
 
 def test_a_subject_is_erased(
-    start: Callable[..., Client], capsys: pytest.CaptureFixture[str], fitted: dict[str, Fitted]
+    start: Callable[..., Client],
+    capsys: pytest.CaptureFixture[str],
+    small_models: tuple[Path, dict[str, Fitted]],
 ) -> None:
     """Every row of a subject goes with its outcomes, those of others stay, and the audit names no one."""
-    bob = {"features": fitted["mixed"].rows[0], "context": {"email": "bob@example.com"}}
+    bob = {"features": small_models[1]["mixed"].rows[0], "context": {"email": "bob@example.com"}}
     with service_log():
-        client = start("mixed", auth=keys("boss", "caller"), privacy=SECTION)
+        client = start(auth=keys("boss", "caller"), privacy=SECTION)
         for number in range(3):
             client.post("/predict", {**ALICE, "prediction_id": f"a{number}"}, headers=BOSS)
             client.post("/predict", {**bob, "prediction_id": f"b{number}"}, headers=BOSS)
@@ -168,7 +180,7 @@ def test_a_hash_needs_its_salt_and_is_the_same_for_equal_numbers() -> None:
 
 def test_the_salt_stays(start: Callable[..., Client]) -> None:
     """The first salt of a store is its salt, whoever brings another."""
-    client = start("mixed", privacy=SECTION)
+    client = start(privacy=SECTION)
 
     async def keep() -> tuple[str, str]:
         journal = client.services.journal

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import sys
 
 import pytest
 from pyarrow import parquet
 
-from app.api.endpoints.parquet import GROUP_ROWS
-from app.api.endpoints.predictions import join_schemas, renderer
+from app.api.endpoints.exports import GROUP_ROWS, join_schemas, renderer
 from app.errors import Invalid
 from app.types import Feature, FeatureType, Json, Label, ModelSchema, Task
 
@@ -21,9 +21,9 @@ FEATURES = (
 )
 
 
-def schema(classes: tuple[Label, ...] = ("bad", "good")) -> ModelSchema:
+def schema(classes: tuple[Label, ...] = ("bad", "good"), features: tuple[Feature, ...] = FEATURES) -> ModelSchema:
     """A model with a feature of every type."""
-    return ModelSchema("m", "1", Task.BINARY, FEATURES, classes, classes[-1])
+    return ModelSchema("m", "1", Task.BINARY, features, classes, classes[-1])
 
 
 def row(**changes: object) -> Json:
@@ -134,3 +134,24 @@ def test_without_pyarrow_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         renderer("parquet", schema())
 
     assert "plumbline[parquet]" in str(refused.value.fields[0])
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+cmd", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "-", "--1", "=HYPERLINK(A1)"])
+def test_formulas_are_text_in_csv(text: str) -> None:
+    """Wherever a text stands in a row, no spreadsheet runs it: an apostrophe comes first."""
+    of = schema(features=(Feature("kind", FeatureType.CATEGORICAL),), classes=(text, "b"))
+    outcome = {"outcome": text, "value": None, "observed_at": None}
+    page = renderer("csv", of)([row(prediction_id=text, prediction=text, features={"kind": text}, outcome=outcome)])
+    head, *cells = list(csv.reader(io.StringIO(page.decode(), newline="")))
+
+    assert [cell for cell in head + cells[0] if cell.startswith(("=", "+", "-", "@", "\t", "\r"))] == []
+    assert cells[0].count(f"'{text}") == 4
+
+
+@pytest.mark.parametrize("number", ["-1.5", "+3", "-7781", "-.5e-7"])
+def test_numbers_stay_in_csv(number: str) -> None:
+    """A number is no formula, whatever its sign, as a number or as text."""
+    of = schema(features=(Feature("kind", FeatureType.CATEGORICAL), Feature("size", FeatureType.NUMERIC)))
+    page = renderer("csv", of)([row(features={"kind": number, "size": float(number)})])
+
+    assert "'" not in page.decode()
