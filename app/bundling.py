@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from app.errors import BundleError
 from app.monitoring.reference.encoding import encode_labels
-from app.monitoring.reference_profile import record_reference
+from app.monitoring.reference_profile import Batch, record_reference, stratified
 from app.serving.bundle.answers import GOLDEN, dump_golden
 from app.serving.bundle.bundle_warnings import find_warnings
 from app.serving.bundle.manifest import MANIFEST, PROFILE, check_name, make_manifest
 from app.serving.bundle.proof import Data, Proved, prove_golden
 from app.serving.bundle.reader import libraries, read_bundle
-from app.serving.bundle.schema_inference import KnownColumns, infer_features, widen
+from app.serving.bundle.schema_inference import KnownColumns, infer_features, rows_of, widen
 from app.serving.bundle.sources import FittedModel, OnnxFile, Source
 from app.serving.bundle.times import read_times
 from app.serving.runtimes.formats import FORMATS
@@ -33,7 +33,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 REFERENCE_ROWS = 10_000
-"""Largest reference; of more rows, an even sample is kept."""
+"""Rows that are kept of a larger reference, unless another number is asked for."""
+MAX_STRATA = 100
+"""Distinct outcomes from which they are numbers rather than classes."""
+MAX_ANSWERS = 4_000_000
+"""Most answers (rows times classes) behind a baseline; it bounds a bundle and its checks."""
 SHOWN_NAMES = 12
 MAX_SEEN_SHARE = 0.05
 """Share of the holdout's rows that may be rows of the training data, beyond those that are equal by chance."""
@@ -82,6 +86,7 @@ def build_bundle(
     single_rows: bool = False,
     golden: pd.DataFrame | None = None,
     made_by: str | None = None,
+    reference_rows: int = REFERENCE_ROWS,
     replace: bool = False,
     now: Micros | None = None,
 ) -> Path:
@@ -92,10 +97,9 @@ def build_bundle(
         data: the rows it was fitted on: its feature columns, and the column ``target`` with the truth.
         holdout: rows it was not fitted on: the reference. Without them the reference is ``data``, marked in-sample.
         positive, threshold: the class that counts as positive, and the probability from which it is predicted.
-        time: the column with the rows' times; the reference is put in its order.
+        time, reference_rows: the column with the rows' times; rows kept of the reference, whose baseline is of all.
         in_sample: take a holdout with rows of ``data`` too, and mark the reference as in-sample.
-        features: the schema, instead of the one inferred from ``data``.
-        format: how scikit-learn's model is stored; ``joblib`` is served only with ``serving.allow_pickle``.
+        features, format: the schema, instead of the one inferred; ``joblib`` is served with ``serving.allow_pickle``.
         trusted_types, attachments: types that skops may build beyond the reviewed list; further files by name.
         single_rows, golden, made_by: one row at a time; answers given elsewhere, and by what: see docs/models.md.
 
@@ -104,13 +108,13 @@ def build_bundle(
     """
     folder = _new_folder(models, name, version, replace=replace)
     source, data, holdout = _source(model, format, trusted_types), _with_text_names(data), _with_text_names(holdout)
-    names, sample, times = _chosen(source, data, holdout, target, TimeColumn.of(time))
+    names, sample, times, whole = _chosen(source, data, holdout, target, TimeColumn.of(time), reference_rows)
     seen = in_sample or holdout is None or check_unseen(data[[*names, target]], holdout[[*names, target]])
     listed = _ordered(features, names) if features else widen(infer_features(data[names]), sample)
     schema = source.schema(name, version, listed, target=data[target], positive=positive, threshold=threshold)
-    proved = source.prove(schema, Data(sample[names], sample[target], data[names]), single_rows=single_rows)
-    proved = _proved_by_user(proved, golden, made_by)
-    known: Json = {"outcomes": _outcomes(proved.schema, sample[target]), "times": times, "in_sample": seen, "now": now}
+    tables = Data(sample[names], sample[target], data[names])
+    proved = _proved_by_user(source.prove(schema, tables, single_rows=single_rows), golden, made_by)
+    known: Json = _truth(proved.schema, sample, whole, names, target) | {"times": times, "in_sample": seen, "now": now}
     return _write(folder, {**proved.files, **(attachments or {})}, proved, source, known, trusted_types)
 
 
@@ -198,7 +202,7 @@ def infer_schema(
         BundleError: columns are missing, or are nothing that a model takes.
     """
     data, holdout = _with_text_names(data), _with_text_names(holdout)
-    names, sample, _ = _chosen(_source(model), data, holdout, target, TimeColumn.of(time))
+    names, sample, *_ = _chosen(_source(model), data, holdout, target, TimeColumn.of(time), REFERENCE_ROWS)
     return widen(infer_features(data[names]), sample)
 
 
@@ -217,20 +221,41 @@ def _source(model: Any, format: str = "skops", trusted_types: Sequence[str] = ()
 
 
 def _chosen(
-    source: Source, data: pd.DataFrame, holdout: pd.DataFrame | None, target: str, clock: TimeColumn
-) -> tuple[list[str], pd.DataFrame, NDArray[np.int64] | None]:
+    source: Source, data: pd.DataFrame, holdout: pd.DataFrame | None, target: str, clock: TimeColumn, rows: int
+) -> tuple[list[str], pd.DataFrame, NDArray[np.int64] | None, pd.DataFrame]:
     """Choose the model's features, and the reference's rows in time order with their times.
 
-    Of many rows, an even sample is taken.
+    Of many rows, a sample is taken in which each outcome has its share, evenly spread over time; all of them are the
+    last value, which is empty where all are kept.
     """
     _check_columns(data, [target])
     names = source.feature_names(data, without=(target, clock.name))
     frame = data if holdout is None else holdout
     _check_columns(frame, [*names, target, *([clock.name] if clock.name else [])])
-    times = clock.read(frame)
-    order = np.arange(len(frame)) if times is None else times.argsort(kind="stable")
-    kept = np.linspace(0, len(frame) - 1, min(len(frame), REFERENCE_ROWS)).round().astype(np.int64)
-    return names, frame.iloc[order[kept]], None if times is None else times[order[kept]]
+    if (times := clock.read(frame)) is not None:
+        order = times.argsort(kind="stable")
+        frame, times = frame.iloc[order], times[order]
+    kept = stratified(_strata(frame[target]), rows)
+    whole = frame if len(kept) < len(frame) else frame.iloc[:0]
+    return names, frame.iloc[kept], None if times is None else times[kept], whole
+
+
+def _strata(target: pd.Series[Any]) -> NDArray[np.int64]:
+    """Give each row the code of its outcome; of numbers with many values, all one."""
+    codes = target.astype("category").cat.codes.to_numpy(dtype=np.int64)
+    return np.where(codes.max(initial=0) < MAX_STRATA, codes, 0)
+
+
+def _truth(schema: ModelSchema, sample: pd.DataFrame, whole: pd.DataFrame, names: Sequence[str], target: str) -> Json:
+    return {"outcomes": _outcomes(schema, sample[target]), "whole": _batches(schema, whole, names, target)}
+
+
+def _batches(schema: ModelSchema, frame: pd.DataFrame, names: Sequence[str], target: str) -> Iterator[Batch]:
+    """Give rows with their outcomes, as many as :data:`MAX_ANSWERS` lets, a batch at a time."""
+    frame = frame.iloc[stratified(_strata(frame[target]), MAX_ANSWERS // max(len(schema.classes), 1))]
+    for start in range(0, len(frame), REFERENCE_ROWS):
+        part = frame.iloc[start : start + REFERENCE_ROWS]
+        yield rows_of(schema.features, part[names]), _outcomes(schema, part[target])
 
 
 def check_unseen(data: pd.DataFrame, holdout: pd.DataFrame) -> Literal[False]:

@@ -226,6 +226,22 @@ def test_large_holdout_in_time_order(tmp_path: Path) -> None:
     assert pd.Timestamp(times[0], unit="us") == pd.Timestamp("2026-01-01")
 
 
+def test_the_size_of_the_reference_is_asked_for(tmp_path: Path) -> None:
+    """Of a large holdout as many rows are kept as asked for, with each outcome's share, and the baseline is of all."""
+    train, holdout = bundles.numbers(), pd.concat([bundles.numbers(seed=8)] * 5, ignore_index=True)
+    model = fit(LogisticRegression(), train)
+
+    folder = build_bundle(model, data=train, holdout=holdout, target="y", name="m", models=tmp_path, reference_rows=120)
+
+    bundle = read_bundle(folder)
+    reference = load_reference(folder, bundle.schema)
+    expected = accuracy_score(holdout["y"], model.predict(holdout[["a", "b", "c"]]))
+    assert reference.rows == 120
+    assert reference.judged is not None
+    assert reference.judged.rows == len(holdout)
+    assert bundle.baseline["accuracy"] == pytest.approx(expected, abs=1e-12)
+
+
 def test_threshold_and_positive(tmp_path: Path) -> None:
     """A threshold decides the stored and the served answers alike, for the class that was named positive."""
     frame = bundles.numbers((0, 1))

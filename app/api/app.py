@@ -30,11 +30,8 @@ from app.api.middleware import AccessLog, BodyGate, Deadlines, common_headers, r
 from app.api.rate_limits import RateLimits
 from app.api.trusted_hosts import HEALTH, TrustedHosts
 from app.background import BackgroundTask
-from app.errors import FieldError, Invalid, PlumblineError, RequestError, TooLarge
+from app.errors import FieldError, Invalid, PlumblineError, RequestError
 from app.metrics import InProgress
-
-MAX_BODY_BYTES = 65_536
-"""Largest body of a route that takes neither rows nor outcomes: a silence with its reason, or a version."""
 
 
 class Gateway:
@@ -97,9 +94,6 @@ class Gateway:
     def _admit(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
         """Check the host, the origin and the address of a caller; health takes any address."""
         self._hosts.check(scope["method"], scope["path"], headers)
-        length = headers.get(b"content-length", b"")
-        if length.isdigit() and int(length[:20]) > MAX_BODY_BYTES:
-            raise TooLarge(f"a body on this path has at most {MAX_BODY_BYTES} bytes")
         if not scope["path"].startswith(HEALTH):
             self._rates.count_address(client_of(scope), scope["plumbline.received_at"])
 

@@ -205,6 +205,7 @@ class SharedRender:
 
     def __init__(self) -> None:
         self._busy = asyncio.Lock()
+        self._rest_until = 0.0
         self._next: dict[Hashable, asyncio.Task[bytes]] = {}
 
     async def get(self, key: Hashable, make: Callable[[], bytes]) -> bytes:
@@ -216,8 +217,14 @@ class SharedRender:
 
     async def _make(self, key: Hashable, make: Callable[[], bytes]) -> bytes:
         async with self._busy:
+            await asyncio.sleep(max(0.0, self._rest_until - perf_counter()))
             del self._next[key]  # whoever comes from now on is too late for this one
-            return await asyncio.to_thread(make)
+            started = perf_counter()
+            try:
+                return await asyncio.to_thread(make)
+            finally:
+                ended = perf_counter()
+                self._rest_until = ended + min(ended - started, MAX_REST_S)
 
 
 def get_services(request: Request) -> Services:

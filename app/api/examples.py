@@ -82,6 +82,14 @@ DRIFT: ShownDrift = {
     "checked_at": CHECKED_AT,
     "status": "drift",
     "role": "active",
+    "judged_share": 0.5,
+    "unjudged": [
+        {
+            "feature": "step",
+            "because": "rows depend on each other: worth 9 of 1,000; 50 are needed for a verdict",
+            "since": CHECKED_AT,
+        }
+    ],
     "window": {
         "rows": 1_000,
         "hours": 1.0,

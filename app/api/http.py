@@ -134,10 +134,15 @@ def client_of(scope: Scope) -> str:
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """Most bytes of a body, also after decompression, and most seconds it may take to arrive."""
+    """Most bytes of a body, also after decompression, and most seconds it may take to arrive.
+
+    Attributes:
+        setting: the origin of the bound, as the refusal names it.
+    """
 
     bytes: int
     seconds: float
+    setting: str = "server.max_body_bytes"
 
 
 def check_head(call: Call, limits: BodyLimits) -> None:
@@ -253,7 +258,7 @@ def _unzip(body: bytes, limits: BodyLimits) -> bytes:
 
 
 def _too_large(limits: BodyLimits) -> TooLarge:
-    return TooLarge(f"the body is larger than {limits.bytes} bytes (server.max_body_bytes)")
+    return TooLarge(f"the body is larger than {limits.bytes} bytes ({limits.setting})")
 
 
 def json_response(content: object, status: int = 200) -> Response:

@@ -7,7 +7,7 @@ import re
 import sys
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import Any, NamedTuple, TypeAlias
@@ -194,6 +194,10 @@ class _BodyRoute(NamedTuple):
         return cls(path, context.methods or (), declared.scope if declared else None, takes_body)
 
 
+MAX_BODY_BYTES = 65_536
+"""Largest body of a route that takes neither rows nor outcomes: a silence with its reason, or a version."""
+
+
 class BodyGate:
     """The only way of a body to the routes that are no hot ones.
 
@@ -205,7 +209,8 @@ class BodyGate:
         self._app = app
         self._routes = [_BodyRoute.of(context) for context in iter_route_contexts(routes) if context.methods]
         self._keyring = keyring
-        self._limits = limits
+        small = replace(limits, bytes=MAX_BODY_BYTES, setting="a bound of this path")
+        self._limits = min(limits, small, key=lambda limit: limit.bytes)
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Pass a request on, with its whole body or without any."""

@@ -40,6 +40,9 @@ Categorical = Annotated[
 AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Load a pickle, which runs the code inside it.")]
 SingleRows = Annotated[bool, typer.Option("--single-rows", help="Let the model answer one row at a time.")]
 Golden = Annotated[Path | None, typer.Option(help="Rows with the model's own answers, which it must give here too.")]
+ReferenceRows = Annotated[
+    int, typer.Option(min=100, help="Rows kept for drift and estimates; baselines are of all rows.")
+]
 AcceptVersion = Annotated[
     bool, typer.Option("--accept-version", help="Take a file of another scikit-learn; needs --golden.")
 ]
@@ -71,6 +74,7 @@ def bundle(
     single_rows: SingleRows = False,
     golden: Golden = None,
     accept_version: AcceptVersion = False,
+    reference_rows: ReferenceRows = 10_000,
     replace: Annotated[bool, typer.Option("--replace", help="Replace the version if it is there.")] = False,
     show: Annotated[bool, typer.Option("--show", help="Print the inferred features as YAML and stop.")] = False,
 ) -> None:
@@ -80,21 +84,20 @@ def bundle(
     _check_options(format, schema, categorical)
     progress, dialect = Console(stderr=True), Dialect.of(delimiter, decimal, na)
     with progress.status("loading model and data"):
-        fitted, versions = load_model_file(model, allow_pickle=allow_pickle, trusted_types=trust or ())
-        made_by = _accepted(versions, model, accept=accept_version and golden is not None)
+        fitted, made_by = _load(model, allow_pickle, trust or (), accept=accept_version and golden is not None)
         features: Sequence[Feature] | None = None if schema is None else read_features(schema)
         read = partial(_read, dialect=dialect, known=known_columns(fitted), features=features, target=target, time=time)
         given: dict[str, Any] = {"data": read(data), "holdout": holdout and read(holdout), "target": target}
         given |= {"time": TimeColumn(time, time_zone, day_first)}
-    if categorical or show:
-        features = features or _with_codes(fitted, categorical or (), **given)
+    features = features or _with_codes(fitted, categorical or (), **given)
     if show:
-        return _show(features or ())
+        return _show(features)
     given |= {"name": name, "version": version, "models": models, "positive": positive, "threshold": threshold}
     given |= {"format": format, "trusted_types": trust or (), "replace": replace, "single_rows": single_rows}
-    given |= {"golden": golden and read(golden, answers=True), "made_by": made_by}
+    given |= {"features": features, "in_sample": in_sample, "reference_rows": reference_rows, "made_by": made_by}
+    given |= {"golden": golden and read(golden, answers=True)}
     with progress.status(f"bundling {name}/{version}"):
-        return _report(build_bundle(fitted, features=features, in_sample=in_sample, **given))
+        return _report(build_bundle(fitted, **given))
 
 
 def _check_options(format: str, schema: Path | None, categorical: Sequence[str] | None) -> None:  # noqa: A002 - the option's name
@@ -152,17 +155,18 @@ def _with_codes(model: Any, names: Sequence[str], **data: Any) -> tuple[Feature,
     return infer_schema(model, **{**data, **coded})
 
 
-def _accepted(versions: Sequence[str], model: Path, *, accept: bool) -> str | None:
-    """Name what wrote the model, where that is another version.
+def _load(path: Path, allow_pickle: bool, trusted_types: Sequence[str], *, accept: bool) -> tuple[Any, str | None]:
+    """Load a model, and name what wrote it, where that is another version.
 
     Raises:
-        BundleError: it is, and is not accepted.
+        BundleError: it is, and is not accepted; or as :func:`load_model_file`.
     """
     from app.serving.runtimes.sklearn import another_version
 
+    fitted, versions = load_model_file(path, allow_pickle=allow_pickle, trusted_types=trusted_types)
     if versions and not accept:
-        raise BundleError(another_version(versions, str(model)))
-    return f"scikit-learn {', '.join(versions)}" if versions else None
+        raise BundleError(another_version(versions, str(path)))
+    return fitted, f"scikit-learn {', '.join(versions)}" if versions else None
 
 
 def _show(features: Sequence[Feature]) -> None:

@@ -181,7 +181,7 @@ class Progress:
             found = json.loads(cls(file).path.read_bytes())
             if found["of"] == _identity(file):
                 return cls(file, found["rows"], Counter(found["counts"]))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             pass
         return cls(file)
 

@@ -178,6 +178,8 @@ def _without_time(report: DriftReport, errors: list[CheckError], target: str | N
     for entry in [*judged, report["multivariate"]]:
         entry.pop("since", None)
         entry.pop("last_significant_at", None)
+    for each in report.get("unjudged", []):
+        each.pop("since", None)
     if target is None:
         report["prediction"] = None
         report["errors"] = [error for error in report["errors"] if error["feature"] != "prediction"]
@@ -263,8 +265,10 @@ def verdict(found: DriftReport) -> str:
     drifted, findings = found["drifted_features"], len(found["data_quality"]["findings"])
     named = f": {', '.join(drifted)} ({len(drifted)} of {len(found['features'])} columns)" if drifted else ""
     reason = f": {found['message']}" if found.get("message") else ""
+    unjudged = [each["feature"] for each in found.get("unjudged", [])] if not reason else []
+    blind = f"; no verdict on {', '.join(unjudged)}" if unjudged else ""
     quality = f"; {findings} finding{'' if findings == 1 else 's'} on data quality" if findings else ""
-    return f"{found['status']}{named}{reason}{quality}"
+    return f"{found['status']}{named}{reason}{blind}{quality}"
 
 
 def _write(output: Path, found: ShownDrift) -> None:

@@ -228,6 +228,13 @@ class Store(Section):
         return self
 
 
+class AbsentMeans(Section):
+    """The label of rows without an outcome."""
+
+    label: str | int | float | bool = Field(description="Label that a row without an outcome counts as.")
+    after: Duration = Field(description="Age from which it does.")
+
+
 class Outcomes(Section):
     """The treatment of outcomes."""
 
@@ -237,6 +244,9 @@ class Outcomes(Section):
     hold_for: Duration = Field(Duration(7 * 86400), description="Time a pending outcome waits for its prediction.")
     max_pending: int = Field(
         100_000, ge=1, le=100_000_000, description="Most outcomes that wait for their prediction; then 503."
+    )
+    absent_means: AbsentMeans | None = Field(
+        None, description="What no outcome means, for example no complaint in 30 days: `{label: 0, after: 30d}`."
     )
 
 
@@ -276,6 +286,11 @@ class Drift(Section):
     material_psi: float = Field(
         0.01, ge=0, le=10, strict=False, description="Smallest drift that matters: PSI above its noise floor."
     )
+    entity: str | None = Field(
+        None,
+        min_length=1,
+        description="Feature or key of the context whose rows resemble each other, such as a user; null: looked for.",
+    )
     retrain_share: float = Field(
         0.3, gt=0, le=1, strict=False, description="Share of drifted features from which retraining is recommended."
     )
@@ -305,9 +320,7 @@ class Key(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="Name of the key in logs and audits.")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the key, as `plumbline keys` prints it.")
-    scopes: tuple[Scope, ...] = Field(
-        ("predict", "outcome", "read"), strict=False, min_length=1, description="What the key may do."
-    )
+    scopes: tuple[Scope, ...] = Field(("predict", "outcome", "read"), strict=False, min_length=1, description="Rights.")
     model: str | None = Field(None, description="The only model that the key may ask about; null: every one.")
 
 

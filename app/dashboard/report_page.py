@@ -61,6 +61,8 @@ def _headline(report: ShownDrift, drifted: list[str]) -> str:
             return f"{listed(drifted)} drifted"
         case "drift":
             return "The features drifted together: none of them shows it alone"
+        case "stable" if report.get("unjudged"):
+            return f"No drift in the features with a verdict; {len(report['unjudged'])} have none"
         case "stable":
             return "No drift"
         case other:

@@ -105,7 +105,8 @@ DRIFT_STATISTICS = (
     DriftStatistic(
         "wasserstein",
         "Wasserstein",
-        "The mean distance of the quantiles, in robust standard deviations of the reference.",
+        "The mean distance of the quantiles, in robust standard deviations of the reference; in standard deviations "
+        "where half of its values are equal.",
         "sd",
         noise_floor="wasserstein_noise_floor",
         is_distance=True,

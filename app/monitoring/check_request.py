@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.config.fields import PrivacyMode
-from app.config.settings import Drift, Performance
+from app.config.settings import AbsentMeans, Drift, Performance
 from app.types import Micros, ModelSchema, Report, Role
 
 KINDS = ("drift", "performance")
@@ -22,6 +22,7 @@ class Check:
         now: the database's time of this look.
         before: the report of the look before.
         role: in which the version answers.
+        absent: the label that a row without an outcome counts as.
         privacy: the form in which its rows are stored.
     """
 
@@ -33,4 +34,5 @@ class Check:
     now: Micros
     before: Report | None
     role: Role = "active"
+    absent: AbsentMeans | None = None
     privacy: Mapping[str, PrivacyMode] = field(default_factory=dict)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
+from app.config.settings import AbsentMeans
 from app.monitoring.check_request import Check
 from app.monitoring.drift.report import drift_report
 from app.monitoring.estimation.report import MAX_ESTIMATED_ROWS, estimated
@@ -18,14 +19,14 @@ from app.monitoring.performance.degradation import Degradation
 from app.monitoring.performance.report import beside, is_same_look, performance_report, places
 from app.monitoring.reference.reference import Reference
 from app.reports.drift import DriftReport
-from app.reports.performance import PerformanceReport
+from app.reports.performance import AbsentOutcomes, PerformanceReport
 from app.store.database import Connection
 from app.store.privacy import Privacy, read_salt
-from app.store.queries.labelled import label_delay, read_error_stream, read_labelled
+from app.store.queries.labelled import Labelled, fill_absent, label_delay, read_error_stream, read_labelled, stream_of
 from app.store.queries.shadow_predictions import Pair, read_pairs
 from app.store.queries.windows import Window, read_arrivals, read_window
 from app.store.throttle import Pause, no_pause
-from app.types import SECOND, Micros, to_rfc3339
+from app.types import SECOND, Micros, Task, to_rfc3339
 
 
 def run_check(
@@ -59,9 +60,10 @@ def _read_window(check: Check, connection: Connection, **options: Any) -> Window
 def _drift(check: Check, connection: Connection, reference: Reference, pause: Pause) -> DriftReport:
     settings = check.drift
     rows, hours = settings.window.rows, settings.window.hours
-    window = _read_window(check, connection, rows=rows, hours=hours, truth=False)
+    known: dict[str, Any] = {"rows": rows, "hours": hours, "truth": False, "contexts": True}
+    window = _read_window(check, connection, **known)
     start = window.predicted_at[0] if window.rows else None
-    earlier = _read_window(check, connection, rows=rows, hours=hours, before=start, truth=False)
+    earlier = _read_window(check, connection, before=start, **known)
     arrivals = read_arrivals(connection, *_version(check), check.now, role=check.role)
     _let_go(connection)
     alpha = _alpha(check, settings.every) * DRIFT_SHARE
@@ -78,6 +80,7 @@ def _drift(check: Check, connection: Connection, reference: Reference, pause: Pa
         earlier=earlier if window.rows else None,
         arrivals=arrivals,
         segments=_segments(check, reference),
+        entity=_entity(check, reference),
         pause=pause,
     )
 
@@ -86,6 +89,13 @@ def _segments(check: Check, reference: Reference) -> tuple[str, ...]:
     """The segments without the features that are not watched."""
     left_out = {*check.schema.feature_names} - {*reference.schema.feature_names}
     return tuple(name for name in check.performance.segments if name not in left_out)
+
+
+def _entity(check: Check, reference: Reference) -> str | None:
+    """The entity, unless it is a feature that is not watched; groups are then found by the rows."""
+    entity = check.drift.entity
+    left_out = {*check.schema.feature_names} - {*reference.schema.feature_names}
+    return None if entity in left_out else entity
 
 
 def _performance(check: Check, connection: Connection, reference: Reference, pause: Pause) -> PerformanceReport:
@@ -105,6 +115,9 @@ def _performance(check: Check, connection: Connection, reference: Reference, pau
     latest, mature = _unlabelled(check, connection, end)
     pairs = _pairs(check, connection, end)
     _let_go(connection)
+    if check.absent is not None:
+        window, mature = _filled(check, check.absent, window, mature)
+        stream = stream_of(window)
     alpha = _alpha(check, settings.every) * PERFORMANCE_SHARE
     before = check.before.performance if check.before else None
     if before and is_same_look(window, before):
@@ -121,8 +134,21 @@ def _performance(check: Check, connection: Connection, reference: Reference, pau
         previous=before,
         pause=pause,
     )
+    if check.absent is not None:
+        absent = {"label": check.absent.label, "after_seconds": float(check.absent.after), "rows": window.absent}
+        report["realised"]["absent"] = cast("AbsentOutcomes", absent)
     report["estimated"] = estimated(reference.schema, reference, latest, mature, limits, previous=before, pause=pause)
     return report | {"beside": beside(check.schema, pairs)} if check.role == "shadow" else report
+
+
+def _filled(check: Check, absent: AbsentMeans, window: Labelled, mature: Window) -> tuple[Labelled, Window]:
+    """Count rows that are old enough and have no outcome as what that means."""
+    after = Micros(round(absent.after * SECOND))
+    old = [check.now - at >= after for at in mature.predicted_at]
+    outcomes = [
+        absent.label if came is None and is_old else came for came, is_old in zip(mature.outcomes, old, strict=True)
+    ]
+    return fill_absent(window, absent.label, after, check.now), replace(mature, outcomes=outcomes)
 
 
 def _pairs(check: Check, connection: Connection, end: Micros | None) -> Mapping[str, Sequence[Pair]]:
@@ -130,7 +156,14 @@ def _pairs(check: Check, connection: Connection, end: Micros | None) -> Mapping[
     size = check.performance.window
     if check.role != "shadow":
         return {}
-    return read_pairs(connection, *_version(check), rows=size.rows, hours=size.hours, before=end)
+    found = read_pairs(connection, *_version(check), rows=size.rows, hours=size.hours, before=end)
+    if check.absent is None:
+        return found
+    label = check.absent.label  # all pairs are older than that
+    return {
+        version: [pair if pair.outcome is not None else pair._replace(outcome=label) for pair in pairs]
+        for version, pairs in found.items()
+    }
 
 
 def _unlabelled(check: Check, connection: Connection, end: Micros | None) -> tuple[Window, Window]:
@@ -155,11 +188,12 @@ def _label_delay(check: Check, connection: Connection) -> float:
 
     A delay shorter than the time between two checks counts as none.
     """
-    settings = check.performance
+    settings, least = check.performance, 0.0 if check.absent is None else float(check.absent.after)
     if settings.label_delay != "auto":
-        return settings.label_delay
-    observed = label_delay(connection, *_version(check), share=0.95, role=check.role)
-    return observed if observed is not None and observed > settings.every else 0.0
+        return max(settings.label_delay, least)
+    by_class = check.schema.task is not Task.REGRESSION
+    observed = label_delay(connection, *_version(check), share=0.95, role=check.role, by_class=by_class)
+    return max(observed if observed is not None and observed > settings.every else 0.0, least)
 
 
 def _alpha(check: Check, every_s: float) -> float:

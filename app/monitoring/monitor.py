@@ -240,6 +240,7 @@ class Monitor:
                     now,
                     before,
                     watched.role,
+                    config.outcomes.absent_means,
                     config.privacy.features,
                 )
             )

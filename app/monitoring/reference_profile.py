@@ -4,50 +4,99 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.errors import BundleError
 from app.monitoring.performance.metrics import metrics
 from app.monitoring.reference.columns import ReferenceColumn, describe
 from app.monitoring.reference.importance import answer_dependence
 from app.monitoring.reference.qualification import qualify
 from app.monitoring.reference.reference import (
     PROFILE,
+    Judged,
     Reference,
     encode,
     encode_labels,
     encode_probabilities,
     save_reference,
 )
-from app.types import Answer, Json, Micros, ModelSchema, Row, Task, to_rfc3339
+from app.types import Answer, FeatureType, Json, Micros, ModelSchema, Row, Task, to_rfc3339
+
+Predict = Callable[[Sequence[Row]], Sequence[Answer]]
+"""Answers rows as the service will."""
+Batch = tuple[Sequence[Row], NDArray[Any]]
+"""Rows, and their truth as :func:`encode_labels` gives it."""
+
+
+def stratified(strata: NDArray[Any], rows: int) -> NDArray[np.int64]:
+    """Choose rows so that each stratum keeps its share, evenly spread over its own rows.
+
+    Proportional allocation, rounded to the largest remainders, with at least one row for each stratum: Cochran (1977),
+    "Sampling Techniques", sections 5.5 and 8.1. Rows in order of time are so spread over time too.
+
+    Args:
+        strata: a code for each row.
+        rows: how many to choose; all where there are no more.
+
+    Returns:
+        The places of the chosen rows, ascending.
+
+    Raises:
+        Nothing.
+
+    Reference:
+        Cochran, W. G. (1977), Sampling Techniques, 3rd edition, ISBN 978-0-471-16240-7.
+
+    >>> stratified(np.array([0, 0, 0, 0, 0, 0, 1, 1, 1]), 3).tolist()
+    [0, 5, 6]
+    """
+    if len(strata) <= rows:
+        return np.arange(len(strata))
+    _, codes, counts = np.unique(strata, return_inverse=True, return_counts=True)
+    exact = counts * rows / len(strata)
+    sizes = np.maximum(np.floor(exact), 1).astype(np.int64)
+    spare = max(rows - int(sizes.sum()), 0)
+    sizes[np.argsort(sizes - exact, kind="stable")[:spare]] += 1
+    order = np.argsort(codes, kind="stable")
+    starts = np.cumsum(counts) - counts
+    chosen = [
+        order[start + np.linspace(0, count - 1, size).round().astype(np.int64)]
+        for start, count, size in zip(starts.tolist(), counts.tolist(), sizes.tolist(), strict=True)
+    ]
+    return np.sort(np.concatenate(chosen))
 
 
 def record_reference(
     folder: Path,
     schema: ModelSchema,
     rows: Sequence[Row],
-    predict: Callable[[Sequence[Row]], Sequence[Answer]],
+    predict: Predict,
     *,
     outcomes: NDArray[Any],
     times: NDArray[np.int64] | None,
     in_sample: bool,
     now: Micros,
+    whole: Iterable[Batch] = (),
 ) -> None:
     """Let a model answer its reference; write ``reference.npz`` and ``profile.json``.
 
     Args:
         rows: in order of ``times``, where there are any.
         outcomes: the truth as :func:`encode_labels` gives it.
+        whole: all rows that ``rows`` were chosen from, in batches; none where all were chosen.
     """
-    answers = predict(rows)
-    predictions = encode_labels(schema, [answer.prediction for answer in answers])
-    probabilities = encode_probabilities(schema, [answer.probabilities for answer in answers])
-    known = np.isfinite(outcomes) if schema.task is Task.REGRESSION else outcomes >= 0
+    predictions, probabilities = _answer(schema, rows, predict)
+    judged = _judge(schema, whole, predict, ordered=times is not None)
+    known = _known(schema, outcomes)
     part = None if probabilities is None else probabilities[known]
+    scored = (outcomes[known], predictions[known], part)
+    if judged is not None:
+        scored = (judged.outcomes, judged.predictions, judged.probabilities)
     reference = Reference(
         schema,
         encode(schema, rows),
@@ -57,17 +106,59 @@ def record_reference(
         times,
         created_at=to_rfc3339(now),
         in_sample=in_sample,
-        baseline=metrics(schema, outcomes[known], predictions[known], part) if known.any() else {},
+        baseline=metrics(schema, *scored) if len(scored[0]) else {},
         dependence=_dependence(schema, rows, predict),
+        judged=judged,
     )
     save_reference(folder, reference)
     (folder / PROFILE).write_text(json.dumps(profile(reference), indent=1, allow_nan=False), encoding="utf-8")
+
+
+def _answer(
+    schema: ModelSchema, rows: Sequence[Row], predict: Predict
+) -> tuple[NDArray[Any], NDArray[np.float64] | None]:
+    """Give the encoded predictions and probabilities."""
+    answers = predict(rows)
+    predictions = encode_labels(schema, [answer.prediction for answer in answers])
+    return predictions, encode_probabilities(schema, [answer.probabilities for answer in answers])
+
+
+def _known(schema: ModelSchema, outcomes: NDArray[Any]) -> NDArray[np.bool_]:
+    return np.asarray(np.isfinite(outcomes) if schema.task is Task.REGRESSION else outcomes >= 0)
+
+
+def _judge(schema: ModelSchema, whole: Iterable[Batch], predict: Predict, *, ordered: bool) -> Judged | None:
+    """Answer all rows, a batch at a time.
+
+    The result is None where there are none, or where the model fails on one.
+    """
+    categorical = [place for place, each in enumerate(schema.features) if each.type is FeatureType.CATEGORICAL]
+    parts: list[tuple[NDArray[Any], NDArray[Any], NDArray[np.float64] | None, list[NDArray[Any]]]] = []
+    try:
+        for rows, outcomes in whole:
+            known = _known(schema, outcomes)
+            predictions, shares = _answer(schema, rows, predict)
+            encoded = encode(schema, rows)
+            columns = [encoded[place][known] for place in categorical]
+            parts.append((outcomes[known], predictions[known], None if shares is None else shares[known], columns))
+    except BundleError:
+        raise
+    except Exception:  # noqa: BLE001 - a model may raise on a value that no kept row has; these then are the reference
+        return None
+    if not parts:
+        return None
+    truths, answers = (np.concatenate([part[place] for part in parts]) for place in (0, 1))
+    given = [part[2] for part in parts if part[2] is not None]
+    probabilities = np.concatenate(given) if len(given) == len(parts) else None
+    kept = {place: np.concatenate([part[3][row] for part in parts]) for row, place in enumerate(categorical)}
+    return Judged(truths, answers, probabilities, kept, ordered)
 
 
 def profile(reference: Reference) -> Json:
     """Summarise a reference for ``profile.json``, and qualify it."""
     return {
         "rows": reference.rows,
+        "judged_rows": reference.judged.rows if reference.judged else reference.rows,
         "created_at": reference.created_at,
         "in_sample": reference.in_sample,
         "features": {column.subject.name: _summary(column) for column in reference.features},
@@ -78,9 +169,7 @@ def profile(reference: Reference) -> Json:
     }
 
 
-def _dependence(
-    schema: ModelSchema, rows: Sequence[Row], predict: Callable[[Sequence[Row]], Sequence[Answer]]
-) -> dict[str, float]:
+def _dependence(schema: ModelSchema, rows: Sequence[Row], predict: Predict) -> dict[str, float]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

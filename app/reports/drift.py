@@ -164,6 +164,26 @@ class JointFeature(TypedDict):
     share: float
 
 
+class EntitySummary(TypedDict):
+    """The groups of rows, such as users, that the window is a sample of."""
+
+    name: str
+    """A feature, or a key of the context."""
+    configured: bool
+    """Whether ``drift.entity`` names it; else its rows gave it away."""
+    entities: int
+    """Different ones in the window."""
+
+
+class UnjudgedFeature(TypedDict):
+    """A feature without a verdict."""
+
+    feature: str
+    because: str
+    since: NotRequired[str]
+    """The end of the first window without one; absent in a comparison of two files."""
+
+
 class JointDrift(TypedDict):
     """The domain classifier: whether the features together give the window away."""
 
@@ -179,6 +199,8 @@ class JointDrift(TypedDict):
     """The AUC from which on a difference matters."""
     alpha: NotRequired[float]
     features: list[JointFeature]
+    left_out: NotRequired[list[str]]
+    """Features whose rows depend on each other so much that they would blind the test; absent in older reports."""
 
 
 class QualityFinding(TypedDict):
@@ -323,6 +345,12 @@ class DriftReport(TypedDict):
     role: NotRequired[Role]
     window: DriftWindow
     reference: ReferenceSummary | None
+    entity: NotRequired[EntitySummary | None]
+    """Null where each row is a sample by itself; absent in older reports."""
+    judged_share: NotRequired[float | None]
+    """The share of features with a verdict; absent in older reports."""
+    unjudged: NotRequired[list[UnjudgedFeature]]
+    """The features without one; absent in older reports."""
     drift_share: float | None
     drifted_features: list[str]
     """The largest impact first."""

@@ -32,6 +32,13 @@ class Interval(TypedDict):
     high: float | None
 
 
+class Withheld(TypedDict):
+    """The reason why something is not told, and what would make it possible."""
+
+    reason: str
+    needs: str
+
+
 class Metric(Interval):
     """A metric against its baseline and its limit."""
 
@@ -41,6 +48,8 @@ class Metric(Interval):
     since: NotRequired[str]
     """When it was first seen degraded."""
     last_degraded_at: NotRequired[str]
+    withheld: NotRequired[Withheld]
+    """Present where the rows with outcomes cannot tell it."""
 
 
 class ClassMetrics(TypedDict):
@@ -84,6 +93,31 @@ class LabelDelay(TypedDict):
     p95: float | None
 
 
+class GroupCoverage(TypedDict):
+    """The rows with one answer, and those of them with an outcome."""
+
+    rows: int
+    labelled: int
+
+
+class LabelSelection(TypedDict):
+    """The way in which labels are not a random part of the rows."""
+
+    weighted: bool
+    """Whether metrics are weighted by the inverse of each group's coverage."""
+    coverage: dict[str, GroupCoverage]
+    """By what was predicted."""
+    withheld: Withheld | None
+
+
+class AbsentOutcomes(TypedDict):
+    """Rows without an outcome that count as a label: ``outcomes.absent_means``."""
+
+    label: str | int | float | bool
+    after_seconds: float
+    rows: int
+
+
 class Realised(ByClass):
     """Performance on the rows whose outcome is known."""
 
@@ -93,6 +127,10 @@ class Realised(ByClass):
     """Whether even the newest row has had the time that outcomes take."""
     label_delay_seconds: LabelDelay
     metrics: dict[str, Metric]
+    selection: NotRequired[LabelSelection]
+    """Absent where labels are a random part of the rows, or all."""
+    absent: NotRequired[AbsentOutcomes]
+    """Present where ``outcomes.absent_means`` is set."""
 
 
 class CovariateShift(TypedDict):

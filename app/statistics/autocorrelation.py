@@ -1,4 +1,4 @@
-"""Autocorrelation of rows in time order, and the independent rows they are worth."""
+"""Correlation of rows, in time and within groups, and the independent rows they are worth."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
+from scipy import fft, special
 
-from app.statistics import FloatArray
+from app.statistics import FloatArray, IntArray
 
 _CONFIDENCE = 1.645
 """Standard errors of a one-sided bound of 95 %."""
@@ -18,7 +18,11 @@ _NOISE = 2.5
 """Standard errors that a sum of autocorrelations must exceed to be more than the noise of independent rows."""
 
 
-def effective_rows(values: FloatArray) -> float:
+_SLOW_CONFIDENCE = 2.33
+"""The same of 99 %, for a column of few independent rows: its verdict asks for tails that 95 % would not hold."""
+
+
+def effective_rows(values: FloatArray, confidence: float = _CONFIDENCE) -> float:
     """Count the independent rows that a time series is worth, with 95 % confidence.
 
     ``n / (1 + 2 sum rho_t)`` with the autocorrelations rho of the ranks, so that outliers and units do not matter. The
@@ -28,6 +32,7 @@ def effective_rows(values: FloatArray) -> float:
 
     Args:
         values: shape (n,); missing ones (NaN) are left out.
+        confidence: standard errors of the bound.
 
     Returns:
         At most the number of present values n, and n for a constant; 0 where there are none.
@@ -45,7 +50,7 @@ def effective_rows(values: FloatArray) -> float:
     excess = 2 * float(correlations[:lags].sum())
     if excess <= _NOISE * 2 * math.sqrt(lags / max(n, 1)):
         return float(n)
-    bound = (1 + excess) * (1 + _CONFIDENCE * math.sqrt(2 * (2 * lags + 1) / n))
+    bound = (1 + excess) * (1 + confidence * math.sqrt(2 * (2 * lags + 1) / n))
     return max(n / bound, 1.0)
 
 
@@ -89,8 +94,63 @@ def _initial_positive(correlations: FloatArray) -> int:
     return min(1 + 2 * int(ended[0] if len(ended) else len(pairs)), len(correlations))
 
 
+_GROUP_ALPHA, _GROUP_BOUND = 0.01, 0.05
+_EXACT = 1e-12
+"""Share of a sum of squares below which it is an error of arithmetic."""
+
+
+def group_share(values: FloatArray, groups: IntArray) -> float:
+    """Compute the independent rows per row where rows of one group resemble each other.
+
+    Formula:
+        ``1 / (1 + (a - 1) r)`` with ``a = sum n_g^2 / n``, the mean size of the group of a row, and the upper bound of
+        95 % of the intraclass correlation r of the ranks, ``(F - 1) / (F + n_0 - 1)`` by the analysis of variance.
+
+    Args:
+        values: shape (n,); missing ones (NaN) are left out.
+        groups: the number of each row's group, from 0 on; shape (n,).
+
+    Returns:
+        From 1/n to 1; it is 1 where groups differ by chance alone, at 1 %.
+
+    Reference:
+        Kish (1965), "Survey Sampling"; Shrout and Fleiss (1979), doi:10.1037/0033-2909.86.2.420.
+
+    Example:
+        >>> groups = np.repeat(np.arange(20), 50)
+        >>> group_share(groups.astype(np.float64), groups)
+        0.02
+    """
+    known = ~np.isnan(values)
+    sizes = np.bincount(groups[known])
+    sizes = sizes[sizes > 0]
+    n, count = int(sizes.sum()), len(sizes)
+    if count < 1 or n == count:
+        return 1.0
+    if count == 1:
+        return 1 / n
+    ranks, distinct = _centred_ranks(values[known])
+    if distinct < 2:  # noqa: PLR2004 - a constant says nothing of its rows
+        return 1.0
+    sums = np.bincount(groups[known], weights=ranks)
+    between = float((sums[sums != 0] ** 2 / np.bincount(groups[known])[sums != 0]).sum())
+    total, mean_size = float(ranks @ ranks), float((sizes**2).sum()) / n
+    within = total - between
+    if within <= _EXACT * total:
+        return 1 / mean_size
+    freedom = count - 1, n - count
+    ratio = between / freedom[0] / (within / freedom[1])
+    if special.fdtrc(*freedom, ratio) > _GROUP_ALPHA:
+        return 1.0
+    bound, size = ratio / special.fdtri(*freedom, _GROUP_BOUND), (n - mean_size) / freedom[0]
+    return 1 / (1 + (mean_size - 1) * float((bound - 1) / (bound + size - 1)))
+
+
 _PARTS, _MIN_ROWS_PER_PART = 4, 100
 _MAX_ROWS = 2000
+_MAX_CODES = 8
+MIN_INDEPENDENT_ROWS = 50
+"""Independent rows below which a column's quiet window has no verdict."""
 
 
 class Inflation(NamedTuple):
@@ -120,16 +180,34 @@ class Independence:
         """Measure an encoded column whose rows are in order of time.
 
         The latest rows, which are enough to see that neighbours are alike. Where they are, each quarter by itself, then
-        the median: a drift that begins within the window makes its rows alike as well, and must not excuse itself.
+        the median: a drift that begins within the window makes its rows alike as well, and must not excuse itself. A
+        quarter is too short for a memory of hundreds of rows: where the rows are worth fewer than
+        :data:`MIN_INDEPENDENT_ROWS`, all of them are asked at once, and with a wider bound.
         """
         if column.dtype.kind != "f":
             return cls(*[_worth(column.astype(np.float64))] * 2)
         missing = np.isnan(column)
         return cls(_worth(column), _worth(missing.astype(np.float64)) if missing.any() else 1.0)
 
+    @classmethod
+    def of_groups(cls, column: NDArray[Any], groups: IntArray) -> Independence:
+        """Measure an encoded column by groups; of categories, each frequent one by itself."""
+        if column.dtype.kind != "f":
+            codes, counts = np.unique(column, return_counts=True)
+            frequent = codes[np.argsort(-counts, kind="stable")][:_MAX_CODES]
+            share = min(group_share((column == code).astype(np.float64), groups) for code in frequent)
+            return cls(share, share)
+        missing = np.isnan(column)
+        gaps = group_share(missing.astype(np.float64), groups) if missing.any() else 1.0
+        return cls(group_share(column, groups), gaps)
+
     def at_most(self, share: float) -> Independence:
         """Count no more than a share of the rows, whatever their order says."""
         return Independence(min(self.values, share), min(self.gaps, share))
+
+    def and_at_most(self, other: Independence) -> Independence:
+        """Count no more rows than another measure does."""
+        return Independence(min(self.values, other.values), min(self.gaps, other.gaps))
 
     def inflation(self, rows: int, reference: Independence, reference_rows: int) -> Inflation:
         """Compute the inflation of a difference between this sample and a reference."""
@@ -145,9 +223,10 @@ def _worth(column: FloatArray) -> float:
     whole = _share(latest)
     if whole == 1.0 or not parts:
         return whole
-    return float(np.median([_share(part) for part in np.array_split(latest, parts)]))
+    median = float(np.median([_share(part) for part in np.array_split(latest, parts)]))
+    return median if median * len(column) >= MIN_INDEPENDENT_ROWS else _share(latest, _SLOW_CONFIDENCE)
 
 
-def _share(part: FloatArray) -> float:
+def _share(part: FloatArray, confidence: float = _CONFIDENCE) -> float:
     present = int(np.count_nonzero(~np.isnan(part)))
-    return effective_rows(part) / present if present else 1.0
+    return effective_rows(part, confidence) / present if present else 1.0

@@ -163,7 +163,9 @@ class RobustScale:
     def __init__(self, reference: FloatArray) -> None:
         quantiles = _quantiles(reference)
         self._low, first, self._centre, third, self._high = np.quantile(quantiles, (0.001, 0.25, 0.5, 0.75, 0.999))
-        self._unit = max((third - first) / 1.349, np.finfo(np.float64).eps * max(1.0, abs(self._centre)))
+        if self._low == self._high:  # a constant has no tails to clip to
+            self._low, self._high = -np.inf, np.inf
+        self._unit = _spread(quantiles, (third - first) / 1.349)
         self._reference = self._standard(quantiles)
         share = np.arange(1, _LEVELS) / _LEVELS
         self._roughness = float(np.sqrt(share * (1 - share)) @ np.diff(self._reference))
@@ -175,8 +177,8 @@ class RobustScale:
 
         At 4,096 levels; the window is sorted ascending and not empty. Values are clipped to the reference's 0.1 and
         99.9 % quantiles first, so that one absurd value weighs no more than the tail does, and divided by the
-        interquartile range over 1.349. On a line this is the area between the distribution functions: Vallender (1974),
-        doi:10.1137/1118101.
+        interquartile range over 1.349; where half of the values are equal, by the standard deviation, or by the range.
+        On a line this is the area between the distribution functions: Vallender (1974), doi:10.1137/1118101.
 
         >>> round(RobustScale(np.arange(1001.0)).wasserstein(np.arange(1001.0) + 100), 2)
         0.26
@@ -196,6 +198,23 @@ class RobustScale:
 
     def _standard(self, values: FloatArray) -> FloatArray:
         return np.asarray((np.clip(values, self._low, self._high) - self._centre) / self._unit, dtype=np.float64)
+
+
+def _spread(quantiles: FloatArray, robust: float) -> float:
+    """Give the unit of a distance, which is never 0.
+
+    It is the robust deviation, else the standard one, else the range, else the size of the values. Half of the values
+    are equal in many columns (zeros, a default): their interquartile range is no unit.
+
+    >>> _spread(np.array([0.0, 0.0, 0.0, 4.0]), 0.0).__round__(3), _spread(np.array([5.0, 5.0]), 0.0)
+    (1.732, 5.0)
+    """
+    centre = float(np.abs(quantiles).max())
+    least = 2.0**-23 * centre
+    for unit in (robust, float(quantiles.std()), float(np.ptp(quantiles))):
+        if unit > least:
+            return unit
+    return centre or 1.0
 
 
 def _quantiles(ordered: FloatArray) -> FloatArray:

@@ -191,6 +191,37 @@ def rank_auc(ranks: FloatArray, positive: NDArray[np.bool_]) -> float:
     return (total - count * (count + 1) / 2) / (count * (len(ranks) - count))
 
 
+_ROUNDING_OF_RANKS = 1e-9
+"""Below this, the spread of ranks, which are shares, is an error of arithmetic: all scores are equal."""
+
+
+def mann_whitney(ours: FloatArray, theirs: FloatArray, worth: tuple[float, float]) -> tuple[float, float]:
+    """Compute the AUC of two samples of scores and its z-value, with ties at their middle rank.
+
+    Formula:
+        ``(AUC - 1/2) / (s sqrt(1/n + 1/m))`` with the standard deviation s of the ranks, as shares.
+
+    Args:
+        ours, theirs: scores of the reference and of the window, not empty.
+        worth: n and m, the independent rows that each side is worth.
+
+    Returns:
+        The AUC and the z-value; z is 0 where all scores are equal.
+
+    Reference:
+        Mann and Whitney (1947), doi:10.1214/aoms/1177730491.
+
+    Example:
+        >>> auc, z = mann_whitney(np.arange(50.0), np.arange(50.0) + 10, (50, 50))
+        >>> round(auc, 3), round(z, 2)
+        (0.68, 3.1)
+    """
+    ranks = middle_ranks(np.concatenate([ours, theirs]))
+    error = float(np.std(ranks / len(ranks), ddof=1)) * np.sqrt(1 / worth[0] + 1 / worth[1])
+    auc = rank_auc(ranks, np.arange(len(ranks)) >= len(ours))
+    return auc, float((auc - 0.5) / error) if error > _ROUNDING_OF_RANKS else 0.0
+
+
 _MOOD_SKEWNESS = 0.6389
 """Skewness of (u - 1/2)^2 for uniform u."""
 

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
+from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from app.api.dependencies import MAX_STREAMS, MAX_WAITING, SharedRender, Turns
 from app.api.endpoints import predictions
+from app.api.endpoints.reports import HISTORY_PART
 from app.errors import Unavailable
 from app.store.queries import labelled
+from app.store.queries import reports as stored_reports
+from app.types import Json, Micros, Report, new_id
 from tests.api.conftest import Start
 from tests.support.application import Client
+from tests.support.rows import EMPTY_BODY
 
 ROW = {"age": 30, "income": 1.5, "channel": "web", "member": True}
 
@@ -132,3 +139,46 @@ def test_exports_are_rendered_off_the_event_loop(start: Start, monkeypatch: pyte
     assert (lines["jsonl"], lines["csv"]) == (450, 451)
     assert max(parts[:-1]) == predictions.EXPORT_CHUNK
     assert client.portal.call(threading.get_ident) not in threads
+
+
+def test_histories_are_read_in_parts_off_the_event_loop(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a page of a history is, a few reports are in memory at once, and none is read in the loop."""
+    client, threads, parts = start("mixed"), set(), []
+    history = stored_reports.history
+
+    def save(connection: Connection) -> None:
+        for number in range(50):
+            report_id = new_id((1_000 + number) * 1_000)
+            report = Report(report_id, "drift", "mixed", "1", Micros(1_000 + number), "stable", EMPTY_BODY)
+            stored_reports.save(connection, report)
+
+    def noting(connection: Connection, *asked: Any, **bounds: Any) -> Any:
+        threads.add(threading.get_ident())
+        found = history(connection, *asked, **bounds)
+        parts.append(len(found))
+        return found
+
+    client.wait_for(partial(client.services.journal.run, save))
+    monkeypatch.setattr(stored_reports, "history", noting)
+    first = client.get("/drift/history", params={"limit": 45}).json()
+    second = client.get("/drift/history", params={"cursor": first["next"]}).json()
+
+    assert (len(first["items"]), len(second["items"]), second["next"]) == (45, 5, None)
+    assert max(parts) <= HISTORY_PART
+    assert client.portal.call(threading.get_ident) not in threads
+
+
+@pytest.mark.parametrize("limit", [1, 200, 201, 399, 400, 450, 1000])
+def test_a_page_is_whole_whatever_its_parts(start: Start, limit: int) -> None:
+    """Pages of any size follow each other without a gap or a repetition."""
+    client = start("mixed")
+    ids = [f"p{number:03}" for number in range(450)]
+    client.post("/predict", {"instances": [ROW] * 450, "prediction_ids": ids})
+    first = client.get("/predictions", params={"limit": limit}).json()
+    rest: Json = {"items": [], "next": None}
+    if first["next"] is not None:
+        rest = client.get("/predictions", params={"limit": 1000, "cursor": first["next"]}).json()
+
+    assert len(first["items"]) == min(limit, 450)
+    assert [item["prediction_id"] for item in (*first["items"], *rest["items"])] == ids
+    assert rest["next"] is None

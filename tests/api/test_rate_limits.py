@@ -9,7 +9,7 @@ import pytest
 from app.api.rate_limits import RateLimits, TokenBuckets
 from app.config.settings import Limits
 from app.errors import TooManyRequests
-from tests.api.conftest import Start
+from tests.api.conftest import Run, Start
 
 NAMES = ("one", "two")
 KEYS = {"keys": [{"name": name, "sha256": hashlib.sha256(name.encode()).hexdigest()} for name in NAMES]}
@@ -96,3 +96,21 @@ def test_no_limit_is_the_default(start: Start) -> None:
     client = start("mixed")
 
     assert {client.post("/outcome", BODY).status_code for _ in range(50)} == {404}
+
+
+@pytest.mark.parametrize("by_uvicorn", [False, True])
+def test_both_paths_count(gather: Run, *, by_uvicorn: bool) -> None:
+    """The fast path limits as ASGI does, and a limited caller keeps its connection."""
+    scene = gather(limits={"requests_per_second_per_address": 0.01})
+
+    async def act() -> list[int]:
+        wire = scene.connect(by_uvicorn=by_uvicorn)
+        body = b'{"features": {"a": 0.1, "b": 0.2, "c": 0.3}}'
+        head = b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+        found = []
+        for _ in range(3):
+            await wire.packets([head % len(body) + body])
+            found += [reply.status for reply in await wire.replies(1)]
+        return found
+
+    assert scene.run(act()) == [200, 429, 429]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 
 import pytest
@@ -154,3 +155,12 @@ def test_every_answer_has_a_policy(mixed: Client) -> None:
         assert headers["cross-origin-resource-policy"] == headers["cross-origin-opener-policy"] == "same-origin"
         assert headers["cache-control"] == ("no-cache" if path in ("/docs", "/dashboard") else "no-store")
         assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_bodies_of_small_routes_are_bounded(mixed: Client) -> None:
+    """A silence or a version is short: a body that is not, or that unpacks to more, is 413."""
+    body = b'{"version": "1", ' + b",".join(b'"k%d": 1' % number for number in range(20_000)) + b"}"
+    for content, headers in ((body, {}), (gzip.compress(body), {"content-encoding": "gzip"})):
+        answer = mixed.raw("/alerts/silences", content, **headers)
+        assert answer.status_code == 413
+        assert "a bound of this path" in answer.json()["detail"]

@@ -7,10 +7,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from sqlalchemy import text
 
-from app.config.settings import Drift, Performance
+from app.config.settings import AbsentMeans, Drift, Performance
 from app.monitoring.check_request import Check
 from app.monitoring.checks import run_check
 from app.store.database import Database, open_database, open_readers
@@ -93,6 +94,53 @@ def test_estimates_look_at_the_latest_rows_and_are_proved_on_older_ones(tmp_path
     assert found["comparison"]["metrics"]["accuracy"]["realised"] == report["realised"]["metrics"]["accuracy"]["value"]
     assert found["comparison"]["metrics"]["accuracy"]["within"]
     json.dumps(report, allow_nan=False)
+
+
+def fill_complaints(database: Database, delay_s: int) -> None:
+    """Store rows, one a second; those of the second class get their outcome, and nobody says the first."""
+    drawn, inputs = sample(BINARY, ROWS, 5).answers, sample(BINARY, ROWS, 5).inputs.tolist()
+    shares = [] if drawn.probabilities is None else drawn.probabilities.tolist()
+    rows = [
+        Prediction(f"row-{row}", "m", "1", inputs[row], Answer(said, tuple(shares[row])), at(row), 1, "request")
+        for row, said in enumerate(drawn.predictions.tolist())
+    ]
+    upgrade(database.writer)
+    with database.writer.begin() as connection:
+        insert(connection, rows)
+        for row in np.flatnonzero(drawn.outcomes == 1).tolist():
+            outcome = Submission(Outcome(f"row-{row}", 1), at(row + delay_s))
+            record(Rules(lambda _stored, label: label, hold=False), connection, [outcome])
+
+
+def at(second: int) -> Micros:
+    """A second after the beginning."""
+    return Micros(second * SECOND)
+
+
+def test_no_outcome_means_a_label(tmp_path: Path) -> None:
+    """With ``outcomes.absent_means`` old rows without an outcome count as its label, in reads alone."""
+    database = open_database(f"sqlite:///{tmp_path / 'store.db'}")
+    fill_complaints(database, delay_s=5)
+    said: dict[str, Any] = {}
+    for name, absent in (("null", None), ("set", AbsentMeans.model_validate({"label": 0, "after": "100s"}))):
+        check = Check("performance", BINARY, tmp_path, Drift(), Performance(), at(ROWS), None, absent=absent)
+        with database.readers.connect() as connection:
+            said[name] = run_check(check, connection, reference(BINARY, 1000))
+    with database.readers.connect() as connection:
+        stored = connection.execute(text("SELECT count(*) FROM outcomes")).scalar_one()
+    database.close()
+    alone, whole = said["null"]["realised"], said["set"]["realised"]
+    truth = sample(BINARY, ROWS, 5).answers.outcomes
+
+    assert alone["coverage"] < 0.9
+    assert not alone["mature"]
+    assert "outcomes of class 0 are missing" in alone["metrics"]["specificity"]["withheld"]["reason"]
+    assert (whole["coverage"], whole["mature"]) == (1.0, True)
+    assert whole["absent"] == {"label": 0, "after_seconds": 100.0, "rows": int((truth[:600] == 0).sum())}
+    assert whole["metrics"]["specificity"]["status"] == "ok"
+    assert said["set"]["status"] != "degraded"
+    assert said["set"]["concept_drift"]["rows"] == whole["labelled"] == 600
+    assert stored == int((truth == 1).sum())
 
 
 def transactions(database: Database) -> int:

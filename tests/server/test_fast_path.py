@@ -43,7 +43,7 @@ def service(
     [
         (post(KNOWN, target=b"/predict?model_version=1"), True),
         (post(KNOWN, target=b"/pre%64ict"), True),
-        (post(KNOWN, target=b"http://x/predict"), True),
+        (post(KNOWN, target=b"http://localhost/predict"), True),
         (post(CHUNKED, b"transfer-encoding: chunked", sized=False), True),
         (post(KNOWN, b"expect: 100-continue"), True),
         (post(KNOWN, b"connection: close"), False),

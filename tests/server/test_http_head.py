@@ -189,7 +189,7 @@ def test_a_request_line_names_a_method_a_target_and_a_version(line: bytes) -> No
         (b"http://y:80/predict?a=1", b"/predict?a=1", b"y:80"),
         (b"HTTPS://y", b"/", b"y"),
         (b"http://y?a", b"/?a", b"y"),
-        (b"/predict", b"/predict", b"x"),
+        (b"/predict", b"/predict", b"localhost"),
     ],
 )
 def test_the_host_of_an_absolute_target_counts(target: bytes, path: bytes, host: bytes) -> None:

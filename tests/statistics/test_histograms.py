@@ -134,3 +134,21 @@ def test_inputs_stay_as_they_are() -> None:
 
     assert np.array_equal(before[0], reference)
     assert np.array_equal(before[1], window)
+
+
+@pytest.mark.parametrize(("usual", "most"), [(0.0, 1.0), (7.0, 1.0), (1e-12, 1.0)])
+def test_wasserstein_has_a_unit_where_most_values_are_equal(usual: float, most: float) -> None:
+    """Where the interquartile range is nothing, a distance is in standard deviations, and no astronomical number."""
+    rng = np.random.default_rng(4)
+    ours, theirs = (np.sort(np.where(rng.random(n) < 0.8, usual, rng.exponential(size=n))) for n in (5000, 1000))
+    scale = RobustScale(ours)
+
+    assert scale.wasserstein(theirs) < 3 * scale.noise_floor(5000, 1000) < most
+
+
+def test_wasserstein_of_a_constant_is_in_its_own_size() -> None:
+    """A constant that moves from 4 to 5 has moved by a quarter of itself; one that stays has not moved."""
+    scale = RobustScale(np.full(100, 4.0))
+
+    assert scale.wasserstein(np.full(10, 5.0)) == 0.25
+    assert scale.wasserstein(np.full(10, 4.0)) == 0.0

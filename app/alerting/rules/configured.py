@@ -18,6 +18,7 @@ from app.types import ModelSchema, Report, Severity, Task
 _STATISTICS: Mapping[str, DriftStatistic] = {statistic.name: statistic for statistic in DRIFT_STATISTICS}
 _PLACES: Mapping[str, tuple[str, ...]] = {
     "drift.share": ("drift_share",),
+    "drift.judged_share": ("judged_share",),
     "drift.prediction.psi": ("prediction", "psi"),
     "drift.joint.auc": ("multivariate", "auc"),
     "data_quality.findings": ("data_quality", "findings"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
 
 from app.reports.drift import Column, DriftReport, QualityFinding
 from app.store.queries.alerts import Finding
@@ -12,6 +13,9 @@ from app.types import Report, Severity, Task
 MANY_FEATURES = 3
 """Drifted features from which the model's world, rather than one of its inputs, has changed."""
 MAX_CAUSES = 3
+MIN_JUDGED_SHARE = 0.9
+"""Share of the features with a verdict below which people are told, once it has lasted a day."""
+UNJUDGED_FOR = timedelta(days=1)
 MAIN_METRIC = {Task.BINARY: "accuracy", Task.MULTICLASS: "accuracy", Task.REGRESSION: "mae"}
 OF_FEATURES = ("drift_many", "feature_drift")
 """Rules on the number of drifted features; at most one has an open alert."""
@@ -58,6 +62,7 @@ def severities(task: Task) -> Mapping[str, Severity]:
         "data_quality": "medium",
         "label_coverage": "medium",
         "feature_drift": "low",
+        "unjudged_features": "low",
     }
 
 
@@ -87,6 +92,7 @@ def judge_drift(
     """
     levels = severities(task)
     verdicts = _feature_drift(levels, body, retrain_share, open_rules)
+    verdicts |= _unjudged_features(levels["unjudged_features"], body)
     verdicts |= _prediction_drift(levels["prediction_drift"], body)
     verdicts |= _joint_drift(levels["joint_drift"], body, is_open="joint_drift" in open_rules)
     quality = body.get("data_quality", {})
@@ -96,6 +102,24 @@ def judge_drift(
         for rule, those in _of_rows_and_traffic(findings).items():
             verdicts[rule] = _worst(levels[rule], those)
     return verdicts
+
+
+def _unjudged_features(severity: Severity, body: DriftReport) -> Verdicts:
+    """Judge whether too many features have had no verdict for a day."""
+    features = body.get("features", {})
+    if not features or "unjudged" not in body or (end := body["window"]["to"]) is None:
+        return {}
+    limit = datetime.fromisoformat(end) - UNJUDGED_FOR
+    lasting = [each for each in body["unjudged"] if datetime.fromisoformat(each.get("since", end)) <= limit]
+    share = 1 - len(lasting) / len(features)
+    if share >= MIN_JUDGED_SHARE:
+        return {"unjudged_features": None}
+    names = [each["feature"] for each in lasting]
+    message = (
+        f"{len(names)} of {len(features)} features have had no drift verdict for a day: {listed(names)}; "
+        f"{names[0]}: {lasting[0]['because']}"
+    )
+    return {"unjudged_features": Finding(severity, share, MIN_JUDGED_SHARE, message, tuple(names[:MAX_CAUSES]))}
 
 
 def ranked(drift: DriftReport | None) -> Sequence[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from itertools import islice
 from typing import Annotated, Any
@@ -161,11 +162,11 @@ def _large(body: bytes, now: Micros, most: int) -> list[Outcome | OutcomeResult]
         raise TooLarge(f"{len(items)} outcomes in one request; serving.max_queue_rows is the limit")
     if body.count(b'"outcomes"') > 1:
         refuse_duplicate_keys(body, -1)
-    try:
-        _VALID.validate_json(body)
-    except ValidationError:
-        return [_raw_item(bytes(item), now) for item in items]
-    return None
+    if all(len(bytes(item)) <= MAX_OUTCOME_BYTES for item in items):
+        with suppress(ValidationError):
+            _VALID.validate_json(body)
+            return None
+    return [_raw_item(bytes(item), now) for item in items]
 
 
 def _raw_item(raw: bytes, now: Micros) -> Outcome | OutcomeResult:

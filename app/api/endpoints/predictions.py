@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -101,6 +101,8 @@ PREDICTION: StoredPrediction = {
 router = APIRouter(tags=["predictions"], dependencies=[Depends(require("read"))])
 _CURSOR = re.compile(r"([0-9]{1,18})\.(.+)")
 MAX_REVISIONS_SHOWN = 100
+Place: TypeAlias = tuple[Micros, str]
+"""The place of a row in the order of time: its time and its id."""
 EXPORT_CHUNK = 200
 """Rows of one part: to read and render them takes some ten milliseconds, in which other threads wait for Python."""
 
@@ -174,8 +176,7 @@ async def predictions(
     bounds = {"start": micros(start), "end": micros(end), "version": model_version, "labelled": labelled, "name": bound}
     after = _parse_cursor(cursor) if cursor else None
     if form is None:
-        read = partial(_page, bounds | {"after": after, "limit": limit + 1}, limit)
-        return bytes_response(await services.turns.run(partial(services.readers.run, read)))
+        return bytes_response(await _page(services, bounds, after, limit))
     stream = Export(services, bounds, await _renderer(services, form, model_version))
     services.turns.begin_stream(stream)
     first = await stream.next(after)
@@ -183,10 +184,24 @@ async def predictions(
     return StreamingResponse(stream.parts(first), media_type=MEDIA[form], headers={"content-disposition": name})
 
 
-def _page(bounds: dict[str, Any], limit: int, connection: Connection) -> bytes:
-    """One page as JSON."""
+async def _page(services: Services, bounds: dict[str, Any], after: Place | None, limit: int) -> bytes:
+    """One page as JSON, read and rendered in parts like an export."""
+    items: list[tuple[Place, bytes]] = []
+    while (most := min(EXPORT_CHUNK, limit + 1 - len(items))) > 0:
+        read = partial(_items, bounds | {"after": after, "limit": most})
+        part = await services.turns.run(partial(services.readers.run, read))
+        items += part
+        if len(part) < most:
+            break
+        after = part[-1][0]
+    following = "{}.{}".format(*items[limit - 1][0]) if len(items) > limit else None
+    shown = b",".join(item for _, item in items[:limit])
+    return b'{"items":[%b],"next":%b}' % (shown, orjson.dumps(following))
+
+
+def _items(bounds: dict[str, Any], connection: Connection) -> list[tuple[Place, bytes]]:
     rows = read_page(connection, bounds)
-    return orjson.dumps(page(rows, limit, lambda row: render(*row), lambda row: _cursor(row[0])))
+    return [(_place(stored), orjson.dumps(render(stored, revisions))) for stored, revisions in rows]
 
 
 async def _renderer(services: Services, form: Format, version: str | None) -> Pages:
@@ -211,9 +226,9 @@ class Export:
         self._readers = services.readers
         self._bounds = bounds
         self._rendered = rendered
-        self._after: tuple[Micros, str] | None = None
+        self._after: Place | None = None
 
-    async def next(self, after: tuple[Micros, str] | None) -> bytes:
+    async def next(self, after: Place | None) -> bytes:
         """The part behind a row."""
         read = partial(self._read, self._bounds | {"after": after, "limit": EXPORT_CHUNK})
         return await self._turns.run(partial(self._readers.run, read))
@@ -236,8 +251,7 @@ class Export:
 
     def _read(self, bounds: dict[str, Any], connection: Connection) -> bytes:
         rows = read_page(connection, bounds)
-        last = rows[-1][0].prediction if len(rows) == EXPORT_CHUNK else None
-        self._after = None if last is None else (last.predicted_at, last.prediction_id)
+        self._after = _place(rows[-1][0]) if len(rows) == EXPORT_CHUNK else None
         return self._rendered([render(*row) for row in rows])
 
 
@@ -267,11 +281,11 @@ def _pending(item: Recorded) -> PendingOutcome:
     return {"prediction_id": item.prediction_id, **render_outcome(item)}
 
 
-def _cursor(row: Stored) -> str:
-    return f"{row.prediction.predicted_at}.{row.prediction.prediction_id}"
+def _place(row: Stored) -> Place:
+    return row.prediction.predicted_at, row.prediction.prediction_id
 
 
-def _parse_cursor(cursor: str) -> tuple[Micros, str]:
+def _parse_cursor(cursor: str) -> Place:
     parts = _CURSOR.fullmatch(cursor)
     if parts is None:
         raise Invalid([FieldError("cursor", "the `next` of an answer", "is not one")])

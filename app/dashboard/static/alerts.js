@@ -19,6 +19,7 @@ const TITLES = {
   data_quality: "broken input",
   label_coverage: "outcomes stay away",
   feature_drift: "a feature drifted",
+  unjudged_features: "features without a verdict",
 };
 
 export const isActive = ({state}) => ["firing", "acknowledged"].includes(state);

@@ -75,7 +75,9 @@ export function moved(drift) {
     ["since", clock(drift.window.from)],
     ["reference", `${count(drift.reference.rows)} rows`],
   ];
-  if (drift.status !== "drift") return {level: "ok", headline: "No", facts};
+  const unjudged = drift.unjudged ?? [];
+  if (unjudged.length) facts.splice(1, 0, ["not judged", `${count(unjudged.length)}: ${unjudged[0].feature}, ${unjudged[0].because}`]);
+  if (drift.status !== "drift") return {level: "ok", headline: unjudged.length ? `No, as far as ${share(drift.judged_share)} of features tell` : "No", facts};
   return {level: drifted >= 3 ? "bad" : "warn", headline: drifted ? `Yes: ${share(drift.drift_share)} of features` : "Yes: the predictions", facts};
 }
 

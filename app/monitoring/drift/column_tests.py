@@ -27,7 +27,7 @@ from app.monitoring.reference.columns import (
     sorted_present,
     without,
 )
-from app.monitoring.reference.encoding import encode_labels, encode_probabilities
+from app.monitoring.reference.encoding import Worth, encode_labels, encode_probabilities
 from app.reports.drift import CheckError, ColumnSummary
 from app.statistics import FloatArray, IntArray, Pair, distances
 from app.statistics.autocorrelation import Independence, Inflation
@@ -135,20 +135,23 @@ class Comparison:
     """Hold the result of one column's comparison.
 
     Attributes:
-        reference_rows: rows of the reference.
+        rows, reference_rows: rows of the window and of the reference.
         gap_effect: PSI above noise of the missing values against all others.
         effective_rows: independent rows that the window is worth.
         inflation: how many times the null's variance is larger than with independent rows.
+        variation: the part of the inflation by which the reference's own blocks differ beyond chance.
         distances: each distance of the table and its noise floor, None where one side has no values at all.
         note: what could not be compared, or None.
     """
 
     test: str
     evidence: Evidence
+    rows: int
     reference_rows: int
     gap_effect: float
     effective_rows: float
     inflation: float
+    variation: float
     distances: Distances
     current: ColumnSummary
     reference: ColumnSummary
@@ -171,18 +174,25 @@ class Comparison:
 
 
 def compare(
-    reference: ReferenceColumn, window: NDArray[Any], inflation: float = 1.0, distinct: float = 1.0
+    reference: ReferenceColumn,
+    window: NDArray[Any],
+    inflation: float = 1.0,
+    distinct: float = 1.0,
+    grouped: Worth = Worth(),  # noqa: B008 - it is immutable
 ) -> Comparison:
     """Compare a window's encoded column, of at least one row, with the reference's.
 
     Args:
         inflation: how many times the column varies more from window to window than sampling explains, at least 1.
         distinct: independent rows per row, as far as whole rows are copies of each other, at most 1.
+        grouped: independent rows per row, as far as rows of one group resemble each other.
     """
-    present = snap(reference, sorted_present(reference.subject, window))
+    window = snap(reference, window)
+    present = sorted_present(reference.subject, window)
     counts, expected = reference.count(window, present), reference.counts
-    worth = Independence.of(window).at_most(distinct)
-    null = worth.inflation(len(window), reference.independence, len(reference.values))
+    worth = Independence.of(window).at_most(distinct).and_at_most(grouped.window)
+    ours = reference.independence.and_at_most(grouped.reference)
+    null = worth.inflation(len(window), ours, len(reference.values))
     null = Inflation(null.values * inflation, null.gaps * inflation)
     values = _few_values(reference, present)
     numeric = values is None and reference.subject.categories is None
@@ -195,10 +205,12 @@ def compare(
     return Comparison(
         test=NUMERIC if numeric else CATEGORICAL,
         evidence=evidence,
+        rows=len(window),
         reference_rows=len(reference.values),
         gap_effect=_gap_effect(expected, counts, null.gaps),
         effective_rows=worth.values * len(window),
         inflation=null.values,
+        variation=inflation,
         distances=_distances(
             Samples(expected, counts, pair, reference.scale if pair is not None else None), null.values
         ),
@@ -315,6 +327,7 @@ def compare_all(
     errors: list[CheckError],
     inflations: Sequence[float] | None = None,
     distinct: float = 1.0,
+    grouped: Sequence[Worth] | None = None,
     pause: Pause = no_pause,
 ) -> list[Comparison | None]:
     """Compare each column; give None where that fails.
@@ -323,17 +336,24 @@ def compare_all(
     """
     wider = inflations or [1.0] * len(watched)
     found = []
-    for each in zip(watched, arrays, wider, strict=True):
+    for column, array, inflation, worth in zip(
+        watched, arrays, wider, grouped or [Worth()] * len(watched), strict=True
+    ):
         pause()
-        found.append(_compare(*each, distinct, errors))
+        found.append(_compare(column, array, inflation, distinct, worth, errors))
     return found
 
 
 def _compare(
-    column: ReferenceColumn, array: NDArray[Any], inflation: float, distinct: float, errors: list[CheckError]
+    column: ReferenceColumn,
+    array: NDArray[Any],
+    inflation: float,
+    distinct: float,
+    grouped: Worth,
+    errors: list[CheckError],
 ) -> Comparison | None:
     try:
-        found = compare(column, array, inflation, distinct)
+        found = compare(column, array, inflation, distinct, grouped)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with one column, the others are still compared
         errors.append({"feature": column.subject.name, "reason": f"not compared: {describe_error(error)}"})
         return None

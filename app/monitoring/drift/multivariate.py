@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,135 +12,26 @@ from numpy.typing import NDArray
 from scipy import special
 
 from app.errors import describe_error
+from app.monitoring.drift.design_matrix import DesignMatrix, design
+from app.monitoring.drift.verdict import comparable_report
 from app.monitoring.false_alarm_budget import Limits
-from app.monitoring.reference.columns import MISSING, UNSEEN, ReferenceColumn, Subject, pool
+from app.monitoring.reference.columns import ReferenceColumn, Subject, pool
+from app.monitoring.reference.encoding import Groups
+from app.monitoring.reference.qualification import block_inflation, block_variance, growth
 from app.monitoring.reference.reference import Reference
 from app.reports.drift import CheckError, Column, DriftReport, JointDrift
-from app.statistics import FloatArray, IntArray, middle_ranks, rank_auc
-from app.statistics.autocorrelation import Independence
+from app.statistics import FloatArray, IntArray, mann_whitney
+from app.statistics.autocorrelation import Independence, group_share
 from app.store.queries.windows import Window
 from app.store.throttle import Pause, no_pause
 from app.types import to_rfc3339
-
-_TOP_CATEGORIES = 8
-_MIN_INDICATOR_ROWS = 10
-"""Rows that an indicator must differ in."""
-_PRODUCTS = 10
-_MAX_CORRELATION = 1 - 1e-6  # the largest that is told apart from 1
-
-
-@dataclass(frozen=True, slots=True)
-class DesignMatrix:
-    """Columns of mean 0 and variance 1.
-
-    Attributes:
-        values: shape (rows, columns).
-        owners: shape (features, columns), how much of a column belongs to each feature; every column adds up to 1.
-        simple: how many of the first columns may be multiplied with each other.
-        products: how many of the last columns are such products.
-    """
-
-    values: FloatArray
-    owners: FloatArray
-    simple: int
-    products: int = 0
-
-    @property
-    def beside_products(self) -> NDArray[np.bool_]:
-        """The columns of the features that have a part in a product."""
-        features = self.owners[:, self.owners.shape[1] - self.products :].sum(axis=1) > 0
-        return np.asarray(features @ self.owners > 0)
-
-    def with_products(self, label: FloatArray, fitted: NDArray[np.bool_]) -> DesignMatrix:
-        """Append the products of column pairs whose correlation differs most between the sides.
-
-        They show what a marginal distribution cannot: a changed correlation, a rare combination.
-        """
-        x, is_window = self.values[fitted, : self.simple], label[fitted] == 1
-        change = np.abs(_fisher(x[is_window]) - _fisher(x[~is_window]))
-        variance = (x**2).T @ x**2 / len(x) - (x.T @ x / len(x)) ** 2
-        error = np.sqrt(np.maximum(variance, 1.0) * (1 / np.sum(is_window) + 1 / np.sum(~is_window)))
-        change[self.owners[:, : self.simple].T @ self.owners[:, : self.simple] > 0] = 0.0
-        surprise = np.triu(change / error, 1).ravel()
-        best = np.argsort(-surprise, kind="stable")[:_PRODUCTS]
-        left, right = np.divmod(best[surprise[best] > noise_level(int(np.count_nonzero(surprise)))], self.simple)
-        return DesignMatrix(
-            np.hstack([self.values, self.values[:, left] * self.values[:, right]]),
-            np.hstack([self.owners, (self.owners[:, left] + self.owners[:, right]) / 2]),
-            self.simple,
-            len(left),
-        )
-
-
-def _fisher(values: FloatArray) -> FloatArray:
-    """Compute Fisher's z of all correlations; its error does not depend on their size.
-
-    Reference: Fisher (1915), doi:10.1093/biomet/10.4.507.
-    """
-    centred = values - values.mean(axis=0)
-    sums = np.sqrt((centred**2).sum(axis=0))
-    scaled = centred / np.where(sums > 0, sums, np.inf)
-    return np.asarray(np.arctanh(np.clip(scaled.T @ scaled, -_MAX_CORRELATION, _MAX_CORRELATION)), dtype=np.float64)
-
-
-def noise_level(count: int) -> float:
-    """About the largest of so many independent standard normal numbers: ``sqrt(2 ln count)``.
-
-    Donoho and Johnstone (1994), doi:10.1093/biomet/81.3.425.
-
-    >>> round(noise_level(190), 2)
-    3.24
-    """
-    return math.sqrt(2 * math.log(max(count, 1)))
-
-
-def design(subjects: Sequence[Subject], columns: Sequence[NDArray[Any]], pause: Pause = no_pause) -> DesignMatrix:
-    """Turn encoded columns into normal scores, indicators and squared scores."""
-    simple: list[tuple[int, FloatArray]] = []
-    for place in range(len(columns)):
-        pause()
-        simple += [(place, column) for column in _columns(subjects[place], columns[place])]
-    squares = [
-        (place, scores**2)
-        for place, scores in simple
-        if subjects[place].categories is None and len(np.unique(scores[:_MIN_INDICATOR_ROWS])) > 2  # noqa: PLR2004 - no indicator
-    ]
-    listed = simple + squares
-    values = np.column_stack([column for _, column in listed]) if listed else np.empty((len(columns[0]), 0))
-    owners = np.zeros((len(columns), len(listed)))
-    owners[[place for place, _ in listed], np.arange(len(listed))] = 1.0
-    scale = values.std(axis=0)
-    return DesignMatrix((values - values.mean(axis=0)) / np.where(scale > 0, scale, np.inf), owners, len(simple))
-
-
-def _columns(subject: Subject, values: NDArray[Any]) -> Iterator[FloatArray]:
-    if subject.categories is not None:
-        yield from _indicators(values, [UNSEEN, MISSING, *_frequent(values)])
-        return
-    missing = np.isnan(values)
-    yield from _indicators(missing, [True])
-    if not missing.all():
-        scores = np.zeros(len(values))
-        scores[~missing] = special.ndtri(middle_ranks(values[~missing]) / (np.sum(~missing) + 1))
-        yield scores
-
-
-def _frequent(codes: NDArray[Any]) -> IntArray:
-    counts = np.bincount(codes[codes >= 0].astype(np.int64))
-    return np.argsort(-counts, kind="stable")[:_TOP_CATEGORIES]
-
-
-def _indicators(values: NDArray[Any], wanted: Sequence[int]) -> Iterator[FloatArray]:
-    for code in wanted:
-        found = values == code
-        if _MIN_INDICATOR_ROWS <= np.sum(found) <= len(found) - _MIN_INDICATOR_ROWS:
-            yield found.astype(np.float64)
-
 
 _MAX_ROWS = 5_000
 """Rows of each side that are used: of more, an even sample."""
 _CHUNKS = 10
 """Runs of neighbouring rows that go into one fold together, lest neighbours in time give each other away."""
+_BLOCKS = 10
+"""Blocks of the reference's scores in each half."""
 _RIDGE = 0.1
 """Penalty, relative to each column's sum of squares."""
 _SCREEN = 1.5
@@ -172,7 +63,8 @@ def separate(
     window: Sequence[NDArray[Any]],
     *,
     ordered: bool = False,
-    inflation: float = 1.0,
+    inflations: Sequence[float] = (),
+    groups: IntArray | None = None,
     pause: Pause = no_pause,
 ) -> Separation:
     """Fit a domain classifier on one half of the rows and test it on the other, both ways round.
@@ -183,23 +75,32 @@ def separate(
     other half alone: no bias of pooled folds enters. The two z-values depend on each other, at worst perfectly, so
     their mean is taken as one z-value. After Lopez-Paz and Oquab (2017), arXiv:1610.06545.
 
+    Where the reference is in order of time, the scores of its own blocks say how much this very combination of columns
+    varies by itself, and widen the null. So do the known inflations of the features, each by its part in the scores.
+
     Args:
         reference, window: encoded columns in the order of ``subjects``, rows of the window in order of time.
         ordered: whether the reference's rows are in order of time too; only then do they tell their autocorrelation.
-        inflation: variance of a window relative to sampling noise, at least 1.
+        inflations: how many times each column varies more from window to window than sampling explains.
+        groups: the group of each row of the window; the rows of one are in the same fold, and are worth less.
     """
     sampled = [_even(column) for column in reference], [_even(column) for column in window]
     sides = len(sampled[0][0]), len(sampled[1][0])
     table = design(subjects, [pool(*pair) for pair in zip(*sampled, strict=True)], pause)
     label = np.repeat([0.0, 1.0], sides)
     fold = np.concatenate([np.arange(rows) * _CHUNKS // rows % 2 for rows in sides])
+    of_window = None if groups is None else np.asarray(_even(groups), dtype=np.int64)
+    fold[sides[0] :] = fold[sides[0] :] if of_window is None else of_window % 2
     halves = []
-    for half in (0, 1):
+    for fitted in (fold == 0, fold == 1):
         pause()
-        halves.append(_test(table, label, fold == half, ordered=ordered))
-    z = float(np.mean([half.z for half in halves])) / np.sqrt(inflation)
+        tested = None if of_window is None else of_window[~fitted[sides[0] :]]
+        halves.append(_test(table, label, fitted, ordered=ordered, groups=tested))
+    inflation = _block_inflation(halves, sides)
     shares = np.maximum(np.sum([half.contributions for half in halves], axis=0), 0.0)
     whole = float(shares.sum())
+    inflation = max(inflation, float(shares @ np.array(inflations)) / whole if inflations and whole else 1.0)
+    z = float(np.mean([half.z for half in halves])) / np.sqrt(inflation)
     return Separation(
         auc=float(np.mean([half.auc for half in halves])),
         p_value=float(special.ndtr(-z)),
@@ -208,15 +109,25 @@ def separate(
     )
 
 
+def _block_inflation(halves: Sequence[_Half], sides: tuple[int, int]) -> float:
+    """Give how many times the window's mean score varies more than sampling explains."""
+    variance = float(np.mean([half.block_variance for half in halves]))
+    beyond = block_inflation(variance, len(halves) * (_BLOCKS - 1)) - 1
+    return 1 + beyond * growth(sides[1], sides[0] / _BLOCKS)
+
+
 @dataclass(frozen=True, slots=True)
 class _Half:
     auc: float
     z: float
     effective_rows: float
+    block_variance: float
     contributions: FloatArray
 
 
-def _test(table: DesignMatrix, label: FloatArray, fitted: NDArray[np.bool_], *, ordered: bool) -> _Half:
+def _test(
+    table: DesignMatrix, label: FloatArray, fitted: NDArray[np.bool_], *, ordered: bool, groups: IntArray | None = None
+) -> _Half:
     """Fit on one half, score the other, and divide the distance among the columns."""
     extended = table.with_products(label, fitted)
     means, errors = _mean_distances(extended.values[fitted], label[fitted])
@@ -228,9 +139,13 @@ def _test(table: DesignMatrix, label: FloatArray, fitted: NDArray[np.bool_], *, 
     tested, is_window = values[~fitted], label[~fitted] == 1
     scores = tested @ weights
     ours, theirs = scores[~is_window], scores[is_window]
-    worth = len(ours) * (Independence.of(ours).values if ordered else 1.0), len(theirs) * Independence.of(theirs).values
+    share = 1.0 if groups is None else group_share(theirs, groups)
+    independent = min(Independence.of(theirs).values, share)
+    worth = len(ours) * (Independence.of(ours).values if ordered else 1.0), len(theirs) * independent
     contributions = extended.owners[:, chosen] @ (_mean_distances(tested, label[~fitted])[0] * weights)
-    return _Half(*mann_whitney(ours, theirs, worth), worth[1], contributions)
+    spread = float(ours.std())
+    varies = block_variance((ours - ours.mean()) / spread, _BLOCKS) if ordered and spread > _ROUNDING else 1.0
+    return _Half(*mann_whitney(ours, theirs, worth), worth[1], varies, contributions)
 
 
 def _mean_distances(values: FloatArray, label: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -239,14 +154,6 @@ def _mean_distances(values: FloatArray, label: FloatArray) -> tuple[FloatArray, 
     variance = values.var(axis=0)
     errors = np.sqrt(np.where(variance > 0, variance, np.inf) * (1 / len(ours) + 1 / len(theirs)))
     return theirs.mean(axis=0) - ours.mean(axis=0), errors
-
-
-def mann_whitney(ours: FloatArray, theirs: FloatArray, worth: tuple[float, float]) -> tuple[float, float]:
-    """Compute the AUC and its z-value, with ties at their middle rank."""
-    ranks = middle_ranks(np.concatenate([ours, theirs]))
-    error = float(np.std(ranks / len(ranks), ddof=1)) * np.sqrt(1 / worth[0] + 1 / worth[1])
-    auc = rank_auc(ranks, np.arange(len(ranks)) >= len(ours))
-    return auc, (auc - 0.5) / error if error > _ROUNDING else 0.0
 
 
 def _even(column: NDArray[Any]) -> NDArray[Any]:
@@ -258,6 +165,8 @@ _MIN_AUC = 0.55
 """That of one feature moved by 0.18 standard deviations."""
 _TEST = "domain-classifier"
 _MAX_FEATURES = 10
+_MAX_RELATIVE_INFLATION = 4.0
+"""Inflation, in those of the feature of the middle, from which on a feature is left out of the joint test."""
 _FOLDS = 2
 
 
@@ -269,6 +178,8 @@ def joint_drift(
     start: str,
     end: str,
     inflations: Sequence[float] = (),
+    groups: IntArray | None = None,
+    left_out: Sequence[str] = (),
     before: JointDrift | None = None,
     pause: Pause = no_pause,
 ) -> JointDrift:
@@ -278,8 +189,9 @@ def joint_drift(
 
     Args:
         start, end: times of the window's first and last row.
-        inflations: how much more than chance each feature varies between blocks of the reference; the largest widens
-            the null, since the classifier would find that very feature.
+        inflations: how much more than chance each feature varies between blocks of the reference.
+        groups: the group of each row of the window, where rows of one resemble each other.
+        left_out: features that are not among ``watched``, since they would blind the test.
         before: ``multivariate`` of the report of the look before, against the same reference.
     """
     rows = min(len(window[0]), len(watched[0].values)) if window else 0
@@ -288,18 +200,24 @@ def joint_drift(
     if rows < _FOLDS * limits.min_rows:
         reason = f"{_FOLDS * limits.min_rows} rows are needed on both sides, {rows} are there"
         return _empty("insufficient_data", reason)
+    if groups is not None and len(np.unique(groups % _FOLDS)) < _FOLDS:
+        return _empty("insufficient_data", "the window's rows are of one group")
     found = separate(
         [column.subject for column in watched],
         [column.values for column in watched],
         window,
         ordered=watched[0].ordered,
-        inflation=max(inflations, default=1.0),
+        inflations=inflations,
+        groups=groups,
         pause=pause,
     )
-    if found.effective_rows < limits.min_rows:
-        return _empty("insufficient_data", f"the window is worth {found.effective_rows:.0f} independent rows: too few")
     names = [column.subject.name for column in watched]
-    return _judged(found, names, limits, start=start, end=end, before=before)
+    verdict = _judged(found, names, limits, start=start, end=end, before=before)
+    if found.effective_rows < limits.min_rows and verdict["status"] != "drift":
+        verdict = _empty(
+            "insufficient_data", f"the window is worth {found.effective_rows:.0f} independent rows: too few"
+        )
+    return verdict | {"left_out": list(left_out)} if left_out else verdict
 
 
 def _judged(
@@ -347,6 +265,7 @@ def joint_of(
     entries: Mapping[str, Column],
     errors: list[CheckError],
     *,
+    groups: Groups | None = None,
     pause: Pause = no_pause,
 ) -> JointDrift:
     """Judge a window's features together.
@@ -360,8 +279,8 @@ def joint_of(
     """
     if not together:
         return not_run("the reference has too few rows at the window's weekday and hour")
+    sound, left_out = _divide(entries, groups)
     wider = reference.inflations(window.rows)
-    sound = [place for place, entry in enumerate(entries.values()) if entry["status"] != "error"]
     comparable = comparable_report(previous, reference)
     try:
         return joint_drift(
@@ -371,6 +290,8 @@ def joint_of(
             start=to_rfc3339(window.predicted_at[0]),
             end=to_rfc3339(window.predicted_at[-1]),
             inflations=[wider[place] for place in sound],
+            groups=None if groups is None else groups.window,
+            left_out=left_out,
             before=comparable.get("multivariate") if comparable else None,
             pause=pause,
         )
@@ -380,10 +301,18 @@ def joint_of(
         return not_run(reason)
 
 
-def comparable_report(previous: DriftReport | None, reference: Reference) -> DriftReport | None:
-    """Take the report of the look before, where it had the same reference."""
-    about = previous.get("reference") if previous else None
-    return previous if about and about["sha256"] == reference.sha256 else None
+def _divide(entries: Mapping[str, Column], groups: Groups | None) -> tuple[list[int], list[str]]:
+    """Give the places of the features that are tested jointly, and the names of the others.
+
+    Those would blind the test: the classifier would find the feature whose rows depend on each other most, and its
+    scores would be worth as little. Its null is several times as wide as that of the others. So does what names groups.
+    """
+    sound = [(place, name, entry) for place, (name, entry) in enumerate(entries.items()) if entry["status"] != "error"]
+    judged = [entry["inflation"] for *_, entry in sound if entry["status"] in ("stable", "drift")]
+    limit = _MAX_RELATIVE_INFLATION * max(float(np.median(judged)), 1.0) if judged else math.inf
+    by = None if groups is None else groups.name
+    kept = [place for place, name, entry in sound if entry["inflation"] <= limit and name != by]
+    return kept, [name for place, name, _ in sound if place not in kept]
 
 
 def not_run(reason: str) -> JointDrift:

@@ -3,30 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from statistics import median
-from typing import Any, Literal, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.monitoring.drift.column_tests import Comparison, answers, compare_all
-from app.monitoring.drift.multivariate import comparable_report, joint_of, not_run
-from app.monitoring.drift.verdict import Look, adjust, judge, missing_rows, severity, withhold
+from app.monitoring.drift.multivariate import joint_of, not_run
+from app.monitoring.drift.verdict import (
+    Look,
+    comparable_report,
+    entries_before,
+    judge,
+    judge_briefly,
+    list_unjudged,
+    median_effective_rows,
+    overall_status,
+    withhold,
+)
 from app.monitoring.false_alarm_budget import SHAPE_SHARE, Limits
 from app.monitoring.quality.report import data_quality
-from app.monitoring.reference.columns import ReferenceColumn
-from app.monitoring.reference.encoding import encode, row_codes, without_copies, worth
+from app.monitoring.reference.columns import ReferenceColumn, snap
+from app.monitoring.reference.encoding import (
+    Codes,
+    GroupedRows,
+    Groups,
+    Worth,
+    encode,
+    find_groups,
+    names_groups,
+    row_codes,
+    without_copies,
+    worth,
+)
 from app.monitoring.reference.importance import rank_causes
 from app.monitoring.reference.reference import Reference
-from app.monitoring.reference.seasonality import choose
+from app.monitoring.reference.seasonality import Season, choose
 from app.reports.drift import (
-    Brief,
     Calibration,
     CheckError,
     Column,
     DriftReport,
     DriftSegment,
     DriftSegments,
+    EntitySummary,
+    JointDrift,
     Prediction,
     PreviousWindow,
     ReferenceSummary,
@@ -52,6 +73,9 @@ def empty_report(reference: Reference | None, window: Window, limits: Limits) ->
             "effective_rows": window.rows,
         },
         "reference": None if reference is None else _about(reference),
+        "entity": None,
+        "judged_share": None,
+        "unjudged": [],
         "drift_share": None,
         "drifted_features": [],
         "limits": {
@@ -93,6 +117,7 @@ def _calibration(reference: Reference | None, window: Window) -> Calibration:
     return {"calibrated": False, "reason": reason}
 
 
+_NAMES_GROUPS = "it names the groups, such as users, that the rows are of: each window has others"
 _IN_SAMPLE = "the reference is data that the model was fitted on"
 
 
@@ -106,6 +131,7 @@ def drift_report(
     earlier: Window | None = None,
     segments: Sequence[str] = (),
     arrivals: Arrivals | None = None,
+    entity: str | None = None,
     pause: Pause = no_pause,
 ) -> DriftReport:
     """Compare a window with the reference.
@@ -115,34 +141,86 @@ def drift_report(
     of the rows left that last showed it. A column that cannot be compared is an
     entry in ``errors``; the others go on. ``earlier`` is the window before, and ``segments`` name the categorical
     features by whose values the rows are looked at separately; what they show is for people, and alarms nobody.
-    ``arrivals`` say when rows came, for data quality.
+    ``arrivals`` say when rows came, for data quality. ``entity`` names the feature or the key of the context whose rows
+    resemble each other.
     """
     report = empty_report(reference, window, limits)
     if window.rows < limits.min_rows:
         message = f"the window has {window.rows} rows, {limits.min_rows} are needed"
         return report | {"status": "insufficient_data", "message": message}
-    columns = encode(schema, window.features)
-    answered = answers(schema, window)
-    report["data_quality"] = data_quality(
-        schema, reference, columns, limits, predictions=answered[0], arrivals=arrivals, pause=pause
-    )
+    arrays = encode(schema, window.features) + answers(schema, window)
     if reference is None:
-        return report | {"status": "no_reference", "message": "the model was bundled without reference data"}
-    arrays = columns + answered
-    watched = [*reference.features, *reference.answers][: len(arrays)]
-    season = choose(watched, reference.cycles[: len(watched)], reference.times, np.array(window.predicted_at))
-    report["seasonal"] = season.about
+        quality = data_quality(schema, None, arrays[: len(schema.features)], limits, arrivals=arrivals, pause=pause)
+        message = "the model was bundled without reference data"
+        return report | {"data_quality": quality, "status": "no_reference", "message": message}
+    sides = _sides(reference, window, arrays, earlier, entity)
+    watched, arrays, columns = sides.watched, sides.arrays, sides.arrays[: len(schema.features)]
+    known: dict[str, Any] = {"predictions": arrays[len(columns)], "season": sides.season.columns}
+    known |= {"inflations": sides.inflations, "arrivals": arrivals, "pause": pause}
+    report |= {
+        "seasonal": sides.season.about,
+        "entity": _entity(sides.groups),
+        "data_quality": data_quality(schema, reference, columns, limits, **known),
+        "segments": by_segment(watched, arrays, segments, limits, pause),
+    }
     if earlier is not None:
         report["previous_window"] = against_previous(schema, watched, arrays, earlier, limits, pause)
-    report["segments"] = by_segment(watched, arrays, segments, limits, pause)
     codes = row_codes(columns)
     distinct = worth(codes, reference.collisions)
-    report = _with_verdicts(report, reference, season.columns, arrays, window, limits, previous, distinct, pause=pause)
-    together, alone = season.together[: len(columns)], without_copies(columns, codes, reference.collisions)
-    report["multivariate"] = joint_of(
-        reference, together, alone, window, limits, previous, report["features"], report["errors"], pause=pause
-    )
+    report = _with_verdicts(report, reference, sides, window, limits, previous, distinct=distinct, pause=pause)
+    report["multivariate"] = _joint(report, reference, sides, codes, window, limits, previous, pause=pause)
     return _completed(report, reference, limits)
+
+
+class _Sides(NamedTuple):
+    """The columns of both sides, with what makes their rows less than they seem."""
+
+    watched: list[ReferenceColumn]
+    arrays: list[NDArray[Any]]
+    season: Season
+    groups: Groups | None
+    grouped: list[Worth]
+    inflations: list[float]
+    """Of the reference's blocks and of groups together."""
+
+
+def _sides(
+    reference: Reference, window: Window, arrays: list[NDArray[Any]], earlier: Window | None, entity: str | None
+) -> _Sides:
+    watched = [*reference.features, *reference.answers][: len(arrays)]
+    arrays = [snap(*pair) for pair in zip(watched, arrays, strict=False)]
+    season = choose(watched, reference.cycles[: len(watched)], reference.times, np.array(window.predicted_at))
+    count = len(reference.features)
+    rows = GroupedRows(window.features, window.contexts)
+    before = GroupedRows([], []) if earlier is None else GroupedRows(earlier.features, earlier.contexts)
+    groups = find_groups(watched[:count], arrays[:count], rows, before, entity)
+    grouped = [Worth()] * len(watched) if groups is None else groups.worth(season.columns, arrays)
+    wider = zip(reference.inflations(window.rows), grouped, strict=False)
+    return _Sides(watched, arrays, season, groups, grouped, [each / share.window.values for each, share in wider])
+
+
+def _entity(groups: Groups | None) -> EntitySummary | None:
+    return groups and {"name": groups.name, "configured": groups.configured, "entities": groups.entities}
+
+
+def _joint(
+    report: DriftReport,
+    reference: Reference,
+    sides: _Sides,
+    codes: Codes,
+    window: Window,
+    limits: Limits,
+    previous: DriftReport | None,
+    *,
+    pause: Pause,
+) -> JointDrift:
+    """Judge the features together, without the copies of rows."""
+    count, groups = len(reference.features), sides.groups
+    members = [] if groups is None else [groups.window]
+    alone = without_copies([*sides.arrays[:count], *members], codes, reference.collisions)
+    kept = None if groups is None else groups._replace(window=alone.pop())
+    entries, errors, together = report["features"], report["errors"], sides.season.together[:count]
+    return joint_of(reference, together, alone, window, limits, previous, entries, errors, groups=kept, pause=pause)
 
 
 def _completed(report: DriftReport, reference: Reference, limits: Limits) -> DriftReport:
@@ -150,41 +228,42 @@ def _completed(report: DriftReport, reference: Reference, limits: Limits) -> Dri
     if reference.rows < limits.min_reference_rows:
         needed = limits.min_reference_rows
         report["message"] = f"the reference has {reference.rows} rows, {needed} are needed for a verdict"
+    elif report["status"] == "insufficient_data" and (unjudged := report.get("unjudged")):
+        first = f"{unjudged[0]['feature']}: {unjudged[0]['because']}"
+        report["message"] = f"{len(unjudged)} of {len(report['features'])} features have no verdict; {first}"
     if report["multivariate"]["status"] == "drift":
         report["status"] = "drift"
-    report["window"]["effective_rows"] = _effective_rows(report)
+    report["window"]["effective_rows"] = median_effective_rows(report)
     return report
-
-
-def _effective_rows(report: DriftReport) -> int:
-    """Rows that the window is worth in the feature of the middle."""
-    worth = [entry["effective_rows"] for entry in report["features"].values() if entry["status"] != "error"]
-    return round(median(worth)) if worth else report["window"]["rows"]
 
 
 def _with_verdicts(
     report: DriftReport,
     reference: Reference,
-    watched: Sequence[ReferenceColumn],
-    arrays: Sequence[NDArray[Any]],
+    sides: _Sides,
     window: Window,
     limits: Limits,
     previous: DriftReport | None,
-    distinct: float,
     *,
+    distinct: float,
     pause: Pause,
 ) -> DriftReport:
     """Judge all columns as one family.
 
-    Answers are left out where the model was fitted on the reference.
+    Answers are left out where the model was fitted on the reference, and so is a feature whose values are groups.
     """
     errors: list[CheckError] = []
+    watched = sides.season.columns
     wider = reference.inflations(window.rows)[: len(watched)]
-    found = compare_all(watched, arrays[: len(watched)], errors, wider, distinct, pause)
-    before = _entries_before(previous, reference, len(watched))
+    found = compare_all(watched, sides.arrays[: len(watched)], errors, wider, distinct, sides.grouped, pause)
+    before = entries_before(previous, reference, len(watched))
     look = Look(limits, to_rfc3339(window.predicted_at[0]), to_rfc3339(window.predicted_at[-1]))
     family = len(reference.features) if reference.in_sample else len(watched)
-    verdicts = judge(look, found[:family], before[:family]) + withhold(found[family:], _IN_SAMPLE)
+    by = [place for place, each in enumerate(watched) if sides.groups and names_groups(each, sides.groups)]
+    tested = [None if place in by else each for place, each in enumerate(found)]
+    verdicts = judge(look, tested[:family], before[:family]) + withhold(found[family:], _IN_SAMPLE)
+    for place in by:
+        verdicts[place] = withhold([found[place]], _NAMES_GROUPS)[0]
     entries = [
         cast("Column", {"type": column.subject.type, **verdict})
         for column, verdict in zip(watched, verdicts, strict=True)
@@ -192,31 +271,19 @@ def _with_verdicts(
     features = dict(zip(reference.schema.feature_names, entries, strict=False))
     prediction, probability = [*entries[len(features) :], None][:2]
     features, drifted = rank_causes(features, reference.dependence)
-    judged = sum(entry["status"] in ("drift", "stable") for entry in features.values())
+    comparable = comparable_report(previous, reference)
+    share, unjudged = list_unjudged(features, comparable.get("unjudged", []) if comparable else [], look.end)
+    judged = len(features) - len(unjudged)
     return report | {
-        "status": _overall({entry["status"] for entry in entries}),
+        "status": overall_status({entry["status"] for entry in entries}, share),
+        "judged_share": share,
+        "unjudged": unjudged,
         "drift_share": len(drifted) / judged if judged else None,
         "drifted_features": drifted,
         "features": features,
         "prediction": cast("Prediction", {**(prediction or {}), "probability": probability}),
         "errors": errors,
     }
-
-
-def _overall(statuses: set[str]) -> Literal["stable", "drift", "insufficient_data"]:
-    if "drift" in statuses:
-        return "drift"
-    return "insufficient_data" if "insufficient_data" in statuses and "stable" not in statuses else "stable"
-
-
-def _entries_before(previous: DriftReport | None, reference: Reference, count: int) -> list[Column | None]:
-    """Give the previous report's entries, or none if it is of another reference."""
-    comparable = comparable_report(previous, reference)
-    if comparable is None:
-        return [None] * count
-    features = [comparable["features"].get(name) for name in reference.schema.feature_names]
-    prediction = comparable["prediction"]
-    return [*features, prediction, None if prediction is None else prediction.get("probability")][:count]
 
 
 MAX_SEGMENTS = 20
@@ -248,8 +315,8 @@ def against_previous(
         return report
     columns = encode(schema, before.features) + answers(schema, before)
     pairs = zip(watched, columns, strict=False)
-    earlier = [ReferenceColumn(column.subject, array, ordered=True) for column, array in pairs][: len(arrays)]
-    entries = _entries(compare_all(earlier, arrays[: len(earlier)], [], pause=pause), limits)
+    earlier = [ReferenceColumn(each.subject, snap(each, array), ordered=True) for each, array in pairs][: len(arrays)]
+    entries = judge_briefly(compare_all(earlier, arrays[: len(earlier)], [], pause=pause), limits)
     features = dict(zip(schema.feature_names, entries, strict=False))
     drifted = [name for name, entry in features.items() if entry["status"] == "drift"]
     return {
@@ -288,7 +355,7 @@ def by_segment(
             if compared:
                 places.append((entry, compared))
             found += [comparison for _, comparison in compared]
-    entries = iter(_entries(found, limits))
+    entries = iter(judge_briefly(found, limits))
     for entry, compared in places:
         judged = {name: next(entries) for name, _ in compared}
         entry["features"] = {name: each for name, each in judged.items() if each["status"] == "drift"}
@@ -323,27 +390,3 @@ def _parts(
             found = compare_all(parts, [arrays[place][theirs] for place in others], [], pause=pause)
             compared = [(part.subject.name, each) for part, each in zip(parts, found, strict=True)]
         yield str(categories[code]), entry, compared
-
-
-def _entries(found: Sequence[Comparison | None], limits: Limits) -> list[Brief]:
-    """Judge comparisons as one family, and say in short what was found."""
-    adjusted = adjust([None if each is None or missing_rows(each, limits) else each.evidence for each in found])
-    return [_entry(each, p_value, limits) for each, p_value in zip(found, adjusted, strict=True)]
-
-
-def _entry(comparison: Comparison | None, adjusted: float | None, limits: Limits) -> Brief:
-    if comparison is None:
-        return {"status": "error"}
-    drifted = adjusted is not None and adjusted <= limits.alpha and comparison.effect >= limits.material_psi
-    return {
-        "status": "insufficient_data" if adjusted is None else "drift" if drifted else "stable",
-        "severity": severity(comparison.psi) if drifted else None,
-        "p_value": comparison.evidence.p_value,
-        "adjusted_p_value": adjusted,
-        "test": comparison.test,
-        "psi": comparison.psi,
-        "psi_noise_floor": comparison.psi_noise_floor,
-        "ks_statistic": comparison.distances["ks_statistic"],
-        "wasserstein": comparison.distances["wasserstein"],
-        "js_distance": comparison.distances["js_distance"],
-    }

@@ -5,17 +5,22 @@ Significant and material opens a drift; one wholly clear window closes it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
+from typing import Literal
 
 import numpy as np
 
 from app.monitoring.drift.column_tests import Comparison, Evidence
 from app.monitoring.false_alarm_budget import SHAPE_SHARE, Limits
-from app.reports.drift import Column, ColumnStatistics, Judged, Severity, Verdict
+from app.monitoring.reference.reference import Reference
+from app.reports.drift import Brief, Column, ColumnStatistics, DriftReport, Judged, Severity, UnjudgedFeature, Verdict
 from app.statistics import benjamini_hochberg
 
 _MODERATE, _SEVERE = 0.1, 0.2
+MIN_JUDGED_SHARE = 0.5
+"""Share of the features that must have a verdict for a window to be called stable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,24 +39,69 @@ def judge(look: Look, found: Sequence[Comparison | None], before: Sequence[Colum
     """Give the verdict on each column of one family of tests, in order.
 
     ``found`` has None where a column could not be compared; ``before`` holds the same columns' entries in the report of
-    the look before, None where there is none. A column with too few independent rows has no verdict, and no test.
+    the look before, None where there is none. A column with too few independent rows is tested as well, at the limit
+    that so few rows allow: where the window lies far outside of what they explain, it has drifted; else it has no
+    verdict, since a smaller drift would not be seen.
     """
-    adjusted = adjust([None if each is None or missing_rows(each, look.limits) else each.evidence for each in found])
-    return [
-        _unjudged(each, look.limits) if each is None or p_value is None else _verdict(look, each, p_value, entry)
-        for each, p_value, entry in zip(found, adjusted, before, strict=True)
-    ]
+    limits = look.limits
+    adjusted = adjust([None if each is None or _few_reference_rows(each, limits) else each.evidence for each in found])
+    verdicts: list[Verdict] = []
+    for each, p_value, entry in zip(found, adjusted, before, strict=True):
+        if each is None:
+            verdicts.append({"status": "error"})
+            continue
+        reason = missing_rows(each, limits)
+        verdict = None if p_value is None else _verdict(look, each, p_value, entry)
+        if reason is not None and (verdict is None or verdict["status"] != "drift"):
+            verdicts.append({"status": "insufficient_data", "severity": None, "reason": reason, **_figures(each)})
+        elif verdict is not None:
+            verdicts.append(verdict)
+    return verdicts
+
+
+MIN_ROWS_BEYOND_VARIATION = 10
+"""Rows that a window must be worth beside the variation between blocks of the reference, to have a verdict."""
 
 
 def missing_rows(comparison: Comparison, limits: Limits) -> str | None:
-    """Say which rows a verdict lacks; None where there are enough."""
-    if comparison.reference_rows < limits.min_reference_rows:
-        return (
-            f"the reference has {comparison.reference_rows} rows, {limits.min_reference_rows} are needed for a verdict"
-        )
-    if comparison.effective_rows < limits.min_rows:
-        return f"worth {comparison.effective_rows:.0f} independent rows: too few for a verdict"
+    """Say which rows a quiet window's verdict lacks; None where there are enough."""
+    worth, rows = comparison.effective_rows, comparison.rows
+    if reason := _few_reference_rows(comparison, limits):
+        return reason
+    if worth < limits.min_rows:
+        return f"rows depend on each other: worth {worth:.0f} of {rows:,}; {limits.min_rows} are needed for a verdict"
+    if worth / comparison.variation < MIN_ROWS_BEYOND_VARIATION:
+        times = f"{comparison.variation:,.0f} times as much as by chance"
+        return f"the reference's own blocks differ {times}: {rows:,} rows are worth {worth / comparison.variation:.1g}"
     return None
+
+
+def _few_reference_rows(comparison: Comparison, limits: Limits) -> str | None:
+    if comparison.reference_rows >= limits.min_reference_rows:
+        return None
+    return f"the reference has {comparison.reference_rows} rows, {limits.min_reference_rows} are needed for a verdict"
+
+
+def list_unjudged(
+    features: Mapping[str, Column], before: Sequence[UnjudgedFeature], end: str
+) -> tuple[float | None, list[UnjudgedFeature]]:
+    """Give the share of features with a verdict, and each feature without one, with the reason.
+
+    Args:
+        before: the same list in the report of the look before, against the same reference.
+        end: time of the window's last row.
+
+    >>> list_unjudged({"step": {"status": "error", "type": "numeric"}}, [], "2026-11-30T00:00:00Z")
+    (0.0, [{'feature': 'step', 'because': 'it could not be compared', 'since': '2026-11-30T00:00:00Z'}])
+    """
+    since = {each["feature"]: each.get("since") for each in before}
+    found: list[UnjudgedFeature] = []
+    for name, entry in features.items():
+        if entry["status"] in ("stable", "drift"):
+            continue
+        reason = "it could not be compared" if entry["status"] == "error" else entry["reason"]
+        found.append({"feature": name, "because": reason or "", "since": since.get(name) or end})
+    return (1 - len(found) / len(features) if features else None), found
 
 
 def adjust(family: Sequence[Evidence | None]) -> list[float | None]:
@@ -125,13 +175,6 @@ def _reason(look: Look, comparison: Comparison, adjusted: float, *, significant:
     )
 
 
-def _unjudged(comparison: Comparison | None, limits: Limits) -> Verdict:
-    reason = None if comparison is None else missing_rows(comparison, limits)
-    if comparison is None or reason is None:
-        return {"status": "error"}
-    return {"status": "insufficient_data", "severity": None, "reason": reason, **_figures(comparison)}
-
-
 def severity(psi: float) -> Severity:
     """Name a drift by its PSI; this decides nothing."""
     if psi >= _SEVERE:
@@ -152,3 +195,57 @@ def _figures(comparison: Comparison) -> ColumnStatistics:
         "current": comparison.current,
         "reference": comparison.reference,
     }
+
+
+def comparable_report(previous: DriftReport | None, reference: Reference) -> DriftReport | None:
+    """Take the report of the look before, where it had the same reference."""
+    about = previous.get("reference") if previous else None
+    return previous if about and about["sha256"] == reference.sha256 else None
+
+
+def overall_status(statuses: set[str], judged_share: float | None) -> Literal["stable", "drift", "insufficient_data"]:
+    """Call a window stable only where at least half of its features have a verdict."""
+    if "drift" in statuses:
+        return "drift"
+    few = judged_share is not None and judged_share < MIN_JUDGED_SHARE
+    return "insufficient_data" if few or "stable" not in statuses else "stable"
+
+
+def judge_briefly(found: Sequence[Comparison | None], limits: Limits) -> list[Brief]:
+    """Judge comparisons as one family, and say in short what was found."""
+    adjusted = adjust([None if each is None or missing_rows(each, limits) else each.evidence for each in found])
+    return [_brief(each, p_value, limits) for each, p_value in zip(found, adjusted, strict=True)]
+
+
+def _brief(comparison: Comparison | None, adjusted: float | None, limits: Limits) -> Brief:
+    if comparison is None:
+        return {"status": "error"}
+    drifted = adjusted is not None and adjusted <= limits.alpha and comparison.effect >= limits.material_psi
+    return {
+        "status": "insufficient_data" if adjusted is None else "drift" if drifted else "stable",
+        "severity": severity(comparison.psi) if drifted else None,
+        "p_value": comparison.evidence.p_value,
+        "adjusted_p_value": adjusted,
+        "test": comparison.test,
+        "psi": comparison.psi,
+        "psi_noise_floor": comparison.psi_noise_floor,
+        "ks_statistic": comparison.distances["ks_statistic"],
+        "wasserstein": comparison.distances["wasserstein"],
+        "js_distance": comparison.distances["js_distance"],
+    }
+
+
+def entries_before(previous: DriftReport | None, reference: Reference, count: int) -> list[Column | None]:
+    """Give the previous report's entries, or none if it is of another reference."""
+    comparable = comparable_report(previous, reference)
+    if comparable is None:
+        return [None] * count
+    features = [comparable["features"].get(name) for name in reference.schema.feature_names]
+    prediction = comparable["prediction"]
+    return [*features, prediction, None if prediction is None else prediction.get("probability")][:count]
+
+
+def median_effective_rows(report: DriftReport) -> int:
+    """Rows that the window is worth in the feature of the middle."""
+    worth = [entry["effective_rows"] for entry in report["features"].values() if entry["status"] != "error"]
+    return round(median(worth)) if worth else report["window"]["rows"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -134,30 +137,36 @@ class Confidence:
 
     def __init__(self, reference: Sample, window: Sample, shift: Shift, pause: Pause = no_pause) -> None:
         self._answers, self._shift = window.answers, shift
-        self._calibration = calibration = Calibration.of(reference.answers)
+        self._whole = _plain(reference)
+        self._kept = self._whole if reference.whole is None else _plain(reference.kept)
+        self._calibration = calibration = self._kept.calibration
         self._truth, self._known = _certain(reference.answers), Expected(reference.answers)
         self._scores, self._raw = probabilities_of(reference.answers), probabilities_of(window.answers)
-        ones, expected = np.ones(reference.rows), Expected(window.answers)
-        self._beliefs = [calibration.where_it_helps(ones, self._raw), calibration.belief(shift.weights, self._raw)]
-        believed = calibration.where_it_helps(ones, self._scores), calibration.belief(shift.weights, self._scores)
-        self._anchors = [self._anchor(ones, believed[0]), self._anchor(shift.weights, believed[1])]
+        expected = Expected(window.answers)
+        self._beliefs = [each.belief(self._raw) for each in (self._whole, self._kept)]
+        self._beliefs.append(calibration.belief(shift.weights, self._raw))
+        anchor = self._anchor(shift.weights, calibration.belief(shift.weights, self._scores))
+        self._anchors = [self._whole.anchor, self._kept.anchor, anchor]
         self._names = list(expected.metrics(self._raw))
-        plain, weighted = self._estimates(expected, np.ones(window.rows, dtype=np.bool_))
+        _, plain, weighted = self._estimates(expected, np.ones(window.rows, dtype=np.bool_))
         fits, sampled = self._resampled(expected, pause)
         variance = _variance(fits[1] - fits[0])
         self._trust = trust(weighted - plain, variance) if shift.shifted else np.zeros(len(self._names))
-        self._errors = np.sqrt(_variance(sampled) + _variance(fits[0]) + self._trust * variance)
+        own = _variance(fits[0]) * (reference.rows / self._whole.rows)
+        self._errors = np.sqrt(_variance(sampled) + own + self._trust * variance)
 
     @property
     def method(self) -> str:
         """Give the method of the estimate."""
-        calibrated = "calibrated-confidence" if any(self._calibration.helps) or self._shift.shifted else "confidence"
+        calibrated = (
+            "calibrated-confidence" if any(self._whole.calibration.helps) or self._shift.shifted else "confidence"
+        )
         return f"importance-weighted-{calibrated}" if self._shift.shifted else calibrated
 
     def values(self, rows: NDArray[np.bool_]) -> dict[str, float]:
         """Estimate each metric over some of the window's rows; NaN where it is undefined."""
-        plain, weighted = self._estimates(Expected(self._answers.only(rows)), rows)
-        found = dict(zip(self._names, plain + self._trust * (weighted - plain), strict=True))
+        whole, plain, weighted = self._estimates(Expected(self._answers.only(rows)), rows)
+        found = dict(zip(self._names, whole + self._trust * (weighted - plain), strict=True))
         return {
             name: float(np.clip(value, 0.0, 1.0 if METRIC[name].is_share else np.inf)) for name, value in found.items()
         }
@@ -176,24 +185,19 @@ class Confidence:
             value, Bounded(value, error, rows) if METRIC[name].is_share else Mean(value, error, 0.0, rows, 0.0)
         )
 
-    def _estimates(self, expected: Expected, rows: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
-        """Estimate over some rows of the window, with equal and with weighted reference rows."""
-        plain, weighted = (
+    def _estimates(self, expected: Expected, rows: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Estimate over some rows: by the whole reference, by its kept rows, and by weighted ones.
+
+        What weights change is a difference of two estimates from the same rows, which is put on top of the first.
+        """
+        whole, plain, weighted = (
             _array(expected.metrics(belief[rows])) + anchor
             for belief, anchor in zip(self._beliefs, self._anchors, strict=True)
         )
-        return plain, weighted
+        return whole, plain, weighted
 
     def _anchor(self, weights: FloatArray, belief: FloatArray) -> FloatArray:
-        """Give the known error of the expected metrics.
-
-        It is realised less expected metrics of the reference, with these weights.
-
-        A fit to finitely many rows finds order where there is none, so that the curve through its expected counts lies
-        above the realised one: the correction takes that out of ROC AUC and average precision.
-        """
-        realised, expected = (self._known.metrics(each, weights) for each in (self._truth, belief))
-        return _array(realised) - _array(expected)
+        return _known_error(self._known, self._truth, belief, weights)
 
     def _resampled(self, expected: Expected, pause: Pause) -> tuple[FloatArray, FloatArray]:
         """Estimate metrics with resampled references, plain and weighted, and with random outcomes.
@@ -209,13 +213,51 @@ class Confidence:
             plain.append(self._refitted(expected, counts))
             moved = counts * self._shift.weights
             weighted.append(self._refitted(expected, moved) if self._shift.shifted else plain[-1])
-            sampled.append(_array(expected.metrics(_drawn(self._beliefs[1], rng))))
+            sampled.append(_array(expected.metrics(_drawn(self._beliefs[-1], rng))))
         return np.array([plain, weighted]), np.array(sampled)
 
     def _refitted(self, expected: Expected, weights: FloatArray) -> FloatArray:
         belief = self._calibration.belief(weights, self._raw)
         anchor = self._anchor(weights, self._calibration.belief(weights, self._scores))
         return _array(expected.metrics(belief)) + anchor
+
+
+@dataclass(frozen=True, slots=True)
+class _Plain:
+    """The calibration by equally weighted rows of a reference; no window changes it.
+
+    Attributes:
+        anchor: see :func:`_known_error`.
+    """
+
+    calibration: Calibration
+    anchor: FloatArray
+    rows: int
+
+    def belief(self, scores: FloatArray) -> FloatArray:
+        """Give calibrated probabilities where calibration helps."""
+        return self.calibration.where_it_helps(np.ones(self.rows), scores)
+
+
+@lru_cache(maxsize=8)
+def _plain(reference: Sample) -> _Plain:
+    """Calibrate by all rows that a reference was chosen from, once for all windows."""
+    answers = reference.answers if reference.whole is None else reference.whole
+    calibration, ones = Calibration.of(answers), np.ones(answers.rows)
+    believed = calibration.where_it_helps(ones, probabilities_of(answers))
+    return _Plain(calibration, _known_error(Expected(answers), _certain(answers), believed, ones), answers.rows)
+
+
+def _known_error(known: Expected, truth: FloatArray, belief: FloatArray, weights: FloatArray) -> FloatArray:
+    """Give the known error of the expected metrics.
+
+    It is realised less expected metrics of the reference, with these weights.
+
+    A fit to finitely many rows finds order where there is none, so that the curve through its expected counts lies
+    above the realised one: the correction takes that out of ROC AUC and average precision.
+    """
+    realised, expected = (known.metrics(each, weights) for each in (truth, belief))
+    return _array(realised) - _array(expected)
 
 
 def _counts(rows: int, rng: np.random.Generator) -> FloatArray:

@@ -13,7 +13,7 @@ from app.monitoring.estimation.classification import Confidence
 from app.monitoring.estimation.importance_weights import Shift, measure_shift
 from app.monitoring.estimation.regression import LossModel
 from app.monitoring.estimation.samples import Sample, reference_sample, window_sample
-from app.monitoring.performance.degradation import SHOWN_CONFIDENCE, Baseline, Degradation, Judge, overall
+from app.monitoring.performance.degradation import SHOWN_CONFIDENCE, Degradation, Judge, baseline_of, overall
 from app.monitoring.performance.metrics import metrics
 from app.monitoring.performance.report import not_estimated
 from app.monitoring.performance.scoring import Measured, Scored
@@ -150,7 +150,7 @@ def estimated(
         judge, before = Judge(limits, _GROUPS, start, end), _before(previous, reference)
         shift = measure_shift(known.inputs, window.inputs, pause)
         estimator = estimator_of(known, window, shift, pause)
-        graded = judge.grade(estimator.measured(), Baseline(reference).measured, before, rows=window.rows)
+        graded = judge.grade(estimator.measured(), baseline_of(reference).measured, before, rows=window.rows)
         found = _found(known, window, shift, estimator.method, graded)
         return _proved(found, known, window_sample(schema, mature).labelled, limits, pause)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with the estimate, realised performance is reported

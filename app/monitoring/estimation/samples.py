@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.monitoring.performance.degradation import baseline_of
 from app.monitoring.performance.scoring import Scored, known
 from app.monitoring.reference.columns import MISSING, UNSEEN, score_of
 from app.monitoring.reference.encoding import encode, encode_labels, encode_outcomes, encode_probabilities
@@ -18,19 +20,28 @@ from app.store.queries.windows import Window
 from app.types import ModelSchema, Task
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Sample:
     """Encoded rows, all arrays with one entry per row.
+
+    A sample equals itself alone, so that what is fitted to it can be kept.
 
     Attributes:
         inputs: shape (n, d), features and answers as numbers that a tree can split; NaN where one is missing.
         strange: whether a row has a category that the schema does not know.
         answers: predictions and probabilities, with outcomes, which may be unknown.
+        whole: of a reference, the answers to all rows that it was chosen from; None where these are its own.
     """
 
     inputs: FloatArray
     strange: NDArray[np.bool_]
     answers: Scored
+    whole: Scored | None = None
+
+    @property
+    def kept(self) -> Sample:
+        """The same rows by themselves."""
+        return _alone(self)
 
     @property
     def rows(self) -> int:
@@ -47,12 +58,22 @@ class Sample:
         return Sample(self.inputs[chosen], self.strange[chosen], self.answers.only(chosen))
 
 
+@lru_cache(maxsize=4)
 def reference_sample(reference: Reference) -> Sample | None:
-    """Take the reference's rows whose outcome is known; None where it holds no outcomes."""
+    """Take the reference's rows whose outcome is known; None where it holds no outcomes.
+
+    It is the same object for the same reference.
+    """
     if reference.outcomes is None:
         return None
     answers = Scored(reference.schema, reference.outcomes, reference.predictions, reference.probabilities)
-    return _sample(answers, reference.columns).labelled
+    whole = baseline_of(reference).scored if reference.judged is not None else None
+    return replace(_sample(answers, reference.columns).labelled, whole=whole)
+
+
+@lru_cache(maxsize=4)
+def _alone(sample: Sample) -> Sample:
+    return replace(sample, whole=None)
 
 
 def window_sample(schema: ModelSchema, window: Window) -> Sample:

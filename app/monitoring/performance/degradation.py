@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
 
 from app.figures.performance import METRIC
 from app.monitoring.performance.scoring import Measured, Scored, known
@@ -40,13 +43,19 @@ class Baseline:
         if self.reference is None or self.reference.outcomes is None:
             return None
         found = self.reference
+        if (whole := found.judged) is not None:
+            return Scored(found.schema, whole.outcomes, whole.predictions, whole.probabilities)
         rows = Scored(found.schema, self.reference.outcomes, found.predictions, found.probabilities)
         return rows.only(known(found.schema, self.reference.outcomes))
 
     @cached_property
     def measured(self) -> Mapping[str, Measured]:
         """The metrics of all rows."""
-        return {} if self.missing or self.scored is None else self.scored.measure()
+        return {} if self.missing or self.scored is None else self.scored.measure(ordered=self._ordered)
+
+    @property
+    def _ordered(self) -> bool:
+        return self.reference is not None and self.reference.times is not None
 
     def of(self, feature: int | None, value: Scalar) -> Mapping[str, Measured]:
         """Measure the rows in which a feature has a value; give none where they are few.
@@ -58,8 +67,24 @@ class Baseline:
             return {}
         alone = replace(found.schema, features=(found.schema.features[feature],))
         code = encode(alone, [(value,)])[0][0]
-        chosen = found.columns[feature][known(found.schema, found.outcomes)] == code
-        return self.scored.only(chosen).measure() if chosen.sum() >= MIN_ROWS else {}
+        rows, chosen = self._rows_with(feature, code)
+        return rows.only(chosen).measure(ordered=self._ordered) if chosen.sum() >= MIN_ROWS else {}
+
+    def _rows_with(self, feature: int, code: float) -> tuple[Scored, NDArray[np.bool_]]:
+        """Give the rows whose value of a feature is kept, and tell which of them have this one."""
+        found = self.reference
+        assert found is not None and found.outcomes is not None  # noqa: S101,PT018 - who asks has outcomes
+        if found.judged is not None and self.scored is not None and feature in found.judged.columns:
+            return self.scored, found.judged.columns[feature] == code
+        rows = Scored(found.schema, found.outcomes, found.predictions, found.probabilities)
+        there = known(found.schema, found.outcomes)
+        return rows.only(there), found.columns[feature][there] == code
+
+
+@lru_cache(maxsize=4)
+def baseline_of(reference: Reference | None) -> Baseline:
+    """Give the baseline of a reference, measured once for all checks of a process."""
+    return Baseline(reference)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -85,6 +85,10 @@ class Calibration:
         truth = gaps @ self.weights
         low, high = (float(np.interp(self.value, centre + side, truth)) for side in (half, -half))
         return low, min(max(high, self.value), 1.0)
+
+    def widened(self, ratio: float) -> Calibration:
+        """Give the same interval with this multiple of its variance."""
+        return replace(self, errors=self.errors * math.sqrt(ratio))
 
 
 @dataclass(frozen=True)

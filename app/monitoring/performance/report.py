@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.monitoring.performance.concept_drift import concept_drift
-from app.monitoring.performance.degradation import SHOWN_CONFIDENCE, Baseline, Degradation, Judge, overall
+from app.monitoring.performance.degradation import SHOWN_CONFIDENCE, Baseline, Degradation, Judge, baseline_of, overall
+from app.monitoring.performance.label_selection import Selection, select
 from app.monitoring.performance.scoring import Measured, Scored, is_mature, known, label_delays, score
 from app.monitoring.reference.columns import finite
 from app.monitoring.reference.encoding import encode_labels, encode_outcomes
@@ -28,11 +29,12 @@ from app.reports.performance import (
     Metric,
     MetricError,
     PerformanceReport,
+    Realised,
     SegmentMetrics,
     Versus,
 )
 from app.statistics import FloatArray
-from app.statistics.intervals import Mean, Share
+from app.statistics.intervals import Mean, Share, dependent, of_mean, of_ratio
 from app.store.queries.labelled import ErrorStream, Labelled
 from app.store.queries.shadow_predictions import Pair
 from app.store.throttle import Pause, no_pause
@@ -55,7 +57,7 @@ def by_class(rows: Scored) -> ByClass:
     known = (rows.outcomes >= 0) & (rows.predictions >= 0)
     cells = rows.outcomes[known] * size + rows.predictions[known]
     counts = np.bincount(cells, minlength=size**2).reshape(size, size)
-    classes = {name: _class(counts, place) for place, name in enumerate(names)}
+    classes = {name: _class(rows.only(known), counts, place) for place, name in enumerate(names)}
     found: ByClass = {"confusion_matrix": {"labels": names, "counts": counts.tolist()}, "classes": classes}
     unknown = rows.unknown_classes()
     return found if unknown is None else {**found, "unknown_classes": unknown}
@@ -72,14 +74,19 @@ def business(schema: ModelSchema, window: Labelled) -> Business:
     return {**_amounts(given), "by_prediction": by_prediction}
 
 
-def _class(counts: NDArray[Any], place: int) -> ClassMetrics:
+def _class(rows: Scored, counts: NDArray[Any], place: int) -> ClassMetrics:
     hits, support = int(counts[place, place]), int(counts[place].sum())
     precision, recall = Share(hits, int(counts[:, place].sum())), Share(hits, support)
-    return {"support": support, "precision": _share(precision), "recall": _share(recall)}
+    actual, said = ((labels == place).astype(np.float64) for labels in (rows.outcomes, rows.predictions))
+    return {
+        "support": support,
+        "precision": _share(precision, of_ratio(actual * said, said)),
+        "recall": _share(recall, of_ratio(actual * said, actual)),
+    }
 
 
-def _share(share: Share) -> Interval:
-    low, high = share.bounds(SHOWN_CONFIDENCE)
+def _share(share: Share, influence: FloatArray) -> Interval:
+    low, high = dependent(share, influence).bounds(SHOWN_CONFIDENCE)
     return {"value": share.hits / share.trials if share.trials else None, "low": low, "high": high}
 
 
@@ -96,7 +103,8 @@ def _amounts(values: list[float]) -> Amounts:
     total = _sum(values)
     low, high = (None, None)
     if total is not None:
-        low, high = (finite(bound) for bound in Mean.of(np.array(values)).bounds(SHOWN_CONFIDENCE))
+        mean_of = dependent(Mean.of(np.array(values)), of_mean(np.array(values)))
+        low, high = (finite(bound) for bound in mean_of.bounds(SHOWN_CONFIDENCE))
     mean = None if total is None else total / len(values)
     amounts: Amounts = {
         "value_count": len(values),
@@ -174,33 +182,52 @@ def performance_report(
     the order in which their truth came, and ``previous`` is the report of the look before.
     """
     errors: list[MetricError] = []
-    baseline, before = Baseline(reference), _comparable(previous, reference)
-    (rows, labelled), delays = score(schema, window, errors), label_delays(window)
+    baseline, before = baseline_of(reference), _comparable(previous, reference)
+    whole, labelled = score(schema, window, errors)
+    selection = select(whole, labelled, window.segments, None if baseline.missing else baseline.scored)
+    rows = replace(whole.only(labelled), copies=selection.copies)
     parts = split(schema, window.segments, baseline, pause)
     start, end = (to_rfc3339(window.predicted_at[place]) for place in (0, -1)) if window.rows else (None, None)
     judge = Judge(limits, 1 + len(parts), start or "", end or "")
-    graded = _grade(judge, rows, baseline, before, errors)
-    segments = _segments(judge, rows, labelled, parts, before, pause)
+    graded = _grade(judge, rows, baseline, before, errors, selection)
+    segments = _segments(judge, rows, labelled, parts, before, selection, pause)
     return {
         "status": overall(chain(graded.values(), *(entry["metrics"].values() for entry in _each(segments)))),
         "message": _message(rows.rows, limits, baseline),
         "window": {"rows": window.rows, "sampled_from": window.sampled_from, "from": start, "to": end},
         "limits": {"alpha_per_look": limits.alpha, "degradation": limits.allowed, "correction": "bonferroni"},
         "baseline": {"rows": baseline.scored.rows if baseline.scored else 0, "sha256": _sha256(reference)},
-        "realised": {
-            "labelled": rows.rows,
-            "coverage": rows.rows / window.rows if window.rows else None,
-            "mature": is_mature(window, delays["p95"] if label_delay_s is None else label_delay_s, now),
-            "label_delay_seconds": delays,
-            "metrics": graded,
-            **by_class(rows),
-        },
+        "realised": _realised(window, rows, selection, graded, now, label_delay_s),
         "estimated": not_estimated("no estimate was asked for"),
         "segments": segments,
         "business": business(schema, window),
         "concept_drift": concept_drift(schema, stream, baseline, before),
         "errors": errors,
     }
+
+
+def _realised(
+    window: Labelled,
+    rows: Scored,
+    selection: Selection,
+    graded: dict[str, Metric],
+    now: Micros,
+    label_delay_s: float | None,
+) -> Realised:
+    """Give the entry on the rows whose outcome is known."""
+    delays = label_delays(window)
+    mature = is_mature(window, delays["p95"] if label_delay_s is None else label_delay_s, now)
+    found: Realised = {
+        "labelled": rows.rows,
+        "coverage": rows.rows / window.rows if window.rows else None,
+        "mature": mature and not selection.missing,
+        "label_delay_seconds": delays,
+        "metrics": graded,
+    }
+    found = cast("Realised", found | by_class(rows))
+    if selection.found:
+        found["selection"] = selection.report(rows.schema)
+    return found
 
 
 def is_same_look(window: Labelled, before: PerformanceReport) -> bool:
@@ -216,13 +243,31 @@ def is_same_look(window: Labelled, before: PerformanceReport) -> bool:
 
 
 def _grade(
-    judge: Judge, rows: Scored, baseline: Baseline, before: PerformanceReport | None, errors: list[MetricError]
+    judge: Judge,
+    rows: Scored,
+    baseline: Baseline,
+    before: PerformanceReport | None,
+    errors: list[MetricError],
+    selection: Selection,
 ) -> dict[str, Metric]:
     found = rows.measure()
     undefined = [name for name, metric in found.items() if metric.value is None]
     errors += [{"metric": name, "reason": "undefined for the outcomes of this window"} for name in undefined]
     was = before.get("realised", {}).get("metrics", {}) if before else {}
-    return judge.grade(found, baseline.measured, was, rows=rows.rows)
+    told = selection.withhold(rows.schema, found)
+    return _withheld(selection, rows.schema, judge.grade(told, baseline.measured, was, rows=rows.rows))
+
+
+def _withheld(selection: Selection, schema: ModelSchema, graded: dict[str, Metric]) -> dict[str, Metric]:
+    """Say why metrics are not told; of those between worst and best case, a certain loss stays."""
+    known = selection.known(schema)
+    if known is None:
+        return graded
+    why = selection.reason(schema)
+    for name, metric in graded.items():
+        if name not in known and metric["status"] != "degraded":
+            metric["status"], metric["withheld"] = "insufficient_data", why
+    return graded
 
 
 def _segments(
@@ -231,6 +276,7 @@ def _segments(
     labelled: NDArray[np.bool_],
     parts: list[Segment],
     before: PerformanceReport | None,
+    selection: Selection,
     pause: Pause,
 ) -> dict[str, dict[str, SegmentMetrics]]:
     """Grade each segment against the reference's rows of the same kind."""
@@ -240,7 +286,9 @@ def _segments(
         pause()
         own = rows.only(part.rows[labelled])
         was = earlier.get(part.name, {}).get(part.value)
-        metrics = judge.grade(own.measure(), part.baseline, was["metrics"] if was else {}, rows=own.rows)
+        told = selection.withhold(rows.schema, own.measure())
+        metrics = judge.grade(told, part.baseline, was["metrics"] if was else {}, rows=own.rows)
+        metrics = _withheld(selection, rows.schema, metrics)
         found.setdefault(part.name, {})[part.value] = {
             "rows": int(part.rows.sum()),
             "labelled": own.rows,
@@ -333,5 +381,5 @@ def _gains(shadow: NDArray[Any], champion: NDArray[Any], outcome: NDArray[Any], 
 
 def _mean(gains: FloatArray) -> Interval:
     mean = Mean.of(gains)
-    low, high = mean.bounds(CONFIDENCE)
+    low, high = dependent(mean, of_mean(gains)).bounds(CONFIDENCE)
     return {"value": mean.value, "low": low, "high": high}

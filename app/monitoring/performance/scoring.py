@@ -13,7 +13,7 @@ from app.monitoring.performance.metrics import metrics
 from app.monitoring.performance.standard_errors import spread
 from app.monitoring.reference.encoding import encode_labels, encode_outcomes, encode_probabilities
 from app.reports.performance import LabelDelay, MetricError, UnknownClasses
-from app.statistics import FloatArray
+from app.statistics import FloatArray, IntArray
 from app.statistics.intervals import Interval
 from app.store.queries.labelled import Labelled
 from app.types import SECOND, Label, Micros, ModelSchema, Task, label_key
@@ -33,6 +33,7 @@ class Scored:
 
     Attributes:
         unknown: classes that the model lacks, whose codes stand behind those of the schema's classes.
+        copies: how often each row counts; None: once.
     """
 
     schema: ModelSchema
@@ -40,6 +41,7 @@ class Scored:
     predictions: NDArray[Any]
     probabilities: FloatArray | None
     unknown: tuple[Label, ...] = ()
+    copies: IntArray | None = None
 
     @property
     def rows(self) -> int:
@@ -49,15 +51,21 @@ class Scored:
     def only(self, chosen: NDArray[np.bool_]) -> Scored:
         """Keep some of the rows."""
         probabilities = None if self.probabilities is None else self.probabilities[chosen]
-        return Scored(self.schema, self.outcomes[chosen], self.predictions[chosen], probabilities, self.unknown)
+        copies = None if self.copies is None else self.copies[chosen]
+        return Scored(self.schema, self.outcomes[chosen], self.predictions[chosen], probabilities, self.unknown, copies)
 
-    def measure(self) -> dict[str, Measured]:
-        """Compute every metric of the task with its interval; nothing without rows."""
+    def measure(self, *, ordered: bool = True) -> dict[str, Measured]:
+        """Compute every metric of the task with its interval; nothing without rows.
+
+        ``ordered`` tells that rows are in order of time, so that neighbours tell how independent they are.
+        """
         if not self.rows:
             return {}
-        arrays = (self.outcomes, self.predictions, self.probabilities)
+        places = np.repeat(np.arange(self.rows), 1 if self.copies is None else self.copies)
+        shares = None if self.probabilities is None else self.probabilities[places]
+        arrays = (self.outcomes[places], self.predictions[places], shares)
         values = metrics(self.schema, *arrays)
-        sure = spread(self.schema, *arrays, values)
+        sure = spread(self.schema, *arrays, values, ordered=ordered, copies=self.copies)
         return {name: Measured(value, sure.get(name)) for name, value in values.items()}
 
     def unknown_classes(self) -> UnknownClasses | None:
@@ -91,7 +99,7 @@ def known(schema: ModelSchema, outcomes: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def score(schema: ModelSchema, window: Labelled, errors: list[MetricError]) -> tuple[Scored, NDArray[np.bool_]]:
-    """Encode the rows whose outcome is known, and tell which they are.
+    """Encode all rows, and tell whose outcome is known.
 
     ``errors`` lists what is left out.
     """
@@ -107,8 +115,8 @@ def score(schema: ModelSchema, window: Labelled, errors: list[MetricError]) -> t
     if probabilities is not None and np.isnan(probabilities[chosen]).any():
         errors.append({"metric": None, "reason": "some rows have no probabilities: their metrics are left out"})
         probabilities = None
-    rows = Scored(schema, outcomes, predictions, probabilities, unknown).only(chosen)
-    if (found := rows.unknown_classes()) is not None:
+    rows = Scored(schema, outcomes, predictions, probabilities, unknown)
+    if (found := rows.only(chosen).unknown_classes()) is not None:
         errors.append({"metric": None, "reason": found["message"]})
     return rows, chosen
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.monitoring.performance.metrics import Calibration, Rows, positive_index, promises
-from app.statistics import FloatArray, intervals
-from app.statistics.intervals import Bounded, Interval, Mean, MeanShare, RootMean, Share
+from app.statistics import FloatArray, IntArray, intervals
+from app.statistics.intervals import Bounded, Interval, Mean, MeanShare, RootMean, Share, dependent
 from app.types import ModelSchema, Task
 
 
@@ -46,6 +46,10 @@ class Explained:
         more = _recovered(above[1], below[0], self.correlation)
         less = _recovered(above[0], below[1], self.correlation)
         return 1 - ratio * _exp(more), 1 - ratio * _exp(-less)
+
+    def widened(self, ratio: float) -> Explained:
+        """Give the same interval with this multiple of its variance."""
+        return replace(self, errors=self.errors.widened(ratio), deviations=self.deviations.widened(ratio))
 
 
 def _log_sides(mean: Mean, confidence: float) -> tuple[float, float]:
@@ -82,8 +86,14 @@ def spread(
     predictions: NDArray[Any],
     probabilities: FloatArray | None,
     values: Mapping[str, float | None],
+    *,
+    ordered: bool = True,
+    copies: IntArray | None = None,
 ) -> dict[str, Interval]:
     """Compute the standard errors of these metrics; undefined ones are left out.
+
+    Rows in order of time count as what they are worth beside their neighbours; others as independent. ``copies`` says
+    how often each of the rows before stands there now: copies tell no more than one.
 
     >>> schema = ModelSchema("m", "1", Task.REGRESSION, ())
     >>> found = spread(schema, np.zeros(4), np.array([1.0, 3.0, 1.0, 3.0]), None, {"mae": 2.0})
@@ -91,13 +101,25 @@ def spread(
     [0.16, 3.84]
     """
     rows = Rows(schema, outcomes, predictions, probabilities)
-    return {name: _interval(INTERVALS[name](rows), value) for name, value in values.items() if value is not None}
+    found = {name: _interval(name, rows, value) for name, value in values.items() if value is not None}
+    return {name: _widened(*each, ordered=ordered, copies=copies) for name, each in found.items()}
 
 
-def _interval(found: Interval | Influence, value: float) -> Interval:
+def _interval(name: str, rows: Rows, value: float) -> tuple[Interval, FloatArray]:
+    """Give the interval of independent rows, and the influence of each."""
+    found = INTERVALS[name](rows)
     if isinstance(found, Influence):
-        return Bounded(value, intervals.standard_error(found.by_row), found.rarest)
-    return found
+        return Bounded(value, intervals.standard_error(found.by_row), found.rarest), found.by_row
+    return found, INFLUENCES[name](rows)
+
+
+def _widened(interval: Interval, influence: FloatArray, *, ordered: bool, copies: IntArray | None) -> Interval:
+    """Widen an interval: a row that counts c times adds c squared to the variance, not c."""
+    if copies is not None:
+        whole = float(np.sum(influence**2))
+        influence = copies * influence[np.cumsum(copies) - copies]
+        interval = interval.widened(float(np.sum(influence**2)) / whole) if whole else interval
+    return dependent(interval, influence) if ordered else interval
 
 
 def _share(hits: Flags, trials: Flags) -> Share:
@@ -247,3 +269,43 @@ INTERVALS: Mapping[str, Callable[[Rows], Interval | Influence]] = {
     "bias": _bias,
 }
 """The interval of each metric of :data:`app.figures.performance.PERFORMANCE_METRICS`, or what each row does to it."""
+
+
+def _of_hits(rows: Rows, trials: NDArray[Any]) -> FloatArray:
+    """Influence on the mean share of hits among these trials, over the classes of a metric."""
+    hits = (rows.outcomes == rows.predictions).astype(np.float64)
+    of_class = (trials[:, np.newaxis] == rows.codes).astype(np.float64)
+    return intervals.of_macro_ratio(hits[:, np.newaxis] * of_class, of_class)
+
+
+def _of_balanced_accuracy(rows: Rows) -> FloatArray:
+    of_class = (rows.outcomes[:, np.newaxis] == np.unique(rows.outcomes)).astype(np.float64)
+    return intervals.of_macro_ratio((rows.outcomes == rows.predictions)[:, np.newaxis] * of_class, of_class)
+
+
+def _of_specificity(rows: Rows) -> FloatArray:
+    actual, said = _positive(rows)
+    return intervals.of_ratio((~said & ~actual).astype(np.float64), (~actual).astype(np.float64))
+
+
+def _of_calibration_error(rows: Rows) -> FloatArray:
+    promised, came = promises(rows.schema, rows.outcomes, rows.scores)
+    return intervals.of_mean(came - promised)
+
+
+INFLUENCES: Mapping[str, Callable[[Rows], FloatArray]] = {
+    "accuracy": lambda rows: intervals.of_mean((rows.outcomes == rows.predictions).astype(np.float64)),
+    "precision": lambda rows: _of_hits(rows, rows.predictions),
+    "recall": lambda rows: _of_hits(rows, rows.outcomes),
+    "specificity": _of_specificity,
+    "balanced_accuracy": _of_balanced_accuracy,
+    "log_loss": lambda rows: intervals.of_mean(-np.log(np.clip(rows.given, np.finfo(np.float64).eps, 1.0))),
+    "brier": lambda rows: intervals.of_mean(rows.squares),
+    "calibration_error": _of_calibration_error,
+    "mae": lambda rows: intervals.of_mean(_errors(rows)),
+    "rmse": lambda rows: intervals.of_mean(_errors(rows) ** 2),
+    "mape": lambda rows: intervals.of_mean(_errors(rows) / np.maximum(np.abs(rows.outcomes), np.finfo(np.float64).eps)),
+    "r2": lambda rows: intervals.of_ratio(_errors(rows) ** 2, (rows.outcomes - rows.outcomes.mean()) ** 2),
+    "bias": lambda rows: intervals.of_mean(rows.predictions - rows.outcomes),
+}
+"""The effect of each row on a metric whose interval does not tell; it shows how rows depend on their neighbours."""

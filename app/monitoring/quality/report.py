@@ -14,67 +14,22 @@ from numpy.typing import NDArray
 from app.errors import describe_error
 from app.figures.drift import NUMBERS, UNREADABLE, WINDOW_CHECKS, checks_of
 from app.monitoring.false_alarm_budget import Limits
-from app.monitoring.quality.traffic import freshness_findings, make_finding, quality_tests, traffic_findings
-from app.monitoring.reference.columns import MISSING, UNSEEN, ReferenceColumn
+from app.monitoring.quality.traffic import Rule, freshness_findings, make_finding, quality_tests, traffic_findings
+from app.monitoring.reference.columns import MISSING, ROUNDING, UNSEEN, ReferenceColumn
 from app.monitoring.reference.reference import Reference
 from app.reports.drift import DataQuality, QualityFinding
-from app.statistics import FloatArray, share_p_values
+from app.statistics import FloatArray
 from app.statistics.autocorrelation import Independence, Inflation
 from app.store.queries.windows import Arrivals
 from app.store.throttle import Pause, no_pause
 from app.types import Feature, FeatureType, ModelSchema
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """Compares counts out of m window rows with counts out of n reference rows.
-
-    Attributes:
-        alpha: false-alarm probability of one test.
-        material: smallest rise of the share that matters.
-        inflation: how many times the variance exceeds that of independent rows; costly, so asked near a finding only.
-    """
-
-    alpha: float
-    material: float
-    n: int
-    m: int
-    inflation: Callable[[], float] = lambda: 1.0
-
-    def finding(self, feature: str | None, kind: str, ours: int, theirs: int, what: str) -> Iterator[QualityFinding]:
-        """Yield a finding where the window's share rises by what matters and beyond chance."""
-        if theirs / self.m < ours / self.n + self.material or not self._is_significant(ours, theirs, 1.0):
-            return
-        inflation = self.inflation()
-        if not self._is_significant(ours, theirs, inflation):
-            return
-        limit = max(self._limit(ours, theirs, inflation) / self.m, ours / self.n + self.material)
-        value = theirs / self.m
-        message = f"{value:.2%} of rows {what}; in the reference {ours / self.n:.2%}, limit {limit:.2%}"
-        yield make_finding(feature, kind, value, limit, message)
-
-    def _is_significant(self, ours: int, theirs: int, inflation: float) -> bool:
-        """Test as many rows as these are worth."""
-        n, m, before, now = (int(count / inflation) for count in (self.n, self.m, ours, theirs))
-        return float(share_p_values(np.array([before]), n, np.array([now]), m)[0]) <= self.alpha
-
-    def _limit(self, ours: int, theirs: int, inflation: float) -> int:
-        """Find the smallest significant count by bisection, since more is always more significant."""
-        normal, excessive = ours * self.m // self.n, theirs
-        while excessive - normal > 1:
-            middle = (normal + excessive) // 2
-            significant = self._is_significant(ours, middle, inflation)
-            normal, excessive = (normal, middle) if significant else (middle, excessive)
-        return excessive
-
 
 _FENCE = 3.0
 """Interquartile ranges beyond the quartiles from which a value is far out: Tukey (1977), Exploratory Data Analysis."""
 _FROZEN_SHARE = 0.1
 _MAX_DISTINCT_OF_CODES = 100
 """Values that are looked at before all are: most numbers with fractions show one among them."""
-_RARE = 0.05
-"""A value of at most this share in the reference does not repeat by itself."""
+_RARE = 0.05  # a value of at most this share in the reference does not repeat by itself
 
 
 @dataclass(frozen=True)
@@ -96,7 +51,14 @@ class Columns:
 
     @classmethod
     def of(
-        cls, feature: Feature, ours: ReferenceColumn, theirs: NDArray[Any], rule: Rule, *, in_sample: bool
+        cls,
+        feature: Feature,
+        ours: ReferenceColumn,
+        theirs: NDArray[Any],
+        rule: Rule,
+        *,
+        in_sample: bool,
+        inflation: float = 1.0,
     ) -> Columns:
         """Let each rule ask how much its rows resemble their neighbours, at most once."""
 
@@ -104,7 +66,7 @@ class Columns:
         def null() -> Inflation:
             return Independence.of(theirs).inflation(rule.m, ours.independence, rule.n)
 
-        values, gaps = (lambda: null().values), (lambda: null().gaps)
+        values, gaps = (lambda: null().values * inflation), (lambda: null().gaps * inflation)
         return cls(
             feature, ours, theirs, replace(rule, inflation=values), replace(rule, inflation=gaps), in_sample=in_sample
         )
@@ -125,10 +87,19 @@ class Columns:
 
 
 def feature_findings(
-    feature: Feature, ours: ReferenceColumn, theirs: NDArray[Any], rule: Rule, *, in_sample: bool
+    feature: Feature,
+    ours: ReferenceColumn,
+    theirs: NDArray[Any],
+    rule: Rule,
+    *,
+    in_sample: bool,
+    inflation: float = 1.0,
 ) -> Iterator[QualityFinding]:
-    """Yield what is wrong with a feature of the window, in order of time."""
-    columns = Columns.of(feature, ours, theirs, rule, in_sample=in_sample)
+    """Yield what is wrong with a feature of the window, in order of time.
+
+    ``inflation`` is how many times the column varies more from window to window than sampling explains.
+    """
+    columns = Columns.of(feature, ours, theirs, rule, in_sample=in_sample, inflation=inflation)
     nothing_known = not len(ours.present)
     kinds: set[str] = set()
     for check in checks_of(feature.type):
@@ -195,10 +166,12 @@ def _frozen(columns: Columns) -> Iterator[QualityFinding]:
 def _below_range(columns: Columns) -> Iterator[QualityFinding]:
     """Test each bound by itself.
 
-    One side's test is exact also where the bound is the reference's own extreme.
+    One side's test is exact also where the bound is the reference's own extreme. A value that differs from a bound by
+    rounding to 32 bits lies on it.
     """
     ours, low = columns.reference.present, columns.feature.low
     if low is not None:
+        low -= ROUNDING * abs(low)
         outside = len(ours) - _between(ours, low, np.inf), int((columns.present < low).sum())
         yield from columns.compare("out_of_range", *outside, f"lie below {low:g}")
 
@@ -206,6 +179,7 @@ def _below_range(columns: Columns) -> Iterator[QualityFinding]:
 def _above_range(columns: Columns) -> Iterator[QualityFinding]:
     ours, high = columns.reference.present, columns.feature.high
     if high is not None:
+        high += ROUNDING * abs(high)
         outside = len(ours) - _between(ours, -np.inf, high), int((columns.present > high).sum())
         yield from columns.compare("out_of_range", *outside, f"lie above {high:g}")
 
@@ -258,12 +232,12 @@ def data_quality(
     limits: Limits,
     *,
     predictions: NDArray[Any] | None = None,
+    season: Sequence[ReferenceColumn] | None = None,
+    inflations: Sequence[float] | None = None,
     arrivals: Arrivals | None = None,
     pause: Pause = no_pause,
 ) -> DataQuality:
-    """Judge a window's encoded columns, in order of time.
-
-    The result is ``data_quality`` of ``GET /drift``.
+    """Judge a window's encoded columns, in order of time: ``data_quality`` of ``GET /drift``.
 
     A share is a finding when it exceeds the reference's by ``limits.material_share`` and by more than chance: the exact
     test of :func:`share_p_values` at ``limits.quality_alpha``, divided by the number of tests. ``limit`` is the value
@@ -271,26 +245,47 @@ def data_quality(
 
     Args:
         predictions: the window's answers, encoded; a class that takes over is then found.
+        season: the reference's features and answers with the rows of the window's season; by default all rows.
+        inflations: of features and answers beyond autocorrelation; by default what the reference's blocks show.
         arrivals: when rows came; traffic that drops or ends is then found.
     """
     alpha = limits.quality_alpha / quality_tests(len(schema.features))
     findings: list[QualityFinding] = []
     samples = None
     if reference is not None:
+        ours = season or [*reference.features, *reference.answers]
+        wider = inflations or reference.inflations(len(columns[0]))
         rule = Rule(alpha, limits.material_share, reference.rows, len(columns[0]))
         sound = []
-        for place, (feature, ours, theirs) in enumerate(zip(schema.features, reference.features, columns, strict=True)):
+        for place, (feature, theirs) in enumerate(zip(schema.features, columns, strict=True)):
             pause()
-            found = _read(feature.name, feature_findings(feature, ours, theirs, rule, in_sample=reference.in_sample))
+            own = replace(rule, n=len(ours[place].values))
+            yielded = feature_findings(
+                feature, ours[place], theirs, own, in_sample=reference.in_sample, inflation=wider[place]
+            )
+            found = _read(feature.name, yielded)
             findings += found
             if not found:
                 sound.append(place)
-        samples = Samples(schema, reference, [columns[place] for place in sound], sound, predictions, rule)
+        answer = Answers(ours[len(columns)], predictions, wider[len(columns)])
+        samples = Samples(schema, reference, [columns[place] for place in sound], sound, answer, rule)
     look = Look(alpha, samples, arrivals)
     for check in WINDOW_CHECKS:
         if check.unless not in {finding["kind"] for finding in findings}:
             findings += WINDOW_TESTS[check.name](look)
     return {"status": "warning" if findings else "ok", "findings": findings}
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The model's answers on both sides.
+
+    ``inflation`` is how many times they vary more from window to window than sampling explains.
+    """
+
+    reference: ReferenceColumn
+    window: NDArray[Any] | None
+    inflation: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +300,7 @@ class Samples:
     reference: Reference
     columns: Sequence[NDArray[Any]]
     sound: Sequence[int]
-    predictions: NDArray[Any] | None
+    answers: Answers
     rule: Rule
 
 
@@ -350,16 +345,21 @@ def _imbalance(look: Look) -> Iterator[QualityFinding]:
     The test accounts for the choice among all classes.
     """
     found = look.samples
-    if found is None or found.predictions is None or not found.schema.classes or found.reference.in_sample:
+    if found is None or found.answers.window is None or not found.schema.classes or found.reference.in_sample:
         return
-    ours, theirs, rule = found.reference.answers[0], found.predictions, found.rule
+    ours, theirs, rule = found.answers.reference, found.answers.window, found.rule
     largest = int(np.bincount(theirs[theirs >= 0], minlength=1).argmax())
     counts = int((ours.values == largest).sum()), int((theirs == largest).sum())
+
+    def inflation() -> float:
+        return found.answers.inflation * Independence.of(theirs).inflation(rule.m, ours.independence, rule.n).values
+
     rule = replace(
         rule,
         alpha=rule.alpha / len(found.schema.classes),
         material=_IMBALANCE,
-        inflation=lambda: Independence.of(theirs).inflation(rule.m, ours.independence, rule.n).values,
+        n=len(ours.values),
+        inflation=inflation,
     )
     what = f"are answered with {found.schema.classes[largest]}"
     yield from rule.finding(None, "class_imbalance", *counts, what)

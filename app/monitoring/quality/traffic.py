@@ -1,12 +1,16 @@
-"""Findings of data quality, and those of traffic: silence and too few rows."""
+"""Findings of data quality: shares that have risen, silence and too few rows."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
 
 from app.figures.drift import WINDOW_CHECKS, checks_of
 from app.reports.drift import QualityFinding
+from app.statistics import share_p_values
 from app.store.queries.windows import Arrivals, Stretch
 from app.types import FeatureType
 
@@ -25,6 +29,50 @@ def quality_tests(features: int) -> int:
 def make_finding(feature: str | None, kind: str, value: float, limit: float, message: str) -> QualityFinding:
     """Put a finding into the form of ``GET /drift``; ``value`` has reached ``limit``."""
     return {"feature": feature, "kind": kind, "value": value, "limit": limit, "message": message}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Compares counts out of m window rows with counts out of n reference rows.
+
+    Attributes:
+        alpha: false-alarm probability of one test.
+        material: smallest rise of the share that matters.
+        inflation: how many times the variance exceeds that of independent rows; asked only where there might be a
+            finding, since it costs more than the test.
+    """
+
+    alpha: float
+    material: float
+    n: int
+    m: int
+    inflation: Callable[[], float] = lambda: 1.0
+
+    def finding(self, feature: str | None, kind: str, ours: int, theirs: int, what: str) -> Iterator[QualityFinding]:
+        """Yield a finding where the window's share rises by what matters and beyond chance."""
+        if theirs / self.m < ours / self.n + self.material or not self._is_significant(ours, theirs, 1.0):
+            return
+        inflation = self.inflation()
+        if not self._is_significant(ours, theirs, inflation):
+            return
+        limit = max(self._limit(ours, theirs, inflation) / self.m, ours / self.n + self.material)
+        value = theirs / self.m
+        message = f"{value:.2%} of rows {what}; in the reference {ours / self.n:.2%}, limit {limit:.2%}"
+        yield make_finding(feature, kind, value, limit, message)
+
+    def _is_significant(self, ours: int, theirs: int, inflation: float) -> bool:
+        """Test as many rows as these are worth."""
+        n, m, before, now = (int(count / inflation) for count in (self.n, self.m, ours, theirs))
+        return float(share_p_values(np.array([before]), n, np.array([now]), m)[0]) <= self.alpha
+
+    def _limit(self, ours: int, theirs: int, inflation: float) -> int:
+        """Find the smallest significant count by bisection, since more is always more significant."""
+        normal, excessive = ours * self.m // self.n, theirs
+        while excessive - normal > 1:
+            middle = (normal + excessive) // 2
+            significant = self._is_significant(ours, middle, inflation)
+            normal, excessive = (normal, middle) if significant else (middle, excessive)
+        return excessive
 
 
 MAX_SILENCE_S = 300.0

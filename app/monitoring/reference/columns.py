@@ -242,6 +242,11 @@ class ReferenceColumn:
         return sorted_present(self.subject, self.values)
 
     @cached_property
+    def distinct(self) -> FloatArray:
+        """A number's different values, ascending."""
+        return self.present[np.flatnonzero(np.diff(self.present, prepend=np.nan) != 0)]
+
+    @cached_property
     def order(self) -> NDArray[np.int32]:
         """Places of a number's present values, in ascending order of the values."""
         known = np.flatnonzero(~np.isnan(self.values)).astype(np.int32)
@@ -287,26 +292,40 @@ def sorted_present(subject: Subject, values: NDArray[Any]) -> FloatArray:
     return np.sort(values[~np.isnan(values)])
 
 
-_ROUNDING = 2.0**-23
+ROUNDING = 2.0**-23
 """Relative error of a number that went through 32 bits."""
+_MAX_DISTINCT_SHARE = 0.99
+"""Different values per row up to which a reference has values that come again; a window's need not be theirs."""
 
 
-def snap(reference: ReferenceColumn, present: FloatArray) -> FloatArray:
-    """Replace values that differ by rounding to 32 bits from one of a reference's few.
+def snap(reference: ReferenceColumn, values: NDArray[Any]) -> NDArray[Any]:
+    """Replace a number by the reference's value that it equals but for rounding to 32 bits.
 
-    Their order stays.
+    One side of a pipeline has floats of 32 bits, the other of 64, or a sum gives another last digit: 0.1 is
+    0.10000000149 then, and lies in another bin, beyond a bound, or is no longer the most frequent value. Whole numbers
+    that differ stay different; so does all of a reference whose values hardly ever come again.
 
     >>> column = ReferenceColumn(Subject("x", "numeric"), np.array([0.1, 0.2, 0.2]))
     >>> snap(column, np.array([0.10000000149011612, 0.15])).tolist()
     [0.1, 0.15]
     """
-    if not isinstance(reference.bins, ValueBins) or not len(present):
-        return present
-    known = reference.bins.values
-    after = np.searchsorted(known, present).clip(0, len(known) - 1)
-    before = np.maximum(after - 1, 0)
-    nearest = np.where(present - known[before] < known[after] - present, known[before], known[after])
-    return np.where(np.abs(present - nearest) <= _ROUNDING * np.abs(nearest), nearest, present)
+    if values.dtype.kind != "f" or reference.values.dtype.kind != "f":
+        return values
+    known, rows = reference.distinct, len(reference.present)
+    if not len(known) or len(known) > _MAX_DISTINCT_SHARE * rows:
+        return values
+    after = np.searchsorted(known, values).clip(0, len(known) - 1)
+    rest = np.flatnonzero((known[after] != values) & ~np.isnan(values))
+    if not len(rest):
+        return values
+    other, above = values[rest], known[after[rest]]
+    below = known[np.maximum(after[rest] - 1, 0)]
+    nearest = np.where(np.abs(other - below) < np.abs(above - other), below, above)
+    whole = (other == np.floor(other)) & (nearest == np.floor(nearest))
+    close = ~whole & (np.abs(other - nearest) <= ROUNDING * np.abs(nearest))
+    snapped = values.copy()
+    snapped[rest[close]] = nearest[close]
+    return snapped
 
 
 def without(ordered: FloatArray, values: FloatArray) -> FloatArray:

@@ -60,7 +60,38 @@ def student_widening(freedom: float) -> float:
     return float((special.stdtrit(freedom, _TAIL) / special.ndtri(_TAIL)) ** 2) if np.isfinite(freedom) else 1.0
 
 
+_GATE = 0.005
+"""Chance that a reference of independent rows is widened, for each kind of score."""
+
+
+def block_inflation(variance: float, freedom: float) -> float:
+    """Give the inflation that a variance between blocks stands for; 1 if chance explains it.
+
+    Formula:
+        ``1 + (v - 1) (t / z)^2`` where a chi-square variable of so many degrees of freedom exceeds ``freedom v`` in
+        less than one of 200 cases, else 1; t and z are the tails of Student and Gauss (:func:`student_widening`).
+
+    Args:
+        variance: of block means, relative to that of independent rows.
+        freedom: its degrees of freedom, at least 1; may be infinite.
+
+    Returns:
+        The inflation of the variance of a window as long as a block, at least 1.
+
+    Reference:
+        Searle, Casella and McCulloch (1992), "Variance components", doi:10.1002/9780470316856.
+
+    Example:
+        >>> block_inflation(1.5, 19), round(block_inflation(3.0, 19), 2)
+        (1.0, 4.63)
+    """
+    significant = variance > 1 and (not np.isfinite(freedom) or special.chdtrc(freedom, freedom * variance) <= _GATE)
+    return 1 + (variance - 1) * student_widening(freedom) if significant else 1.0
+
+
 _MAX_BLOCKS, _MIN_BLOCKS, _BLOCK_ROWS = 20, 8, 50
+_MAX_GROWTH = 4.0
+"""Blocks that variation is assumed to last: of twenty blocks, four are the longest that come five times."""
 _EXPECTED = 5
 """Rows in every block that a category must have on average to be followed."""
 
@@ -73,7 +104,8 @@ def qualify(
     Each column is turned into scores of unit variance: location and spread of the ranks, missing, each category. With
     block means ``y_b`` of ``n_b`` effective rows, ``sum n_b y_b^2 / (B - 1)`` is 1 when only chance and autocorrelation
     are at work. Over few blocks it is uncertain, so that scores of one kind lend each other strength
-    (:func:`shrink_variances`), and what exceeds 1 is widened by :func:`student_widening`.
+    (:func:`shrink_variances`). Only what chance does not explain counts, of all scores of a kind together or of one by
+    itself, and is widened by :func:`student_widening`: a noisy variance of 20 blocks would blind every second column.
 
     Returns:
         ``reason`` in words, ``rows`` of a block, and under ``features`` and ``answers``, for every name,
@@ -108,7 +140,7 @@ def inflations(qualification: Json, names: Sequence[str], window_rows: float, ki
     It is 1 for a column that was not qualified.
 
     The variance between blocks does not shrink with the rows of a window as sampling noise does, so what exceeds 1
-    grows in proportion.
+    grows in proportion, up to four blocks: variation that lasts longer is not seen often enough to be known.
 
     >>> found = {"rows": 500, "features": {"age": {"inflation": 1.5, "blocks": 20}}}
     >>> inflations(found, ["age", "income"], 1000), inflations({}, ["age"], 1000)
@@ -116,7 +148,16 @@ def inflations(qualification: Json, names: Sequence[str], window_rows: float, ki
     """
     known = qualification.get(kind, {})
     beyond = [known[name]["inflation"] - 1 if name in known else 0.0 for name in names]
-    return [1 + each * window_rows / qualification["rows"] if each else 1.0 for each in beyond]
+    return [1 + each * growth(window_rows, qualification["rows"]) if each else 1.0 for each in beyond]
+
+
+def growth(window_rows: float, block_rows: float) -> float:
+    """Give how much longer than a block a window is, four times at most.
+
+    >>> growth(1000, 500), growth(10_000, 500)
+    (2.0, 4.0)
+    """
+    return min(window_rows / block_rows, _MAX_GROWTH)
 
 
 def _inflations(columns: Sequence[ReferenceColumn], times: NDArray[np.int64], blocks: int) -> list[float]:
@@ -133,16 +174,48 @@ def _inflations(columns: Sequence[ReferenceColumn], times: NDArray[np.int64], bl
         for kind, score in standard_scores(column, _EXPECTED * blocks)
     ]
     for kind in ("location", "spread", "share"):
-        places = [place for place, name, _ in scores if name == kind]
-        raw = np.array([_dispersion(score, blocks) for _, name, score in scores if name == kind])
-        variances, freedom = shrink_variances(raw, blocks - 1)
-        widened = 1 + np.maximum(variances - 1, 0) * student_widening(freedom)
-        for place, inflation in zip(places, widened.tolist(), strict=True):
+        found = [(place, score) for place, name, score in scores if name == kind]
+        widened = _widened(np.array([score for _, score in found]), blocks) if found else []
+        for (place, _), inflation in zip(found, widened, strict=True):
             largest[place] = max(largest[place], inflation)
     return largest
 
 
-def _dispersion(score: FloatArray, blocks: int) -> float:
+def _widened(scores: FloatArray, blocks: int) -> list[float]:
+    """Give the inflation by each score of one kind; the shape is (scores, rows).
+
+    Scores that are correlated are less evidence for what they have in common: the mean of their variances has the
+    degrees of freedom of ``k^2 / sum r^2`` independent ones.
+    """
+    raw, freedom = np.array([block_variance(score, blocks) for score in scores]), blocks - 1
+    variances, shrunk = shrink_variances(raw, freedom)
+    correlations = scores @ scores.T / scores.shape[1]
+    common = freedom * len(raw) ** 2 / max(float((correlations**2).sum()), 1.0)
+    if block_inflation(float(raw.mean()), common) > 1:
+        return [float(each) for each in 1 + np.maximum(variances - 1, 0) * student_widening(shrunk)]
+    return [block_inflation(variance, freedom) for variance in raw.tolist()]
+
+
+def block_variance(score: FloatArray, blocks: int) -> float:
+    """Compute the variance of the means of consecutive blocks, relative to sampling noise.
+
+    Formula:
+        ``sum n_b y_b^2 / (B - 1)`` with the mean y_b of block b, which is worth n_b independent rows.
+
+    Args:
+        score: shape (rows,), in order of time, of mean 0 and variance 1.
+        blocks: B, at least 2.
+
+    Returns:
+        About 1 where only chance and the memory within blocks are at work.
+
+    Reference:
+        Fisher (1925), "Statistical methods for research workers", doi:10.1007/978-1-4612-4380-9_6.
+
+    Example:
+        >>> round(block_variance(np.repeat([1.0, -1.0], 50), 2), 6)
+        100.0
+    """
     parts = np.array_split(score, blocks)
     means, rows = np.array([part.mean() for part in parts]), np.array([len(part) for part in parts])
     worth = np.mean([effective_rows(part) / len(part) for part in parts])

@@ -34,9 +34,36 @@ __all__ = [
 _FILE, PROFILE = "reference.npz", "profile.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Hold the model's answers to all rows that the reference was chosen from.
+
+    Their outcomes are known. A rare class has few rows among the kept ones, so baseline and calibration are of all
+    rows. Features are many: only those that can be a segment are here.
+
+    Attributes:
+        outcomes, predictions: as :func:`encode_labels` gives them; ``probabilities`` of shape (n, classes).
+        columns: the categorical features by position.
+        ordered: whether the rows are in order of time.
+    """
+
+    outcomes: NDArray[Any]
+    predictions: NDArray[Any]
+    probabilities: FloatArray | None
+    columns: Mapping[int, NDArray[Any]]
+    ordered: bool
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return len(self.outcomes)
+
+
+@dataclass(frozen=True, eq=False)
 class Reference:
     """Hold the encoded reference rows of one version, as arrays with one entry per row.
+
+    Two references are the same if they are one object, so that what is computed from one can be kept.
 
     Attributes:
         predictions, outcomes: as :func:`encode_labels` gives them.
@@ -47,6 +74,7 @@ class Reference:
         baseline: the metrics that the model reached on them.
         dependence: each feature's share in what the answer depends on; empty in older bundles.
         qualification: what :func:`app.monitoring.reference.qualification.qualify` found; empty in older bundles.
+        judged: the answers to all rows; None where all rows are kept, and in older bundles.
     """
 
     schema: ModelSchema
@@ -61,6 +89,7 @@ class Reference:
     baseline: Mapping[str, float | None] = field(default_factory=dict)
     dependence: Mapping[str, float] = field(default_factory=dict)
     qualification: Json = field(default_factory=dict)
+    judged: Judged | None = None
 
     @property
     def rows(self) -> int:
@@ -107,6 +136,9 @@ def save_reference(folder: Path, reference: Reference) -> None:
     arrays = {f"x{position}": column for position, column in enumerate(reference.columns)}
     optional = {"probabilities": reference.probabilities, "outcomes": reference.outcomes, "time": reference.times}
     arrays |= {"prediction": reference.predictions}
+    if (judged := reference.judged) is not None:
+        optional |= {f"all_{name}": getattr(judged, name) for name in ("outcomes", "predictions", "probabilities")}
+        optional |= {f"all_x{position}": column for position, column in judged.columns.items()}
     arrays |= {name: array for name, array in optional.items() if array is not None}
     np.savez_compressed(folder / _FILE, allow_pickle=False, **arrays)
 
@@ -133,11 +165,22 @@ def load_reference(folder: Path, schema: ModelSchema) -> Reference:
             baseline=about["baseline"],
             dependence=about.get("dependence", {}),
             qualification=about.get("qualification", {}),
+            judged=_judged(stored),
         )
     except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise BundleError(f"{folder}: the reference cannot be read ({error}); bundle the model again") from error
     if not reference.rows:
         raise BundleError(f"{folder / _FILE}: it has no rows; bundle the model again")
-    if any(array.ndim == 0 or len(array) != reference.rows for array in stored.values()):
+    whole = reference.judged.rows if reference.judged else 0
+    lengths = {name: whole if name.startswith("all_") else reference.rows for name in stored}
+    if any(array.ndim == 0 or len(array) != lengths[name] for name, array in stored.items()):
         raise BundleError(f"{folder / _FILE}: its arrays differ in length; bundle the model again")
     return reference
+
+
+def _judged(stored: Mapping[str, NDArray[Any]]) -> Judged | None:
+    if "all_outcomes" not in stored:
+        return None
+    columns = {int(name[5:]): column for name, column in stored.items() if name.startswith("all_x")}
+    arrays = (stored["all_outcomes"], stored["all_predictions"], stored.get("all_probabilities"))
+    return Judged(*arrays, columns, "time" in stored)

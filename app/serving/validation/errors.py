@@ -76,17 +76,23 @@ class Refusals:
         self._bodies = bodies
         self._rows = rows
 
-    def of_large(self, body: bytes) -> list[FieldError]:
-        """The first wrong fields of a large body, read row by row; none in a sound one."""
+    @staticmethod
+    def of_parts(body: bytes) -> list[FieldError]:
+        """The findings on a large body before any part of it is built."""
         try:
             parts = msgspec.json.decode(body, type=_Parts)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return [FieldError("body", "an object with features, or with instances", str(error)[:300])]
-        many = parts.instances is not UNSET
-        rows = parts.instances if isinstance(parts.instances, list) else [parts.features or Raw(b"null")]
         contexts = [*(parts.contexts or ()), *([parts.context] if isinstance(parts.context, Raw) else [])]
         if any(len(bytes(each)) > 17 * MAX_FIELD_BYTES for each in contexts):
             return [FieldError("contexts", "at most 16 values each", "one is larger than 16 values can be")]
+        return []
+
+    def of_large(self, body: bytes) -> list[FieldError]:
+        """The first wrong fields of a large body, read row by row; none in a sound one."""
+        parts = msgspec.json.decode(body, type=_Parts)
+        many = parts.instances is not UNSET
+        rows = parts.instances if isinstance(parts.instances, list) else [parts.features or Raw(b"null")]
         found: list[FieldError] = []
         for number, raw in enumerate(rows):
             place = ("instances", number) if many else ("features",)

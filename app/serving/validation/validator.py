@@ -94,9 +94,12 @@ class RequestValidator:
         Raises:
             Invalid: naming every wrong field; the values themselves are not repeated.
         """
+        large = len(body) > MAX_SMALL_BYTES
+        if large and (found := self._refusals.of_parts(body)):
+            raise Invalid(found)
         if self.quick and (request := self.quick.read(body)):
             return request
-        if len(body) > MAX_SMALL_BYTES and (found := self._refusals.of_large(body)):
+        if large and (found := self._refusals.of_large(body)):
             raise Invalid(found)
         for form in _MANY_FIRST if b'"instances"' in body else _ONE:
             try:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import nlargest
+from itertools import chain
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -41,6 +42,7 @@ class Labelled:
         recorded_at: when the first revision came.
         segments: the values of the features, or keys of the context, that were asked for.
         sampled_from: the estimated number of rows from which the window was drawn.
+        absent: rows whose outcome is what its absence means.
     """
 
     predictions: Sequence[Label]
@@ -51,11 +53,35 @@ class Labelled:
     recorded_at: Sequence[Micros | None]
     segments: Mapping[str, Sequence[Scalar]] = field(default_factory=dict)
     sampled_from: int = 0
+    absent: int = 0
 
     @property
     def rows(self) -> int:
         """The number of rows."""
         return len(self.predicted_at)
+
+
+def fill_absent(window: Labelled, label: Label, after: Micros, now: Micros) -> Labelled:
+    """Give old rows without an outcome the label that its absence means; nothing is stored.
+
+    >>> rows = Labelled(
+    ...     [0, 0, 0], [None] * 3, [Micros(0), Micros(1), Micros(9)], [1, None, None], [None] * 3, [None] * 3
+    ... )
+    >>> fill_absent(rows, 0, Micros(5), Micros(10)).outcomes
+    [1, 0, None]
+    """
+    old = [came is None and now - at >= after for came, at in zip(window.outcomes, window.predicted_at, strict=True)]
+    outcomes = [label if absent else came for absent, came in zip(old, window.outcomes, strict=True)]
+    times = zip(old, window.recorded_at, window.predicted_at, strict=True)
+    recorded = [Micros(at + after) if absent else came for absent, came, at in times]
+    return replace(window, outcomes=outcomes, recorded_at=recorded, absent=sum(old))
+
+
+def stream_of(window: Labelled) -> list[ErrorStream]:
+    """Give the answers of a window whose truth is known, in the order in which it came."""
+    rows = zip(window.recorded_at, window.outcomes, window.predictions, strict=True)
+    known = [ErrorStream(at, came, said) for at, came, said in rows if at is not None and came is not None]
+    return sorted(known, key=itemgetter(0))
 
 
 def read_labelled(
@@ -196,20 +222,46 @@ def newer_outcomes(connection: Connection, *, after: Micros, most: int) -> int:
     return connection.execute(select(func.count()).select_from(part.subquery())).scalar_one()
 
 
+RARE, SLOWER = 0.05, 2
+"""Part of the outcomes below which a class has no label delay of its own, and how much slower than all it must be."""
+
+
 def label_delay(
-    connection: Connection, name: str, version: str, *, share: float, most: int = 1000, role: Role = "active"
+    connection: Connection,
+    name: str,
+    version: str,
+    *,
+    share: float,
+    most: int = 1000,
+    role: Role = "active",
+    by_class: bool = False,
 ) -> float | None:
     """Give the label delay: the seconds within which ``share`` of the outcomes came.
 
-    The latest outcomes are looked at, and the time runs from the prediction.
+    The latest outcomes are looked at, and the time runs from the prediction. ``by_class``: where the slowest
+    class, of those that are one in twenty or more, takes twice as long as all, its delay counts.
 
     None where none of the ``most`` latest outcomes is of this version.
     """
     # The latest outcomes through their index, and an outer join: a planner would else begin with every prediction.
     came, within = OUTCOMES.c.recorded_at, VersionRows(name, version, None, role)
-    newest = select(OUTCOMES.c.prediction_id, came).where(OUTCOMES.c.revision == 1).order_by(came.desc()).limit(most)
+    seen = (OUTCOMES.c.prediction_id, OUTCOMES.c.outcome, came)
+    newest = select(*seen).where(OUTCOMES.c.revision == 1).order_by(came.desc()).limit(most)
     truth, table = newest.subquery().c, within.table.c
     same = (table.prediction_id == truth.prediction_id, *within.own)
-    statement = select(truth.recorded_at - table.predicted_at).outerjoin(within.table, and_(*same))
-    delays = sorted(delay for delay in connection.execute(statement).scalars() if delay is not None)
-    return max(0.0, delays[math.ceil(share * len(delays)) - 1] / SECOND) if delays else None
+    statement = select(truth.recorded_at - table.predicted_at, truth.outcome).outerjoin(within.table, and_(*same))
+    delays: dict[str, list[int]] = {}
+    for delay, outcome in connection.execute(statement):
+        if delay is not None:
+            delays.setdefault(outcome if by_class else "", []).append(delay)
+    everything = sorted(chain.from_iterable(delays.values()))
+    if not everything:
+        return None
+    usual = _quantile(everything, share)
+    common = [sorted(each) for each in delays.values() if len(each) >= RARE * len(everything)]
+    slowest = max((_quantile(each, share) for each in common), default=usual)
+    return max(0.0, (slowest if slowest > SLOWER * usual else usual) / SECOND)
+
+
+def _quantile(ordered: Sequence[int], share: float) -> int:
+    return ordered[math.ceil(share * len(ordered)) - 1]

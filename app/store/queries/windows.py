@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from heapq import merge
 from itertools import islice
 from operator import itemgetter
@@ -14,7 +14,7 @@ from sqlalchemy import BindParameter, Connection, bindparam, func, or_, select
 from app.store.queries.outcomes import revisions_of
 from app.store.queries.predictions import VersionRows
 from app.store.tables import PREDICTIONS, many_from_text
-from app.types import SECOND, Label, Micros, Role, Row
+from app.types import SECOND, Label, Micros, Role, Row, Scalar
 
 _HOUR = 3600 * SECOND
 _EARLIER = {"an hour earlier": _HOUR, "a day earlier": 24 * _HOUR, "a week earlier": 168 * _HOUR}
@@ -120,6 +120,7 @@ class Window:
         probabilities: in the order of the schema's classes; None where the model gave none.
         sampled_from: the estimated number of rows from which the window was drawn.
         hours: the time that the window was asked to span.
+        contexts: of each row, None where it has none; empty where they were not asked for.
         outcomes, values, recorded_at: aligned with ``ids``; None where no outcome came (0, False and "" are outcomes),
             and in all rows where they were not asked for.
     """
@@ -134,6 +135,7 @@ class Window:
     outcomes: list[Label | None]
     values: list[float | None]
     recorded_at: list[Micros | None]
+    contexts: list[Mapping[str, Scalar] | None] = field(default_factory=list)
 
     @property
     def rows(self) -> int:
@@ -151,6 +153,7 @@ def read_window(
     before: Micros | None = None,
     role: Role = "active",
     truth: bool = True,
+    contexts: bool = False,
 ) -> Window:
     """Read the latest ``rows`` predictions of a version, or an even sample.
 
@@ -164,14 +167,13 @@ def read_window(
         hours: 0 takes the latest rows, whatever they span.
         before: look only at predictions made before this moment.
         role: a shadow's answers lie beside the predictions that it repeated.
-        truth: whether the outcomes are read as well.
+        truth, contexts: whether the outcomes, and the contexts of the requests, are read as well.
     """
     within = VersionRows(name, version, before, role)
     level, start = within.sample(connection, rows, hours)
-    each = [
-        _rows(connection, within, one, start or 0, min(_TOGETHER, max(_MIN_LEVEL_ROWS, rows >> one - level + 1)))
-        for one in within.levels(connection, level)
-    ]
+    levels = within.levels(connection, level)
+    together = {one: min(_TOGETHER, max(_MIN_LEVEL_ROWS, rows >> one - level + 1)) for one in levels}
+    each = [_rows(connection, within, one, start or 0, size, contexts=contexts) for one, size in together.items()]
     latest = list(islice(merge(*each, key=itemgetter(0, 1), reverse=True), rows))
     return _window(connection, latest[::-1], level, hours, truth=truth)
 
@@ -185,17 +187,19 @@ def newer_rows(
 
 
 def _rows(
-    connection: Connection, within: VersionRows, level: int, start: int, together: int
+    connection: Connection, within: VersionRows, level: int, start: int, together: int, *, contexts: bool
 ) -> Iterator[tuple[Any, ...]]:
     """Select a level's rows back to a moment, the latest first.
 
-    Columns: time, id, features, prediction, probabilities.
+    Columns: time, id, features, prediction, probabilities, and the context where it is asked for.
     """
     table, rows = within.table.c, PREDICTIONS.c
     moment, name = table.predicted_at, table.prediction_id
     at: BindParameter[int] = bindparam("at", 2**62)
     after: BindParameter[str] = bindparam("after", "")
-    statement = select(moment, name, rows.features, table.prediction, table.probabilities).where(*within.at(level))
+    more = [rows.context] if contexts else []
+    statement = select(moment, name, rows.features, table.prediction, table.probabilities, *more)
+    statement = statement.where(*within.at(level))
     if within.role == "shadow":
         statement = statement.join(PREDICTIONS, rows.prediction_id == name)
     statement = statement.where(moment >= start, moment <= at, or_(moment < at, name < after))
@@ -208,7 +212,8 @@ def _rows(
 
 
 def _window(connection: Connection, found: list[tuple[Any, ...]], level: int, hours: float, *, truth: bool) -> Window:
-    moments, ids, features, predictions, probabilities = map(list, zip(*found, strict=True)) if found else ([],) * 5
+    columns = list(map(list, zip(*found, strict=True))) if found else [[]] * 5
+    moments, ids, features, predictions, probabilities, *contexts = columns
     revisions = revisions_of(connection, ids, most=1) if truth else {}
     labels = [revisions[each][-1] if each in revisions else None for each in ids]
     return Window(
@@ -222,4 +227,5 @@ def _window(connection: Connection, found: list[tuple[Any, ...]], level: int, ho
         outcomes=[None if label is None else label.outcome for label in labels],
         values=[None if label is None else label.value for label in labels],
         recorded_at=[None if label is None else label.recorded_at for label in labels],
+        contexts=contexts[0] if contexts else [],
     )

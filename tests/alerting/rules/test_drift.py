@@ -183,7 +183,7 @@ def test_every_rule_has_a_known_severity(task: Task) -> None:
     """Each rule that can fire is known from the start, with one of the four severities."""
     known = severities(task)
     body = performance_body(accuracy="degraded", mae="degraded") | estimated_body(accuracy="ok", mae="ok")
-    drift = drift_body({}, multivariate={"status": "stable"})
+    drift = drift_body({}, multivariate={"status": "stable"}, unjudged=[], window={"to": "2026-11-30T12:00:00Z"})
     found = judge_drift(task, drift, retrain_share=0.3) | judge_performance(task, body, None)
     segments: Any = {"segments": {"channel": {"web": {"status": "ok", "labelled": 80, "metrics": {}}}}}
     found |= judge_segments(task, segments, None)
@@ -236,3 +236,25 @@ def test_labels_that_stay_away_are_a_finding(coverage: float, *, holds: bool) ->
 def test_coverage_without_comparison_is_not_judged(now: float | None, before: list[float | None]) -> None:
     """Windows whose labels are still to come, and services without a past, have no verdict on coverage."""
     assert judge_coverage("medium", covered(now), list(map(covered, before))) == {}
+
+
+def without_verdict(since: str, *, count: int = 1) -> dict[str, Any]:
+    """A drift report of five features, of which some have had no verdict since a moment."""
+    unjudged = [{"feature": f"x{place}", "because": "few", "since": since} for place in range(count)]
+    features = {f"x{place}": {"status": "stable"} for place in range(5)}
+    window = {"to": "2026-11-30T12:00:00Z"}
+    return {"features": features, "drifted_features": [], "unjudged": unjudged, "window": window}
+
+
+@pytest.mark.parametrize(
+    ("since", "count", "fires"),
+    [("2026-11-29T12:00:00Z", 1, True), ("2026-11-30T11:00:00Z", 5, False), ("2026-11-29T12:00:00Z", 0, False)],
+)
+def test_features_without_a_verdict_for_a_day_are_told(since: str, count: int, fires: bool) -> None:
+    """The rule fires where a tenth of the features or more have had no verdict for a day, and not before."""
+    found = judged(without_verdict(since, count=count))["unjudged_features"]
+
+    assert (found is not None) == fires
+    if found is not None:
+        assert (found.severity, found.value, found.limit, found.causes) == ("low", 0.8, 0.9, ("x0",))
+        assert "1 of 5 features have had no drift verdict for a day: x0" in found.message

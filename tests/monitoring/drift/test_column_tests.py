@@ -263,3 +263,14 @@ def test_values_that_went_through_32_bits_are_the_same_values() -> None:
 
     assert found(tenths[:2000], narrow).evidence.p_value == found(tenths[:2000], tenths[2000:]).evidence.p_value
     assert found(tenths[:2000], np.where(narrow < 0.25, 0.3, narrow)).evidence.p_value < 1e-6
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_a_sparse_column_that_dies_is_found(ordered: bool) -> None:
+    """A column of which one value in a hundred is there, and then none, has drifted, with times as without."""
+    rng = np.random.default_rng(12)
+    values = np.where(rng.random(10_000) < 0.99, np.nan, rng.normal(size=10_000))
+    found = compare(ReferenceColumn(Subject("x", "numeric"), values, ordered), np.full(5000, np.nan))
+
+    assert found.evidence.p_value < 1e-10
+    assert found.effect > 0.01

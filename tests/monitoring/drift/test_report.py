@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from app.monitoring.drift.report import drift_report
 from app.monitoring.false_alarm_budget import Limits
@@ -376,3 +377,40 @@ def test_a_wide_window_is_quick(make_reference: MakeReference, make_window: Make
         return count_calls(lambda: drift_report(schema, reference, window, LIMITS, None))
 
     assert look(10_000) < 2 * look(1000)
+
+
+def beside_a_trend(rng: np.random.Generator, rows: int, correlation: float, trend: NDArray[np.float64]) -> list[Row]:
+    """Draw two correlated features and put a trend beside them."""
+    one = rng.normal(size=rows)
+    other = correlation * one + np.sqrt(1 - correlation**2) * rng.normal(size=rows)
+    return list(zip(one.tolist(), other.tolist(), trend.tolist(), strict=True))
+
+
+def test_a_correlation_that_flips_beside_a_trend_is_found(
+    make_reference: MakeReference, make_window: MakeWindow
+) -> None:
+    """A feature whose rows depend on each other is left out of the joint test, and named as one without a verdict."""
+    rng = np.random.default_rng(9)
+    schema = numbers(3)
+    reference = make_reference(beside_a_trend(rng, 5000, 0.7, rng.permutation(np.arange(5000.0))), schema)
+    window = make_window(beside_a_trend(rng, 1000, -0.7, np.linspace(2000, 2500, 1000)), predictions=[0.0] * 1000)
+    report: Any = drift_report(schema, reference, window, Limits(alpha=1e-5), None)
+
+    assert (report["multivariate"]["status"], report["multivariate"]["left_out"]) == ("drift", ["x2"])
+    assert report["judged_share"] == pytest.approx(2 / 3)
+    assert [entry["feature"] for entry in report["unjudged"]] == ["x2"]
+
+
+def test_a_window_is_not_stable_while_most_features_have_no_verdict(
+    make_reference: MakeReference, make_window: MakeWindow
+) -> None:
+    """Where more than half of the features are too dependent to be judged, the status says so, and the message why."""
+    rng = np.random.default_rng(10)
+    schema = numbers(2)
+    reference = make_reference(rng.uniform(size=(5000, 2)).tolist(), schema)
+    slow = np.sin(np.linspace(0, 6, 1000)) / 2 + 0.5
+    window = make_window(np.array([slow, 1 - slow]).T.tolist(), predictions=[0.0] * 1000)
+    report: Any = drift_report(schema, reference, window, Limits(alpha=1e-5), None)
+
+    assert (report["status"], report["judged_share"]) == ("insufficient_data", 0.0)
+    assert "x0: rows depend on each other" in report["message"]

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import signal
 
 from app.monitoring.drift.column_tests import Comparison, Evidence, compare
-from app.monitoring.drift.verdict import Look, adjust, judge, severity
+from app.monitoring.drift.verdict import Look, adjust, judge, list_unjudged, severity
 from app.monitoring.false_alarm_budget import SHAPE_SHARE, Limits
 from app.monitoring.reference.columns import ReferenceColumn, Subject
 from app.statistics import benjamini_hochberg
@@ -67,16 +68,39 @@ def test_a_drift_says_why() -> None:
     assert "PSI" in entry["reason"]
 
 
-def test_too_few_independent_rows_are_no_verdict() -> None:
-    """A column whose rows are alike is shown without a verdict, whatever its p-value."""
-    rng = np.random.default_rng(3)
+@pytest.mark.parametrize(("sigma", "status"), [(0.0, "insufficient_data"), (3.0, "drift"), (10.0, "drift")])
+def test_too_few_independent_rows_show_a_large_drift_alone(sigma: float, status: str) -> None:
+    """A slow column has no verdict while it is quiet, and has drifted where it lies far outside of the reference."""
+    noise = np.random.default_rng(3).normal(size=11_000)
+    series = signal.lfilter([np.sqrt(1 - 0.98**2)], [1.0, -0.98], noise)
+    reference = ReferenceColumn(Subject("x", "numeric"), series[:10_000], ordered=True)
+    entry: Any = judge(Look(Limits(alpha=1e-5), "a", "b"), [compare(reference, series[10_000:] + sigma)], [None])[0]
+
+    assert entry["status"] == status
+    assert entry["effective_rows"] < 50
+    assert ("depend on each other" in entry["reason"]) == (status == "insufficient_data")
+
+
+def test_a_column_whose_own_blocks_differ_most_has_no_verdict() -> None:
+    """Where nothing could be significant beside the reference's own variation, quiet is not called stable."""
+    rng = np.random.default_rng(4)
     reference = ReferenceColumn(Subject("x", "numeric"), rng.normal(size=5000))
-    window = np.repeat(rng.normal(3.0, 1.0, 10), 50)
-    entry = judge(Look(Limits(alpha=1e-4), "a", "b"), [compare(reference, window)], [None])[0]
+    found = compare(reference, rng.normal(size=WINDOW), inflation=500.0)
+    entry: Any = judge(Look(Limits(alpha=1e-5), "a", "b"), [found], [None])[0]
 
     assert entry["status"] == "insufficient_data"
-    assert "independent rows" in entry["reason"]
-    assert entry["effective_rows"] < 50
+    assert "own blocks differ" in entry["reason"]
+
+
+def test_a_feature_without_a_verdict_keeps_its_beginning() -> None:
+    """The list of features without a verdict says why, and since when over many looks."""
+    features: Any = {"a": {"status": "stable"}, "b": {"status": "insufficient_data", "reason": "few"}}
+
+    share, first = list_unjudged(features, [], "monday")
+    _, second = list_unjudged(features, first, "tuesday")
+
+    assert (share, first) == (0.5, [{"feature": "b", "because": "few", "since": "monday"}])
+    assert second == first
 
 
 @pytest.mark.parametrize(("psi", "name"), [(0.02, "minor"), (0.1, "moderate"), (0.2, "severe")])

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy.signal import lfilter
 
 from app.monitoring.performance.degradation import Degradation
 from app.types import SECOND, Feature, FeatureType, Label, Micros, ModelSchema, Task
@@ -267,3 +268,18 @@ def test_a_segment_is_judged_by_its_own_rows() -> None:
     assert found["status"] == "degraded"
     assert found["segments"]["region"]["EU"]["status"] == "insufficient_data"
     assert (found["segments"]["region"]["EU"]["rows"], list(found["segments"]["region"])) == (1000, ["EU"])
+
+
+@pytest.mark.parametrize("correlation", [0.9, 0.97])
+def test_errors_that_come_in_runs_raise_no_alarm(correlation: float) -> None:
+    """Where errors resemble their neighbours and nothing has changed, no window is called degraded."""
+    rng = np.random.default_rng(11)
+    noise = lfilter([1.0], [1.0, -correlation], rng.normal(size=41_000) * np.sqrt(1 - correlation**2))[1_000:]
+    truth = rng.normal(0.0, 3.0, 40_000)
+    times = np.arange(10_000)
+    said = (truth + noise).tolist()
+    reference = reference_of(REGRESSION, truth[:10_000].tolist(), said[:10_000], times=times)
+    looks = [slice(start, start + 1_000) for start in range(10_000, 40_000, 1_000)]
+    found = [report(window_of(said[look], truth[look].tolist()), reference)["status"] for look in looks]
+
+    assert "degraded" not in found

@@ -11,6 +11,7 @@ import pytest
 from app.monitoring.false_alarm_budget import Limits
 from app.monitoring.quality.report import data_quality
 from app.monitoring.reference.reference import Reference, encode, encode_labels
+from app.monitoring.reference.seasonality import DAY, choose
 from app.types import Feature, FeatureType, Label, ModelSchema, Row, Task
 
 Draw = Callable[..., list[Row]]
@@ -198,3 +199,27 @@ def test_the_limit_is_where_findings_begin(schema: ModelSchema, reference: Refer
 def test_without_a_reference_nothing_is_abnormal(schema: ModelSchema, draw: Draw) -> None:
     """Without a reference there are no findings."""
     assert findings(schema, None, draw(100, seed=1, missing=0.9)) == []
+
+
+def answers_by_hour(rng: np.random.Generator, times: Any, schema: ModelSchema) -> Reference:
+    """A reference whose answers follow the hour: nine in ten are good at noon, one in ten at midnight."""
+    good = rng.random(len(times)) < 0.5 - 0.4 * np.cos(2 * np.pi * times / DAY)
+    columns = [rng.normal(size=len(times))]
+    return Reference(schema, columns, good.astype(np.int32), times=times)
+
+
+def test_answers_that_follow_the_hour_are_no_imbalance() -> None:
+    """Answers are compared with those of the same hours: noon is as one-sided as every noon of the reference."""
+    schema = ModelSchema("m", "1", Task.BINARY, (Feature("x", FeatureType.NUMERIC),), (0, 1), 1)
+    reference = answers_by_hour(np.random.default_rng(8), np.arange(8000) * (10 * DAY // 8000), schema)
+    noons = 20 * DAY + np.linspace(0.4, 0.6, 500) * DAY
+    rows = answers_by_hour(np.random.default_rng(9), noons, schema)
+    watched = [*reference.features, *reference.answers]
+    season = choose(watched, reference.cycles, reference.times, noons.astype(np.int64)).columns
+
+    def kinds(**known: Any) -> list[str]:
+        found = data_quality(schema, reference, rows.columns, LIMITS, predictions=rows.predictions, **known)
+        return [finding["kind"] for finding in found["findings"]]
+
+    assert kinds() == ["class_imbalance"]
+    assert kinds(season=season) == []

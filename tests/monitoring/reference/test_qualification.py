@@ -135,3 +135,18 @@ def test_moderation_leaves_what_differs() -> None:
     assert squeezed[:50].mean() == pytest.approx(1.0, rel=0.3)
     assert squeezed[50:].mean() == pytest.approx(20.0, rel=0.3)
     assert student_widening(freedom) > 1
+
+
+def test_times_of_an_independent_reference_hardly_ever_widen() -> None:
+    """Of forty features that vary by chance alone, one at a time, at most one is widened: times cost no power."""
+    rng = np.random.default_rng(11)
+    widened = [found([number(rng.normal(size=ROWS))])[0] > 1 for _ in range(40)]
+
+    assert sum(widened) <= 1
+
+
+def test_variation_grows_with_the_window_up_to_four_blocks() -> None:
+    """A window of four blocks and one of forty vary alike: what lasts longer is not in the reference."""
+    known = {"rows": 500, "features": {"x": {"inflation": 1.5, "blocks": 20}}}
+
+    assert [inflations(known, ["x"], rows)[0] for rows in (1000, 2000, 20_000)] == [2.0, 3.0, 3.0]

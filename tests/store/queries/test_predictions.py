@@ -17,7 +17,7 @@ from app.store.queries.predictions import Taken, find, insert, stream
 from app.store.queries.versions import remember
 from app.store.retention import purge_chunks
 from app.store.tables import OUTCOMES, PREDICTIONS
-from app.types import Feature, FeatureType, Label, Micros, ModelSchema, Outcome, OutcomeStatus, Report, Task
+from app.types import SECOND, Feature, FeatureType, Label, Micros, ModelSchema, Outcome, OutcomeStatus, Report, Task
 from tests.support.rows import EMPTY_BODY, prediction
 
 RULES = Rules(lambda _stored, label: label, hold=True)
@@ -150,6 +150,19 @@ def test_waiting_outcomes_are_paged_and_expire(database: Database) -> None:
     with database.readers.connect() as connection:
         assert [item.revision for item in revisions_of(connection, ["b"])["b"]] == [1, 2]
         assert "matched" in revisions_of(connection, ["matched"])
+
+
+def test_the_label_delay_is_that_of_a_slow_class(database: Database) -> None:
+    """A class whose outcomes take far longer than the others' has the say where it is asked for by class."""
+    put(database, *(prediction(f"p{number}", number) for number in range(100)))
+    for number in range(100):
+        late = 5_000 if number >= 90 else 10
+        report_outcomes(database, Outcome(f"p{number}", int(number >= 90)), now=number + late * SECOND)
+    with database.readers.connect() as connection:
+        plain = label_delay(connection, "m", "1", share=0.5)
+        by_class = label_delay(connection, "m", "1", share=0.5, by_class=True)
+
+    assert (plain, by_class) == (10.0, 5_000.0)
 
 
 def test_the_label_delay_is_a_quantile(database: Database) -> None:

@@ -1,0 +1,101 @@
+"""Rows of one user resemble each other: whole users are the sample, not their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from app.monitoring.drift.report import drift_report
+from app.monitoring.false_alarm_budget import Limits
+from app.monitoring.reference.reference import Reference
+from app.store.queries.windows import Window
+from app.types import Feature, FeatureType, ModelSchema, Row, Task
+
+MakeReference = Callable[..., Reference]
+MakeWindow = Callable[..., Window]
+LIMITS = Limits(alpha=1e-4)
+
+
+def numbers(count: int) -> ModelSchema:
+    """Make a regression schema of so many numeric features."""
+    features = tuple(Feature(f"x{position}", FeatureType.NUMERIC) for position in range(count))
+    return ModelSchema("m", "1", Task.REGRESSION, features)
+
+
+def users(rng: np.random.Generator, count: int, rows: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Draw rows of users, shuffled: two features, of which the user makes up most, and the number of the user."""
+    own = rng.normal(0, 0.9, (count, 2))
+    user = rng.permutation(np.repeat(np.arange(count), rows))
+    return own[user] + rng.normal(0, 0.4, (len(user), 2)), user
+
+
+def looks(make_reference: MakeReference, make_window: MakeWindow, count: int = 3, **others: Any) -> list[Any]:
+    """Report on windows of twenty users each, against a reference of a thousand users."""
+    rng = np.random.default_rng(5)
+    reference = make_reference(users(rng, 1000, 5)[0].tolist(), numbers(2))
+    reports: list[Any] = []
+    earlier: Window | None = None
+    for look in range(count):
+        values, user = users(rng, 20, 50)
+        window = make_window(values.tolist(), predictions=[0.0] * 1000, start=look * 1000)
+        window = replace(window, contexts=[{"user": f"{look}-{each}", "region": "EU"} for each in user.tolist()])
+        reports.append(drift_report(numbers(2), reference, window, LIMITS, None, earlier=earlier, **others))
+        earlier = window
+    return reports
+
+
+@pytest.mark.parametrize("entity", ["user", None])
+def test_rows_of_few_users_are_no_drift(
+    make_reference: MakeReference, make_window: MakeWindow, entity: str | None
+) -> None:
+    """Whether the user is configured or found by the rows, twenty users are a sample of twenty, and named."""
+    reports = looks(make_reference, make_window, entity=entity)
+
+    assert [report["drifted_features"] for report in reports] == [[]] * 3
+    assert [report["multivariate"]["status"] for report in reports] == ["insufficient_data"] * 3
+    assert reports[-1]["entity"] == {"name": "user", "configured": entity is not None, "entities": 20}
+    assert reports[-1]["features"]["x0"]["effective_rows"] < 50
+
+
+def test_a_key_that_always_has_the_same_values_names_no_groups(
+    make_reference: MakeReference, make_window: MakeWindow
+) -> None:
+    """Regions come in every window: they are no sample of many, however much they explain."""
+    rng = np.random.default_rng(6)
+    reference = make_reference(rng.normal(size=(5000, 2)).tolist(), numbers(2))
+
+    def window(start: int) -> Window:
+        region = rng.integers(0, 12, 1000)
+        values = rng.normal(size=(1000, 2)) + region[:, None] / 5
+        made = make_window(values.tolist(), predictions=[0.0] * 1000, start=start)
+        return replace(made, contexts=[{"region": int(each)} for each in region])
+
+    report: Any = drift_report(numbers(2), reference, window(1000), LIMITS, None, earlier=window(0))
+
+    assert report["entity"] is None
+    assert set(report["drifted_features"]) == {"x0", "x1"}
+
+
+def test_a_feature_names_groups_and_has_no_verdict_itself(
+    make_reference: MakeReference, make_window: MakeWindow
+) -> None:
+    """A feature with the user's number is found, withheld and left out of the joint test; the others are judged."""
+    rng = np.random.default_rng(7)
+    values, user = users(rng, 1000, 5)
+    rows: list[Row] = [(*row, float(number)) for row, number in zip(values.tolist(), user.tolist(), strict=True)]
+    reference = make_reference(rows, numbers(3))
+    values, user = users(rng, 20, 50)
+    window: list[Row] = [
+        (row[0] + 4, row[1], number + 5000.0) for row, number in zip(values.tolist(), user, strict=True)
+    ]
+    report: Any = drift_report(numbers(3), reference, make_window(window, predictions=[0.0] * 1000), LIMITS, None)
+
+    assert report["entity"] == {"name": "x2", "configured": False, "entities": 20}
+    assert report["features"]["x2"]["status"] == "withheld"
+    assert report["multivariate"].get("left_out", []) in ([], ["x2"])
+    assert report["drifted_features"] == ["x0"]
