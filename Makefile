@@ -15,7 +15,7 @@ COMPILE := $(BIN)/uv pip compile --quiet $(UPGRADE) --universal --generate-hashe
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-faults test-interpreters lint bench bench-long soak profile examples lock clean \
+.PHONY: help run test test-faults test-interpreters lint bench bench-long soak profile examples lock sbom clean \
 	runtime development
 
 help: ## list the targets
@@ -53,6 +53,9 @@ profile: development models/breast_cancer/1/bundle.yaml ## where the microsecond
 	$(BIN)/python -m benchmarks.cpu
 
 examples: models/breast_cancer/1/bundle.yaml models/flights/1/bundle.yaml ## build both example bundles
+
+sbom: development ## write sbom.cdx.json, the bill of materials of the runtime, from its lock
+	@$(BIN)/python -m scripts.sbom
 
 lock: development ## resolve the dependencies again and rewrite both lock files (UPGRADE= keeps the present pins)
 	$(COMPILE) --extra build pyproject.toml -o requirements.lock

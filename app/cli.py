@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from app.errors import PlumblineError
+from app.errors import PlumblineError, describe_traceback, mask_secrets
 
 
 def build_cli(*, only_serve: bool = False) -> typer.Typer:
@@ -48,9 +48,10 @@ def _add_others(cli: typer.Typer) -> None:
     from app.commands.selftest import selftest
     from app.commands.simulate import simulate
 
-    for command in (bundle, check, simulate, export, outcomes, report, selftest, migrate, keys):
+    for command in (bundle, check, simulate, export, outcomes, report, selftest, migrate):
         cli.command()(command)
     cli.add_typer(alerts(), name="alerts")
+    cli.add_typer(keys(), name="keys")
 
 
 def main() -> None:
@@ -58,5 +59,8 @@ def main() -> None:
     try:
         build_cli(only_serve=sys.argv[1:2] == ["serve"])()
     except PlumblineError as error:
-        sys.stderr.write("".join(f"error: {line}\n" for line in str(error).splitlines()))
+        sys.stderr.write("".join(f"error: {mask_secrets(line)}\n" for line in str(error).splitlines()))
         sys.exit(error.exit_code)
+    except Exception as error:  # noqa: BLE001 - the last resort: Python itself would print texts with secrets and values
+        sys.stderr.write(f"{describe_traceback(error)}\n")
+        sys.exit(1)

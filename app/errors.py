@@ -23,9 +23,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+import traceback
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
+from urllib.parse import unquote
 
 
 class PlumblineError(Exception):
@@ -181,3 +184,133 @@ def _shortened(name: str) -> str:
 def one_line(error: Exception) -> str:
     """The first line of an error's text, or its type where it has none."""
     return (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+
+
+_SPOKEN = (OSError, ImportError, MemoryError)
+"""Errors whose texts are about the machine, not about rows."""
+_STORE_AWAY = frozenset({"OperationalError", "InterfaceError", "InternalError"})
+
+
+def describe_error(error: BaseException) -> str:
+    """The type of an error, with its text only where that cannot hold a value of a row.
+
+    A library puts the value into its text that it cannot take: ``could not convert string to float: 'Alice'``.
+
+    >>> describe_error(ValueError("could not convert string to float: 'Alice'")), describe_error(OSError("disk full"))
+    ('ValueError', 'OSError: disk full')
+    """
+    name = type(error).__name__
+    original = getattr(error, "orig", None)
+    if name in _STORE_AWAY and original is not None:
+        error = original
+    elif not (type(error).__module__.startswith("app.") or isinstance(error, _SPOKEN)):
+        return name
+    text = mask_secrets((str(error).splitlines() or [""])[0][:300])
+    return f"{name}: {text}" if text else name
+
+
+def describe_traceback(error: BaseException) -> str:
+    """The way to an error and to its causes: places in the code and types, no values."""
+    return "\nwhich led to\n".join(reversed(list(_tracebacks(error))))
+
+
+def _tracebacks(error: BaseException) -> Iterator[str]:
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        parts = cause.exceptions if isinstance(cause, BaseExceptionGroup) else ()
+        place = "".join(traceback.format_tb(cause.__traceback__))
+        yield "\n".join([place + describe_error(cause), *(f"- {describe_error(part)}" for part in parts)])
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+
+
+_SHOWN_SCHEMES = ("http", "https", "postgresql", "postgres", "sqlite", "file")
+_SHOWN_PARAMETERS = (
+    "sslmode|application_name|connect_timeout|target_session_attrs|host|port|dbname|from|to|limit|format"
+)
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9.-]*(?:\+[A-Za-z0-9.-]+)*)://([^\s\"'<>]*)")
+_PARAMETER = re.compile(rf"([?&;])(?!(?:{_SHOWN_PARAMETERS})=)([^=&\s]+)=[^&\s\"']*")
+_NAMED = re.compile(
+    r"(?i)\b(\w*(?:password|passwd|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credential)\w*"
+    r"[\"']?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s,;&)\"']+)"
+)
+_HEADER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}")
+_KEY = re.compile(r"plumb_[A-Za-z0-9_-]{8,}")
+MASK = "***"
+
+
+def mask_secrets(text: str, known: Iterable[str] = ()) -> str:
+    """The text without secrets.
+
+    These are passwords and parameters of URLs, channel URLs, keys, and what is named a secret.
+
+    Args:
+        known: secrets that are masked wherever they stand.
+
+    >>> mask_secrets("postgresql://me:p@ss@h/db?password=x&sslmode=require")
+    'postgresql://me:***@h/db?password=***&sslmode=require'
+    >>> mask_secrets("slack://T1/B2/x3 failed with token=abc, Bearer abcdefgh")
+    'slack://*** failed with token=***, Bearer ***'
+    """
+    for secret in known:
+        text = text.replace(secret, MASK)
+    text = _URL.sub(lambda found: _mask_url(found[1], found[2]), text)
+    text = _NAMED.sub(lambda found: found[1] + MASK, text)
+    return _KEY.sub(f"plumb_{MASK}", _HEADER.sub(rf"\1 {MASK}", text))
+
+
+def _mask_url(scheme: str, rest: str) -> str:
+    if scheme.split("+", maxsplit=1)[0] not in _SHOWN_SCHEMES:
+        return f"{scheme}://{MASK}"
+    place, mark, query = rest.partition("?")
+    if "@" in query and "/" not in place:  # a password with a question mark
+        place, mark, query = rest, "", ""
+    if "@" in place:
+        user, host = place.rsplit("@", 1)
+        name, colon, _ = user.partition(":")
+        shown = f"{name}:{MASK}" if colon else (MASK if scheme.startswith("http") else name)
+        place = f"{shown}@{host}"
+    parameters = _PARAMETER.sub(rf"\1\2={MASK}", mark + query)
+    return f"{scheme}://{place}{parameters}"
+
+
+_FOLDERS = re.compile(r"(?<![\w/.:*])/(?:[^/\s:,;'\"]+/)+")
+
+
+def without_folders(text: str, folder: str = "") -> str:
+    """The text with the names of files alone, for a caller who need not know where they are.
+
+    Args:
+        folder: from which on a path is shown.
+
+    >>> without_folders("/srv/models/credit/2: [Errno 2] '/usr/lib/x.so'", "/srv/models")
+    "credit/2: [Errno 2] 'x.so'"
+    """
+    return _FOLDERS.sub("", text.replace(f"{folder}/", "") if folder else text)
+
+
+MIN_SECRET_CHARACTERS = 6
+
+
+def secrets_in(url: str) -> set[str]:
+    """The parts of a URL that may be secret, as written and unquoted.
+
+    Each is long enough to be looked for in a text. Of a database this is its password and its parameters; of a channel
+    everything behind the scheme.
+
+    >>> sorted(secrets_in("postgresql://me:pass%21word@h/db?sslpassword=hidden1&sslmode=require"))
+    ['hidden1', 'pass!word', 'pass%21word']
+    >>> sorted(secrets_in("https://hooks.example/services/T0000001/abcdef"))
+    ['T0000001', 'abcdef', 'services']
+    """
+    scheme, _, rest = url.partition("://")
+    place, mark, query = rest.partition("?")
+    user, at, address = place.rpartition("@")
+    shown = re.compile(rf"(?:{_SHOWN_PARAMETERS})=")
+    found = {part.partition("=")[2] for part in re.split("[&;]", query) if mark and not shown.match(part)}
+    found |= {user.partition(":")[2]} if at else set()
+    if not scheme.startswith(("postgres", "sqlite")):
+        found |= {*address.split("/")[1:], *(user.split(":") if at else ())}
+    found |= {unquote(part) for part in found}
+    return {part for part in found if len(part) >= MIN_SECRET_CHARACTERS}

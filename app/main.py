@@ -25,11 +25,13 @@ from app.alerting.service.report import Meter, ServiceEvaluation
 from app.alerting.service.rollback import BY, AutomaticRollback, Probation
 from app.api.app import Application, build_api
 from app.api.dependencies import Services
+from app.api.endpoints.admin import REFRESH_S, KeyRefresh
 from app.api.endpoints.dashboard import read_playbook
 from app.api.endpoints.metrics import StoredMetrics
 from app.api.endpoints.outcome import recorder
-from app.api.middleware import Keyring
+from app.api.keyring import Keyring
 from app.background import PeriodicTask
+from app.config.loader import no_key
 from app.config.settings import Config
 from app.errors import ConfigError
 from app.metrics import JournalMetrics, ServingMetrics, new_registry
@@ -38,6 +40,7 @@ from app.monitoring.monitor import Job, Monitor, Overdue, RequestedCheck, Schedu
 from app.monitoring.worker import Worker
 from app.reports.service import RollbackEvidence
 from app.serving.activation import Activator
+from app.serving.bundle.verification import Verifier, memory_of
 from app.serving.model import Model
 from app.serving.predictor import Predictor
 from app.serving.registry import Registry, RegistryVersions
@@ -46,6 +49,8 @@ from app.store.database import Connection, Database, Readers, check_reachable, o
 from app.store.journal.journal import Journal
 from app.store.journal.spool import Spooler, open_spool
 from app.store.migrate import upgrade
+from app.store.privacy import Privacy, keep_salt
+from app.store.queries.keys import read_keys
 from app.store.queries.predictions import Stored, find
 from app.store.queries.versions import remember
 from app.store.retention import clean
@@ -246,42 +251,41 @@ def create_app(config: Config, worker: Worker | None = None) -> Application:
     routes = open_channels(config.alerts.notify)
     series = new_registry()
     serving, ledger = ServingMetrics(series), JournalMetrics(series)
-    registry = Registry(config.serving, serving, series)
+    registry = Registry(config.serving, serving, series, Verifier(config.serving, memory_of(config)))
     active = registry.load()
     rules = rule_set(config.alerts.rules, active.schema, config.performance.segments)
     retraining = Retraining(config.alerts.retrain, config.server.address, config.drift.retrain_share)
     database, spooler = _open_store(config, active, ledger)  # last: what is refused before it has opened nothing
     journal = Journal(database, ledger, max_rows=config.serving.max_queue_rows, spooler=spooler)
     readers = Readers(database.readers)
-    latest, alerts = LatestReports(active.schema, config.performance.window.hours), FiringAlerts(active.schema, rules)
-    series.register(latest)
-    series.register(alerts)
-
+    latest, alerts = _register_collectors(config, active, rules, series)
+    privacy = _open_privacy(config, database, spooler)
     stored = StoreAndSpool(readers, spooler)
+    keys = KeyRefresh(_open_keyring(config, active, database, spooler), readers, journal)
     activator = Activator(registry, journal, readers, stored, serving.followed)
-    parts = ServingParts(
-        config, registry, activator, journal, readers, Meter(serving, ledger, journal, readers), series
-    )
-    monitoring = build_monitoring(
-        parts, routes, rules, retraining, worker or Worker(config.store.url.get_secret_value())
-    )
+    meter = Meter(serving, ledger, journal, readers)
+    parts = ServingParts(config, registry, activator, journal, readers, meter, series)
+    checks = worker or Worker(config.store.url.get_secret_value())
+    monitoring = build_monitoring(parts, routes, rules, retraining, checks)
     serving.build({"version": package_version()})
     shadows = Shadows(registry, config.serving, journal, serving)
     services = Services(
         config=config,
         registry=registry,
         activator=activator,
-        predictor=Predictor(journal, stored, shadows if config.serving.shadows else None),
+        predictor=Predictor(journal, stored, shadows if config.serving.shadows else None, privacy),
+        privacy=privacy,
         journal=journal,
         spooler=spooler,
         readers=readers,
         metrics=serving,
         series=series,
-        keyring=Keyring(config.auth.keys),
+        keyring=keys.keyring,
+        keys=keys,
         rules=rules,
         monitoring=monitoring,
         stored_metrics=StoredMetrics(registry, readers, latest, alerts),
-        background=[activator.task, *shadows.tasks, *monitoring.tasks, *([spooler] if spooler else [])],
+        background=[activator.task, keys.task, *shadows.tasks, *monitoring.tasks, *([spooler] if spooler else [])],
     )
     return build_api(services, partial(_lifespan, services, database, shadows, monitoring))
 
@@ -296,10 +300,11 @@ async def _lifespan(
             stack.callback(services.spooler.close)
         for close in (database.close, services.registry.close, services.readers.close):
             stack.callback(close)
-        for stop in (journal.close, shadows.stop, monitoring.stop, activator.stop):
+        for stop in (journal.close, shadows.stop, monitoring.stop, services.keys.task.stop, activator.stop):
             stack.push_async_callback(stop)
         journal.start()
         await activator.start()
+        services.keys.task.start(after_s=REFRESH_S)
         shadows.start()
         monitoring.start()
         yield
@@ -333,6 +338,53 @@ def _open_store(config: Config, active: Model, ledger: JournalMetrics) -> tuple[
             advice="install the pysqlite3 wheel: SQLite 3.51.3 mends a bug",
         )
     return database, spooler
+
+
+def _register_collectors(
+    config: Config, active: Model, rules: RuleSet, series: CollectorRegistry
+) -> tuple[LatestReports, FiringAlerts]:
+    """The metrics of stored reports and alerts."""
+    latest, alerts = LatestReports(active.schema, config.performance.window.hours), FiringAlerts(active.schema, rules)
+    series.register(latest)
+    series.register(alerts)
+    return latest, alerts
+
+
+def _open_keyring(config: Config, active: Model, database: Database, spooler: Spooler | None) -> Keyring:
+    """The keys of the configuration and of the store; of one that is away, once it is there.
+
+    Raises:
+        ConfigError: other machines can reach the service, and there is no key.
+    """
+    keyring = Keyring(config.auth.keys, config.auth.open, active.schema.name)
+    if spooler is None or spooler.outage is None:
+        with database.writer.begin() as connection:
+            keyring.load(read_keys(connection))
+    if not (config.server.is_local or keyring.guards("predict")):
+        database.close()
+        raise ConfigError(no_key(config.server.host))
+    return keyring
+
+
+def _open_privacy(config: Config, database: Database, spooler: Spooler | None) -> Privacy:
+    """The form in which values are stored, with the salt of the store.
+
+    The spool keeps the salt too, for a start without the store.
+
+    Raises:
+        ConfigError: the store is away, and the salt is not known.
+    """
+    if not config.privacy.features:
+        return Privacy()
+    salt = None
+    if spooler is None or spooler.outage is None:
+        with database.writer.begin() as connection:
+            salt = keep_salt(connection)
+    if spooler is not None:
+        salt = spooler.spool.salt(salt)
+    if salt is None:
+        raise ConfigError("store.url: the store is away, and privacy.features needs the salt that is in it")
+    return Privacy(config.privacy.features, salt)
 
 
 def _now() -> Micros:

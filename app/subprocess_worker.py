@@ -56,6 +56,10 @@ class Child:
         if sys.platform == "linux":
             self._start(multiprocessing.get_context("fork"))
 
+    def spawn(self) -> None:
+        """Start the process now, as one that shares nothing with this one."""
+        self._start(multiprocessing.get_context("spawn"))
+
     def ask(self, question: object, seconds: float) -> Any:
         """The answer.
 

@@ -144,3 +144,25 @@ def test_the_module_is_the_command(config: Path) -> None:
 
     assert ended.returncode == 2
     assert ended.stderr.decode() == f"error: {config}:1: server.port: Input should be a valid integer\n"
+
+
+def test_stored_keys_are_made_listed_and_revoked(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where no service runs, the commands act on the store; a list shows neither a key nor its hash."""
+    new = ("keys", "new", "ci", "--scope", "predict", "--model", "credit", "--expires", "90d", "--config", config)
+    assert run(monkeypatch, *new) == 0
+    key = re.search(r"plumb_\S+", capsys.readouterr().out)
+    assert key
+    assert run(monkeypatch, *new) == 1
+    assert run(monkeypatch, "keys", "list", "--config", config) == 0
+    before = capsys.readouterr().out
+    assert run(monkeypatch, "keys", "revoke", "ci", "--config", config) == 0
+    assert run(monkeypatch, "keys", "revoke", "nobody", "--config", config) == 1
+    assert run(monkeypatch, "keys", "list", "--config", config) == 0
+
+    assert before.splitlines()[1].split()[:3] == ["ci", "predict", "credit"]
+    assert before.split()[-1] == "active"
+    assert capsys.readouterr().out.split()[-1] == "revoked"
+    assert key[0] not in before
+    assert hashlib.sha256(key[0].encode()).hexdigest() not in before

@@ -20,11 +20,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api import openapi
 from app.api.coalescing import HotEndpoint, HotRoutes
 from app.api.dependencies import Services, refuse_unknown_parameters
-from app.api.endpoints import alerts, health, metrics, models, predictions, reports
+from app.api.endpoints import admin, alerts, health, metrics, models, predictions, reports
 from app.api.endpoints.dashboard import dashboard_router
 from app.api.endpoints.outcome import OutcomeHandler
 from app.api.endpoints.predict import PredictHandler
 from app.api.http import Reply, client_of, internal_error, received_at_of, render_error
+from app.api.keyring import GRANT
 from app.api.middleware import AccessLog, BodyGate, Deadlines, common_headers, request_id_of
 from app.api.rate_limits import RateLimits
 from app.api.trusted_hosts import HEALTH, TrustedHosts
@@ -86,7 +87,9 @@ class Gateway:
             # The route's template: a client's text would make a log that cannot be counted.
             route = getattr(inner.get("route"), "path", "unmatched")
             seconds = time.perf_counter() - scope["plumbline.received_at"]
-            self._access_log.note(request_id, scope["method"], route, status, seconds)
+            grant = inner.get(GRANT)
+            name = grant.name if grant else None
+            self._access_log.note(request_id, scope["method"], route, status, seconds, key_name=name)
 
     def _admit(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
         """Check the host, the origin and the address of a caller; health takes any address."""
@@ -220,7 +223,7 @@ def build_api(services: Services, lifespan: Lifespan) -> Application:
     """The application over finished parts."""
     app = Application(services, lifespan)
     app.add_hot_routes()
-    parts = (health, metrics, models, predictions, reports, alerts, openapi)
+    parts = (health, metrics, models, predictions, reports, alerts, admin, openapi)
     for part in parts:
         app.include_router(part.router)
     app.include_router(dashboard_router())

@@ -25,7 +25,8 @@ from app.api.http import (
     render_error,
     unpack,
 )
-from app.api.middleware import AccessLog, Deadlines, Keyring, Watch, common_headers, request_id_of
+from app.api.keyring import Keyring
+from app.api.middleware import AccessLog, Deadlines, Watch, common_headers, request_id_of
 from app.api.rate_limits import RateLimits
 from app.api.trusted_hosts import TrustedHosts
 from app.config.settings import Scope as KeyScope
@@ -271,7 +272,9 @@ class HotEndpoint:
             return
         self._hosts.check(call.method, call.path, call.headers)
         self._rates.count_address(call.client, call.received_at)
-        call.key_name = self._keyring.authorise(call.headers, self._key_scope)
+        grant = self._keyring.authorise(call.headers, self._key_scope, call.client)
+        if grant is not None:
+            call.key_name, call.key_model = grant.name, grant.model
         self._rates.count_key(call.key_name, call.received_at)
         call.is_admitted = True
         if call.query_string:

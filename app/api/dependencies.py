@@ -19,11 +19,11 @@ from starlette.datastructures import QueryParams
 
 from app.alerting.rules.configured import RuleSet
 from app.api.documentation import answer_of
-from app.api.http import BodyLimits, Call
-from app.api.middleware import Keyring
+from app.api.http import BodyLimits, Call, client_of
+from app.api.keyring import GRANT, Grant, Keyring
 from app.api.rate_limits import RateLimits
 from app.api.trusted_hosts import TrustedHosts
-from app.background import BackgroundTask
+from app.background import BackgroundTask, PeriodicTask
 from app.config.settings import Config, Scope
 from app.errors import FieldError, Invalid, Unavailable
 from app.metrics import ServingMetrics
@@ -35,6 +35,8 @@ from app.serving.registry import Registry
 from app.store.database import Readers
 from app.store.journal.journal import Journal
 from app.store.journal.spool import Spooler
+from app.store.privacy import Privacy
+from app.store.queries.keys import StoredKey
 from app.types import Json, Micros, ModelSchema, from_datetime
 
 _DATE_AND_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
@@ -68,6 +70,18 @@ class MetricsRefresh(Protocol):
         """Read the figures again, before a scrape."""
 
 
+class StoredKeys(Protocol):
+    """The keys of the store behind the keyring."""
+
+    task: PeriodicTask
+
+    async def refresh(self) -> list[StoredKey]:
+        """Take the stored keys as they are now."""
+
+    async def note_uses(self, stored: Iterable[StoredKey], *, older_s: float) -> None:
+        """Store when the keys were last used, where the stored time is older than so many seconds."""
+
+
 @dataclass(frozen=True)
 class Services:
     """The parts of the running application that endpoints use.
@@ -87,7 +101,9 @@ class Services:
     metrics: ServingMetrics
     series: CollectorRegistry
     keyring: Keyring
+    keys: StoredKeys
     rules: RuleSet
+    privacy: Privacy
     monitoring: Monitoring
     stored_metrics: MetricsRefresh
     background: list[BackgroundTask]
@@ -243,11 +259,30 @@ def require(scope: Scope) -> Callable[[Request, Services], Awaitable[str | None]
     """A dependency that lets only keys with this scope pass; it gives the key's name."""
 
     async def check(request: Request, services: ServicesDep) -> str | None:
-        name = services.keyring.authorise(dict(request.scope["headers"]), scope)
+        name = _authorise(request, services, scope)
         services.rates.count_key(name, perf_counter())
         return name
 
     return check
+
+
+def _authorise(request: Request, services: Services, scope: Scope) -> str | None:
+    """The name of the caller's key; its rights are kept with the request."""
+    grant = services.keyring.authorise(dict(request.scope["headers"]), scope, client_of(request.scope))
+    request.scope[GRANT] = grant
+    return grant.name if grant else None
+
+
+async def bound_model(request: Request) -> str | None:
+    """The only model that the caller's key may ask about; None: every one.
+
+    To be used behind :func:`require`.
+    """
+    grant: Grant | None = request.scope.get(GRANT)
+    return grant.model if grant else None
+
+
+BoundModel = Annotated[str | None, Depends(bound_model)]
 
 
 async def refuse_unknown_parameters(request: Request, services: ServicesDep) -> None:
@@ -264,7 +299,7 @@ async def refuse_unknown_parameters(request: Request, services: ServicesDep) -> 
     if request.scope["query_string"]:
         declared = answer_of(request.scope["route"].endpoint)
         if declared is not None and declared.scope is not None:
-            services.keyring.authorise(dict(request.scope["headers"]), declared.scope)
+            _authorise(request, services, declared.scope)
         check_parameters(request.query_params.keys(), set(_parameters(request.scope["route"].dependant)))
 
 

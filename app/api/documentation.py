@@ -83,7 +83,7 @@ class Answer:
     Attributes:
         type: of its JSON; None where it answers none.
         name: of the schema.
-        scope: what a key must have; 401 and 403 follow from it.
+        scope: what a key must have; 401, 403 and 429 follow from it.
         errors: further statuses of refusals.
         also: other statuses: a description, the type of the JSON and an example each.
         media: content that is no JSON: a schema by media type.

@@ -78,6 +78,7 @@ class Call:
     Attributes:
         received_at: the time of its first byte, by ``time.perf_counter``.
         body: the whole body as it was sent, once it is here.
+        key_model: the only model that the caller's key may ask about; None: every one.
         client: the caller's address.
         notes: what else goes into its log line.
         is_admitted: whether its host, its key and its limits were looked at.
@@ -91,6 +92,7 @@ class Call:
     received_at: float
     body: bytes = b""
     key_name: str | None = None
+    key_model: str | None = None
     client: str = ""
     notes: Mapping[str, Any] | None = None
     is_admitted: bool = False

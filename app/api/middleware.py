@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import re
 import sys
 from collections import deque
@@ -34,8 +32,9 @@ from app.api.http import (
     render_error,
     unpack,
 )
-from app.config.settings import Key, Scope
-from app.errors import Forbidden, PlumblineError, Unauthenticated
+from app.api.keyring import Keyring
+from app.config.settings import Scope
+from app.errors import PlumblineError
 from app.types import new_id
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
@@ -54,7 +53,7 @@ def common_headers(request_id: str) -> tuple[tuple[bytes, bytes], ...]:
     return ((b"x-request-id", request_id.encode()), *SECURITY_HEADERS)
 
 
-_Line: TypeAlias = tuple[str, str, str, int, float, Any]
+_Line: TypeAlias = tuple[str, str, str, int, float, Any, str | None]
 
 
 class AccessLog:
@@ -67,16 +66,33 @@ class AccessLog:
         self._write = write or _to_standard_output
         self._noted: list[_Line] = []
 
-    def note(self, request_id: str, method: str, route: str, status: int, seconds: float, notes: Any = None) -> None:
+    def note(
+        self,
+        request_id: str,
+        method: str,
+        route: str,
+        status: int,
+        seconds: float,
+        notes: Any = None,
+        key_name: str | None = None,
+    ) -> None:
         """Note a line; it is written when the loop has no more requests at hand."""
-        self._add([(request_id, method, route, status, seconds, notes)])
+        self._add([(request_id, method, route, status, seconds, notes, key_name)])
 
     def note_all(self, calls: Sequence[Call], replies: Sequence[Reply]) -> None:
         """Note a line for each of the calls, which are answered now."""
         now = perf_counter()
         self._add(
             [
-                (call.request_id, call.method, call.path, reply.status, now - call.received_at, call.notes)
+                (
+                    call.request_id,
+                    call.method,
+                    call.path,
+                    reply.status,
+                    now - call.received_at,
+                    call.notes,
+                    call.key_name,
+                )
                 for call, reply in zip(calls, replies, strict=True)
             ]
         )
@@ -92,9 +108,13 @@ class AccessLog:
         self._write("".join([head + _rest(*note) for note in noted]).encode())
 
 
-def _rest(request_id: str, method: str, route: str, status: int, seconds: float, notes: Any) -> str:
+def _rest(
+    request_id: str, method: str, route: str, status: int, seconds: float, notes: Any, key_name: str | None
+) -> str:
     """A line behind its time; none of these texts needs escaping, the notes may."""
     more = f",{orjson.dumps(notes).decode()[1:-1]}" if notes else ""
+    if key_name is not None:
+        more += f',"key":"{key_name}"'
     return (
         f',"request_id":"{request_id}","method":"{method}","route":"{route}",'
         f'"status":{status},"duration_ms":{seconds * 1000:.3f}{more}}}\n'
@@ -155,48 +175,6 @@ class Deadlines:
                 watch.task.cancel()
         self._forget_answered()
         self._timer = loop.call_at(self._watches[0].until, self._sweep, loop) if self._watches else None
-
-
-@dataclass(frozen=True, slots=True)
-class Keyring:
-    """The configured keys; without any, everybody on the loopback may do everything."""
-
-    keys: Sequence[Key]
-
-    def guards(self, scope: Scope) -> bool:
-        """Tell whether a scope needs a key.
-
-        Every scope does where there are keys; ``metrics`` only once a key has that scope.
-        """
-        return bool(self.keys) and (scope != "metrics" or any(scope in key.scopes for key in self.keys))
-
-    def authorise(self, headers: Mapping[bytes, bytes], scope: Scope) -> str | None:
-        """The name of the caller's key; None where none is needed.
-
-        The key is sent as ``X-API-Key`` or ``Authorization: Bearer``. Keys are 256 random bits, so a plain SHA-256
-        keeps them, and the comparison takes the same time wherever it fails.
-
-        Raises:
-            Unauthenticated: no key, or an unknown one.
-            Forbidden: the key lacks the scope; ``admin`` includes every other.
-        """
-        if not self.guards(scope):
-            return None
-        sent = headers.get(b"x-api-key") or _bearer(headers.get(b"authorization", b""))
-        if not sent:
-            raise Unauthenticated("send an API key as X-API-Key or Authorization: Bearer")
-        digest = hashlib.sha256(sent).hexdigest()
-        matching = [key for key in self.keys if hmac.compare_digest(key.sha256, digest)]
-        if not matching:
-            raise Unauthenticated("unknown API key")
-        if not any(scope in key.scopes or "admin" in key.scopes for key in matching):
-            raise Forbidden(f"this key lacks the scope {scope}")
-        return matching[0].name
-
-
-def _bearer(value: bytes) -> bytes:
-    kind, _, key = value.partition(b" ")
-    return key.strip() if kind.lower() == b"bearer" else b""
 
 
 class _BodyRoute(NamedTuple):
@@ -266,7 +244,7 @@ class BodyGate:
         if route is None:
             return False
         if route.key_scope is not None:
-            self._keyring.authorise(call.headers, route.key_scope)
+            self._keyring.authorise(call.headers, route.key_scope, call.client)
         if method == "GET":
             check_length(call, self._limits)
         else:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 import orjson
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import iter_route_contexts
@@ -25,7 +25,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from app.api.dependencies import Services
+from app.api.dependencies import Services, ServicesDep
 from app.api.documentation import (
     REQUEST_ID,
     SECURITY_SCHEMES,
@@ -40,7 +40,7 @@ from app.api.documentation import (
 from app.api.endpoints.outcome import OutcomesTaken, OutcomeTaken
 from app.api.endpoints.outcome_schema import OutcomeBody, OutcomesBody
 from app.api.examples import synthetic_rows
-from app.api.http import bytes_response
+from app.api.http import bytes_response, client_of
 from app.serving.model import Model
 from app.types import PREDICTION_ID, Json, ModelSchema, Row, label_keys, named
 from app.types import Answer as ModelAnswer
@@ -58,7 +58,14 @@ _INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 _CONVERTER = re.compile(r":\w+}")
 
 
-@router.get("/docs")
+def _require_docs(request: Request, services: ServicesDep) -> None:
+    services.keyring.authorise_docs(dict(request.scope["headers"]), client_of(request.scope))
+
+
+DOCS = [Depends(_require_docs)]
+
+
+@router.get("/docs", dependencies=DOCS)
 async def swagger() -> HTMLResponse:
     """The interactive page."""
     page, policy = docs_page()
@@ -81,7 +88,7 @@ def docs_page() -> tuple[bytes, str]:
     return body, f"{PAGE_POLICY}; script-src 'self' {scripts}"
 
 
-@router.get("/openapi.json")
+@router.get("/openapi.json", dependencies=DOCS)
 async def openapi(request: Request) -> Response:
     """The description; see :meth:`Application.openapi_document`."""
     return bytes_response(await request.app.openapi_document())

@@ -12,7 +12,7 @@ from contextlib import suppress
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from app.api.middleware import Keyring
+from app.api.keyring import Keyring
 from app.config.settings import Server
 from app.errors import Forbidden, UntrustedHost
 

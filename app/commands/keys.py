@@ -1,39 +1,222 @@
-"""``plumbline keys``."""
+"""``plumbline keys``: make, list and revoke API keys."""
 
 from __future__ import annotations
 
 import hashlib
-import secrets
-from typing import Annotated
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from urllib.parse import quote
 
 import typer
 import yaml
+from typer.core import TyperGroup
 
-from app.config.settings import Key
-from app.errors import ConfigError
+from app.commands.serve import ConfigFile
+from app.config.fields import Duration
+from app.config.loader import load_config
+from app.config.settings import Config, Key
+from app.errors import ConfigError, PlumblineError, RequestError, StoreLocked
+from app.types import Json, Micros, to_rfc3339
 
-PREFIX = "plumb_"
-"""Lets a leaked key be recognised for what it is."""
+if TYPE_CHECKING:
+    from app.store.database import Connection
+
+Result = TypeVar("Result")
+Scopes = Annotated[
+    list[str] | None,
+    typer.Option("--scope", help="What it may do: predict, outcome, read, metrics, admin. Repeatable."),
+]
+Url = Annotated[str | None, typer.Option(help="Where the service listens; by default as configured.")]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(envvar="PLUMBLINE_API_KEY", help="Key with the scope admin, where a service runs on the store."),
+]
+DEFAULT_SCOPES = ["predict", "outcome", "read"]
+_REFUSED = "a name has 1 to 64 of A-Z a-z 0-9 . _ -, and the scopes are predict, outcome, read, metrics, admin"
 
 
-def keys(
-    name: Annotated[str, typer.Argument(help="Name of the key in logs and audits.")],
-    scope: Annotated[
-        list[str] | None, typer.Option(help="What it may do: predict, outcome, read, metrics, admin. Repeatable.")
-    ] = None,
+class KeysGroup(TyperGroup):
+    """``keys NAME`` stands for ``keys configured NAME``."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command; a word that is none of them is a name."""
+        known = args and (args[0] in self.commands or args[0].startswith("-"))
+        return super().resolve_command(ctx, args if known else ["configured", *args])
+
+
+def keys() -> typer.Typer:
+    """The group of commands."""
+    group = typer.Typer(cls=KeysGroup, help="Make, list and revoke API keys.", no_args_is_help=True)
+    group.callback()(_group)
+    group.command("configured")(configured)
+    group.command("new")(new)
+    group.command("list")(list_keys)
+    group.command("revoke")(revoke)
+    return group
+
+
+def _group() -> None:
+    """Make, list and revoke API keys."""
+
+
+def configured(
+    name: Annotated[str, typer.Argument(help="Name of the key in logs and audits.")], scope: Scopes = None
 ) -> None:
-    """Make an API key: it is shown once, and its hash goes into the configuration."""
-    key = PREFIX + secrets.token_urlsafe(32)
-    entry = {
-        "name": name,
-        "sha256": hashlib.sha256(key.encode()).hexdigest(),
-        "scopes": scope or ["predict", "outcome", "read"],
-    }
+    """Make a key for config.yaml: it is shown once, and its hash goes into the configuration."""
+    from app.store.queries.keys import new_key
+
+    key, sha256 = new_key()
+    entry = {"name": name, "sha256": sha256, "scopes": scope or DEFAULT_SCOPES}
+    _check(entry)
+    typer.echo(f"key (shown once): {key}\n\nadd to auth.keys in config.yaml:\n")
+    typer.echo(yaml.safe_dump([entry], sort_keys=False), nl=False)
+
+
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the key in logs and audits.")],
+    scope: Scopes = None,
+    model: Annotated[str | None, typer.Option(help="The only model that it may ask about.")] = None,
+    expires: Annotated[str | None, typer.Option(help="How long it is valid, for example 90d.")] = None,
+    config: ConfigFile = Path("config.yaml"),
+    url: Url = None,
+    api_key: ApiKey = None,
+) -> None:
+    """Make a key in the store: it holds at once, and is shown once."""
+    scopes = scope or DEFAULT_SCOPES
+    _check({"name": name, "sha256": hashlib.sha256().hexdigest(), "scopes": scopes, "model": model})
+    try:
+        expires_s = None if expires is None else Duration.parse(expires)
+    except ValueError as error:
+        raise ConfigError(f"--expires: {error}") from None
+    settings = load_config(config, os.environ)
+    if name in {key.name for key in settings.auth.keys}:
+        raise ConfigError(f"a key named {name} is in auth.keys of the configuration")
+    from app.store.queries.keys import add_key, new_key
+
+    def add(connection: Connection) -> str:
+        key, sha256 = new_key()
+        add_key(connection, name, sha256, scopes, model=model, expires_s=expires_s, by=_BY)
+        return key
+
+    def ask() -> str:
+        body = {"name": name, "scopes": scopes, "model": model, "expires": expires}
+        return str(_call("POST", _address(settings, url), "/keys", api_key, body)["key"])
+
+    typer.echo(f"key (shown once): {_act(settings, url, add, ask)}")
+
+
+def list_keys(config: ConfigFile = Path("config.yaml"), url: Url = None, api_key: ApiKey = None) -> None:
+    """List the keys: name, scopes, model, times and state; never a key or its hash."""
+    settings = load_config(config, os.environ)
+    from app.store.queries.keys import read_keys
+
+    def ask() -> list[Json]:
+        items: list[Json] = _call("GET", _address(settings, url), "/keys?limit=1000", api_key)["items"]
+        return items
+
+    items = _act(settings, url, lambda connection: _items(settings, read_keys(connection)), ask)
+    head = ("name", "scopes", "model", "created", "expires", "last used", "state")
+    rows = [head, *map(_row, items)]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(head))]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def revoke(
+    name: Annotated[str, typer.Argument(help="Name of the key.")],
+    config: ConfigFile = Path("config.yaml"),
+    url: Url = None,
+    api_key: ApiKey = None,
+) -> None:
+    """End a key of the store for good: within a second, wherever a service runs on it."""
+    settings = load_config(config, os.environ)
+    if name in {key.name for key in settings.auth.keys}:
+        raise ConfigError(f"the key {name} is in the configuration: take it out of auth.keys and restart")
+    from app.store.queries.keys import revoke_key
+
+    def end(connection: Connection) -> None:
+        revoke_key(connection, name, by=_BY)
+
+    _act(settings, url, end, lambda: _call("DELETE", _address(settings, url), f"/keys/{quote(name, safe='')}", api_key))
+    typer.echo(f"{name} is revoked")
+
+
+_BY = "command line"
+"""Who acts on the store where no service runs."""
+
+
+def _check(entry: Json) -> None:
+    """See whether a name and its scopes are allowed."""
     try:
         Key.model_validate(entry)
     except ValueError:
-        raise ConfigError(
-            "a name has 1 to 64 of A-Z a-z 0-9 . _ -, and the scopes are predict, outcome, read, metrics, admin"
+        raise ConfigError(_REFUSED) from None
+
+
+def _act(settings: Config, url: str | None, act: Callable[[Connection], Result], ask: Callable[[], Result]) -> Result:
+    """Act on the store; ask the service where it holds the file, or is named."""
+    if url is not None:
+        return ask()
+    from app.store.database import check_reachable, open_database
+    from app.store.migrate import upgrade
+
+    try:
+        database = open_database(settings.store.url.get_secret_value())
+    except StoreLocked:
+        return ask()
+    try:
+        check_reachable(database)
+        upgrade(database.writer)
+        with database.writer.begin() as connection:
+            return act(connection)
+    except RequestError as error:
+        raise PlumblineError(str(error)) from None
+    finally:
+        database.close()
+
+
+def _address(settings: Config, url: str | None) -> str:
+    host = settings.server.host
+    here = "127.0.0.1" if host == "0.0.0.0" else "[::1]" if host == "::" else f"[{host}]" if ":" in host else host  # noqa: S104 - an address to ask
+    return url or f"http://{here}:{settings.server.port}"
+
+
+def _call(method: str, address: str, path: str, api_key: str | None, body: Json | None = None) -> Any:
+    """The answer of the service that runs."""
+    import httpx
+
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    try:
+        answer = httpx.request(method, address + path, headers=headers, json=body, timeout=30.0)
+    except (httpx.TransportError, httpx.InvalidURL) as error:
+        raise PlumblineError(
+            f"a process holds the store, and at {address} nobody answers: pass --url ({type(error).__name__})"
         ) from None
-    typer.echo(f"key (shown once): {key}\n\nadd to auth.keys in config.yaml:\n")
-    typer.echo(yaml.safe_dump([entry], sort_keys=False), nl=False)
+    if answer.is_success:
+        return answer.json()
+    if answer.status_code in (401, 403):
+        raise PlumblineError(f"{address} wants an API key with the scope admin: pass --api-key or PLUMBLINE_API_KEY")
+    raise PlumblineError(f"{address} answers {answer.status_code}: {answer.text[:500]}")
+
+
+def _items(settings: Config, stored: Any) -> list[Json]:
+    import time
+
+    now = Micros(time.time_ns() // 1000)
+    times = ("created_at", "expires_at", "last_used_at")
+    items = [
+        {"name": key.name, "scopes": key.scopes, "model": key.model, "state": key.state(now)}
+        | {name: None if getattr(key, name) is None else to_rfc3339(getattr(key, name)) for name in times}
+        for key in stored
+    ]
+    items += [
+        {"name": key.name, "scopes": key.scopes, "model": key.model, "state": "active"} for key in settings.auth.keys
+    ]
+    return sorted(items, key=lambda item: str(item["name"]))
+
+
+def _row(item: Json) -> tuple[str, ...]:
+    times = [str(item.get(name) or "-")[:19] for name in ("created_at", "expires_at", "last_used_at")]
+    return (str(item["name"]), ",".join(item["scopes"]), str(item["model"] or "-"), *times, str(item["state"]))

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from app.config.loader import load_config
+from app.config.loader import known_secrets, load_config
 from app.logging import configure_logging
 
 ConfigFile = Annotated[
@@ -24,7 +24,7 @@ GC_THRESHOLDS = (10_000, 20, 20)
 def serve(config: ConfigFile = Path("config.yaml")) -> None:
     """Serve the configured model."""
     settings = load_config(config, os.environ)
-    configure_logging()
+    configure_logging(secrets=known_secrets(settings))
     gc.set_threshold(*GC_THRESHOLDS)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a model has one thread here, and none may stand beside a fork
     from app.monitoring.worker import SHARED, Worker

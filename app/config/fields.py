@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, SecretStr, ValidationInfo
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    SecretStr,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic_core import CoreSchema, core_schema
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -102,3 +111,25 @@ class Section(BaseModel):
     """A section refuses keys it does not know and cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
+
+
+PrivacyMode: TypeAlias = Literal["clear", "hash", "truncate", "off"]
+
+
+class Privacy(Section):
+    """The form in which sensitive values are stored."""
+
+    subject: str | None = Field(
+        None, min_length=1, description="Feature or key of the context by which `DELETE /predictions?subject=` erases."
+    )
+    features: dict[str, PrivacyMode] = Field(
+        {},
+        strict=False,
+        description="Stored form by feature or key of the context: `clear`, `hash` (salted), `truncate` or `off`.",
+    )
+
+    @model_validator(mode="after")
+    def _erasable(self) -> Privacy:
+        if self.subject is not None and self.features.get(self.subject) in ("truncate", "off"):
+            raise ValueError("subject: must be stored clear or hashed, or its rows could not be found again")
+        return self

@@ -17,11 +17,9 @@ from pydantic import BaseModel, SecretStr, ValidationError
 
 from app.config.fields import Duration, WholeSecret
 from app.config.settings import Config, Rule
-from app.errors import ConfigError
+from app.errors import MIN_SECRET_CHARACTERS, ConfigError, mask_secrets, secrets_in
 
 PREFIX = "PLUMBLINE__"
-_SECRET = re.compile(r"(://[^/@:]*:).+(?=@)|([?&](?:ssl)?password=)[^&]+")
-"""The password of a URL, before its host or among its parameters."""
 _NAMED = re.compile(r"([a-z_]+(?:\.[a-z0-9_]+)*): ")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,30}|\[key\]")
 """A key that may be shown; another one may be a secret that was written in its place. The second is pydantic's."""
@@ -79,6 +77,26 @@ def effective(config: Config) -> dict[str, Any]:
     return {name: _plain(getattr(config, name)) for name in Config.model_fields}
 
 
+def no_key(host: str) -> str:
+    """The refusal to serve other machines without a key."""
+    return (
+        f"server.host: {host} is reachable from other machines, and auth.keys is empty, like the store: "
+        "add a key (plumbline keys new) or listen on 127.0.0.1"
+    )
+
+
+def known_secrets(config: Config) -> frozenset[str]:
+    """Everything in the configuration that may be secret, to be masked in the log."""
+    found = secrets_in(config.store.url.get_secret_value())
+    for channel in config.alerts.notify:
+        found |= secrets_in(channel.url.get_secret_value())
+    if config.alerts.retrain is not None:
+        found |= secrets_in(config.alerts.retrain.url.get_secret_value())
+        headers = [header.get_secret_value() for header in config.alerts.retrain.headers.values()]
+        found |= {word for header in headers for word in header.split() if len(word) >= MIN_SECRET_CHARACTERS}
+    return frozenset(found)
+
+
 def _plain(value: Any) -> Any:
     match value:
         case BaseModel():
@@ -86,7 +104,7 @@ def _plain(value: Any) -> Any:
         case dict():
             return {name: _plain(item) for name, item in value.items()}
         case SecretStr():
-            return value.masked if isinstance(value, WholeSecret) else _mask(value.get_secret_value())
+            return value.masked if isinstance(value, WholeSecret) else mask_secrets(value.get_secret_value())
         case tuple():
             return [_plain(item) for item in value]
         case Path() | Duration():
@@ -101,10 +119,6 @@ def _plain_section(section: BaseModel) -> Any:
     names = section.model_fields_set if isinstance(section, Rule) else set(type(section).model_fields)
     fields = type(section).model_fields
     return {field.alias or name: _plain(getattr(section, name)) for name, field in fields.items() if name in names}
-
-
-def _mask(url: str) -> str:
-    return _SECRET.sub(lambda found: f"{found[1] or found[2]}***", url)
 
 
 class PlainLoader(yaml.SafeLoader):

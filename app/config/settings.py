@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from app.config.fields import ChannelUrl, Duration, FilledSecret, FilledUrl, Section
+from app.config.fields import ChannelUrl, Duration, FilledSecret, FilledUrl, Privacy, Section
 from app.types import Severity
 
 _HEADER = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
@@ -141,7 +141,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 class Server(Section):
     """The HTTP server."""
 
-    host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback, `auth.keys` must be set.")
+    host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback, there must be a key.")
     port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one.")
     max_body_bytes: int = Field(8 * 2**20, ge=1024, le=2**30, description="Largest request body, in bytes.")
     receive_timeout: Duration = Field(Duration(10.0), description="Time a client has to send a whole request.")
@@ -161,6 +161,11 @@ class Server(Section):
         max_length=100,
         description="Names that a `Host` may have beside loopback and `host`; `*.example.com`; with keys, empty: any.",
     )
+
+    @property
+    def is_local(self) -> bool:
+        """Tell whether only this machine can reach the service."""
+        return self.host in _LOOPBACK
 
     @property
     def address(self) -> str:
@@ -315,9 +320,8 @@ class Key(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="Name of the key in logs and audits.")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the key, as `plumbline keys` prints it.")
-    scopes: tuple[Scope, ...] = Field(
-        ("predict", "outcome", "read"), strict=False, min_length=1, description="What the key may do."
-    )
+    scopes: tuple[Scope, ...] = Field(("predict", "outcome", "read"), strict=False, min_length=1, description="Rights.")
+    model: str | None = Field(None, description="The only model that the key may ask about; null: every one.")
 
 
 class Auth(Section):
@@ -326,7 +330,12 @@ class Auth(Section):
     keys: tuple[Key, ...] = Field(
         (),
         strict=False,
-        description="API keys; none: loopback only, and all is open; the scope `metrics` closes `/metrics`.",
+        description="API keys; none here and in the store: loopback only, and all is open.",
+    )
+    open: tuple[Literal["metrics", "docs"], ...] = Field(
+        ("metrics", "docs"),
+        strict=False,
+        description="What needs no key although there are keys; a key with the scope `metrics` closes `/metrics` too.",
     )
 
     @model_validator(mode="after")
@@ -380,6 +389,7 @@ class Config(Section):
     performance: Performance = Performance()
     alerts: Alerts = Alerts()
     limits: Limits = Limits()
+    privacy: Privacy = Privacy()
     auth: Auth = Auth()
 
     @model_validator(mode="before")
@@ -387,12 +397,3 @@ class Config(Section):
     def _empty_sections(cls, data: Any) -> Any:
         """A section without keys (``alerts:``) is an empty section."""
         return {key: {} if value is None else value for key, value in data.items()} if isinstance(data, dict) else data
-
-    @model_validator(mode="after")
-    def _no_open_door(self) -> Config:
-        if self.server.host not in _LOOPBACK and not self.auth.keys:
-            raise ValueError(
-                f"server.host: {self.server.host} is reachable from other machines, and auth.keys is empty: "
-                "add a key (plumbline keys) or listen on 127.0.0.1"
-            )
-        return self

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from app.config.fields import PrivacyMode
 from app.config.settings import AbsentMeans, Drift, Performance
 from app.types import Micros, ModelSchema, Report, Role
 
@@ -21,6 +23,7 @@ class Check:
         before: the report of the look before.
         role: in which the version answers.
         absent: the label that a row without an outcome counts as.
+        privacy: the form in which its rows are stored.
     """
 
     kind: str
@@ -32,3 +35,4 @@ class Check:
     before: Report | None
     role: Role = "active"
     absent: AbsentMeans | None = None
+    privacy: Mapping[str, PrivacyMode] = field(default_factory=dict)

@@ -21,6 +21,7 @@ from app.monitoring.reference.reference import Reference
 from app.reports.drift import DriftReport
 from app.reports.performance import AbsentOutcomes, PerformanceReport
 from app.store.database import Connection
+from app.store.privacy import Privacy, read_salt
 from app.store.queries.labelled import Labelled, fill_absent, label_delay, read_error_stream, read_labelled, stream_of
 from app.store.queries.shadow_predictions import Pair, read_pairs
 from app.store.queries.windows import Window, read_arrivals, read_window
@@ -35,16 +36,34 @@ def run_check(
 
     It depends on the window, the reference, the configuration and the report before.
     """
+    if check.privacy:
+        reference = _watched(check, connection, reference)
     return _CHECKS[check.kind](check, connection, reference, pause)
+
+
+def _watched(check: Check, connection: Connection, reference: Reference) -> Reference:
+    """The part of the reference that rows in their stored form can be compared with."""
+    privacy = Privacy(check.privacy, read_salt(connection) or "")
+    columns = [reference.columns[place] for place in privacy.watched(check.schema)]
+    return replace(reference, schema=privacy.watched_schema(check.schema), columns=columns)
+
+
+def _read_window(check: Check, connection: Connection, **options: Any) -> Window:
+    """Read a window, with the features that are watched."""
+    window = read_window(connection, *_version(check), role=check.role, **options)
+    if not check.privacy:
+        return window
+    kept = Privacy(check.privacy).watched(check.schema)
+    return replace(window, features=[tuple(row[place] for place in kept) for row in window.features])
 
 
 def _drift(check: Check, connection: Connection, reference: Reference, pause: Pause) -> DriftReport:
     settings = check.drift
     rows, hours = settings.window.rows, settings.window.hours
-    known: dict[str, Any] = {"rows": rows, "hours": hours, "role": check.role, "truth": False, "contexts": True}
-    window = read_window(connection, *_version(check), **known)
+    known: dict[str, Any] = {"rows": rows, "hours": hours, "truth": False, "contexts": True}
+    window = _read_window(check, connection, **known)
     start = window.predicted_at[0] if window.rows else None
-    earlier = read_window(connection, *_version(check), before=start, **known)
+    earlier = _read_window(check, connection, before=start, **known)
     arrivals = read_arrivals(connection, *_version(check), check.now, role=check.role)
     _let_go(connection)
     alpha = _alpha(check, settings.every) * DRIFT_SHARE
@@ -53,17 +72,30 @@ def _drift(check: Check, connection: Connection, reference: Reference, pause: Pa
         alpha = before["limits"]["alpha_per_look"]
     limits = Limits(alpha, settings.material_psi, settings.false_alarm_every.iso())
     return drift_report(
-        check.schema,
+        reference.schema,
         reference,
         window,
         limits,
         before,
         earlier=earlier if window.rows else None,
         arrivals=arrivals,
-        segments=check.performance.segments,
-        entity=settings.entity,
+        segments=_segments(check, reference),
+        entity=_entity(check, reference),
         pause=pause,
     )
+
+
+def _segments(check: Check, reference: Reference) -> tuple[str, ...]:
+    """The segments without the features that are not watched."""
+    left_out = {*check.schema.feature_names} - {*reference.schema.feature_names}
+    return tuple(name for name in check.performance.segments if name not in left_out)
+
+
+def _entity(check: Check, reference: Reference) -> str | None:
+    """The entity, unless it is a feature that is not watched; groups are then found by the rows."""
+    entity = check.drift.entity
+    left_out = {*check.schema.feature_names} - {*reference.schema.feature_names}
+    return None if entity in left_out else entity
 
 
 def _performance(check: Check, connection: Connection, reference: Reference, pause: Pause) -> PerformanceReport:
@@ -92,7 +124,7 @@ def _performance(check: Check, connection: Connection, reference: Reference, pau
         alpha = before["limits"]["alpha_per_look"]
     limits = Degradation(settings.degradation, alpha)
     report = performance_report(
-        check.schema,
+        reference.schema,
         reference,
         window,
         limits,
@@ -105,7 +137,7 @@ def _performance(check: Check, connection: Connection, reference: Reference, pau
     if check.absent is not None:
         absent = {"label": check.absent.label, "after_seconds": float(check.absent.after), "rows": window.absent}
         report["realised"]["absent"] = cast("AbsentOutcomes", absent)
-    report["estimated"] = estimated(check.schema, reference, latest, mature, limits, previous=before, pause=pause)
+    report["estimated"] = estimated(reference.schema, reference, latest, mature, limits, previous=before, pause=pause)
     return report | {"beside": beside(check.schema, pairs)} if check.role == "shadow" else report
 
 
@@ -137,10 +169,10 @@ def _pairs(check: Check, connection: Connection, end: Micros | None) -> Mapping[
 def _unlabelled(check: Check, connection: Connection, end: Micros | None) -> tuple[Window, Window]:
     """Read the latest rows, to estimate, and older rows with outcomes, to prove the estimate."""
     hours, rows = check.performance.window.hours, min(check.performance.window.rows, MAX_ESTIMATED_ROWS)
-    latest = read_window(connection, *_version(check), rows=rows, hours=hours, role=check.role)
+    latest = _read_window(check, connection, rows=rows, hours=hours)
     if end is None:
         return latest, latest
-    return latest, read_window(connection, *_version(check), rows=rows, hours=hours, before=end, role=check.role)
+    return latest, _read_window(check, connection, rows=rows, hours=hours, before=end)
 
 
 def _let_go(connection: Connection) -> None:

@@ -241,6 +241,7 @@ class Monitor:
                     before,
                     watched.role,
                     config.outcomes.absent_means,
+                    config.privacy.features,
                 )
             )
             body = _with_role(watched.role, found)

@@ -12,6 +12,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.errors import describe_error
 from app.monitoring.check_request import Check
 from app.reports.drift import DriftReport
 from app.reports.performance import PerformanceReport
@@ -100,7 +101,7 @@ def serve_checks(pipe: Pipe, store_url: str) -> None:
             throttle.start()
             pipe.send(_answer(check, engine, throttle.pause))
         except Exception as error:  # noqa: BLE001 - whatever a check raises becomes the report's error, and the process lives
-            pipe.send(f"{type(error).__name__}: {error}")
+            pipe.send(describe_error(error))
         # What earlier checks have left alive is looked at again now and then only: that takes a tenth of a second.
         gc.collect(2 if number % _WHOLE_COLLECTION == 0 else 0)
 

@@ -130,7 +130,9 @@ class Activator:
             return await run_in_daemon_thread(partial(self._registry.prepare, version))
         except BundleError as error:
             self._log.error("activation_refused", version=version, reason=str(error))
-            raise Conflict(f"the bundle is refused, the active version stays: {error}") from error
+            raise Conflict(
+                f"the bundle is refused, the active version stays: {self._registry.shown(str(error))}"
+            ) from error
 
     async def _commit(
         self,

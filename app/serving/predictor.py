@@ -12,8 +12,9 @@ import structlog
 from app.errors import Conflict, ModelFailed, Unavailable
 from app.serving.model import Model
 from app.store.journal.journal import Journal
+from app.store.privacy import Privacy
 from app.store.queries.predictions import Stored, Taken, insert, insert_new
-from app.types import Answer, Label, Micros, Prediction, PredictRequest, Row, new_id
+from app.types import Answer, Label, Micros, ModelSchema, Prediction, PredictRequest, Row, new_id
 
 
 class PredictionLookup(Protocol):
@@ -62,10 +63,17 @@ NONE_REPLAYED: Mapping[str, Sequence[Label]] = {}
 class Predictor:
     """Answers requests: batched by the model, stored by the journal, each id once."""
 
-    def __init__(self, journal: Journal, stored: PredictionLookup, shadows: RowConsumer | None = None) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        stored: PredictionLookup,
+        shadows: RowConsumer | None = None,
+        privacy: Privacy | None = None,
+    ) -> None:
         self._journal = journal
         self._stored = stored
         self.shadows = shadows
+        self._privacy = privacy or Privacy()
         self._claims: dict[str, asyncio.Future[None]] = {}
         self._log = structlog.get_logger("predictor")
 
@@ -152,7 +160,9 @@ class Predictor:
         now, moment = Micros(time.time_ns() // 1000), time.perf_counter()
         rows = [_row(model, call, 0, answer, now, moment) for call, answer in zip(calls, answers, strict=True)]
         chosen = sum([call.request.ids[0] is not None for call in calls])
-        there = await self._journal.append(insert_new, rows, ledger=True, undecided=chosen, spool=insert_new)
+        there = await self._journal.append(
+            insert_new, self._privacy.rows(model.schema, rows), ledger=True, undecided=chosen, spool=insert_new
+        )
         return [
             Answered((row,), NONE_REPLAYED) if stored is None else self._replay(model, row, stored)
             for row, stored in zip(rows, there, strict=True)
@@ -179,7 +189,9 @@ class Predictor:
                     _row(model, call, index, answer, now, moment) for index, answer in zip(fresh, answers, strict=True)
                 ]
                 try:
-                    await self._journal.append(insert, rows, ledger=True, spool=insert)
+                    await self._journal.append(
+                        insert, self._privacy.rows(model.schema, rows), ledger=True, spool=insert
+                    )
                 except Taken:  # another replica stored one of the ids after we looked: look again, its row answers
                     continue
             made = iter(rows)
@@ -193,15 +205,24 @@ class Predictor:
         found = await self._stored.find(chosen)
         for id_, row in zip(request.ids, request.rows, strict=True):
             stored = found.get(id_) if id_ else None
-            if stored and not _same_features(stored, model.schema.feature_names, row):
+            if stored and not self._is_same(stored, model.schema, row):
                 raise _conflict(stored)
         return found
 
     def _replay(self, model: Model, row: Prediction, stored: Stored) -> Answered | Exception:
         """The answer to a row whose id was stored before."""
-        if not _same_features(stored, model.schema.feature_names, row.features):
+        if not self._is_same(stored, model.schema, row.features):
             return _conflict(stored)
         return Answered((stored.prediction,), {row.prediction_id: stored.classes})
+
+    def _is_same(self, stored: Stored, schema: ModelSchema, row: Row) -> bool:
+        """Whether a row is the stored one.
+
+        It is compared in its stored form, and as rows were stored before that form was chosen.
+        """
+        return _same_features(stored, schema, row) or (
+            bool(self._privacy) and _same_features(stored, schema, self._privacy.row(schema, row))
+        )
 
     def _follow(self, model: Model, answered: Sequence[Answered | Exception]) -> None:
         """Do what comes behind the commit: count the values, and let shadows repeat the rows."""
@@ -256,7 +277,10 @@ def _conflict(stored: Stored) -> Conflict:
     return Conflict(f"prediction_id {stored.prediction.prediction_id} is stored with other features")
 
 
-def _same_features(stored: Stored, names: Sequence[str], row: Row) -> bool:
-    """Whether a stored row has these features, under whatever version it was stored."""
+def _same_features(stored: Stored, schema: ModelSchema, row: Row) -> bool:
+    """Whether a stored row has these features, whatever version of the model answered it."""
+    names = schema.feature_names
+    if stored.prediction.model_name != schema.name:
+        return False
     before = stored.schema.get("features", names)
     return dict(zip(before, stored.prediction.features, strict=False)) == dict(zip(names, row, strict=True))

@@ -8,9 +8,10 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from app.config.settings import Serving
-from app.errors import BundleError, NotFound
+from app.errors import BundleError, NotFound, without_folders
 from app.metrics import ServingMetrics
 from app.serving.bundle.reader import Bundle, find_versions, read_bundle, read_manifest
+from app.serving.bundle.verification import Verifier
 from app.serving.model import Model, VersionRole, describe, describe_schema, warmed
 from app.serving.value_histograms import ServedValues
 from app.types import Json, ModelSchema, ServedVersions, Watched
@@ -96,8 +97,11 @@ def _read(folder: Path, settings: Serving) -> Bundle:
 class Registry:
     """Hold the loaded versions of the served model: the active one and the one before it."""
 
-    def __init__(self, settings: Serving, metrics: ServingMetrics, series: CollectorRegistry) -> None:
+    def __init__(
+        self, settings: Serving, metrics: ServingMetrics, series: CollectorRegistry, verifier: Verifier
+    ) -> None:
         self._settings = settings
+        self._verifier = verifier
         self._metrics = metrics
         self._values = ServedValues(series)
         self._loaded: dict[str, Model] = {}
@@ -110,6 +114,7 @@ class Registry:
         Raises:
             BundleError: it is refused; the text says what to do.
         """
+        self._verifier.verify(find_configured(self._settings))
         bundle = read_configured(self._settings)
         self.challengers = read_challengers(self._settings, bundle.schema)
         model = warmed(bundle, self._settings, self._metrics)
@@ -131,7 +136,8 @@ class Registry:
             folder = self._settings.models / self.active.schema.name
             on_disk = find_versions(self._settings.models, folder.name)
             if version not in on_disk:
-                raise NotFound(f"{folder}: has no such version; it has {', '.join(on_disk) or 'none'}")
+                raise NotFound(f"{folder.name}: has no such version; it has {', '.join(on_disk) or 'none'}")
+            self._verifier.verify(folder / version)
             model = warmed(_read(folder / version, self._settings), self._settings, self._metrics)
         if sha256 not in (None, model.bundle.sha256):
             raise BundleError(
@@ -167,6 +173,11 @@ class Registry:
             NotFound: none is loaded.
         """
         return self.get(None)
+
+    def shown(self, text: str) -> str:
+        """The text of a refusal for a caller: paths begin below the folder of models."""
+        models = self._settings.models
+        return without_folders(without_folders(text.replace(f"{models}/", ""), str(models.resolve())))
 
     @property
     def ready(self) -> bool:

@@ -19,7 +19,7 @@ from prometheus_client import Counter
 
 from app.background import AT_ONCE, PeriodicTask
 from app.config.settings import Serving
-from app.errors import Unavailable
+from app.errors import Unavailable, describe_error
 from app.metrics import ServingMetrics
 from app.serving.bundle.reader import read_bundle
 from app.serving.model import Model
@@ -115,7 +115,7 @@ class Shadow:
         except Exception as error:  # noqa: BLE001 - a failure of a shadow is counted and disturbs no caller
             self._rows["failed"].inc(len(batch))
             self._pause_s = min(max(MIN_PAUSE_S, 2 * self._pause_s), MAX_PAUSE_S)
-            self._report(str(error))
+            self._report(describe_error(error))
             return True
         self._pause_s = 0.0
         self._rows["stored"].inc(stored)
@@ -290,4 +290,4 @@ def answer(predict: Callable[[Sequence[Row]], list[Answer]], rows: Sequence[Row]
 
 
 def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:REASON]
+    return describe_error(error)[:REASON]

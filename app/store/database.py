@@ -21,7 +21,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
-from app.errors import ConfigError, StoreLocked, Unavailable
+from app.errors import ConfigError, StoreLocked, Unavailable, describe_error, mask_secrets, secrets_in
 
 __all__ = ["Connection", "Database", "Engine", "check_reachable", "open_database", "open_readers", "parse_url"]
 
@@ -82,6 +82,7 @@ def open_database(url: str, *, setting: str = "store.url") -> Database:
         if not path.parent.is_dir():
             raise ConfigError(f"{setting}: the folder {path.parent} does not exist")
         lock = _lock(path, setting)
+        _close_to_others(path)
         module = sqlite_module()
         writer, readers = sqlite_engine(parsed, module, writer=True), sqlite_engine(parsed, module)
         return Database(writer, readers, lock, module.sqlite_version_info)
@@ -137,6 +138,7 @@ def sqlite_engine(url: URL, module: ModuleType, *, writer: bool = False, snapsho
         module=module,
         poolclass=QueuePool,
         connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_S},
+        hide_parameters=True,
         **pool,
     )
 
@@ -175,9 +177,10 @@ def check_reachable(database: Database, *, setting: str = "store.url") -> None:
         with database.writer.connect() as connection:
             connection.execute(text("SELECT 1"))
     except DBAPIError as error:
+        shown = database.writer.url.render_as_string(hide_password=False)
         reason = str(error.orig).strip().splitlines()[0] if error.orig else "no answer"
         raise ConfigError(
-            f"{setting}: {database.writer.url.render_as_string(hide_password=True)} cannot be opened: {reason}"
+            f"{setting}: {mask_secrets(shown)} cannot be opened: {mask_secrets(reason, secrets_in(shown))}"
         ) from None
 
 
@@ -187,6 +190,7 @@ def _postgres(url: URL, size: int, *, writer: bool = False) -> Engine:
         options += " -c default_transaction_read_only=on"
     return create_engine(
         url,
+        hide_parameters=True,
         paramstyle="format",  # rows as tuples, on both databases
         pool_size=size,
         max_overflow=0,
@@ -201,13 +205,35 @@ def _postgres(url: URL, size: int, *, writer: bool = False) -> Engine:
     )
 
 
+PRIVATE = 0o600
+"""The mode of the store's files: rows are for the account of the service alone."""
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, PRIVATE)
+
+
+def _close_to_others(path: Path) -> None:
+    """Make the file before SQLite does, readable by its owner alone; close one that is there.
+
+    SQLite gives its log and its index the mode of the file.
+    """
+    with suppress(OSError):  # what is wrong with the place is said by the database that is opened
+        os.close(_open_private(str(path), os.O_RDWR | os.O_CREAT))
+        for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+            with suppress(FileNotFoundError):
+                file.chmod(PRIVATE)
+
+
 def _lock(path: Path, setting: str) -> TextIO:
     """Lock the file for this process as its only writer.
 
     The kernel drops the lock when the process ends, also after a crash.
     """
+    file = path.with_name(path.name + ".lock")
     try:
-        lock = path.with_name(path.name + ".lock").open("a+", encoding="ascii")
+        lock = open(file, "a+", encoding="ascii", opener=_open_private)  # noqa: SIM115 - Path.open takes no opener
+        file.chmod(PRIVATE)
     except OSError as error:
         raise ConfigError(f"{setting}: {path}.lock cannot be written: {error.strerror}") from None
     try:
@@ -264,7 +290,7 @@ class Readers:
             return await asyncio.get_running_loop().run_in_executor(self._threads, reading)
         except (DBAPIError, PoolTimeout) as error:
             self.failures += 1
-            self._log.warning("store_unreachable", error=str(error).splitlines()[0])
+            self._log.warning("store_unreachable", error=describe_error(error))
             raise Unavailable("the store cannot be reached") from None
 
     def close(self) -> None:

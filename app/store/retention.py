@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from functools import partial
 from time import perf_counter
+from typing import Any
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, and_, delete, or_, select
 
 from app.store.journal.journal import Journal
 from app.store.queries import alerts, outbox, reports, shadow_predictions
 from app.store.queries.outcomes import expire
 from app.store.queries.predictions import chunks
-from app.store.tables import OUTCOMES, PREDICTIONS
-from app.types import SECOND, Micros
+from app.store.tables import MODELS, OUTCOMES, PREDICTIONS, SHADOW_PREDICTIONS, from_text, to_text
+from app.types import SECOND, Micros, Scalar
 
 CHUNK = 200
 RESTS = 2.0
@@ -60,3 +62,66 @@ async def clean(journal: Journal, *, retention_s: float, hold_s: float, now: Cal
                 break
             await asyncio.sleep(RESTS * (perf_counter() - started))
     return deleted
+
+
+SCAN_ROWS = 2000
+"""Rows that are looked through at a time."""
+
+
+def find_subject(
+    connection: Connection, subject: str, forms: AbstractSet[Scalar], after: tuple[int, str], *, model: str | None
+) -> tuple[list[str], tuple[int, str] | None]:
+    """The ids of a subject's predictions among the next rows, and where to go on.
+
+    The second is None at the end.
+
+    Args:
+        subject: the feature, or key of the context, that says whose a row is.
+        forms: what may be stored there for this subject.
+        model: look at the rows of this model alone.
+    """
+    table = PREDICTIONS.c
+    later = or_(table.predicted_at > after[0], and_(table.predicted_at == after[0], table.prediction_id > after[1]))
+    statement = (
+        select(table.predicted_at, table.prediction_id, table.features, table.context, MODELS.c.schema)
+        .outerjoin(MODELS, and_(MODELS.c.name == table.model_name, MODELS.c.version == table.model_version))
+        .where(later, *([] if model is None else [table.model_name == model]))
+        .order_by(table.predicted_at, table.prediction_id)
+        .limit(SCAN_ROWS)
+    )
+    rows = connection.execute(statement).all()
+    texts = needles(forms)
+    found = [row.prediction_id for row in rows if _is_of(row, subject, forms, texts)]
+    return found, (rows[-1].predicted_at, rows[-1].prediction_id) if len(rows) == SCAN_ROWS else None
+
+
+def needles(forms: Iterable[Scalar]) -> list[str]:
+    """The JSON texts of the forms; a row without any of them need not be read."""
+    return [to_text(form) for form in forms]
+
+
+def _is_of(row: Any, subject: str, forms: AbstractSet[Scalar], texts: Sequence[str]) -> bool:
+    if not any(text in row.features or (row.context and text in row.context) for text in texts):
+        return False
+    names = (from_text(row.schema) or {}).get("features", [])
+    values = [value for name, value in zip(names, from_text(row.features), strict=False) if name == subject]
+    values.append((from_text(row.context) or {}).get(subject))
+    return any(value is not None and not isinstance(value, bool) and value in forms for value in values)
+
+
+def erase(connection: Connection, ids: Sequence[str]) -> int:
+    """Delete predictions with their outcomes and the answers of shadows; give their number.
+
+    SQLite overwrites what it deletes here.
+    """
+    secure = connection.dialect.name == "sqlite"
+    if secure:
+        connection.exec_driver_sql("PRAGMA secure_delete=ON")
+    gone = 0
+    for part in chunks(ids):
+        for table in (OUTCOMES, SHADOW_PREDICTIONS):
+            connection.execute(delete(table).where(table.c.prediction_id.in_(part)))
+        gone += connection.execute(delete(PREDICTIONS).where(PREDICTIONS.c.prediction_id.in_(part))).rowcount
+    if secure:
+        connection.exec_driver_sql("PRAGMA secure_delete=OFF")
+    return gone

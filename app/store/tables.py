@@ -199,6 +199,32 @@ LEASES = Table(
     Column("token", BigInteger, nullable=False),
 )
 
+API_KEYS = Table(
+    "api_keys",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("sha256", Text, nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("model", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Column("created_by", Text),
+    Column("expires_at", BigInteger),
+    Column("revoked_at", BigInteger),
+    Column("revoked_by", Text),
+    Column("last_used_at", BigInteger),
+)
+
+AUDIT = Table(
+    "audit",
+    METADATA,
+    Column("audit_id", Text, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("act", Text, nullable=False),
+    Column("by", Text),
+    Column("body", Text, nullable=False),
+    Index(None, "at"),
+)
+
 SETTINGS = Table(
     "settings",
     METADATA,

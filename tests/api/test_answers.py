@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
@@ -17,6 +18,7 @@ import httpx
 import pytest
 from sqlalchemy import Connection, text
 
+from app.api.keyring import MAX_FAILURES
 from app.store.queries import alerts, reports
 from app.store.queries.alerts import Finding
 from app.store.queries.replicas import database_now
@@ -83,6 +85,9 @@ FILLED = [
     Case("GET /predictions", 200, params={"format": "csv"}),
     Case("GET /predictions", 200, params={"format": "parquet"}),
     Case("GET /predictions", 422, params={"limit": "0", "from": "yesterday"}),
+    Case("DELETE /predictions", 200, params={"subject": "nobody"}),
+    Case("DELETE /predictions", 409, params={"subject": "nobody"}, world="empty"),
+    Case("DELETE /predictions", 422),
     Case("GET /outcomes", 200),
     Case("GET /outcomes", 422, params={"status": "done"}),
     Case("GET /drift", 200),
@@ -134,6 +139,14 @@ FILLED = [
     Case("POST /models/{name}/rollback", 200, path="/models/switch/rollback", world="switched"),
     Case("POST /models/{name}/rollback", 404, path="/models/nobody/rollback"),
     Case("POST /models/{name}/rollback", 409, path="/models/mixed/rollback"),
+    Case("POST /keys", 200, {"name": "new", "expires": "90d"}),
+    Case("POST /keys", 409, {"name": "key0"}),
+    Case("POST /keys", 422, {"name": "a b"}),
+    Case("GET /keys", 200),
+    Case("GET /keys", 422, params={"limit": "0"}),
+    Case("DELETE /keys/{name}", 200, path="/keys/old"),
+    Case("DELETE /keys/{name}", 404, path="/keys/nobody"),
+    Case("DELETE /keys/{name}", 409, path="/keys/key0"),
     Case("GET /health/live", 200),
     Case("GET /health/ready", 200),
     Case("GET /metrics", 200),
@@ -145,6 +158,7 @@ AWAY = [
     Case("POST /outcome", 503, OUTCOME, world="away"),
     Case("GET /predictions/{prediction_id}", 503, world="away"),
     Case("GET /predictions", 503, world="away"),
+    Case("DELETE /predictions", 503, params={"subject": "nobody"}, world="away"),
     Case("GET /outcomes", 503, world="away"),
     Case("GET /drift", 503, world="away"),
     Case("GET /performance", 503, world="away"),
@@ -160,6 +174,9 @@ AWAY = [
     Case("DELETE /alerts/silences/{silence_id}", 503, path="/alerts/silences/some", world="away"),
     Case("POST /models/{name}/activate", 503, {"version": "1"}, path="/models/mixed/activate", world="away"),
     Case("POST /models/{name}/rollback", 503, path="/models/mixed/rollback", world="away"),
+    Case("POST /keys", 503, {"name": "new"}, world="away"),
+    Case("GET /keys", 503, world="away"),
+    Case("DELETE /keys/{name}", 503, path="/keys/some", world="away"),
     Case("GET /health/live", 503, world="away"),
     Case("GET /health/ready", 503, world="away"),
 ]
@@ -181,7 +198,9 @@ WITHOUT_KEY = [
     for status, key in ((401, None), (403, PREDICT_ONLY if operation != "POST /predict" else READ_ONLY))
 ]
 """The same calls without a key, and with one that lacks the scope."""
-CASES = [*FILLED, *AWAY, *SLOW, *WITHOUT_KEY]
+GUESSED = [replace(case, status=429, world="guessed") for case in WITHOUT_KEY if case.status == 401]
+"""The same calls without a key, from an address that has sent many wrong ones."""
+CASES = [*FILLED, *AWAY, *SLOW, *WITHOUT_KEY, *GUESSED]
 
 
 @dataclass(frozen=True)
@@ -251,6 +270,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory, small_models: tuple[Path, d
         "server": {"max_body_bytes": LARGE},
         "performance": {"segments": ["channel"]},
         "outcomes": {"unknown": "reject"},
+        "privacy": {"subject": "user"},
     }
     with world_of(tmp_path_factory.mktemp("filled"), small_models[0], "mixed", **sections) as world:
         client = world.client
@@ -259,6 +279,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory, small_models: tuple[Path, d
         post(client, "/outcome", {"outcomes": outcomes})
         post(client, "/predict", {"features": GOOD, "prediction_id": "first"})
         post(client, "/outcome", OUTCOME)
+        post(client, "/keys", {"name": "old"})
         ids = {report["kind"]: report["report_id"] for report in post(client, "/checks")["reports"]}
         ids |= {"prediction_id": "first", "silence_id": post(client, "/alerts/silences", SILENCE)["silence_id"]}
         yield replace(world, ids=ids | client.wait_for(partial(client.services.journal.run, _more)))
@@ -315,9 +336,18 @@ def switched(tmp_path_factory: pytest.TempPathFactory, switch_models: Path) -> I
 
 
 @pytest.fixture(scope="module")
+def guessed(tmp_path_factory: pytest.TempPathFactory, small_models: tuple[Path, dict[str, Fitted]]) -> Iterator[World]:
+    """A service whose only caller has sent too many wrong keys."""
+    with world_of(tmp_path_factory.mktemp("guessed"), small_models[0], "mixed") as world:
+        for number in range(MAX_FAILURES):
+            world.client.get("/predictions", headers={"x-api-key": f"wrong {number}"})
+        yield replace(world, ids=defaultdict(lambda: "some"))
+
+
+@pytest.fixture(scope="module")
 def away(tmp_path_factory: pytest.TempPathFactory, small_models: tuple[Path, dict[str, Fitted]]) -> Iterator[World]:
     """A service whose store has lost its tables, and whose journal is closed."""
-    with world_of(tmp_path_factory.mktemp("away"), small_models[0], "mixed") as world:
+    with world_of(tmp_path_factory.mktemp("away"), small_models[0], "mixed", privacy={"subject": "user"}) as world:
         journal = world.client.services.journal
         world.client.wait_for(partial(journal.run, _lose_everything))
         world.client.wait_for(journal.close)
@@ -325,7 +355,17 @@ def away(tmp_path_factory: pytest.TempPathFactory, small_models: tuple[Path, dic
 
 
 def _lose_everything(connection: Connection) -> None:
-    for table in ("outbox", "alerts", "silences", "reports", "outcomes", "predictions", "settings", "models"):
+    for table in (
+        "outbox",
+        "alerts",
+        "silences",
+        "reports",
+        "outcomes",
+        "predictions",
+        "settings",
+        "models",
+        "api_keys",
+    ):
         connection.execute(text(f"DROP TABLE IF EXISTS {table}"))
 
 

@@ -7,6 +7,7 @@ import random
 import re
 import subprocess
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 
 from app.errors import ConfigError
 from tests.api.conftest import Start
-from tests.support.application import Client, make_config, samples
+from tests.support.application import Client, client_of, make_config, samples, service_log
 from tests.support.models.tasks import Fitted
 from tests.support.programs import require_tool
 
@@ -92,9 +93,14 @@ def test_every_other_route_needs_a_key(start: Start) -> None:
 
 def test_an_open_door_is_refused(tmp_path: Path, small_models: tuple[Path, dict[str, Fitted]]) -> None:
     """Beyond loopback the service starts with keys only."""
-    make_config(tmp_path, small_models[0], "mixed", server={"host": "0.0.0.0"}, auth=keys("boss"))  # noqa: S104 - the case
-    with pytest.raises(ValueError, match=r"auth\.keys is empty"):
-        make_config(tmp_path, small_models[0], "mixed", server={"host": "0.0.0.0"})  # noqa: S104 - the case
+    config = partial(make_config, tmp_path, small_models[0], "mixed", server={"host": "0.0.0.0"})  # noqa: S104 - the case
+    with pytest.raises(ConfigError, match=r"auth\.keys is empty"), client_of(config()):
+        pass
+    with client_of(config(auth=keys("boss"))) as client:
+        key = client.post("/keys", {"name": "ci", "scopes": ["read"]}, headers={"x-api-key": KEYS["boss"]}).json()
+    with client_of(config()) as client:
+        assert call(client, "read", {"x-api-key": key["key"]}) == 200
+        assert call(client, "read", {}) == 401
 
 
 @pytest.mark.parametrize("path", ["/predict", "/nowhere", "/health/live", "/predictions/none"])
@@ -175,15 +181,16 @@ def test_unknown_query_parameters_are_named(mixed: Client) -> None:
 
 
 def test_the_unexpected_gives_an_error_id_and_nothing_else(
-    start: Start, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str], start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A 500 shows an id; the log has the rest under that id, on the hot path and off it."""
-    client = start("mixed")
+    """A 500 shows an id; the log has the place and the type under that id, on the hot path and off it."""
+    text = "s3cret inside"
 
     def broken(*_: object, **__: object) -> None:
-        raise RuntimeError("s3cret inside")
+        raise RuntimeError(text)
 
-    with monkeypatch.context() as patch:
+    with service_log(), monkeypatch.context() as patch:
+        client = start("mixed")
         patch.setattr("app.api.endpoints.predictions.find", broken)
         patch.setattr(type(client.services.predictor), "predict", broken)
         answers = [client.get("/predictions/x"), client.post("/predict", {"features": ROW})]
@@ -193,7 +200,9 @@ def test_the_unexpected_gives_an_error_id_and_nothing_else(
         assert answer.json() == {"detail": f"internal error; error id {answer.headers['x-request-id']}"}
     log = capsys.readouterr().out
     assert all(answer.headers["x-request-id"] in log for answer in answers)
-    assert "s3cret inside" in log
+    assert log.count("RuntimeError") >= len(answers)
+    assert "in broken" in log
+    assert text not in log
 
 
 def test_paths_make_no_series(mixed: Client) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import threading
 from collections.abc import Callable
@@ -152,3 +153,17 @@ def test_a_failure_to_describe_is_not_kept(start: Start, monkeypatch: pytest.Mon
         assert client.get("/openapi.json").status_code == 500
 
     assert client.get("/openapi.json").status_code == 200
+
+
+def test_no_operation_takes_an_address(mixed: Client) -> None:
+    """No parameter and no field of a body is an address or a file that the service would open."""
+    described = mixed.get("/openapi.json").json()
+    operations = [operation for path in described["paths"].values() for operation in path.values()]
+    taken = json.dumps([[each.get("parameters"), each.get("requestBody")] for each in operations])
+    bodies = {name for name in described["components"]["schemas"] if f'#/components/schemas/{name}"' in taken}
+    taken += json.dumps([described["components"]["schemas"][name] for name in sorted(bodies)])
+
+    names = set(re.findall(r'"(\w+)": \{', taken)) | set(re.findall(r'"name": "(\w+)"', taken))
+    assert len(names) > 10
+    assert [name for name in names if re.search(r"url|uri|href|webhook|callback|endpoint|host|file", name)] == []
+    assert '"format": "uri"' not in taken

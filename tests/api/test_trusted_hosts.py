@@ -7,7 +7,7 @@ import hashlib
 
 import pytest
 
-from app.api.middleware import Keyring
+from app.api.keyring import Keyring
 from app.api.trusted_hosts import MAX_KNOWN_HOSTS, TrustedHosts
 from app.config.settings import Key, Server
 from app.errors import Forbidden, UntrustedHost

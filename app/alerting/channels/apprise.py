@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Iterable
+from importlib import import_module
 from types import ModuleType
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 from app.alerting.channels.base import ChannelFailed
@@ -44,6 +46,7 @@ class AppriseChannel:
         asset = apprise.AppriseAsset(
             app_id="Plumbline", app_desc="Plumbline", app_url="", async_mode=False, service_timeout=0
         )
+        asset.http_redirects = False
         self.service = apprise.Apprise.instantiate(url, asset=asset)
         if self.service is None:
             raise ValueError("apprise does not take this URL")
@@ -87,6 +90,43 @@ def _import_apprise() -> ModuleType:
     apprise_log.setLevel(logging.WARNING)  # what it captures for its results, and nobody else reads
     apprise_log.propagate = False
     apprise_log.addHandler(logging.NullHandler())
+    _bound_answers()
     for name in ("urllib3", "requests", "requests_oauthlib", "oauthlib"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return apprise
+
+
+MAX_ANSWER_BYTES = 64 * 1024
+MAX_ANSWER_S = 20.0
+
+
+def _bound_answers() -> None:
+    """Let the library behind apprise follow no redirect, and read only so much of an answer.
+
+    A receiver could send a message, and its secrets, on to an address inside the network, or never end its answer.
+    """
+    sessions: Any = import_module("requests.sessions")  # apprise brings it
+    plain: type = sessions.HTTPAdapter
+    refused: type[Exception] = import_module("requests.exceptions").ConnectionError
+    if plain.__name__ == "BoundedAdapter":
+        return
+
+    class BoundedAdapter(plain):  # type: ignore[misc]  # known when it is imported
+        """Sends a request and reads its answer, up to the limits."""
+
+        def send(self, request: Any, *args: Any, **options: Any) -> Any:
+            """Give the answer."""
+            answer = super().send(request, *args, **{**options, "stream": True})
+            if answer.is_redirect or answer.is_permanent_redirect:
+                answer.close()
+                raise refused("answered with a redirect, which is not followed")
+            body, until = b"", time.monotonic() + MAX_ANSWER_S
+            for part in answer.iter_content(1):
+                body += part
+                if len(body) > MAX_ANSWER_BYTES or time.monotonic() > until:
+                    answer.close()
+                    raise refused("the answer does not end")
+            answer._content, answer._content_consumed = body, True  # noqa: SLF001 - as reading all of it does
+            return answer
+
+    sessions.HTTPAdapter = BoundedAdapter

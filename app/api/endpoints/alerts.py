@@ -16,7 +16,7 @@ from typing_extensions import TypedDict
 from app.alerting.channels.webhook import NAME as RETRAIN
 from app.alerting.retraining import Advice, Evidence, recommend
 from app.alerting.rules.drift import playbook_section
-from app.api.dependencies import Cursor, Limit, ModelDep, Moment, ServicesDep, page, require
+from app.api.dependencies import BoundModel, Cursor, Limit, ModelDep, Moment, ServicesDep, page, require
 from app.api.documentation import answers
 from app.api.examples import ACTION, ADVICE, ALERT, SILENCE
 from app.api.http import bytes_response, json_response
@@ -309,11 +309,15 @@ async def alerts(
 @router.post("/alerts/{alert_id}/acknowledge")
 @answers(ShownAlert, ALERT, scope="admin", errors=(404, 409, 503))
 async def acknowledge(
-    alert_id: str, services: ServicesDep, by: Annotated[str | None, Depends(require("admin"))]
+    alert_id: str, services: ServicesDep, by: Annotated[str | None, Depends(require("admin"))], bound: BoundModel
 ) -> Response:
     """Say that somebody is on a firing alert; who said so first stays."""
     if "\0" in alert_id:
         raise NotFound("no alert has this id")
+    if bound is not None:
+        known = await services.readers.run(stored.get, alert_id)  # before anything is changed
+        if known is None or known.model_name != bound:
+            raise NotFound("no alert has this id")
     alert = await services.journal.run(partial(stored.acknowledge, alert_id=alert_id, by=by))
     if alert is None:
         raise NotFound("no alert has this id")

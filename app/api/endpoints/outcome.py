@@ -81,10 +81,11 @@ class OutcomeHandler:
         now = Micros(time.time_ns() // 1000)
         parsed = parse_outcomes(body, now, most=self._max_rows)
         if not isinstance(parsed, list):
-            return Submission(parsed, now, call.key_name)
+            return Submission(parsed, now, call.key_name, call.key_model)
         if len(parsed) > self._max_rows:
             raise TooLarge(f"{len(parsed)} outcomes in one request; serving.max_queue_rows is the limit")
-        return [Submission(item, now, call.key_name) if isinstance(item, Outcome) else item for item in parsed]
+        by = (call.key_name, call.key_model)
+        return [Submission(item, now, *by) if isinstance(item, Outcome) else item for item in parsed]
 
     def group_of(self, item: Parsed) -> Hashable:
         """Single outcomes are recorded together."""

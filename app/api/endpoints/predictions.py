@@ -11,14 +11,15 @@ from functools import partial
 from typing import Annotated, Any, Literal, TypeAlias
 
 import orjson
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from typing_extensions import TypedDict
 
-from app.api.dependencies import Cursor, From, Limit, Services, ServicesDep, To, micros, page, require
+from app.api.dependencies import BoundModel, Cursor, From, Limit, Services, ServicesDep, To, micros, page, require
 from app.api.documentation import answers
 from app.api.endpoints.exports import MEDIA, Format, Pages, join_schemas, renderer
 from app.api.http import bytes_response, json_response
+from app.api.keyring import GRANT, Grant
 from app.errors import FieldError, Invalid, NotFound
 from app.store.database import Connection
 from app.store.queries.labelled import read_page
@@ -108,12 +109,12 @@ EXPORT_CHUNK = 200
 
 @router.get("/predictions/{prediction_id}")
 @answers(StoredPrediction, PREDICTION, scope="read", errors=(404, 503))
-async def prediction(prediction_id: str, services: ServicesDep) -> Response:
+async def prediction(prediction_id: str, services: ServicesDep, bound: BoundModel) -> Response:
     """The stored prediction with its outcome and the latest revisions of it."""
     if not PREDICTION_ID.fullmatch(prediction_id):
         raise NotFound("no prediction has this id")
     found = await services.readers.run(find, [prediction_id])
-    if prediction_id not in found:
+    if prediction_id not in found or bound not in (None, found[prediction_id].prediction.model_name):
         raise NotFound("no prediction has this id")
     revisions = await services.readers.run(revisions_of, [prediction_id], most=MAX_REVISIONS_SHOWN)
     return json_response(render(found[prediction_id], revisions.get(prediction_id, [])))
@@ -158,7 +159,9 @@ def render_outcome(recorded: Recorded) -> StoredOutcome:
     media={media.split(";")[0]: {"type": "string"} for media in MEDIA.values()},
 )
 async def predictions(
+    *,
     services: ServicesDep,
+    bound: BoundModel,
     start: From = None,
     end: To = None,
     model_version: Annotated[str | None, Query(pattern=r"^[^\x00]{1,64}$")] = None,
@@ -170,7 +173,7 @@ async def predictions(
     cursor: Cursor = "",
 ) -> Response:
     """Stored predictions by time: a page of them, or with ``format`` all of them as a stream."""
-    bounds = {"start": micros(start), "end": micros(end), "version": model_version, "labelled": labelled}
+    bounds = {"start": micros(start), "end": micros(end), "version": model_version, "labelled": labelled, "name": bound}
     after = _parse_cursor(cursor) if cursor else None
     if form is None:
         return bytes_response(await _page(services, bounds, after, limit))
@@ -208,8 +211,8 @@ async def _renderer(services: Services, form: Format, version: str | None) -> Pa
     for row in noted:
         with suppress(NotFound):
             loaded.append(services.registry.schema(row["version"]))
-    active = services.registry.get(None).schema
-    return await asyncio.to_thread(lambda: renderer(form, join_schemas(active, loaded, noted)))
+    active, shown = services.registry.get(None).schema, services.privacy.exported_schema
+    return await asyncio.to_thread(lambda: renderer(form, shown(join_schemas(active, loaded, noted))))
 
 
 class Export:
@@ -261,13 +264,16 @@ class Export:
 )
 async def outcomes(
     services: ServicesDep,
+    request: Request,
     _status: Annotated[Literal["pending"], Query(alias="status")] = "pending",
     limit: Limit = 100,
     cursor: Cursor = "",
 ) -> Response:
     """Outcomes that wait for their prediction."""
     since = Micros(time.time_ns() // 1000 - round(services.config.outcomes.hold_for * SECOND))
-    found = await services.readers.run(pending, since=since, limit=limit + 1, after=cursor)
+    grant: Grant | None = request.scope.get(GRANT)
+    by = grant.name if grant and grant.model else None  # of the others nobody knows which model they are about
+    found = await services.readers.run(pending, since=since, limit=limit + 1, after=cursor, by=by)
     return json_response(page(found, limit, _pending, lambda item: item.prediction_id))
 
 

@@ -16,7 +16,19 @@ from fastapi import APIRouter, Depends, Query, Response
 from starlette.responses import HTMLResponse
 from typing_extensions import TypedDict
 
-from app.api.dependencies import Cursor, From, Limit, SchemaDep, Services, ServicesDep, To, micros, page, require
+from app.api.dependencies import (
+    BoundModel,
+    Cursor,
+    From,
+    Limit,
+    SchemaDep,
+    Services,
+    ServicesDep,
+    To,
+    micros,
+    page,
+    require,
+)
 from app.api.documentation import answers
 from app.api.examples import CHECKED_AT, DRIFT, PERFORMANCE, REPORT_ID
 from app.api.http import bytes_response, json_response
@@ -163,18 +175,18 @@ async def performance_history(read: HistoryDep) -> Response:
 
 @router.get("/reports/{report_id}.html", dependencies=READ, response_class=HTMLResponse)
 @answers(None, None, scope="read", errors=(404, 503), media={"text/html": {"type": "string"}})
-async def report_page(report_id: str, services: ServicesDep) -> HTMLResponse:
+async def report_page(report_id: str, services: ServicesDep, bound: BoundModel) -> HTMLResponse:
     """Any stored report as one HTML file that needs nothing else."""
-    found = await _find(services, report_id)
+    found = await _find(services, report_id, bound)
     page = await services.turns.run(partial(asyncio.to_thread, lambda: render_report(render(found))))
     return HTMLResponse(page, headers={"content-security-policy": PAGE_POLICY})
 
 
 @router.get("/reports/{report_id}", dependencies=READ)
 @answers(ShownReport, DRIFT, name="ReportAnswer", scope="read", errors=(404, 503))
-async def report(report_id: str, services: ServicesDep) -> Response:
+async def report(report_id: str, services: ServicesDep, bound: BoundModel) -> Response:
     """Any stored report."""
-    found = await _find(services, report_id)
+    found = await _find(services, report_id, bound)
     return bytes_response(await asyncio.to_thread(lambda: orjson.dumps(render(found))))
 
 
@@ -202,9 +214,9 @@ async def checks(services: ServicesDep, schema: SchemaDep) -> Response:
     return json_response(body, HTTPStatus.GATEWAY_TIMEOUT)
 
 
-async def _find(services: Services, report_id: str) -> Report:
+async def _find(services: Services, report_id: str, bound: str | None) -> Report:
     found = await services.readers.run(reports.get, report_id) if "\0" not in report_id else None
-    if found is None:
+    if found is None or bound not in (None, found.model_name):
         raise NotFound("no report has this id")
     return found
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import statistics
+from app.errors import describe_error
 from app.figures.drift import DRIFT_STATISTICS, Distances
 from app.monitoring.false_alarm_budget import SHAPE_SHARE
 from app.monitoring.reference.columns import (
@@ -354,7 +355,7 @@ def _compare(
     try:
         found = compare(column, array, inflation, distinct, grouped)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with one column, the others are still compared
-        errors.append({"feature": column.subject.name, "reason": f"not compared: {type(error).__name__}: {error}"})
+        errors.append({"feature": column.subject.name, "reason": f"not compared: {describe_error(error)}"})
         return None
     if found.note is not None:
         errors.append({"feature": column.subject.name, "reason": found.note})

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from app.errors import describe_error
 from app.monitoring.drift.design_matrix import DesignMatrix, design
 from app.monitoring.drift.verdict import comparable_report
 from app.monitoring.false_alarm_budget import Limits
@@ -295,7 +296,7 @@ def joint_of(
             pause=pause,
         )
     except Exception as error:  # noqa: BLE001 - whatever is wrong with the features together, each was still judged
-        reason = f"not compared: {type(error).__name__}: {error}"
+        reason = f"not compared: {describe_error(error)}"
         errors.append({"feature": None, "reason": f"joint drift {reason}"})
         return not_run(reason)
 

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from app.errors import describe_error
 from app.monitoring.estimation.classification import Confidence
 from app.monitoring.estimation.importance_weights import Shift, measure_shift
 from app.monitoring.estimation.regression import LossModel
@@ -153,7 +154,7 @@ def estimated(
         found = _found(known, window, shift, estimator.method, graded)
         return _proved(found, known, window_sample(schema, mature).labelled, limits, pause)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with the estimate, realised performance is reported
-        return not_estimated(f"not estimated: {type(error).__name__}: {error}")
+        return not_estimated(f"not estimated: {describe_error(error)}")
 
 
 def _found(known: Sample, window: Sample, shift: Shift, method: str, graded: dict[str, Metric]) -> Estimated:

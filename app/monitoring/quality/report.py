@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.errors import describe_error
 from app.figures.drift import NUMBERS, UNREADABLE, WINDOW_CHECKS, checks_of
 from app.monitoring.false_alarm_budget import Limits
 from app.monitoring.quality.traffic import Rule, freshness_findings, make_finding, quality_tests, traffic_findings
@@ -28,8 +29,7 @@ _FENCE = 3.0
 _FROZEN_SHARE = 0.1
 _MAX_DISTINCT_OF_CODES = 100
 """Values that are looked at before all are: most numbers with fractions show one among them."""
-_RARE = 0.05
-"""A value of at most this share in the reference does not repeat by itself."""
+_RARE = 0.05  # a value of at most this share in the reference does not repeat by itself
 
 
 @dataclass(frozen=True)
@@ -318,7 +318,7 @@ def _read(feature: str | None, findings: Iterator[QualityFinding]) -> list[Quali
     try:
         return list(findings)
     except (TypeError, ValueError, IndexError) as error:
-        return [{"feature": feature, "kind": UNREADABLE, "value": None, "limit": None, "message": str(error)}]
+        return [QualityFinding(feature=feature, kind=UNREADABLE, value=None, limit=None, message=describe_error(error))]
 
 
 def _duplicates(look: Look) -> Iterator[QualityFinding]:

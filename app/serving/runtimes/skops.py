@@ -6,9 +6,12 @@ scikit-learn's models need these types.
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from app.errors import BundleError, one_line
 
@@ -137,14 +140,39 @@ def load_skops(data: bytes, *, trusted_types: Sequence[str] = (), what: str = "t
         found = skops.io.get_untrusted_types(data=data)
         missing = sorted(set(found) - REVIEWED - set(trusted_types))
         if not missing:
-            return skops.io.loads(data, trusted=found)
+            loaded = skops.io.loads(data, trusted=found)
+            check_trees(loaded, what)
+            return loaded
+    except BundleError:
+        raise
     except Exception as error:
         raise BundleError(f"{what}: skops cannot read it ({one_line(error)}); bundle the model again") from error
+    raise BundleError(f"{what}: holds types that are not trusted; {_advise(missing)}")
+
+
+SUGGESTED = ("numpy", "scipy", "sklearn")
+"""Packages whose types may be suggested: numerical code of known projects."""
+_RUNS_CODE = re.compile(
+    r"(^|\.)(scipy\.stats|scipy\.io|numpy\.(testing|f2py|distutils|ctypeslib|lib\._?npyio\w*|_core\._?\w*memmap)"
+    r"|sklearn\.(datasets|externals|utils\._testing|utils\._joblib))(\.|$)"
+    r"|\.(_?load\w*|_?save\w*|fromfile|tofile|memmap|DataSource|open\w*|exec\w*|eval\w*|run\w*|compile\w*|system"
+    r"|\w*import\w*)$"
+)
+"""Parts of them that read files, start processes, or run text; never suggested."""
+
+
+def _advise(missing: Sequence[str]) -> str:
+    """Say which types can be set as trusted, and which ones run code."""
+    foreign = [name for name in missing if name.split(".")[0] not in SUGGESTED or _RUNS_CODE.search(name)]
+    known = [name for name in missing if name not in foreign]
     hint = "; or store the search's best_estimator_ alone" if any(map(_is_distribution, missing)) else ""
-    raise BundleError(
-        f"{what}: holds types that are not trusted; if you trust its source, set "
-        f"serving.trusted_types: [{', '.join(missing)}]{hint}"
-    )
+    parts = [f"if you trust its source, set serving.trusted_types: [{', '.join(known)}]"] if known else []
+    if foreign:
+        parts.append(
+            f"it names code that would run: {', '.join(foreign)}; find out who made the file, "
+            "and bundle the model again without it"
+        )
+    return "; ".join(parts) + hint
 
 
 def _is_distribution(name: str) -> bool:
@@ -164,3 +192,61 @@ def check_archive(data: bytes, what: str) -> None:
         raise BundleError(f"{what}: is not a {what.rpartition('.')[2]} archive, whatever its name says") from error
     if unpacked > MAX_BYTES:
         raise BundleError(f"{what}: unpacks to {unpacked} bytes, more than the {MAX_BYTES} that are read")
+
+
+def check_trees(loaded: Any, what: str) -> None:
+    """See whether the nodes of every tree lead to nodes, and split by features, that are there.
+
+    Raises:
+        BundleError: one does not; compiled code would follow it out of its arrays.
+    """
+    seen: set[int] = set()
+    waiting = [loaded]
+    while waiting:
+        item = waiting.pop()
+        if id(item) in seen or isinstance(item, (str, bytes, int, float, type(None), type)):
+            continue
+        seen.add(id(item))
+        if isinstance(item, dict):
+            waiting += item.values()
+        elif isinstance(item, (list, tuple, set)):
+            waiting += item
+        elif isinstance(item, np.ndarray):
+            waiting += item.ravel().tolist() if item.dtype == object else []
+        elif not _is_sound(item):
+            raise BundleError(
+                f"{what}: a tree in it points out of its own nodes: it is damaged or crafted; bundle the model again"
+            )
+        else:
+            waiting.append(getattr(item, "__dict__", None))
+
+
+def _is_sound(item: Any) -> bool:
+    """Tell whether the nodes of a tree, where this is one, lead on to later nodes."""
+    match type(item).__name__:
+        case "Tree":
+            left, right, feature = item.children_left, item.children_right, item.feature
+            inner = left != -1
+            return _lead_on(left, right, inner) and _within(feature[inner], item.n_features)
+        case "TreePredictor":
+            nodes = item.nodes
+            inner = nodes["is_leaf"] == 0
+            return _lead_on(nodes["left"], nodes["right"], inner)
+        case "KDTree" | "BallTree":
+            data, index, nodes, _ = item.get_arrays()
+            ends = [nodes[name] for name in ("idx_start", "idx_end")]
+            return _within(index, len(data)) and all(_within(end, len(index) + 1) for end in ends)
+    return True
+
+
+def _lead_on(left: Any, right: Any, inner: Any) -> bool:
+    """Tell whether inner nodes have two children behind them, so that every path ends."""
+    places = np.flatnonzero(inner)
+    return all(
+        bool((child[inner].astype(np.int64) > places).all()) and _within(child[inner], len(inner))
+        for child in (left, right)
+    )
+
+
+def _within(indices: Any, size: int) -> bool:
+    return bool(((indices >= 0) & (indices < size)).all())

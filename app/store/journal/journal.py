@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from app.errors import Unavailable
+from app.errors import Unavailable, mask_secrets
 from app.metrics import JournalMetrics
 from app.store.database import Database
 from app.store.journal.spool import Spooler
@@ -240,7 +240,7 @@ class Journal:
     def _note_outage(self, error: DBAPIError) -> None:
         """Log the begin of an outage once; the metrics count its rows."""
         if not self._outage:
-            self._outage = str(error.orig) or "no answer"
+            self._outage = mask_secrets(str(error.orig)) or "no answer"
             self._log.error("store_unreachable", error=self._outage)
 
     def _note_recovery(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,11 +13,12 @@ import structlog
 from sqlalchemy import Column, Connection, Engine, Integer, MetaData, Table, Text, delete, event, func, insert, select
 from sqlalchemy.exc import DataError, IntegrityError
 
-from app.errors import Unavailable
+from app.errors import Unavailable, describe_error, mask_secrets
 from app.metrics import JournalMetrics
 from app.store.database import Database, Readers, open_database
 from app.store.journal.writer import AWAY, Part, Write, write_together
 from app.store.migrate import upgrade
+from app.store.privacy import keep_salt, read_salt
 from app.store.queries.outcomes import Submission, revisions_of
 from app.store.queries.predictions import Stored, chunks, find, put, stream
 from app.store.queries.versions import known, note, remember
@@ -118,6 +119,19 @@ class Spool:
         with self._database.writer.begin() as connection:
             remember(connection, schema, sha256, now=now)
 
+    def salt(self, salt: str | None) -> str | None:
+        """Keep the salt of the store; without one, the salt that was kept before."""
+        with self._database.writer.begin() as connection:
+            return read_salt(connection) if salt is None else keep_salt(connection, salt)
+
+    def forget(self, needles: Collection[str]) -> None:
+        """Delete what was kept for a person to look at, where it holds one of these JSON texts."""
+        with self._database.writer.begin() as connection:
+            rows = connection.execute(select(KEPT.c.sequence, KEPT.c.body)).all()
+            gone = [row.sequence for row in rows if any(needle in row.body for needle in needles)]
+            for part in chunks([str(place) for place in gone]):
+                connection.execute(delete(KEPT).where(KEPT.c.sequence.in_([int(place) for place in part])))
+
     def models(self) -> list[dict[str, Any]]:
         """The versions that rows in the spool were made by."""
         with self._database.writer.begin() as connection:
@@ -154,7 +168,7 @@ def open_spool(path: Path, *, max_bytes: int) -> Spool:
 
 
 def _submission(body: dict[str, Any]) -> Submission:
-    return Submission(Outcome(**body["outcome"]), body["now"], body["recorded_by"])
+    return Submission(Outcome(**body["outcome"]), body["now"], body["recorded_by"], body.get("model"))
 
 
 def _as_json(submission: Submission) -> dict[str, Any]:
@@ -194,7 +208,7 @@ class Spooler:
     def __init__(
         self, spool: Spool, engine: Engine, record: Write[Submission, OutcomeResult], metrics: JournalMetrics
     ) -> None:
-        self._spool = spool
+        self.spool = spool
         self._engine = engine
         self._record = record
         self._metrics = metrics
@@ -209,12 +223,12 @@ class Spooler:
     @property
     def spooling(self) -> bool:
         """True while rows go into the spool rather than the store."""
-        return self._away or not self._spool.empty
+        return self._away or not self.spool.empty
 
     @property
     def rows(self) -> int:
         """The predictions that wait in the spool."""
-        return self._spool.predictions
+        return self.spool.predictions
 
     @property
     def alive(self) -> bool:
@@ -237,11 +251,11 @@ class Spooler:
 
     def close(self) -> None:
         """Close the file; what waits in it is forwarded after the next start."""
-        self._spool.close()
+        self.spool.close()
 
     def remember(self, schema: ModelSchema, sha256: str, *, now: Micros) -> None:
         """Note a loaded version, as the store does; called by the writing thread."""
-        self._spool.remember(schema, sha256, now=now)
+        self.spool.remember(schema, sha256, now=now)
 
     def begin(self, reason: str) -> None:
         """Spool from now on: the store was away before the start."""
@@ -252,7 +266,7 @@ class Spooler:
     def lose(self, error: BaseException) -> None:
         """Spool from now on, and look for the store."""
         if not self._away:
-            self.begin(str(getattr(error, "orig", error)))
+            self.begin(mask_secrets(str(getattr(error, "orig", error))))
             self._send_scout()
 
     def write(self, parts: Sequence[Part]) -> list[list[Any]]:
@@ -262,7 +276,7 @@ class Spooler:
             Unavailable: the spool is full, or its disk fails.
         """
         try:
-            return self._spool.write(parts)
+            return self.spool.write(parts)
         except AWAY as error:
             raise Unavailable(f"the store cannot be reached, and the spool takes no more: {error.orig}") from None
 
@@ -271,7 +285,7 @@ class Spooler:
 
         The spool is asked first: a row leaves it only after the store has it.
         """
-        waiting = await asyncio.to_thread(self._spool.find, ids) if self._spool.predictions else {}
+        waiting = await asyncio.to_thread(self.spool.find, ids) if self.spool.predictions else {}
         if self._away:
             return waiting
         with suppress(Unavailable):
@@ -287,10 +301,10 @@ class Spooler:
         """
         room = max(CHUNK, 2 * arrived)
         try:
-            while room > 0 and not (self._away or self._spool.empty):
-                items = self._spool.first(min(room, CHUNK))
+            while room > 0 and not (self._away or self.spool.empty):
+                items = self.spool.first(min(room, CHUNK))
                 kept = self._store([item for _, item in items])
-                self._spool.remove(items, kept)
+                self.spool.remove(items, kept)
                 self._count([item for _, item in items], kept)
                 room -= len(items)
         except Exception as error:  # noqa: BLE001 - whatever keeps the rows from the store: they stay, and are tried again
@@ -303,7 +317,7 @@ class Spooler:
         for item, reason in kept:
             kind = "prediction" if isinstance(item, Prediction) else "outcome"
             self._log.error("kept_in_spool", kind=kind, reason=reason)
-        if self._spool.empty:
+        if self.spool.empty:
             self._log.warning("spool_forwarded")
 
     def _store(self, items: Sequence[Item]) -> list[tuple[Item, str]]:
@@ -349,7 +363,7 @@ class Spooler:
             except AWAY:
                 continue
             except Exception as error:  # noqa: BLE001 - a store that is there and wrong is waited for too: its rows are safe
-                self._log.error("store_not_usable", error=str(error))
+                self._log.error("store_not_usable", error=describe_error(error))
                 continue
             self._log.warning("store_reachable_again", spooled=self.rows)
             self._scout_thread = None
@@ -361,12 +375,12 @@ class Spooler:
     def _prepare(self) -> None:
         upgrade(self._engine)
         with self._engine.begin() as connection:
-            for model in self._spool.models():
+            for model in self.spool.models():
                 note(connection, model)
         if (
-            not self._spool.empty
+            not self.spool.empty
         ):  # a store that lets us in may yet take no rows: try the first, which does no harm twice
-            self._store([item for _, item in self._spool.first(1)])
+            self._store([item for _, item in self.spool.first(1)])
 
 
 def _not_yet_recorded(connection: Connection, submissions: Sequence[Submission]) -> list[Submission]:

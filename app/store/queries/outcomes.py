@@ -41,12 +41,14 @@ class Known(NamedTuple):
     Attributes:
         schema: of the version that answered; None without a prediction.
         revision: the latest of its outcome, 0 without one; ``outcome`` and ``value`` are that revision's.
+        model: the name of the model that answered; None without a prediction.
     """
 
     schema: Json | None
     revision: int
     outcome: Label | None
     value: float | None
+    model: str | None = None
 
 
 class Revision(NamedTuple):
@@ -71,7 +73,8 @@ def look_up(connection: Connection, ids: Sequence[str]) -> dict[str, Known]:
     for id_, version, revision in found:
         outcome, value = latest[id_] if revision else (None, None)
         schema = None if version is None else schemas.get(version, {})
-        known[id_] = Known(schema, revision or 0, from_text(outcome), value)
+        model = None if version is None else version.split(SLASH, 1)[0]
+        known[id_] = Known(schema, revision or 0, from_text(outcome), value, model)
     return known
 
 
@@ -156,6 +159,7 @@ def _schema_of(dialect: Dialect) -> str:
     return str(wanted.compile(dialect=dialect))
 
 
+UNKNOWN_ID = "no prediction has this id"
 UNKNOWN_CLASS = "stored; this model does not know the class"
 """What is said of a truth that the model cannot give."""
 Normalise = Callable[[Json, Label], Label]
@@ -188,11 +192,12 @@ class Rules:
 
 
 class Submission(NamedTuple):
-    """One reported outcome on its way into the store, with who reports it and when."""
+    """One reported outcome with its reporter, who may label this model alone (None: any)."""
 
     outcome: Outcome
     now: Micros
     recorded_by: str | None = None
+    model: str | None = None
 
 
 def writer(rules: Rules) -> Callable[[Connection, Sequence[Submission]], list[OutcomeResult]]:
@@ -212,12 +217,15 @@ def record(rules: Rules, connection: Connection, submissions: Sequence[Submissio
     for submission in submissions:
         outcome = submission.outcome
         prediction_id, value = outcome.prediction_id, outcome.value
-        schema, revision, _, _ = before = known[prediction_id]
+        schema, revision, _, _, model = before = known[prediction_id]
+        if submission.model not in (None, model):
+            results.append(OutcomeResult(prediction_id, OutcomeStatus.UNKNOWN, UNKNOWN_ID))
+            continue
         status, detail, label = _decide(rules, outcome, before)
         if status is OutcomeStatus.PENDING and not _has_room(connection, rules, submission.now):
             status, detail = OutcomeStatus.UNKNOWN, PENDING_FULL
         if status in APPENDED:
-            known[prediction_id] = Known(schema, revision + 1, label, value)
+            known[prediction_id] = Known(schema, revision + 1, label, value, model)
             row = (prediction_id, revision + 1, to_text(label), value)
             rows.append(Revision(*row, outcome.observed_at, submission.now, submission.recorded_by))
         results.append(OutcomeResult(prediction_id, status, detail))
@@ -286,10 +294,12 @@ def _latest_revisions(statement: Select[Any], ids: Sequence[str], most: int) -> 
     return statement.join(last, newer)
 
 
-def pending(connection: Connection, *, since: Micros, limit: int, after: str = "") -> list[Recorded]:
+def pending(
+    connection: Connection, *, since: Micros, limit: int, after: str = "", by: str | None = None
+) -> list[Recorded]:
     """Read outcomes without a prediction since ``since``, by id from ``after``.
 
-    Of each outcome the latest revision is read.
+    Of each outcome the latest revision is read; with ``by``, only those that this key reported.
     """
     arrived = (
         select(PREDICTIONS.c.prediction_id).where(PREDICTIONS.c.prediction_id == OUTCOMES.c.prediction_id).exists()
@@ -303,6 +313,8 @@ def pending(connection: Connection, *, since: Micros, limit: int, after: str = "
     statement = select(OUTCOMES).where(
         OUTCOMES.c.prediction_id > after, OUTCOMES.c.recorded_at >= since, ~arrived, ~superseded
     )
+    if by is not None:
+        statement = statement.where(OUTCOMES.c.recorded_by == by)
     return [_recorded(row) for row in connection.execute(statement.order_by(OUTCOMES.c.prediction_id).limit(limit))]
 
 
@@ -335,7 +347,7 @@ def _decide(rules: Rules, outcome: Outcome, known: Known) -> tuple[OutcomeStatus
     label = outcome.outcome
     if known.schema is None:
         if not rules.hold:
-            return OutcomeStatus.UNKNOWN, "no prediction has this id", label
+            return OutcomeStatus.UNKNOWN, UNKNOWN_ID, label
     else:
         try:
             label = rules.normalise(known.schema, label)

@@ -112,6 +112,7 @@ def stream(
     *,
     start: Micros | None = None,
     end: Micros | None = None,
+    name: str | None = None,
     version: str | None = None,
     labelled: bool | None = None,
     after: tuple[Micros, str] | None = None,
@@ -130,6 +131,7 @@ def stream(
     conditions = [
         None if start is None else table.predicted_at >= start,
         None if end is None else table.predicted_at < end,
+        None if name is None else table.model_name == name,
         None if version is None else table.model_version == version,
         None if labelled is None else (select(OUTCOMES.c.revision).where(key).exists() == labelled),
         None if after is None else table.predicted_at >= after[0],  # by itself, so that the index leads there

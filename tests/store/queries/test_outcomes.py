@@ -56,7 +56,7 @@ def test_an_id_is_known_by_its_version_and_its_latest_revision(database: Databas
     schemas = {id_: None if found.schema is None else found.schema.get("classes") for id_, found in known.items()}
     assert schemas == {"old": ["bad", "good"], "new": ["no", "yes"], "x": None, "held": None, "nobody": None}
     assert known["x"].schema == {}
-    assert {id_: found[1:] for id_, found in known.items()} == {
+    assert {id_: found[1:4] for id_, found in known.items()} == {
         "old": (3, 0, 0.75),
         "held": (1, "", None),
         **dict.fromkeys(("new", "x", "nobody"), (0, None, None)),

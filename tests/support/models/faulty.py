@@ -24,7 +24,7 @@ class Moody(LogisticRegression):  # type: ignore[misc]  # scikit-learn is untype
         """The probabilities, if it feels like it."""
         first = set(np.asarray(rows)[:, 0].tolist())
         if RAISES in first:
-            raise ValueError("not in the mood")
+            raise ValueError(f"not in the mood for {rows}")
         if HANGS in first:
             Event().wait()
         if DIES in first:
