@@ -127,7 +127,7 @@ def received_at_of(scope: Scope) -> float:
 
 
 def client_of(scope: Scope) -> str:
-    """The address of the caller of a request over ASGI, as uvicorn gives it."""
+    """The address of the caller of a request over ASGI, as the server gives it."""
     client = scope.get("client")
     return str(client[0]) if client else ""
 

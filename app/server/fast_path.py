@@ -21,7 +21,6 @@ from app.api.http import Call, Reply, SlowBody, render_error
 from app.api.middleware import request_id_of
 from app.errors import RequestError, Unavailable
 from app.server.asgi_path import AsgiRequest
-from app.server.connection_limits import ServerContext
 from app.server.http_connection import (
     BadRequest,
     Event,
@@ -30,6 +29,7 @@ from app.server.http_connection import (
     PartialRequest,
     PlainRequest,
 )
+from app.server.server import ServerContext
 from app.types import new_id
 
 KEEP_ALIVE_S = 75

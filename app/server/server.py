@@ -1,28 +1,260 @@
-"""The HTTP server: uvicorn, a deadline for receiving, a clean exit on SIGTERM."""
+"""The HTTP server: uvicorn's, with limits over all connections and a clean exit on SIGTERM."""
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import ipaddress
 import math
+import resource
 import signal
 import socket
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Protocol
 
+import structlog
 import uvicorn
+from starlette.types import ASGIApp
 
-from app.api.app import Application
+from app.api.coalescing import HotRoutes
 from app.background import PeriodicTask
-from app.config.settings import Config
+from app.config.settings import Limits
 from app.metrics import ConnectionMetrics
-from app.server.connection_limits import ServerContext, usable_connections
-from app.server.fast_path import KEEP_ALIVE_S, FastPathProtocol
 
 BACKLOG = 4096
 LOOK_EVERY_S = 0.1
 BEAT_S = 0.02
+MAX_HEADS_BYTES = 8 * 2**20
+"""Memory for heads that are not whole and requests that wait for an answer before them, over all connections."""
+MAX_BODIES_BYTES = 32 * 2**20
+"""Memory for bodies that are not answered, over all connections; at least two of the longest."""
+SMALL_BODY_BYTES = 65536
+"""Up to this length a body may use all of the memory, a longer one three quarters: small ones always find room."""
+MAX_REFUSED = 64
+"""Refused connections that hear why, at once; more are closed without a word."""
+RESERVED_DESCRIPTORS = 128
+"""Descriptors for all but connections: the store, the log, the process of the checks, connections that just begin."""
+NEAR_DESCRIPTORS = 32
+LOG_EVERY_S = 60.0
+TRIM_BYTES = 4 * 2**20
+"""Memory that was let go of since the allocator gave its free memory back to the system, before it does again."""
+
+
+class ServedConnection(Protocol):
+    """A connection as the limits see it.
+
+    Attributes:
+        client: the address of the peer.
+        is_idle: nothing has arrived that is not answered.
+        is_answering: a whole request waits for its answer.
+        quiet_since: when the last answer was given, or the connection began.
+    """
+
+    client: str
+
+    @property
+    def is_idle(self) -> bool: ...  # noqa: D102
+
+    @property
+    def is_answering(self) -> bool: ...  # noqa: D102
+
+    @property
+    def quiet_since(self) -> float: ...  # noqa: D102
+
+    def is_late(self, now: float, receive_timeout_s: float) -> bool:
+        """Whether the peer takes too long."""
+
+    def end_late(self) -> None:
+        """End a connection that is late."""
+
+    def abort(self) -> None:
+        """End it at once."""
+
+
+class MemoryBudget:
+    """Bytes that many connections may keep together.
+
+    Attributes:
+        used: bytes that are kept now.
+        released: bytes that were let go of; whoever gives memory back sets it to zero.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self.used = 0
+        self.released = 0
+
+    def take(self, size: int, holder_bytes: int) -> bool:
+        """Count more bytes of a holder, which has so many then; False where there is no room."""
+        limit = self._max_bytes if holder_bytes <= SMALL_BODY_BYTES else self._max_bytes * 3 // 4
+        if self.used + size > limit:
+            return False
+        self.used += size
+        return True
+
+    def release(self, size: int) -> None:
+        """Count so many bytes less."""
+        self.used -= size
+        self.released += size
+
+
+@dataclass
+class ServerContext:
+    """State that the connections of one server share.
+
+    Attributes:
+        fast: the open connections whose last request, if any, was a plain one.
+        open: all open connections that were let in.
+        refused: connections that are told that there is no room.
+        bodies: memory for bodies of callers who may ask.
+        heads: memory for what comes before it is known who asks.
+    """
+
+    routes: HotRoutes
+    app: ASGIApp
+    max_body_bytes: int
+    limits: Limits
+    metrics: ConnectionMetrics
+    max_connections: int = 0
+    max_descriptor: float = math.inf
+    fast: set[ServedConnection] = field(default_factory=set)
+    open: set[ServedConnection] = field(default_factory=set)
+    refused: set[ServedConnection] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.max_connections = self.max_connections or self.limits.connections
+        self.bodies = MemoryBudget(max(MAX_BODIES_BYTES, 2 * self.max_body_bytes))
+        self.heads = MemoryBudget(MAX_HEADS_BYTES)
+        self._addresses: Counter[str] = Counter()
+        self._oldest: deque[ServedConnection] = deque()
+        self._log = structlog.get_logger("connections")
+        self._logged_at = -math.inf
+        self._unlogged: Counter[str] = Counter()
+
+    @property
+    def connections(self) -> list[ServedConnection]:
+        """All connections."""
+        return [*self.open, *self.refused]
+
+    def admit(self, connection: ServedConnection, descriptor: int) -> bool:
+        """Let a new connection in, where need be in the place of one that is idle."""
+        reason = self._reason_against(connection.client, descriptor)
+        if reason:
+            self._note(reason)
+            return False
+        self.open.add(connection)
+        self.fast.add(connection)
+        self._addresses[connection.client] += 1
+        self.metrics.open = len(self.open)
+        return True
+
+    def is_refusal_heard(self, connection: ServedConnection) -> bool:
+        """Whether a refused connection is told why; it is watched until it has ended."""
+        if len(self.refused) >= MAX_REFUSED:
+            return False
+        self.refused.add(connection)
+        return True
+
+    def leave(self, connection: ServedConnection) -> None:
+        """Forget a connection that has ended."""
+        self.refused.discard(connection)
+        self.fast.discard(connection)
+        if connection in self.open:
+            self.open.remove(connection)
+            self._addresses[connection.client] -= 1
+            if not self._addresses[connection.client]:
+                del self._addresses[connection.client]
+            self.metrics.open = len(self.open)
+
+    def look(self, now: float, receive_timeout_s: float) -> None:
+        """End the connections that are late, tell of those that were refused, and give memory back."""
+        for connection in self.connections:
+            if connection.is_late(now, receive_timeout_s):
+                connection.end_late()
+        if self._unlogged and now - self._logged_at >= LOG_EVERY_S:
+            self._log.warning("connections_refused", **self._unlogged, open=len(self.open))
+            self._logged_at = now
+            self._unlogged.clear()
+        if self.bodies.released + self.heads.released > TRIM_BYTES:
+            self.bodies.released = self.heads.released = 0
+            give_memory_back()
+
+    def _reason_against(self, address: str, descriptor: int) -> str:
+        """Why there is no room for one more connection; empty where there is."""
+        limits = self.limits
+        most = limits.loopback_connections if _is_loopback(address) else limits.connections_per_address
+        if most is not None and self._addresses[address] >= most:
+            return "address"
+        if len(self.open) >= self.max_connections and not self._make_room():
+            return "connections"
+        return "descriptors" if descriptor > self.max_descriptor and not self._make_room() else ""
+
+    def _make_room(self) -> bool:
+        """End the connection that is idle for longest, else one whose request is not whole."""
+        for _ in range(2):
+            while self._oldest:
+                oldest = self._oldest.popleft()
+                if oldest in self.open and not oldest.is_answering:
+                    self._note("idle")
+                    self.leave(oldest)
+                    self.refused.add(oldest)  # watched until it has ended
+                    oldest.abort()
+                    return True
+            candidates = [each for each in self.open if not each.is_answering]
+            candidates.sort(key=lambda each: (not each.is_idle, each.quiet_since))
+            self._oldest.extend(candidates[: 1 + len(candidates) // 8])
+        return False
+
+    def _note(self, reason: str) -> None:
+        self.metrics.refused[reason].inc()
+        self._unlogged[reason] += 1
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return True
+
+
+def usable_connections(limits: Limits) -> tuple[int, float]:
+    """The connections that the limit of descriptors allows, and the highest descriptor.
+
+    The limit is raised as far as the system allows.
+    """
+    wanted = limits.connections + RESERVED_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return limits.connections, math.inf
+    if soft < wanted:
+        raised = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+        soft = raised
+    connections = min(limits.connections, max(soft - RESERVED_DESCRIPTORS, soft // 4, 1))
+    if connections < limits.connections:
+        structlog.get_logger("connections").warning(
+            "few_descriptors",
+            descriptors=soft,
+            connections=connections,
+            configured=limits.connections,
+            advice="raise the limit of open files (ulimit -n), or lower limits.connections",
+        )
+    return connections, soft - NEAR_DESCRIPTORS
+
+
+def _trim_of_libc() -> Callable[[int], int] | None:
+    return getattr(ctypes.CDLL(None), "malloc_trim", None)
+
+
+def give_memory_back() -> None:
+    """Give the allocator's free memory back to the system, where it keeps it otherwise."""
+    trim = _trim_of_libc()
+    if trim is not None:
+        trim(0)
 
 
 class StallMeter:
@@ -89,38 +321,3 @@ class PlumblineServer(uvicorn.Server):
     async def _look(self) -> None:
         """Look at all connections."""
         self._context.look(perf_counter(), self._receive_timeout_s)
-
-
-def serve(app: Application, config: Config) -> None:
-    """Serve until a signal asks to stop; requests in flight are answered first."""
-    settings = config.server
-    connections, descriptor = usable_connections(config.limits)
-    context = ServerContext(
-        app.hot_routes,
-        app,
-        settings.max_body_bytes,
-        config.limits,
-        app.state.services.metrics.connections,
-        max_connections=connections,
-        max_descriptor=descriptor,
-    )
-    uvicorn_config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        loop="uvloop",
-        http=partial(FastPathProtocol, context=context),  # type: ignore[arg-type]  # whatever makes a protocol will do
-        lifespan="on",
-        ws="none",
-        access_log=False,
-        log_config=None,
-        proxy_headers=False,  # nothing here asks where a request came from
-        server_header=False,
-        date_header=False,
-        backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=math.ceil(settings.drain_timeout),
-    )
-    server = PlumblineServer(uvicorn_config, context, settings.receive_timeout)
-    app.add_background_task(server.task)
-    server.run()

@@ -90,13 +90,16 @@ def test_nothing_is_read_of_a_body_that_nobody_wants(scene: Scene) -> None:
         (b"/predict", b"application/json", 10**9, 413),
         (b"/predict", b"multipart/form-data", 70_000, 415),
         (b"/models/text/activate", b"application/json", 10**9, 413),
-        (b"/models/text/activate", b"text/plain", 70_000, 415),
+        (b"/models/text/activate", b"application/json", 70_000, 413),
         (b"/checks", b"application/json", 10**9, 413),
-        (b"/alerts/1/acknowledge", b"multipart/form-data", 70_000, 415),
-        (b"/nowhere", b"application/json", 10**9, 404),
-        (b"/health/live", b"application/json", 10**9, 405),
+        (b"/nowhere", b"application/json", 10**9, 413),
+        (b"/health/live", b"application/json", 10**9, 413),
     ]:
         assert scene.run(meet(large % (target, kind, size))) == [(status, "close")]
+    for target, status in [(b"/models/text/activate", 415), (b"/alerts/1/acknowledge", 415), (b"/nowhere", 404)]:
+        assert scene.run(meet(large % (target, b"multipart/form-data", 60_000))) == [(status, None)]
+        chunked = (large % (target, b"text/plain", 0)).replace(b"content-length: 0", b"transfer-encoding: chunked")
+        assert scene.run(meet(chunked)) == [(status, "close")]
     assert scene.run(meet(LIVE[:-2] + b"content-length: 1000000000\r\n\r\n")) == [(413, "close")]
 
 

@@ -20,8 +20,8 @@ from app.api.app import Application
 from app.api.coalescing import HotEndpoint
 from app.config.settings import Config
 from app.main import create_app
-from app.server.connection_limits import ServerContext
 from app.server.fast_path import FastPathProtocol
+from app.server.server import ServerContext
 from tests.support.deadlines import DEADLINE_S
 from tests.support.raw_client import Reply
 
