@@ -13,7 +13,7 @@ from scipy import special
 
 from app.errors import describe_error
 from app.monitoring.drift.design_matrix import DesignMatrix, design
-from app.monitoring.drift.verdict import comparable_report
+from app.monitoring.drift.verdict import MIN_ROWS_BEYOND_VARIATION, comparable_report
 from app.monitoring.false_alarm_budget import Limits
 from app.monitoring.reference.columns import ReferenceColumn, Subject, pool
 from app.monitoring.reference.encoding import Groups
@@ -48,12 +48,14 @@ class Separation:
         auc: probability that a row of the window is scored above one of the reference; 0.5 is chance.
         p_value: of "both sides are alike".
         effective_rows: independent rows that the window's scores are worth.
+        inflation: how many times their mean varies more than sampling explains.
         shares: each column's part in the distance of the mean scores.
     """
 
     auc: float
     p_value: float
     effective_rows: float
+    inflation: float
     shares: FloatArray
 
 
@@ -94,8 +96,7 @@ def separate(
     halves = []
     for fitted in (fold == 0, fold == 1):
         pause()
-        tested = None if of_window is None else of_window[~fitted[sides[0] :]]
-        halves.append(_test(table, label, fitted, ordered=ordered, groups=tested))
+        halves.append(_test(table, label, fitted, ordered=ordered, groups=of_window))
     inflation = _block_inflation(halves, sides)
     shares = np.maximum(np.sum([half.contributions for half in halves], axis=0), 0.0)
     whole = float(shares.sum())
@@ -105,6 +106,7 @@ def separate(
         auc=float(np.mean([half.auc for half in halves])),
         p_value=float(special.ndtr(-z)),
         effective_rows=sum(half.effective_rows for half in halves),
+        inflation=inflation,
         shares=shares / whole if whole else shares,
     )
 
@@ -139,7 +141,7 @@ def _test(
     tested, is_window = values[~fitted], label[~fitted] == 1
     scores = tested @ weights
     ours, theirs = scores[~is_window], scores[is_window]
-    share = 1.0 if groups is None else group_share(theirs, groups)
+    share = 1.0 if groups is None else group_share(theirs, groups[~fitted[-len(groups) :]])
     independent = min(Independence.of(theirs).values, share)
     worth = len(ours) * (Independence.of(ours).values if ordered else 1.0), len(theirs) * independent
     contributions = extended.owners[:, chosen] @ (_mean_distances(tested, label[~fitted])[0] * weights)
@@ -213,11 +215,17 @@ def joint_drift(
     )
     names = [column.subject.name for column in watched]
     verdict = _judged(found, names, limits, start=start, end=end, before=before)
-    if found.effective_rows < limits.min_rows and verdict["status"] != "drift":
-        verdict = _empty(
-            "insufficient_data", f"the window is worth {found.effective_rows:.0f} independent rows: too few"
-        )
+    if verdict["status"] != "drift" and (few := _few_rows(found, limits)):
+        verdict = _empty("insufficient_data", few)
     return verdict | {"left_out": list(left_out)} if left_out else verdict
+
+
+def _few_rows(found: Separation, limits: Limits) -> str | None:
+    """Say how few independent rows a quiet window is worth; None where they are enough."""
+    beyond = found.effective_rows / found.inflation
+    if found.effective_rows >= limits.min_rows and beyond >= MIN_ROWS_BEYOND_VARIATION:
+        return None
+    return f"the window is worth {min(found.effective_rows, beyond):.0f} independent rows: too few"
 
 
 def _judged(

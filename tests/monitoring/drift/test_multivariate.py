@@ -121,6 +121,18 @@ def test_variation_between_blocks_widens_the_null() -> None:
     assert report(varying, window, ordered=True)["status"] == "stable"
 
 
+def test_a_test_that_could_show_nothing_is_not_stable() -> None:
+    """Where the reference's own blocks differ as much as the window does, joint drift has no verdict."""
+    rng = np.random.default_rng(8)
+    walks = np.cumsum(rng.normal(0, 0.03, (4, 6000)), axis=1)
+    columns = list(walks + rng.normal(size=(4, 6000)))
+
+    found = report([column[:5000] for column in columns], [column[5000:] for column in columns], ordered=True)
+
+    assert found["status"] == "insufficient_data"
+    assert "independent rows: too few" in found["reason"]
+
+
 def test_an_open_drift_stays_until_its_rows_are_gone() -> None:
     """A clear look keeps the drift open while the window still has rows that showed it, and closes it after."""
     rng = np.random.default_rng(6)

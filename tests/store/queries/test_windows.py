@@ -59,6 +59,18 @@ def test_a_window_is_its_definition(database: Database, span_hours: float) -> No
             assert window.predicted_at == sorted(window.predicted_at)
 
 
+def test_a_window_carries_contexts_where_they_are_asked_for(database: Database) -> None:
+    """The context of each request is aligned with its row, null where there was none; unasked, none is read."""
+    with database.writer.begin() as connection:
+        insert(connection, [prediction("a", 1, context={"user": "u1"}), prediction("b", 2, context=None)])
+    with database.readers.connect() as connection:
+        window = read_window(connection, "m", "1", rows=10, hours=0, contexts=True)
+        unasked = read_window(connection, "m", "1", rows=10, hours=0)
+
+    assert (window.ids, window.contexts) == (["a", "b"], [{"user": "u1"}, None])
+    assert (unasked.ids, unasked.contexts) == (["a", "b"], [])
+
+
 def test_the_level_is_a_function_of_the_id() -> None:
     """Every replica gives an id the same level: about half of all ids 0, a quarter 1, and so on."""
     names = [str(number) for number in range(4_000)]
