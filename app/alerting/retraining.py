@@ -99,10 +99,15 @@ def _fallen_behind(task: Task, performance: Report | None) -> list[Advice]:
 def _firing(firing: Sequence[Alert]) -> list[Advice]:
     """The reasons from firing alerts: they need several reports, or concern some rows only."""
     return [
-        Advice("retrain", alert.finding.message, (_of_alert(alert),), pressing=alert.finding.severity == "critical")
+        Advice("retrain", alert.finding.message, (_of_alert(alert),), pressing=_is_pressing(alert))
         for alert in firing
         if alert.rule in ("estimated_drop", "segment_drop")
     ]
+
+
+def _is_pressing(alert: Alert) -> bool:
+    severity = alert.finding.severity
+    return severity == "critical" or (alert.rule == "estimated_drop" and severity == "high")
 
 
 def _drifted(drift: Report | None, retrain_share: float) -> list[Advice]:

@@ -158,6 +158,7 @@ PERFORMANCE: ShownPerformance = {
     "model_version": "1",
     "checked_at": CHECKED_AT,
     "status": "ok",
+    "basis": "realised",
     "role": "active",
     "message": None,
     "window": {"rows": 1_000, "sampled_from": 1_000, "from": _FROM, "to": CHECKED_AT},

@@ -12,14 +12,14 @@ from typing import Any, cast
 from app.config.settings import AbsentMeans
 from app.monitoring.check_request import Check
 from app.monitoring.drift.report import drift_report
-from app.monitoring.estimation.report import MAX_ESTIMATED_ROWS, estimated
+from app.monitoring.estimation.report import MAX_ESTIMATED_ROWS, estimated, with_estimate
 from app.monitoring.false_alarm_budget import DRIFT_SHARE, PERFORMANCE_SHARE, Limits, alpha_per_look
 from app.monitoring.performance.concept_drift import MAX_STREAM_ROWS
 from app.monitoring.performance.degradation import Degradation
 from app.monitoring.performance.report import beside, is_same_look, performance_report, places
 from app.monitoring.reference.reference import Reference
 from app.reports.drift import DriftReport
-from app.reports.performance import AbsentOutcomes, PerformanceReport
+from app.reports.performance import AbsentOutcomes, Estimated, PerformanceReport
 from app.store.database import Connection
 from app.store.privacy import Privacy, read_salt
 from app.store.queries.labelled import Labelled, fill_absent, label_delay, read_error_stream, read_labelled, stream_of
@@ -137,8 +137,23 @@ def _performance(check: Check, connection: Connection, reference: Reference, pau
     if check.absent is not None:
         absent = {"label": check.absent.label, "after_seconds": float(check.absent.after), "rows": window.absent}
         report["realised"]["absent"] = cast("AbsentOutcomes", absent)
-    report["estimated"] = estimated(reference.schema, reference, latest, mature, limits, previous=before, pause=pause)
+    report = with_estimate(report, _estimated(check, reference, latest, mature, limits, before, pause))
     return report | {"beside": beside(check.schema, pairs)} if check.role == "shadow" else report
+
+
+def _estimated(
+    check: Check,
+    reference: Reference,
+    latest: Window,
+    mature: Window,
+    limits: Degradation,
+    before: PerformanceReport | None,
+    pause: Pause,
+) -> Estimated:
+    """The estimate over the features that are watched, by segment too."""
+    schema = reference.schema
+    segments = [place for place in places(schema, _segments(check, reference)).values() if place is not None]
+    return estimated(schema, reference, latest, mature, limits, segments=segments, previous=before, pause=pause)
 
 
 def _filled(check: Check, absent: AbsentMeans, window: Labelled, mature: Window) -> tuple[Labelled, Window]:

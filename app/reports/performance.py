@@ -14,6 +14,9 @@ from app.reports.drift import Role
 Grade: TypeAlias = Literal["ok", "degraded", "improved", "insufficient_data"]
 
 
+Basis: TypeAlias = Literal["realised", "estimated", "none"]
+
+
 class MetricError(TypedDict):
     """Something that a performance check could not do; ``metric`` is null for all of them."""
 
@@ -169,6 +172,14 @@ class TrackRecord(TypedDict):
     mean_absolute_error: dict[str, float]
 
 
+class EstimatedSegment(TypedDict):
+    """The rows of one value of a segment, estimated."""
+
+    rows: int
+    status: Grade
+    metrics: dict[str, Metric]
+
+
 class Estimated(TypedDict):
     """Performance estimated without outcomes; ``reason`` says why it could not be."""
 
@@ -177,6 +188,8 @@ class Estimated(TypedDict):
     reason: str | None
     status: Grade
     metrics: dict[str, Metric]
+    segments: NotRequired[dict[str, dict[str, EstimatedSegment]]]
+    """Absent without segments that are features."""
     shift: CovariateShift | None
     unseen_region_share: float | None
     """Share of the rows where the reference has almost none."""
@@ -268,6 +281,8 @@ class PerformanceReport(TypedDict):
 
     role: NotRequired[Role]
     status: Grade
+    basis: Basis
+    """The figures that the status stands on: outcomes if they allow a verdict, else the estimate."""
     message: str | None
     """What a verdict is missing."""
     window: PerformanceWindow

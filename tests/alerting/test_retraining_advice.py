@@ -71,7 +71,7 @@ def test_advice_names_its_evidence() -> None:
 @pytest.mark.parametrize(
     ("firing", "pressing"),
     [
-        ([alert("estimated_drop", "critical")], True),
+        ([alert("estimated_drop", "high")], True),
         ([alert("estimated_drop", "medium")], False),
         ([alert("segment_drop", "high")], False),
     ],

@@ -143,6 +143,27 @@ def test_no_outcome_means_a_label(tmp_path: Path) -> None:
     assert stored == int((truth == 1).sum())
 
 
+def test_the_status_says_what_it_stands_on(tmp_path: Path) -> None:
+    """Without outcomes the status is that of the estimate, also by segment; with outcomes it is theirs."""
+    database = open_database(f"sqlite:///{tmp_path / 'store.db'}")
+    fill(database)
+    settings = Performance.model_validate({"segments": [BINARY.feature_names[0]], "label_delay": "300s"})
+    known = reference(BINARY, 1000)
+    with database.readers.connect() as connection:
+        check = Check("performance", BINARY, tmp_path, Drift(), settings, at(ROWS), None)
+        later: Any = run_check(check, connection, known)
+    with database.writer.begin() as connection:
+        connection.execute(text("DELETE FROM outcomes"))
+    with database.readers.connect() as connection:
+        early: Any = run_check(check, connection, known)
+    database.close()
+
+    assert (later["basis"], later["status"]) == ("realised", later["realised"]["metrics"]["accuracy"]["status"])
+    assert (early["basis"], early["status"]) == ("estimated", early["estimated"]["status"])
+    assert early["status"] != "insufficient_data"
+    assert set(early["estimated"]["segments"]) == {BINARY.feature_names[0]}
+
+
 def transactions(database: Database) -> int:
     """The number of connections that keep the store from forgetting old rows."""
     if database.lock is None:

@@ -44,13 +44,13 @@ def severities(task: Task) -> Mapping[str, Severity]:
     """
     return {
         f"{MAIN_METRIC[task]}_drop": "critical",
-        "estimated_drop": "critical",
         "error_rate": "critical",
         "store_unreachable": "critical",
         "no_check": "critical",
         "drift_check_failing": "critical",
         "performance_check_failing": "critical",
         "metrics_drop": "high",
+        "estimated_drop": "high",
         **({} if task is Task.REGRESSION else {"unknown_class": "high"}),
         "segment_drop": "high",
         "rolled_back": "high",

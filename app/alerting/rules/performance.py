@@ -68,10 +68,10 @@ def _realised(task: Task, body: PerformanceReport, causes: tuple[str, ...]) -> V
     main, metrics = MAIN_METRIC[task], body.get("realised", {}).get("metrics", {})
     judged = [name for name in metrics if metrics[name]["status"] != "insufficient_data"]
     degraded = [name for name in judged if metrics[name]["status"] == "degraded"]
-    if main not in judged:
+    if not judged:
         return {}
     drop, others = f"{main}_drop", "metrics_drop"
-    verdicts: Verdicts = {drop: None, others: None}
+    verdicts: Verdicts = {drop: None, others: None} if main in judged else {others: None}
     if degraded:
         rule, name = (drop, main) if main in degraded else (others, degraded[0])
         metric = metrics[name]
@@ -82,24 +82,42 @@ def _realised(task: Task, body: PerformanceReport, causes: tuple[str, ...]) -> V
 
 
 def _estimated(task: Task, body: PerformanceReport, causes: tuple[str, ...]) -> Verdicts:
-    """Judge the estimate of the main metric.
+    """Judge the estimate of every metric, and of every segment where all rows are well.
 
-    Where outcomes say the same, the rule on outcomes speaks.
+    Where outcomes say that something is degraded, the rules on outcomes speak.
     """
-    main = MAIN_METRIC[task]
-    metric = body.get("estimated", {}).get("metrics", {}).get(main)
-    realised = body.get("realised", {}).get("metrics", {}).get(main)
-    known = realised["status"] if realised else None
-    if metric is None or metric["status"] == "insufficient_data":
+    found, realised = body.get("estimated", {}), body.get("realised", {}).get("metrics", {})
+    metrics, main = found.get("metrics", {}), MAIN_METRIC[task]
+    if all(metric["status"] == "insufficient_data" for metric in metrics.values()):
         return {}
-    if metric["status"] != "degraded" or known == "degraded":
+    degraded = sorted(
+        (name for name in metrics if metrics[name]["status"] == "degraded"), key=lambda name: name != main
+    )
+    if any(metric["status"] == "degraded" for metric in realised.values()):
         return {"estimated_drop": None}
-    message = f"estimated {degradation(main, metric)}, over {body['estimated']['rows']} rows"
-    severity = severities(task)["estimated_drop"]
-    if realised and realised["status"] in ("ok", "improved"):
+    if not degraded:
+        return {"estimated_drop": _estimated_segment(body, causes)}
+    name = degraded[0]
+    metric, known = metrics[name], realised.get(name)
+    message = f"estimated {degradation(name, metric)}, over {found['rows']} rows" + _also(degraded[1:])
+    severity = severities(task)["estimated_drop"] if name == main else "medium"
+    if known and known["status"] in ("ok", "improved"):
         severity = "medium"
-        message += f"; the outcomes known so far contradict it: {main} {realised['value']:.3g}"
+        message += f"; the outcomes known so far contradict it: {name} {known['value']:.3g}"
     return {"estimated_drop": Finding(severity, metric["value"], metric["limit"], message, causes)}
+
+
+def _estimated_segment(body: PerformanceReport, causes: tuple[str, ...]) -> Finding | None:
+    """Report the first segment whose estimate is degraded."""
+    for feature, values in body["estimated"].get("segments", {}).items():
+        for value, entry in values.items():
+            for name, metric in entry["metrics"].items():
+                if metric["status"] == "degraded":
+                    message = (
+                        f"where {feature} = {value}, estimated {degradation(name, metric)}, over {entry['rows']} rows"
+                    )
+                    return Finding("medium", metric["value"], metric["limit"], message, causes)
+    return None
 
 
 def degradation(name: str, metric: Metric) -> str:

@@ -153,7 +153,7 @@ class Confidence:
         variance = _variance(fits[1] - fits[0])
         self._trust = trust(weighted - plain, variance) if shift.shifted else np.zeros(len(self._names))
         own = _variance(fits[0]) * (reference.rows / self._whole.rows)
-        self._errors = np.sqrt(_variance(sampled) + own + self._trust * variance)
+        self._sampling, self._fitting = _variance(sampled), own + self._trust * variance
 
     @property
     def method(self) -> str:
@@ -171,19 +171,16 @@ class Confidence:
             name: float(np.clip(value, 0.0, 1.0 if METRIC[name].is_share else np.inf)) for name, value in found.items()
         }
 
-    def measured(self) -> dict[str, Measured]:
-        """Estimate each metric over the window, with an interval for what its outcomes will show."""
-        values = self.values(np.ones(self._answers.rows, dtype=np.bool_))
-        errors = dict(zip(self._names, self._errors.tolist(), strict=True))
-        return {name: self._with_interval(name, value, errors[name]) for name, value in values.items()}
+    def measured(self, rows: NDArray[np.bool_] | None = None) -> dict[str, Measured]:
+        """Estimate each metric over the window, with an interval for what its outcomes will show.
 
-    def _with_interval(self, name: str, value: float, error: float) -> Measured:
-        rows = self._answers.rows
-        if np.isnan(value):
-            return Measured(None, None)
-        return Measured(
-            value, Bounded(value, error, rows) if METRIC[name].is_share else Mean(value, error, 0.0, rows, 0.0)
-        )
+        Of some rows, chance in their outcomes is as much more as they are fewer.
+        """
+        chosen = np.ones(self._answers.rows, dtype=np.bool_) if rows is None else rows
+        values, count = self.values(chosen), int(chosen.sum())
+        errors = np.sqrt(self._sampling * (len(chosen) / max(count, 1)) + self._fitting).tolist()
+        pairs = zip(values.items(), errors, strict=True)
+        return {name: _with_interval(name, value, error, count) for (name, value), error in pairs}
 
     def _estimates(self, expected: Expected, rows: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Estimate over some rows: by the whole reference, by its kept rows, and by weighted ones.
@@ -220,6 +217,12 @@ class Confidence:
         belief = self._calibration.belief(weights, self._raw)
         anchor = self._anchor(weights, self._calibration.belief(weights, self._scores))
         return _array(expected.metrics(belief)) + anchor
+
+
+def _with_interval(name: str, value: float, error: float, rows: int) -> Measured:
+    if np.isnan(value):
+        return Measured(None, None)
+    return Measured(value, Bounded(value, error, rows) if METRIC[name].is_share else Mean(value, error, 0.0, rows, 0.0))
 
 
 @dataclass(frozen=True, slots=True)

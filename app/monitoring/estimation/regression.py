@@ -8,6 +8,7 @@ or the weights are. Robins, Rotnitzky and Zhao (1994), doi:10.1080/01621459.1994
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,18 +32,23 @@ class _Loss:
     """Hold one loss over the window: the expected loss of each row, and a correction for all.
 
     Attributes:
-        error: standard error of the mean.
+        fitting, sampling: variance of the mean by the fit, and by chance in the outcomes.
         floor: the smallest value that the loss can have.
     """
 
     expected: FloatArray
     correction: float
-    error: float
+    fitting: float
+    sampling: float
     floor: float
 
     def mean(self, rows: NDArray[np.bool_]) -> float:
         """Estimate the mean loss over some of the rows."""
         return max(float(self.expected[rows].mean()) + self.correction, self.floor)
+
+    def error(self, rows: NDArray[np.bool_]) -> float:
+        """Give the standard error of that mean."""
+        return math.sqrt(self.fitting + self.sampling * len(rows) / max(int(rows.sum()), 1))
 
 
 class LossModel:
@@ -78,14 +84,15 @@ class LossModel:
         means = {name: loss.mean(rows) for name, loss in self._losses.items()}
         return means | {"rmse": float(np.sqrt(means["rmse"]))}
 
-    def measured(self) -> dict[str, Measured]:
+    def measured(self, rows: NDArray[np.bool_] | None = None) -> dict[str, Measured]:
         """Estimate each metric over the window, with an interval for what its outcomes will show."""
-        values = self.values(np.ones(self._rows, dtype=np.bool_))
-        return {name: Measured(value, self._interval(name, value)) for name, value in values.items()}
+        chosen = np.ones(self._rows, dtype=np.bool_) if rows is None else rows
+        values = self.values(chosen)
+        return {name: Measured(value, self._interval(name, value, chosen)) for name, value in values.items()}
 
-    def _interval(self, name: str, value: float) -> Interval:
+    def _interval(self, name: str, value: float, rows: NDArray[np.bool_]) -> Interval:
         loss = self._losses[name]
-        mean = Mean(value**2 if name == "rmse" else value, loss.error, 0.0, self._rows, loss.floor)
+        mean = Mean(value**2 if name == "rmse" else value, loss.error(rows), 0.0, int(rows.sum()), loss.floor)
         return RootMean(mean) if name == "rmse" else mean
 
 
@@ -120,7 +127,7 @@ def _estimate(
     part = float(trust(np.array([change]), np.array([variance]))[0]) if shift.shifted else 0.0
     own = float(np.sum(even**2 * missed**2)) + part * variance
     sampling = float(np.sum(weights * missed**2)) / len(window)
-    return _Loss(expected, part * change, float(np.sqrt(own + sampling)), floor)
+    return _Loss(expected, part * change, own, sampling, floor)
 
 
 def _regressed(inputs: FloatArray, loss: FloatArray, window: FloatArray, pause: Pause) -> tuple[FloatArray, FloatArray]:

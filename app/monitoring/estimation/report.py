@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,23 +13,24 @@ from app.monitoring.estimation.classification import Confidence
 from app.monitoring.estimation.importance_weights import Shift, measure_shift
 from app.monitoring.estimation.regression import LossModel
 from app.monitoring.estimation.samples import Sample, reference_sample, window_sample
-from app.monitoring.performance.degradation import SHOWN_CONFIDENCE, Degradation, Judge, baseline_of, overall
+from app.monitoring.performance.degradation import GROUPS, SHOWN_CONFIDENCE, Degradation, Judge, baseline_of, overall
 from app.monitoring.performance.metrics import metrics
-from app.monitoring.performance.report import not_estimated
+from app.monitoring.performance.report import MAX_SEGMENT_VALUES, not_estimated
 from app.monitoring.performance.scoring import Measured, Scored
-from app.monitoring.reference.columns import finite
+from app.monitoring.reference.columns import UNSEEN, finite
 from app.monitoring.reference.reference import Reference
 from app.reports.performance import (
     ComparedMetric,
     EstimateComparison,
     Estimated,
+    EstimatedSegment,
     Metric,
     PerformanceReport,
     TrackRecord,
 )
 from app.store.queries.windows import Window
 from app.store.throttle import Pause, no_pause
-from app.types import ModelSchema, Task, to_rfc3339
+from app.types import FeatureType, Label, ModelSchema, Task, label_key, to_rfc3339
 
 
 class Estimator(Protocol):
@@ -42,8 +43,8 @@ class Estimator(Protocol):
     def values(self, rows: NDArray[np.bool_]) -> Mapping[str, float]:
         """Estimate each metric over some of the rows; NaN where it is undefined."""
 
-    def measured(self) -> Mapping[str, Measured]:
-        """Estimate each metric over all rows, with its interval."""
+    def measured(self, rows: NDArray[np.bool_] | None = None) -> Mapping[str, Measured]:
+        """Estimate each metric over some rows, or all, with its interval."""
 
 
 def estimator_of(reference: Sample, window: Sample, shift: Shift, pause: Pause = no_pause) -> Estimator:
@@ -121,8 +122,6 @@ MAX_ESTIMATED_ROWS = 10_000
 """Rows of a window that an estimate looks at."""
 _UNSEEN_MATTERS = 0.05
 _MIN_EFFECTIVE_ROWS = 100
-_GROUPS = 2
-"""Realised and estimated performance share the false-alarm probability of a look."""
 
 
 def estimated(
@@ -132,6 +131,7 @@ def estimated(
     mature: Window,
     limits: Degradation,
     *,
+    segments: Sequence[int] = (),
     previous: PerformanceReport | None = None,
     pause: Pause = no_pause,
 ) -> Estimated:
@@ -139,22 +139,34 @@ def estimated(
 
     Estimates of the ``mature`` rows are compared with their outcomes.
 
-    A function of its arguments alone; ``previous`` is the report of the look before. Where nothing can be estimated,
-    ``reason`` says why.
+    A function of its arguments alone; ``segments`` are positions of features, and ``previous`` is the report of the
+    look before. Where nothing can be estimated, ``reason`` says why.
     """
     try:
         known, window = reference_sample(reference), window_sample(schema, latest)
         if (reason := _missing(reference, known, window, limits)) is not None or known is None:
             return not_estimated(reason)
         start, end = to_rfc3339(latest.predicted_at[0]), to_rfc3339(latest.predicted_at[-1])
-        judge, before = Judge(limits, _GROUPS, start, end), _before(previous, reference)
+        parts, before = _segments_of(window, segments), _before(previous, reference)
+        judge = Judge(limits, GROUPS * (1 + len(parts)), start, end)
         shift = measure_shift(known.inputs, window.inputs, pause)
         estimator = estimator_of(known, window, shift, pause)
-        graded = judge.grade(estimator.measured(), baseline_of(reference).measured, before, rows=window.rows)
+        was = before["metrics"] if before else {}
+        graded = judge.grade(estimator.measured(), baseline_of(reference).measured, was, rows=window.rows)
         found = _found(known, window, shift, estimator.method, graded)
+        if parts:
+            found = _by_segment(found, reference, judge, estimator, parts, before)
         return _proved(found, known, window_sample(schema, mature).labelled, limits, pause)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with the estimate, realised performance is reported
         return not_estimated(f"not estimated: {describe_error(error)}")
+
+
+def with_estimate(report: PerformanceReport, found: Estimated) -> PerformanceReport:
+    """Add the estimate, which is the basis of the status where outcomes allow none."""
+    if report["basis"] == "none" and found["status"] != "insufficient_data":
+        report["status"], report["basis"] = found["status"], "estimated"
+    report["estimated"] = found
+    return report
 
 
 def _found(known: Sample, window: Sample, shift: Shift, method: str, graded: dict[str, Metric]) -> Estimated:
@@ -215,8 +227,52 @@ def _caveats(shift: Shift, unseen: float) -> list[str]:
     return found
 
 
-def _before(previous: PerformanceReport | None, reference: Reference) -> Mapping[str, Metric]:
-    """Give the previous report's entries, or none if it is of another reference."""
+def _before(previous: PerformanceReport | None, reference: Reference) -> Estimated | None:
+    """Give the previous estimate, or none if it is of another reference."""
     if previous is None or previous.get("baseline", {}).get("sha256") != reference.sha256:
-        return {}
-    return previous.get("estimated", {}).get("metrics", {})
+        return None
+    return previous.get("estimated")
+
+
+class _Part(NamedTuple):
+    """One value of a segment, and its rows."""
+
+    feature: int
+    value: Label
+    rows: NDArray[np.bool_]
+
+
+def _segments_of(window: Sample, features: Sequence[int]) -> list[_Part]:
+    """Divide the rows by the values of features, the most frequent first."""
+    found = []
+    for place in features:
+        feature, column = window.answers.schema.features[place], window.inputs[:, place]
+        values, counts = np.unique(column[~np.isnan(column) & (column > UNSEEN)], return_counts=True)
+        for value in values[np.argsort(-counts, kind="stable")][:MAX_SEGMENT_VALUES].tolist():
+            label = feature.categories[int(value)] if feature.type is FeatureType.CATEGORICAL else value
+            found.append(_Part(place, bool(label) if feature.type is FeatureType.BOOLEAN else label, column == value))
+    return found
+
+
+def _by_segment(
+    found: Estimated,
+    reference: Reference,
+    judge: Judge,
+    estimator: Estimator,
+    parts: Sequence[_Part],
+    before: Estimated | None,
+) -> Estimated:
+    """Grade the estimate of each segment against the reference's rows of the same kind."""
+    entries: dict[str, dict[str, EstimatedSegment]] = {}
+    earlier = before.get("segments", {}) if before else {}
+    for part in parts:
+        name, value, rows = reference.schema.feature_names[part.feature], label_key(part.value), int(part.rows.sum())
+        baseline = baseline_of(reference).of(part.feature, part.value)
+        was = earlier.get(name, {}).get(value)
+        graded = judge.grade(estimator.measured(part.rows), baseline, was["metrics"] if was else {}, rows=rows)
+        entries.setdefault(name, {})[value] = {"rows": rows, "status": overall(graded.values()), "metrics": graded}
+    whole = [*found["metrics"].values()]
+    whole += [
+        metric for values in entries.values() for entry in values.values() for metric in entry["metrics"].values()
+    ]
+    return found | {"segments": entries, "status": overall(whole)}

@@ -158,6 +158,8 @@ def _reach(measured: Measured, confidence: float, side: int) -> float:
 
 
 SHOWN_CONFIDENCE = 0.95
+GROUPS = 2
+"""Realised and estimated performance share the false-alarm probability of a look, each with its segments."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.monitoring.performance.concept_drift import concept_drift
-from app.monitoring.performance.degradation import SHOWN_CONFIDENCE, Baseline, Degradation, Judge, baseline_of, overall
+from app.monitoring.performance.degradation import (
+    GROUPS,
+    SHOWN_CONFIDENCE,
+    Baseline,
+    Degradation,
+    Judge,
+    baseline_of,
+    overall,
+)
 from app.monitoring.performance.label_selection import Selection, select
 from app.monitoring.performance.scoring import Measured, Scored, is_mature, known, label_delays, score
 from app.monitoring.reference.columns import finite
@@ -188,11 +196,13 @@ def performance_report(
     rows = replace(whole.only(labelled), copies=selection.copies)
     parts = split(schema, window.segments, baseline, pause)
     start, end = (to_rfc3339(window.predicted_at[place]) for place in (0, -1)) if window.rows else (None, None)
-    judge = Judge(limits, 1 + len(parts), start or "", end or "")
+    judge = Judge(limits, GROUPS * (1 + len(parts)), start or "", end or "")
     graded = _grade(judge, rows, baseline, before, errors, selection)
     segments = _segments(judge, rows, labelled, parts, before, selection, pause)
+    status = overall(chain(graded.values(), *(entry["metrics"].values() for entry in _each(segments))))
     return {
-        "status": overall(chain(graded.values(), *(entry["metrics"].values() for entry in _each(segments)))),
+        "status": status,
+        "basis": "none" if status == "insufficient_data" else "realised",
         "message": _message(rows.rows, limits, baseline),
         "window": {"rows": window.rows, "sampled_from": window.sampled_from, "from": start, "to": end},
         "limits": {"alpha_per_look": limits.alpha, "degradation": limits.allowed, "correction": "bonferroni"},

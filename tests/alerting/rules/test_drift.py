@@ -197,10 +197,10 @@ def test_every_rule_has_a_known_severity(task: Task) -> None:
 
 @pytest.mark.parametrize(
     ("realised", "severity"),
-    [({}, "critical"), ({"accuracy": "insufficient_data"}, "critical"), ({"accuracy": "ok"}, "medium")],
+    [({}, "high"), ({"accuracy": "insufficient_data"}, "high"), ({"accuracy": "ok"}, "medium")],
 )
 def test_an_estimate_is_believed_until_outcomes_contradict_it(realised: dict[str, str], severity: str) -> None:
-    """A degraded estimate is critical without outcomes, and medium where those that came say that the model holds."""
+    """A degraded estimate is high without outcomes, and medium where those that came say that the model holds."""
     body = performance_body(**realised) | estimated_body(accuracy="degraded")
 
     found = judge_performance(Task.BINARY, body, drift_body({"a": 0.1}))["estimated_drop"]
@@ -219,6 +219,28 @@ def test_realised_performance_speaks_for_the_estimate() -> None:
 
     assert [rule for rule, finding in found.items() if finding] == ["accuracy_drop"]
     assert found["estimated_drop"] is None
+
+
+def test_every_estimated_metric_can_raise_the_alert() -> None:
+    """Where the estimate of another metric than the main one is degraded, the alert says which, at medium."""
+    body = performance_body() | estimated_body(accuracy="ok", roc_auc="degraded", recall="degraded")
+
+    found = judge_performance(Task.BINARY, body, None)["estimated_drop"]
+
+    assert found is not None
+    assert found.severity == "medium"
+    assert found.message.startswith("estimated roc_auc 0.84")
+    assert "degraded too: recall" in found.message
+
+
+def test_other_metrics_are_judged_where_the_main_one_is_withheld() -> None:
+    """Outcomes that do not tell accuracy, but tell a lost precision, raise the alert on other metrics."""
+    body = performance_body(accuracy="insufficient_data", precision="degraded")
+
+    found = judge_performance(Task.BINARY, body, None)
+
+    assert found["metrics_drop"] is not None
+    assert "accuracy_drop" not in found
 
 
 @pytest.mark.parametrize(("coverage", "holds"), [(0.39, True), (0.41, False), (0.9, False)])
