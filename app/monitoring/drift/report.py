@@ -169,7 +169,7 @@ def drift_report(
     distinct = worth(codes, reference.collisions)
     report = _with_verdicts(report, reference, sides, window, limits, previous, distinct=distinct, pause=pause)
     report["multivariate"] = _joint(report, reference, sides, codes, window, limits, previous, pause=pause)
-    return _completed(report, reference, limits)
+    return _completed(report, reference, limits, entity)
 
 
 class _Sides(NamedTuple):
@@ -223,7 +223,7 @@ def _joint(
     return joint_of(reference, together, alone, window, limits, previous, entries, errors, groups=kept, pause=pause)
 
 
-def _completed(report: DriftReport, reference: Reference, limits: Limits) -> DriftReport:
+def _completed(report: DriftReport, reference: Reference, limits: Limits, entity: str | None) -> DriftReport:
     """Put in what follows from the verdicts on features and on all of them together."""
     if reference.rows < limits.min_reference_rows:
         needed = limits.min_reference_rows
@@ -231,6 +231,9 @@ def _completed(report: DriftReport, reference: Reference, limits: Limits) -> Dri
     elif report["status"] == "insufficient_data" and (unjudged := report.get("unjudged")):
         first = f"{unjudged[0]['feature']}: {unjudged[0]['because']}"
         report["message"] = f"{len(unjudged)} of {len(report['features'])} features have no verdict; {first}"
+    if entity is not None and report.get("entity") is None:
+        missing = "drift.entity is neither a feature nor a key of any row's context: rows count as independent"
+        report["errors"].append({"feature": entity, "reason": missing})
     if report["multivariate"]["status"] == "drift":
         report["status"] = "drift"
     report["window"]["effective_rows"] = median_effective_rows(report)

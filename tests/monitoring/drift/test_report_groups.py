@@ -99,3 +99,14 @@ def test_a_feature_names_groups_and_has_no_verdict_itself(
     assert report["features"]["x2"]["status"] == "withheld"
     assert report["multivariate"].get("left_out", []) in ([], ["x2"])
     assert report["drifted_features"] == ["x0"]
+
+
+def test_an_entity_that_no_row_has_is_told(make_reference: MakeReference, make_window: MakeWindow) -> None:
+    """A name that is neither a feature nor in any context is an error of the report, and the rest stands."""
+    rng = np.random.default_rng(8)
+    reference = make_reference(rng.normal(size=(5000, 2)).tolist(), numbers(2))
+    window = make_window(rng.normal(size=(1000, 2)).tolist(), predictions=[0.0] * 1000)
+    report: Any = drift_report(numbers(2), reference, window, LIMITS, None, entity="customer")
+
+    assert (report["status"], report["entity"]) == ("stable", None)
+    assert [error["feature"] for error in report["errors"] if "drift.entity" in error["reason"]] == ["customer"]
