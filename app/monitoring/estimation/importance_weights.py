@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,11 @@ class Shift:
         2.0
         """
         return float(self.weights.sum() ** 2 / np.sum(self.weights**2))
+
+    @property
+    def ignored(self) -> Shift:
+        """The same, with equal weights."""
+        return replace(self, shifted=False, weights=np.ones(len(self.weights)))
 
 
 def measure_shift(reference: FloatArray, window: FloatArray, pause: Pause = no_pause) -> Shift:

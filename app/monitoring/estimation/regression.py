@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,10 +71,10 @@ class LossModel:
 
     def __init__(self, reference: Sample, window: Sample, shift: Shift, pause: Pause = no_pause) -> None:
         self._shift, self._rows = shift, window.rows
-        self._losses = {
-            name: _estimate(reference.inputs, loss, window.inputs, shift, floor, pause)
-            for name, (loss, floor) in _losses(reference.answers).items()
-        }
+        self._losses = {}
+        for name, fit in _fitted(reference).items():
+            pause()
+            self._losses[name] = _estimate(fit, window.inputs, shift)
 
     @property
     def method(self) -> str:
@@ -109,44 +111,63 @@ def _losses(answers: Scored) -> dict[str, tuple[FloatArray, float]]:
     return found
 
 
-def _estimate(
-    inputs: FloatArray, loss: FloatArray, window: FloatArray, shift: Shift, floor: float, pause: Pause
-) -> _Loss:
-    """Estimate the loss of each row.
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """The regressors of one loss, one for each fold of a reference; no window changes them.
 
-    The reference decides how far to believe the regressor and the correction.
+    Attributes:
+        loss: of each reference row, and ``said`` what a regressor that was not fitted on it says.
     """
-    said, expected = _regressed(inputs, loss, window, pause)
-    varied = float(np.mean((said - said.mean()) ** 2))
-    slope = float(np.clip(np.mean((loss - loss.mean()) * (said - said.mean())) / varied, 0, 1)) if varied else 0.0
-    missed = loss - loss.mean() - slope * (said - said.mean())
-    expected = loss.mean() + slope * (expected - said.mean())
-    even, weights = np.full(len(loss), 1 / len(loss)), shift.weights / shift.weights.sum()
-    change = float(np.sum((weights - even) * missed))
-    variance = float(np.sum((weights - even) ** 2 * missed**2))
-    part = float(trust(np.array([change]), np.array([variance]))[0]) if shift.shifted else 0.0
-    own = float(np.sum(even**2 * missed**2)) + part * variance
-    sampling = float(np.sum(weights * missed**2)) / len(window)
-    return _Loss(expected, part * change, own, sampling, floor)
+
+    loss: FloatArray
+    floor: float
+    said: FloatArray
+    models: tuple[Any, ...]
 
 
-def _regressed(inputs: FloatArray, loss: FloatArray, window: FloatArray, pause: Pause) -> tuple[FloatArray, FloatArray]:
-    """Regress the loss on the inputs.
+@lru_cache(maxsize=4)
+def _fitted(reference: Sample) -> dict[str, _Fit]:
+    """Regress each loss on the inputs, once for all windows."""
+    return {name: _regress(reference.inputs, *found) for name, found in _losses(reference.answers).items()}
 
-    The reference is predicted out of fold, the window by the mean of all folds.
-    """
+
+def _regress(inputs: FloatArray, loss: FloatArray, floor: float) -> _Fit:
     from sklearn.ensemble import HistGradientBoostingRegressor
     from threadpoolctl import threadpool_limits
 
     fold = np.random.default_rng(_SEED).permutation(len(loss)) % _FOLDS
-    said, expected = np.empty(len(loss)), np.zeros(len(window))
+    said, models = np.empty(len(loss)), []
     with threadpool_limits(limits=1):  # sums of several threads differ in their last digit, and so would reports
         for each in range(_FOLDS):
-            pause()
             model = HistGradientBoostingRegressor(
                 max_iter=50, max_leaf_nodes=8, min_samples_leaf=20, l2_regularization=1.0, early_stopping=False
             )
             model.fit(inputs[fold != each], loss[fold != each])
             said[fold == each] = model.predict(inputs[fold == each])
-            expected += model.predict(window) / _FOLDS
-    return said, expected
+            models.append(model)
+    return _Fit(loss, floor, said, tuple(models))
+
+
+def _estimate(fit: _Fit, window: FloatArray, shift: Shift) -> _Loss:
+    """Estimate the loss of each row.
+
+    The reference decides how far to believe the regressor and the correction. The band has the error of the correction,
+    what the folds' regressors differ by, and, for rows where the reference has almost none, the loss's own spread.
+    """
+    from threadpoolctl import threadpool_limits
+
+    loss, said = fit.loss, fit.said
+    with threadpool_limits(limits=1):
+        by_fold = np.array([model.predict(window) for model in fit.models])
+    varied = float(np.mean((said - said.mean()) ** 2))
+    slope = float(np.clip(np.mean((loss - loss.mean()) * (said - said.mean())) / varied, 0, 1)) if varied else 0.0
+    missed = loss - loss.mean() - slope * (said - said.mean())
+    expected = loss.mean() + slope * (by_fold.mean(axis=0) - said.mean())
+    even, weights = np.full(len(loss), 1 / len(loss)), shift.weights / shift.weights.sum()
+    change = float(np.sum((weights - even) * missed))
+    variance = float(np.sum((weights - even) ** 2 * missed**2))
+    part = float(trust(np.array([change]), np.array([variance]))[0]) if shift.shifted else 0.0
+    own = float(np.sum(even**2 * missed**2)) + part * variance + part * (1 - part) * change**2
+    own += slope**2 * float(by_fold.mean(axis=1).var(ddof=1)) + (float(shift.unseen.mean()) * float(loss.std())) ** 2
+    sampling = float(np.sum(weights * missed**2)) / len(window)
+    return _Loss(expected, part * change, own, sampling, fit.floor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -14,9 +15,11 @@ from app.monitoring.estimation.importance_weights import Shift, measure_shift
 from app.monitoring.estimation.regression import LossModel
 from app.monitoring.estimation.samples import Sample, reference_sample, window_sample
 from app.monitoring.performance.degradation import GROUPS, SHOWN_CONFIDENCE, Degradation, Judge, baseline_of, overall
+from app.monitoring.performance.label_selection import select
 from app.monitoring.performance.metrics import metrics
 from app.monitoring.performance.report import MAX_SEGMENT_VALUES, not_estimated
 from app.monitoring.performance.scoring import Measured, Scored
+from app.monitoring.performance.scoring import known as label_mask
 from app.monitoring.reference.columns import UNSEEN, finite
 from app.monitoring.reference.reference import Reference
 from app.reports.performance import (
@@ -122,6 +125,8 @@ MAX_ESTIMATED_ROWS = 10_000
 """Rows of a window that an estimate looks at."""
 _UNSEEN_MATTERS = 0.05
 _MIN_EFFECTIVE_ROWS = 100
+_SURPRISING, _BAND = 3.0, 3.92
+"""Errors by which an estimate must be off to teach something, and errors in a band of 95 %."""
 
 
 def estimated(
@@ -149,14 +154,17 @@ def estimated(
         start, end = to_rfc3339(latest.predicted_at[0]), to_rfc3339(latest.predicted_at[-1])
         parts, before = _segments_of(window, segments), _before(previous, reference)
         judge = Judge(limits, GROUPS * (1 + len(parts)), start, end)
+        proof = _prove(known, window_sample(schema, mature), limits, pause)
         shift = measure_shift(known.inputs, window.inputs, pause)
-        estimator = estimator_of(known, window, shift, pause)
+        used = shift if proof.weighted else shift.ignored
+        estimator = Wider(estimator_of(known, window, used, pause), proof.excess)
         was = before["metrics"] if before else {}
         graded = judge.grade(estimator.measured(), baseline_of(reference).measured, was, rows=window.rows)
         found = _found(known, window, shift, estimator.method, graded)
         if parts:
             found = _by_segment(found, reference, judge, estimator, parts, before)
-        return _proved(found, known, window_sample(schema, mature).labelled, limits, pause)
+        found["caveats"] += proof.caveats
+        return found | {"comparison": proof.comparison, "track_record": proof.track_record}
     except Exception as error:  # noqa: BLE001 - whatever is wrong with the estimate, realised performance is reported
         return not_estimated(f"not estimated: {describe_error(error)}")
 
@@ -205,16 +213,103 @@ def _missing(reference: Reference, known: Sample | None, window: Sample, limits:
     return None
 
 
-def _proved(found: Estimated, reference: Sample, labelled: Sample, limits: Degradation, pause: Pause) -> Estimated:
-    """Compare the estimate with the truth over rows whose outcomes have come."""
-    if labelled.rows < limits.min_labelled:
+@dataclass(frozen=True, slots=True)
+class _Proof:
+    """The record of the estimate over older rows whose outcomes have come, and what it teaches.
+
+    Attributes:
+        weighted: whether weights may be used.
+        excess: by metric, how much more than its band the estimate was off, as a variance.
+    """
+
+    comparison: EstimateComparison | None = None
+    track_record: TrackRecord | None = None
+    weighted: bool = True
+    excess: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def caveats(self) -> list[str]:
+        """Say what was learned."""
+        found = []
+        if self.excess:
+            names = ", ".join(self.excess)
+            found.append(
+                f"the relation has changed: over older rows whose outcomes came, {names} was off by more than its "
+                "band; the band is wider by that"
+            )
+        if not self.weighted:
+            found.append("weights are not used: with them the estimate of those rows was further off")
         return found
+
+
+def _prove(reference: Sample, mature: Sample, limits: Degradation, pause: Pause) -> _Proof:
+    """Compare the estimate with the truth over rows whose outcomes have come, and learn from it.
+
+    Where weights made the estimate worse than its band allows, they are not used. Nothing is learned where those rows
+    are no random part of the window, since their truth is not that of all.
+    """
+    labelled = mature.labelled
+    if labelled.rows < limits.min_labelled:
+        return _Proof()
     shift = measure_shift(reference.inputs, labelled.inputs, pause)
     estimator = estimator_of(reference, labelled, shift, pause)
-    return found | {
-        "comparison": comparison(estimator.measured(), labelled.answers),
-        "track_record": track_record(estimator.values, labelled.answers, pause),
-    }
+    found = comparison(estimator.measured(), labelled.answers)
+    record = track_record(estimator.values, labelled.answers, pause)
+    known = label_mask(mature.answers.schema, mature.answers.outcomes)
+    if select(mature.answers, known, {}, reference.whole or reference.answers).found:
+        return _Proof(found, record)
+    excess = _excess(found)
+    if not shift.shifted or not excess:
+        return _Proof(found, record, excess=excess)
+    plain = comparison(estimator_of(reference, labelled, shift.ignored, pause).measured(), labelled.answers)
+    closer = [abs(_distance(plain, name)) < abs(_distance(found, name)) for name in excess]
+    if 2 * sum(closer) <= len(closer):
+        return _Proof(found, record, excess=excess)
+    return _Proof(found, record, weighted=False, excess=_excess(plain))
+
+
+def _distance(found: EstimateComparison, name: str) -> float:
+    return found["metrics"][name]["difference"] or 0.0
+
+
+def _excess(found: EstimateComparison) -> dict[str, float]:
+    """Give by how much more than their bands estimates were off, where that is no chance."""
+    excess = {}
+    for name, each in found["metrics"].items():
+        if each["difference"] is not None and each["low"] is not None and each["high"] is not None:
+            error = (each["high"] - each["low"]) / _BAND
+            if abs(each["difference"]) > _SURPRISING * error:
+                excess[name] = each["difference"] ** 2 - error**2
+    return excess
+
+
+@dataclass(frozen=True, slots=True)
+class Wider:
+    """An estimator whose bands are wider by what its record has shown."""
+
+    estimator: Estimator
+    excess: Mapping[str, float]
+
+    @property
+    def method(self) -> str:
+        """Give the method of the estimate."""
+        return self.estimator.method
+
+    def values(self, rows: NDArray[np.bool_]) -> Mapping[str, float]:
+        """Estimate each metric over some of the rows; NaN where it is undefined."""
+        return self.estimator.values(rows)
+
+    def measured(self, rows: NDArray[np.bool_] | None = None) -> Mapping[str, Measured]:
+        """Estimate each metric over some rows, or all, with its wider interval."""
+        return {name: self._widened(name, each) for name, each in self.estimator.measured(rows).items()}
+
+    def _widened(self, name: str, found: Measured) -> Measured:
+        if name not in self.excess or found.interval is None:
+            return found
+        low, high = found.interval.bounds(SHOWN_CONFIDENCE)
+        error = (high - low) / _BAND
+        ratio = 1 + self.excess[name] / error**2 if error and np.isfinite(error) else 1.0
+        return Measured(found.value, found.interval.widened(ratio))
 
 
 def _caveats(shift: Shift, unseen: float) -> list[str]:

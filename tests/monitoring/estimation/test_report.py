@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -133,3 +134,21 @@ def test_same_window_same_block() -> None:
     found = [block(BINARY, sample(BINARY, 300, 2, 1.0), sample(BINARY, 200, 3)) for _ in range(2)]
 
     assert json.dumps(found[0]) == json.dumps(found[1])
+
+
+def test_a_changed_relation_is_learned_from_outcomes() -> None:
+    """Where outcomes show that the estimate was far off, its band is wider from then on, and the caveats say why."""
+    known = reference(BINARY, 3000)
+    fresh, older = sample(BINARY, 1500, 21), sample(BINARY, 1500, 22)
+    swapped = replace(older, answers=replace(older.answers, outcomes=1 - older.answers.outcomes))
+    bands, caveats = [], []
+    for mature in (older, swapped):
+        found = estimated(
+            BINARY, known, window(BINARY, fresh), window(BINARY, mature, labelled=True), Degradation(alpha=1e-4)
+        )
+        accuracy = found["metrics"]["accuracy"]
+        bands.append((accuracy["high"] or 0.0) - (accuracy["low"] or 0.0))
+        caveats.append(any("relation has changed" in caveat for caveat in found["caveats"]))
+
+    assert caveats == [False, True]
+    assert bands[1] > 3 * bands[0]
