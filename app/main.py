@@ -27,8 +27,8 @@ from app.api.app import Application, build_api
 from app.api.dependencies import Services
 from app.api.endpoints.admin import REFRESH_S, KeyRefresh
 from app.api.endpoints.dashboard import read_playbook
-from app.api.endpoints.metrics import StoredMetrics
 from app.api.endpoints.outcome import recorder
+from app.api.endpoints.probes import StoredMetrics
 from app.api.keyring import Keyring
 from app.background import PeriodicTask
 from app.config.loader import no_key
@@ -41,9 +41,8 @@ from app.monitoring.worker import Worker
 from app.reports.service import RollbackEvidence
 from app.serving.activation import Activator
 from app.serving.bundle.verification import Verifier, memory_of
-from app.serving.model import Model
 from app.serving.predictor import Predictor
-from app.serving.registry import Registry, RegistryVersions
+from app.serving.registry import Model, Registry, RegistryVersions
 from app.serving.shadow import Shadows
 from app.store.database import Connection, Database, Readers, check_reachable, open_database
 from app.store.journal.journal import Journal

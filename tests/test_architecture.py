@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS: dict[str, tuple[str, ...]] = {
     "app": (
         "errors types statistics figures reports",
-        "config logging metrics background subprocess_worker",
+        "config logging metrics background",
         "store",
         "serving monitoring alerting dashboard",
         "api bundling",
@@ -34,7 +34,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "app.alerting": ("rules", "messages channels", "retraining evaluation", "service delivery"),
     "app.store": ("database sql tables migrate sampling throttle", "queries", "privacy", "journal", "*"),
     "app.api": (
-        "http dependencies keyring middleware rate_limits trusted_hosts documentation examples",
+        "http dependencies keyring middleware request_guards documentation examples",
         "coalescing",
         "endpoints",
         "openapi",
@@ -123,9 +123,17 @@ def calls_at_import(module: str) -> Iterator[str]:
             continue
         if isinstance(statement, ast.If) and ast.unparse(statement.test) in ("__name__ == '__main__'", "TYPE_CHECKING"):
             continue
-        for node in ast.walk(statement):
+        for node in run_at_import(statement):
             if isinstance(node, ast.Call) and ast.unparse(node.func) not in DECLARATIONS.split():
                 yield f"{module}:{node.lineno}: {ast.unparse(node)[:80]}"
+
+
+def run_at_import(node: ast.AST) -> Iterator[ast.AST]:
+    """A statement's nodes without the bodies of its lambdas, which run when they are called."""
+    yield node
+    for inner in ast.iter_child_nodes(node):
+        if not isinstance(inner, ast.Lambda):
+            yield from run_at_import(inner)
 
 
 def edges() -> Iterator[tuple[str, str]]:
@@ -265,7 +273,7 @@ def test_no_crowded_folders(top: str) -> None:
 
 
 def test_few_modules_with_most_lines_in_files_worth_opening() -> None:
-    """There are at most 170 modules, and 60 % of the lines are in files of 150 lines or more."""
+    """There are at most 160 modules, and 60 % of the lines are in files of 150 lines or more."""
     lengths = [lines_of(module) for module in OWN]
 
     assert len(OWN) <= MAX_MODULES

@@ -20,15 +20,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api import openapi
 from app.api.coalescing import HotEndpoint, HotRoutes
 from app.api.dependencies import Services, refuse_unknown_parameters
-from app.api.endpoints import admin, alerts, health, metrics, models, predictions, reports
+from app.api.endpoints import admin, alerts, models, predictions, probes, reports
 from app.api.endpoints.dashboard import dashboard_router
 from app.api.endpoints.outcome import OutcomeHandler
 from app.api.endpoints.predict import PredictHandler
 from app.api.http import Reply, client_of, internal_error, received_at_of, render_error
 from app.api.keyring import GRANT
 from app.api.middleware import AccessLog, BodyGate, Deadlines, common_headers, request_id_of
-from app.api.rate_limits import RateLimits
-from app.api.trusted_hosts import HEALTH, TrustedHosts
+from app.api.request_guards import HEALTH, RateLimits, TrustedHosts
 from app.background import BackgroundTask
 from app.errors import FieldError, Invalid, PlumblineError, RequestError
 from app.metrics import InProgress
@@ -223,7 +222,7 @@ def build_api(services: Services, lifespan: Lifespan) -> Application:
     """The application over finished parts."""
     app = Application(services, lifespan)
     app.add_hot_routes()
-    parts = (health, metrics, models, predictions, reports, alerts, admin, openapi)
+    parts = (probes, models, predictions, reports, alerts, admin, openapi)
     for part in parts:
         app.include_router(part.router)
     app.include_router(dashboard_router())

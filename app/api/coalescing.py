@@ -27,8 +27,7 @@ from app.api.http import (
 )
 from app.api.keyring import Keyring
 from app.api.middleware import AccessLog, Deadlines, Watch, common_headers, request_id_of
-from app.api.rate_limits import RateLimits
-from app.api.trusted_hosts import TrustedHosts
+from app.api.request_guards import RateLimits, TrustedHosts
 from app.config.settings import Scope as KeyScope
 from app.errors import DeadlineExceeded, PlumblineError, Unavailable
 from app.metrics import InProgress

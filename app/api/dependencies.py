@@ -21,17 +21,15 @@ from app.alerting.rules.configured import RuleSet
 from app.api.documentation import answer_of
 from app.api.http import BodyLimits, Call, client_of
 from app.api.keyring import GRANT, Grant, Keyring
-from app.api.rate_limits import RateLimits
-from app.api.trusted_hosts import TrustedHosts
+from app.api.request_guards import RateLimits, TrustedHosts
 from app.background import BackgroundTask, PeriodicTask
 from app.config.settings import Config, Scope
 from app.errors import FieldError, Invalid, Unavailable
 from app.metrics import ServingMetrics
 from app.monitoring.monitor import RequestedCheck
 from app.serving.activation import Activator
-from app.serving.model import Model
 from app.serving.predictor import Predictor
-from app.serving.registry import Registry
+from app.serving.registry import Model, Registry
 from app.store.database import Readers
 from app.store.journal.journal import Journal
 from app.store.journal.spool import Spooler

@@ -41,7 +41,7 @@ from app.api.endpoints.outcome import OutcomesTaken, OutcomeTaken
 from app.api.endpoints.outcome_schema import OutcomeBody, OutcomesBody
 from app.api.examples import synthetic_rows
 from app.api.http import bytes_response, client_of
-from app.serving.model import Model
+from app.serving.registry import Model
 from app.types import PREDICTION_ID, Json, ModelSchema, Row, label_keys, named
 from app.types import Answer as ModelAnswer
 

@@ -20,12 +20,19 @@ from app.monitoring.performance.report import beside, is_same_look, performance_
 from app.monitoring.reference.reference import Reference
 from app.reports.drift import DriftReport
 from app.reports.performance import AbsentOutcomes, Estimated, PerformanceReport
-from app.store.database import Connection
+from app.store.database import Connection, Pause, no_pause
 from app.store.privacy import Privacy, read_salt
-from app.store.queries.labelled import Labelled, fill_absent, label_delay, read_error_stream, read_labelled, stream_of
-from app.store.queries.shadow_predictions import Pair, read_pairs
+from app.store.queries.labelled import (
+    Labelled,
+    Pair,
+    fill_absent,
+    label_delay,
+    read_error_stream,
+    read_labelled,
+    read_pairs,
+    stream_of,
+)
 from app.store.queries.windows import Window, read_arrivals, read_window
-from app.store.throttle import Pause, no_pause
 from app.types import SECOND, Micros, Task, to_rfc3339
 
 

@@ -12,13 +12,12 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.background import Child, ChildFailed, stand_back
 from app.errors import describe_error
 from app.monitoring.check_request import Check
 from app.reports.drift import DriftReport
 from app.reports.performance import PerformanceReport
-from app.store.database import Engine, open_readers
-from app.store.throttle import Pause, Throttle
-from app.subprocess_worker import Child, ChildFailed, stand_back
+from app.store.database import Engine, Pause, Throttle, open_readers
 from app.types import ModelSchema
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ _WHOLE_COLLECTION = 100
 NICENESS = 5
 """A quarter of the processor beside one process that never waits; at 19 a check would get a hundredth, and not end."""
 
-SHARED = ("numpy", "sqlalchemy.dialects.sqlite", "app.store.queries.windows", "app.store.queries.shadow_predictions")
+SHARED = ("numpy", "sqlalchemy.dialects.sqlite", "app.store.queries.windows", "app.store.queries.labelled")
 """What the service and its checks both load, and share where it is loaded before :meth:`Worker.fork`."""
 
 

@@ -12,8 +12,7 @@ from prometheus_client import Gauge
 from app.background import PeriodicTask, run_in_daemon_thread
 from app.errors import BundleError, Conflict, NotFound, Unavailable
 from app.reports.service import RollbackEvidence
-from app.serving.model import Model
-from app.serving.registry import Registry
+from app.serving.registry import Model, Registry
 from app.store.database import Connection, Readers
 from app.store.journal.journal import Journal
 from app.store.queries.versions import Activation, read_activation, save_activation

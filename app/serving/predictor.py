@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import structlog
 
 from app.errors import Conflict, ModelFailed, Unavailable
-from app.serving.model import Model
+from app.serving.registry import Model
 from app.store.journal.journal import Journal
 from app.store.privacy import Privacy
 from app.store.queries.predictions import Stored, Taken, insert, insert_new

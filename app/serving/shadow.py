@@ -17,16 +17,14 @@ from typing import TypeAlias
 import structlog
 from prometheus_client import Counter
 
-from app.background import AT_ONCE, PeriodicTask
+from app.background import AT_ONCE, Child, PeriodicTask, stand_back
 from app.config.settings import Serving
 from app.errors import Unavailable, describe_error
 from app.metrics import ServingMetrics
 from app.serving.bundle.reader import read_bundle
-from app.serving.model import Model
-from app.serving.registry import Challenger, Registry, mismatch
+from app.serving.registry import Challenger, Model, Registry, mismatch
 from app.store.journal.journal import Journal
-from app.store.queries.shadow_predictions import ShadowAnswer, insert
-from app.subprocess_worker import Child, stand_back
+from app.store.queries.labelled import ShadowAnswer, insert_shadow_answers
 from app.types import Answer, ModelSchema, Prediction, Row
 
 BATCH_ROWS = 128
@@ -138,7 +136,7 @@ class Shadow:
             if not isinstance(answer, str)
         ]
         if answers:
-            await self._journal.run(partial(insert, version=self.schema.version, answers=answers))
+            await self._journal.run(partial(insert_shadow_answers, version=self.schema.version, answers=answers))
         return len(answers), next((answer for answer in answered if isinstance(answer, str)), None)
 
     def _report(self, reason: str | None) -> None:

@@ -261,7 +261,7 @@ class _Sum(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Dependence:
-    """How much less n neighbouring rows say than n independent ones.
+    """The dependence of neighbouring rows: n of them say less than n independent ones.
 
     Attributes:
         inflation: the variance of a mean of the rows, as a multiple of that of independent rows; 1 for these.

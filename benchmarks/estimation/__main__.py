@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from app.monitoring.estimation.classification import Confidence
-from app.monitoring.estimation.importance_weights import measure_shift
+from app.monitoring.estimation.samples import measure_shift
 from app.monitoring.performance.metrics import metrics
 from benchmarks.estimation.plain import plain
 from benchmarks.estimation.worlds import WORLDS, World, windows

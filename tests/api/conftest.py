@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from app.serving import model
+from app.serving import registry
 from app.serving.batcher import Cost
 from tests.support.application import Client, client_of, make_config
 from tests.support.connections import Scene, scene_of
@@ -59,7 +59,7 @@ def gather(tmp_path: Path, switch_models: Path, monkeypatch: pytest.MonkeyPatch)
 
     Its model counts as quick on every machine, so that callers are answered in the event loop.
     """
-    monkeypatch.setattr(model, "_warm", lambda *_: Cost(0.0, 0.0))
+    monkeypatch.setattr(registry, "_warm", lambda *_: Cost(0.0, 0.0))
     with ExitStack() as stack:
         yield lambda name=f"{NAME}/1", **sections: stack.enter_context(
             scene_of(make_config(tmp_path, switch_models, name, **sections))

@@ -14,11 +14,10 @@ from sqlalchemy import text
 from app.config.settings import AbsentMeans, Drift, Performance
 from app.monitoring.check_request import Check
 from app.monitoring.checks import run_check
-from app.store.database import Database, open_database, open_readers
+from app.store.database import Database, Throttle, open_database, open_readers
 from app.store.migrate import upgrade
 from app.store.queries.outcomes import Rules, Submission, record
 from app.store.queries.predictions import insert
-from app.store.throttle import Throttle
 from app.types import SECOND, Answer, Micros, ModelSchema, Outcome, Prediction, Report
 from tests.monitoring.conftest import Draw, MakeReference
 from tests.support.monitoring.unlabelled_windows import BINARY, reference, sample

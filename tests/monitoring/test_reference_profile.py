@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from app.errors import BundleError
 from app.monitoring.estimation.classification import Confidence
-from app.monitoring.estimation.importance_weights import measure_shift
-from app.monitoring.estimation.samples import Sample, reference_sample
+from app.monitoring.estimation.samples import Sample, measure_shift, reference_sample
 from app.monitoring.performance.degradation import Degradation, baseline_of
 from app.monitoring.performance.scoring import Scored
 from app.monitoring.reference.reference import Reference, load_reference, save_reference

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from app.background import ChildFailed
 from app.config.settings import Serving
 from app.serving.shadow import ShadowProcess, ShadowRefused
-from app.subprocess_worker import ChildFailed
 from tests.support.deadlines import DEADLINE_S
 from tests.support.models.faulty import DIES, HANGS, RAISES, SKIPS, build_moody
 

@@ -12,8 +12,8 @@ import orjson
 from app.api.dependencies import Services
 from app.api.http import Call, Reply
 from app.errors import Forbidden, NotFound, RequestError, TooManyRequests, Unauthenticated, UntrustedHost
-from app.serving.model import Model
 from app.serving.predictor import Answered, PredictCall
+from app.serving.registry import Model
 from app.types import Json, Prediction, PredictRequest, label_keys
 
 

@@ -32,8 +32,8 @@ from app.reports.drift import CheckError, ColumnSummary
 from app.statistics import FloatArray, IntArray, Pair, distances
 from app.statistics.autocorrelation import Independence, Inflation
 from app.statistics.distances import Samples
+from app.store.database import Pause, no_pause
 from app.store.queries.windows import Window
-from app.store.throttle import Pause, no_pause
 from app.types import ModelSchema
 
 NUMERIC, CATEGORICAL = "anderson-darling+mood", "chi-square+largest-share"

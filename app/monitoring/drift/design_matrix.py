@@ -13,7 +13,7 @@ from scipy import special
 
 from app.monitoring.reference.columns import MISSING, UNSEEN, Subject
 from app.statistics import FloatArray, IntArray, middle_ranks
-from app.store.throttle import Pause, no_pause
+from app.store.database import Pause, no_pause
 
 _TOP_CATEGORIES = 8
 _MIN_INDICATOR_ROWS = 10

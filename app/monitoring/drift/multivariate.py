@@ -22,8 +22,8 @@ from app.monitoring.reference.reference import Reference
 from app.reports.drift import CheckError, Column, DriftReport, JointDrift
 from app.statistics import FloatArray, IntArray, mann_whitney
 from app.statistics.autocorrelation import Independence, group_share
+from app.store.database import Pause, no_pause
 from app.store.queries.windows import Window
-from app.store.throttle import Pause, no_pause
 from app.types import to_rfc3339
 
 _MAX_ROWS = 5_000

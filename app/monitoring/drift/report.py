@@ -52,8 +52,8 @@ from app.reports.drift import (
     PreviousWindow,
     ReferenceSummary,
 )
+from app.store.database import Pause, no_pause
 from app.store.queries.windows import Arrivals, Window
-from app.store.throttle import Pause, no_pause
 from app.types import ModelSchema, to_rfc3339
 
 _ROWS_PER_WINDOW_ROW = 10

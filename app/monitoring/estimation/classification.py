@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 
 from app.figures.performance import METRIC
 from app.monitoring.estimation.calibration import Calibration, probabilities_of
-from app.monitoring.estimation.importance_weights import Shift, trust
-from app.monitoring.estimation.samples import Sample
+from app.monitoring.estimation.samples import Sample, Shift, trust
 from app.monitoring.performance.metrics import positive_index
 from app.monitoring.performance.scoring import Measured, Scored
 from app.statistics import FloatArray
 from app.statistics.intervals import Bounded, Mean
-from app.store.throttle import Pause, no_pause
+from app.store.database import Pause, no_pause
 from app.types import Task
 
 
@@ -118,7 +117,7 @@ _FITS, _MIN_FITS, _MAX_FITS = 60, 12, 30
 class Confidence:
     """The estimate for one window.
 
-    >>> from app.monitoring.estimation.importance_weights import measure_shift
+    >>> from app.monitoring.estimation.samples import measure_shift
     >>> from app.types import ModelSchema, Task
     >>> schema = ModelSchema("m", "1", Task.BINARY, (), classes=("no", "yes"), positive="yes")
     >>> rng = np.random.default_rng(1)

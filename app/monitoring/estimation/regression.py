@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.monitoring.estimation.importance_weights import Shift, trust
-from app.monitoring.estimation.samples import Sample
+from app.monitoring.estimation.samples import Sample, Shift, trust
 from app.monitoring.performance.scoring import Measured, Scored
 from app.statistics import FloatArray
 from app.statistics.intervals import Interval, Mean, RootMean
-from app.store.throttle import Pause, no_pause
+from app.store.database import Pause, no_pause
 
 _SEED = 20_130_103
 _FOLDS = 3
@@ -56,7 +55,7 @@ class _Loss:
 class LossModel:
     """The estimate for one window.
 
-    >>> from app.monitoring.estimation.importance_weights import measure_shift
+    >>> from app.monitoring.estimation.samples import measure_shift
     >>> from app.types import ModelSchema, Task
     >>> schema, rng = ModelSchema("m", "1", Task.REGRESSION, ()), np.random.default_rng(1)
     >>> x = rng.uniform(0.0, 1.0, (2, 1000))

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from app.errors import describe_error
 from app.monitoring.estimation.classification import Confidence
-from app.monitoring.estimation.importance_weights import Shift, measure_shift
 from app.monitoring.estimation.regression import LossModel
-from app.monitoring.estimation.samples import Sample, reference_sample, window_sample
+from app.monitoring.estimation.samples import Sample, Shift, measure_shift, reference_sample, window_sample
 from app.monitoring.performance.degradation import GROUPS, SHOWN_CONFIDENCE, Degradation, Judge, baseline_of, overall
 from app.monitoring.performance.label_selection import select
 from app.monitoring.performance.metrics import metrics
@@ -31,8 +30,8 @@ from app.reports.performance import (
     PerformanceReport,
     TrackRecord,
 )
+from app.store.database import Pause, no_pause
 from app.store.queries.windows import Window
-from app.store.throttle import Pause, no_pause
 from app.types import FeatureType, Label, ModelSchema, Task, label_key, to_rfc3339
 
 

@@ -1,4 +1,4 @@
-"""Which rows have outcomes: weights where it is known, and what cannot be told from them."""
+"""Label selection: rows with outcomes that are no random part, and what they cannot tell."""
 
 from __future__ import annotations
 

@@ -43,9 +43,8 @@ from app.reports.performance import (
 )
 from app.statistics import FloatArray
 from app.statistics.intervals import Mean, Share, dependent, of_mean, of_ratio
-from app.store.queries.labelled import ErrorStream, Labelled
-from app.store.queries.shadow_predictions import Pair
-from app.store.throttle import Pause, no_pause
+from app.store.database import Pause, no_pause
+from app.store.queries.labelled import ErrorStream, Labelled, Pair
 from app.types import Label, Micros, ModelSchema, Scalar, Task, label_key, to_rfc3339
 
 

@@ -20,8 +20,8 @@ from app.monitoring.reference.reference import Reference
 from app.reports.drift import DataQuality, QualityFinding
 from app.statistics import FloatArray
 from app.statistics.autocorrelation import Independence, Inflation
+from app.store.database import Pause, no_pause
 from app.store.queries.windows import Arrivals
-from app.store.throttle import Pause, no_pause
 from app.types import Feature, FeatureType, ModelSchema
 
 _FENCE = 3.0

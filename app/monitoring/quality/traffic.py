@@ -10,7 +10,6 @@ import numpy as np
 
 from app.figures.drift import WINDOW_CHECKS, checks_of
 from app.reports.drift import QualityFinding
-from app.statistics import share_p_values
 from app.store.queries.windows import Arrivals, Stretch
 from app.types import FeatureType
 
@@ -63,6 +62,8 @@ class Rule:
     def _is_significant(self, ours: int, theirs: int, inflation: float) -> bool:
         """Test as many rows as these are worth."""
         n, m, before, now = (int(count / inflation) for count in (self.n, self.m, ours, theirs))
+        from app.statistics import share_p_values  # SciPy, which the process that serves never loads
+
         return float(share_p_values(np.array([before]), n, np.array([now]), m)[0]) <= self.alpha
 
     def _limit(self, ours: int, theirs: int, inflation: float) -> int:

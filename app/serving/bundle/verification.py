@@ -16,10 +16,10 @@ from contextlib import suppress
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 
+from app.background import Child, ChildFailed, stand_back
 from app.config.settings import Config, Serving
 from app.errors import BundleError, describe_error
 from app.serving.bundle.reader import libraries, read_bundle, read_manifest
-from app.subprocess_worker import Child, ChildFailed, stand_back
 from app.types import Row
 
 MAX_VERIFY_S = 120.0

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from app.monitoring.estimation.classification import Confidence, Expected
-from app.monitoring.estimation.importance_weights import measure_shift
-from app.monitoring.estimation.samples import Sample
+from app.monitoring.estimation.samples import Sample, measure_shift
 from app.monitoring.performance.metrics import metrics
 from app.monitoring.performance.scoring import Scored
 from app.types import ModelSchema

@@ -7,9 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from app.monitoring.estimation.importance_weights import measure_shift
 from app.monitoring.estimation.regression import LossModel
-from app.monitoring.estimation.samples import Sample
+from app.monitoring.estimation.samples import Sample, measure_shift
 from app.monitoring.performance.metrics import metrics
 from app.monitoring.performance.scoring import Scored
 from tests.support.monitoring.unlabelled_windows import REGRESSION, held, sample

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from app.monitoring.performance.report import beside
-from app.store.queries.shadow_predictions import Pair
+from app.store.queries.labelled import Pair
 from app.types import ModelSchema, Task
 
 NUMBERS = ModelSchema("m", "2", Task.REGRESSION, ())

@@ -10,11 +10,17 @@ from prometheus_client import CollectorRegistry
 from app.metrics import JournalMetrics
 from app.store.database import Database
 from app.store.journal.journal import Journal
-from app.store.queries.labelled import label_delay, read_error_stream, read_labelled
+from app.store.queries.labelled import (
+    Pair,
+    ShadowAnswer,
+    insert_shadow_answers,
+    label_delay,
+    read_error_stream,
+    read_labelled,
+    read_pairs,
+)
 from app.store.queries.outcomes import Rules, Submission, record
 from app.store.queries.predictions import find, insert
-from app.store.queries.shadow_predictions import Pair, ShadowAnswer, read_pairs
-from app.store.queries.shadow_predictions import insert as insert_shadows
 from app.store.queries.windows import newer_rows, read_arrivals, read_window
 from app.store.retention import clean
 from app.types import SECOND, Answer, Micros, Outcome
@@ -31,8 +37,8 @@ def shadowed(database: Database) -> Database:
     rules = Rules(lambda _schema, label: label, hold=False)
     with database.writer.begin() as connection:
         insert(connection, rows)
-        insert_shadows(connection, "2", [ShadowAnswer(row, BAD, 3) for row in rows[:600]])
-        insert_shadows(connection, "3", [ShadowAnswer(row, Answer(1.5), 3) for row in rows[:600]])
+        insert_shadow_answers(connection, "2", [ShadowAnswer(row, BAD, 3) for row in rows[:600]])
+        insert_shadow_answers(connection, "3", [ShadowAnswer(row, Answer(1.5), 3) for row in rows[:600]])
         for number in range(0, ROWS, 10):
             submission = Submission(Outcome(f"p{number}", "good"), Micros((number + 5) * SECOND))
             record(rules, connection, [submission])
@@ -97,7 +103,7 @@ def test_an_answer_is_stored_once(shadowed: Database) -> None:
     """After a lost connection a group is written again, and what was stored stands."""
     row = prediction("p1", SECOND)
     with shadowed.writer.begin() as connection:
-        insert_shadows(connection, "2", [ShadowAnswer(row, Answer("good"), 9)])
+        insert_shadow_answers(connection, "2", [ShadowAnswer(row, Answer("good"), 9)])
     with shadowed.readers.connect() as connection:
         assert answers_of(connection, "2", ["p1", "p699"]) == {"p1": BAD}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.process import BaseProcess
 
-from app.subprocess_worker import Child
+from app.background import Child
 from tests.support.deadlines import DEADLINE_S
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 from sqlalchemy import create_engine, text
 
-from app.store.throttle import MAX_PAUSE_S, MAX_PAUSES_PER_CPU_S, MAX_PAUSES_S, PAUSE_PER_WAIT, Throttle
+from app.store.database import MAX_PAUSE_S, MAX_PAUSES_PER_CPU_S, MAX_PAUSES_S, PAUSE_PER_WAIT, Throttle
 
 
 @dataclass

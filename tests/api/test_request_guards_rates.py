@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from app.api.rate_limits import RateLimits, TokenBuckets
+from app.api.request_guards import RateLimits, TokenBuckets
 from app.config.settings import Limits
 from app.errors import TooManyRequests
 from tests.api.conftest import Run, Start

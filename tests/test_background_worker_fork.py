@@ -15,7 +15,7 @@ from tests.support.deadlines import DEADLINE_S
 ROOT = Path(__file__).parents[1]
 SCRIPT = """
 import os, time
-from app.subprocess_worker import Child
+from app.background import Child
 from tests.test_subprocess_worker_fork import answer
 child = Child("answers", answer)
 child.fork()
@@ -45,7 +45,7 @@ def run(then: str) -> str:
 def test_a_forked_child_answers_and_its_successor_too() -> None:
     """The copy answers; when it dies its question fails, and the next question gets a new process."""
     then = """
-from app.subprocess_worker import ChildFailed
+from app.background import ChildFailed
 found = [child.ask("", 600) == os.getpid()]
 try:
     child.ask("end", 600)

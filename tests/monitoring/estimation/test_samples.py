@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from app.monitoring.estimation.importance_weights import Shift, measure_shift, trust
+from app.monitoring.estimation.samples import Shift, measure_shift, trust
 
 
 def test_a_still_input_leaves_the_reference_alone() -> None:

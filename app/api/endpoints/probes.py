@@ -1,20 +1,33 @@
-"""Health: ``/health/live`` is the process, ``/health/ready`` the service."""
+"""Answer probes and scrapes.
+
+``/health/live`` is about the process, ``/health/ready`` about the service, and ``/metrics`` has the figures of both.
+"""
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
+from functools import partial
 from typing import Literal, NotRequired
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Request, Response
+from prometheus_client.exposition import choose_encoder
 from typing_extensions import TypedDict
 
-from app.api.dependencies import Services, ServicesDep
+from app.alerting.delivery import FiringAlerts
+from app.api.dependencies import Services, ServicesDep, require
 from app.api.documentation import answers
 from app.api.http import json_response
 from app.background import dead_tasks
 from app.errors import Unavailable
+from app.monitoring.metrics import LatestReports
+from app.serving.registry import Registry
+from app.store.database import Readers
+from app.store.queries import alerts as stored_alerts
+from app.store.queries import reports as stored_reports
 from app.store.queries.replicas import database_now
 
-router = APIRouter(prefix="/health", tags=["health"])
+router = APIRouter()
 
 
 class Live(TypedDict):
@@ -46,7 +59,7 @@ class Ready(TypedDict):
 READY: Ready = {"ready": True, "checks": {"model": True, "journal": True, "store": True, "monitor": True}}
 
 
-@router.get("/live")
+@router.get("/health/live", tags=["health"])
 @answers(Live, {"live": True}, also={503: ("The process must be restarted", Live, {"live": False})})
 async def live(services: ServicesDep) -> Response:
     """200 while the event loop and the writer thread run; the database is not asked."""
@@ -54,7 +67,7 @@ async def live(services: ServicesDep) -> Response:
     return json_response(body, 200 if body["live"] else 503)
 
 
-@router.get("/ready")
+@router.get("/health/ready", tags=["health"])
 @answers(Ready, READY, also={503: ("What is missing", Ready, READY | {"ready": False})})
 async def ready(services: ServicesDep) -> Response:
     """Answer 200 when the service can predict and store; else 503 with what is missing.
@@ -92,3 +105,50 @@ async def _store(services: Services) -> bool | Literal["spooling"]:
     except Unavailable:
         return "spooling" if services.spooler else False
     return True
+
+
+REFRESH_S = 1.0
+"""How old the reports behind a scrape may be."""
+
+
+class StoredMetrics:
+    """Keeps the metrics of stored reports and alerts up to date.
+
+    While the store is away, the last ones stay.
+    """
+
+    def __init__(self, registry: Registry, readers: Readers, latest: LatestReports, alerts: FiringAlerts) -> None:
+        self._registry = registry
+        self._readers = readers
+        self._latest = latest
+        self._alerts = alerts
+        self._read_at = float("-inf")
+
+    async def refresh(self) -> None:
+        """Read the latest reports and alerts, unless they were read a moment ago."""
+        if time.monotonic() - self._read_at < REFRESH_S:
+            return
+        self._read_at = time.monotonic()
+        with suppress(Unavailable):
+            schema = self._registry.active.schema
+            version = (schema.name, schema.version)
+            reports = await self._readers.run(stored_reports.latest_of_each, *version)
+            firing = await self._readers.run(stored_alerts.firing, *version)
+            self._latest.schema, self._latest.reports = schema, reports
+            self._alerts.schema, self._alerts.firing = schema, firing
+
+
+@router.get("/metrics", tags=["metrics"], dependencies=[Depends(require("metrics"))])
+@answers(
+    None,
+    None,
+    scope="metrics",
+    media={"text/plain": {"type": "string"}, "application/openmetrics-text": {"type": "string"}},
+)
+async def metrics(request: Request, services: ServicesDep) -> Response:
+    """All series; those of reports are from the latest stored report, equal on all replicas."""
+    await services.stored_metrics.refresh()
+    encode, content_type = choose_encoder(request.headers.get("accept", ""))
+    # Thousands of series would block the event loop; scrapes that come together share one text.
+    body = await services.texts.get(content_type, partial(encode, services.series))
+    return Response(body, media_type=content_type)
