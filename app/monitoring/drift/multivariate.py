@@ -32,6 +32,8 @@ _CHUNKS = 10
 """Runs of neighbouring rows that go into one fold together, lest neighbours in time give each other away."""
 _BLOCKS = 10
 """Blocks of the reference's scores in each half."""
+_TAIL = 1e-5
+"""Where the tails of chi-square are compared: about what a verdict asks for."""
 _RIDGE = 0.1
 """Penalty, relative to each column's sum of squares."""
 _SCREEN = 1.5
@@ -97,10 +99,10 @@ def separate(
     for fitted in (fold == 0, fold == 1):
         pause()
         halves.append(_test(table, label, fitted, ordered=ordered, groups=of_window))
-    inflation = _block_inflation(halves, sides)
     shares = np.maximum(np.sum([half.contributions for half in halves], axis=0), 0.0)
     whole = float(shares.sum())
-    inflation = max(inflation, float(shares @ np.array(inflations)) / whole if inflations and whole else 1.0)
+    weighted = float(shares @ np.array(inflations)) / whole if inflations and whole else 1.0
+    inflation = _along_window(max(_block_inflation(halves, sides), weighted), shares)
     z = float(np.mean([half.z for half in halves])) / np.sqrt(inflation)
     return Separation(
         auc=float(np.mean([half.auc for half in halves])),
@@ -116,6 +118,32 @@ def _block_inflation(halves: Sequence[_Half], sides: tuple[int, int]) -> float:
     variance = float(np.mean([half.block_variance for half in halves]))
     beyond = block_inflation(variance, len(halves) * (_BLOCKS - 1)) - 1
     return 1 + beyond * growth(sides[1], sides[0] / _BLOCKS)
+
+
+def _along_window(inflation: float, shares: FloatArray) -> float:
+    """Widen for the choice of the direction in which the window itself varies.
+
+    Formula:
+        What exceeds 1, times ``c_k / c_1``: the tails of chi-square of k and of one degree of freedom, where
+        ``k = (sum s)^2 / sum s^2`` features have a part in the scores.
+
+    Args:
+        inflation: variance of a fixed combination of features from window to window, relative to sampling noise.
+        shares: each feature's part in the scores.
+
+    Returns:
+        The inflation of the combination that the classifier has found, at least as large.
+
+    Reference:
+        Scheffé (1953), doi:10.1093/biomet/40.1-2.87.
+
+    Example:
+        >>> _along_window(3.0, np.array([1.0, 0.0])), round(_along_window(3.0, np.ones(20)), 1)
+        (3.0, 7.1)
+    """
+    squares = float((shares**2).sum())
+    count = float(shares.sum()) ** 2 / squares if squares else 1.0
+    return 1 + (inflation - 1) * float(special.chdtri(count, _TAIL) / special.chdtri(1.0, _TAIL))
 
 
 @dataclass(frozen=True, slots=True)
