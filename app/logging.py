@@ -69,7 +69,8 @@ _TASK = re.compile(r"exception=(\w+)\(.*\)>")
 
 
 def _mask(secrets: Collection[str], _logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
-    """Mask secrets in every text of an event."""
+    """Mask secrets in every text of an event; uvicorn's second text, with colours, is left out."""
+    event.pop("color_message", None)
     for name, value in event.items():
         if isinstance(value, str) and name not in ("time", "level", "logger"):
             event[name] = mask_secrets(_TASK.sub(r"exception=\1>", value), secrets)
