@@ -24,10 +24,13 @@ from tests.support.receivers import Webhook, webhook
 INTERVAL_S = 7.0
 STARTERS = {
     "app.alerting.channels.base": "a thread for each message, which may hang for ever",
+    "app.api.app": "a call that ends by itself: the OpenAPI document of a version",
     "app.api.coalescing": "a task for each group of requests",
+    "app.api.dependencies": "a call that ends by itself: an answer that several callers wait for",
     "app.background": "periodic tasks, tasks that end by themselves, and calls in daemon threads",
     "app.commands.simulation.traffic": "a client, not the service",
     "app.monitoring.monitor": "a task for each check, which ends by itself",
+    "app.server.fast_path": "a task for each request over ASGI, which the server waits for",
     "app.store.journal.journal": "the writer thread, which /health/ready asks for as checks.journal",
     "app.store.journal.spool": "the thread that looks for the store, which /health/ready asks for as spool",
 }
@@ -230,7 +233,7 @@ def with_application(config: Config, act: Callable[[Any, httpx.AsyncClient], Cor
 
 def test_readiness_names_each_task_that_dies(config: Config) -> None:
     """Readiness asks all periodic tasks and names each one that dies; it stays 200."""
-    expected = ["activation", "alertmanager", "delivery", "heartbeat", "scheduler", "shadow"]
+    expected = ["activation", "alertmanager", "delivery", "heartbeat", "keys", "scheduler", "shadow"]
 
     async def act(app: Any, client: httpx.AsyncClient) -> None:
         tasks = periodic_tasks()
@@ -249,7 +252,7 @@ def test_readiness_names_each_task_that_dies(config: Config) -> None:
         assert sorted(tasks) == expected
         assert before["checks"]["monitor"] is True
         assert "dead_tasks" not in before
-        assert after["dead_tasks"] == [*expected[:4], "sample", *expected[4:]]
+        assert after["dead_tasks"] == [*expected[:5], "sample", *expected[5:]]
         assert seen == [(200, False, expected[: number + 1]) for number in range(len(expected))]
 
     with_application(config, act)

@@ -58,7 +58,7 @@ _INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 _CONVERTER = re.compile(r":\w+}")
 
 
-def _require_docs(request: Request, services: ServicesDep) -> None:
+async def _require_docs(request: Request, services: ServicesDep) -> None:
     services.keyring.authorise_docs(dict(request.scope["headers"]), client_of(request.scope))
 
 

@@ -183,7 +183,7 @@ def test_a_wrong_template_fails_the_start(body: str) -> None:
         retraining(body=body)
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=["airflow", "github", "webhook"])
+@pytest.mark.parametrize("example", EXAMPLES, ids=["first", "airflow", "github", "webhook"])
 def test_the_examples_of_the_documentation(ask: Ask, tmp_path: Path, example: str) -> None:
     """Each is a configuration that starts, and gives a body that its receiver takes."""
     file = tmp_path / "config.yaml"

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from app.api.endpoints.reports import PAGE_POLICY
 from app.dashboard.report_page import render_report
 from tests.support.application import Client, client_of, make_config
 from tests.support.models.tasks import Fitted
@@ -50,7 +51,8 @@ def test_the_page_of_a_stored_report(client: Client, stored: dict[str, Any], kin
 
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
-    assert answer.headers["content-security-policy"] == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    assert answer.headers["content-security-policy"] == PAGE_POLICY
+    assert PAGE_POLICY.startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:; ")
     assert re.findall(r"<script|https?://|src=|url\(|@import|<link(?! rel=\"icon\" href=\"data:)", answer.text) == []
     assert f"{ROWS}</dd>" in answer.text or f"{ROWS} rows</dd>" in answer.text
     assert stored[kind]["report_id"] in answer.text

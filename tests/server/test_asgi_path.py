@@ -85,15 +85,17 @@ def test_nothing_is_read_of_a_body_that_nobody_wants(scene: Scene) -> None:
         wire.leave()
         return found
 
-    large = b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n"
+    large = b"POST %b HTTP/1.1\r\nhost: localhost\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n"
     for target, kind, size, status in [
         (b"/predict", b"application/json", 10**9, 413),
         (b"/predict", b"multipart/form-data", 70_000, 415),
         (b"/models/text/activate", b"application/json", 10**9, 413),
         (b"/models/text/activate", b"application/json", 70_000, 413),
+        (b"/models/text/activate", b"text/plain", 70_000, 415),
         (b"/checks", b"application/json", 10**9, 413),
-        (b"/nowhere", b"application/json", 10**9, 413),
-        (b"/health/live", b"application/json", 10**9, 413),
+        (b"/alerts/1/acknowledge", b"multipart/form-data", 70_000, 415),
+        (b"/nowhere", b"application/json", 10**9, 404),
+        (b"/health/live", b"application/json", 10**9, 405),
     ]:
         assert scene.run(meet(large % (target, kind, size))) == [(status, "close")]
     for target, status in [(b"/models/text/activate", 415), (b"/alerts/1/acknowledge", 415), (b"/nowhere", 404)]:

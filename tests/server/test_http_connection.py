@@ -81,8 +81,8 @@ class Recorder:
         self._request = (self._request[0] + part, *self._request[1:])
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Note a header."""
-        self._request[1][name.lower()] = value
+        """Note a header, without the blanks around its value, of which httptools keeps some."""
+        self._request[1][name.lower()] = value.strip(b" \t")
 
     def on_body(self, part: bytes) -> None:
         """Note a part of the body."""

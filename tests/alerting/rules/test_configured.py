@@ -209,15 +209,19 @@ def test_a_rule_that_makes_no_sense_is_refused(item: Json) -> None:
         Rule.model_validate(item)
 
 
-def test_the_example_of_the_documentation() -> None:
-    """It is a configuration over a model with these names."""
-    [example] = re.findall(r"```yaml\n(.*?)```", DOCUMENTED, re.DOTALL)
-    features = (Feature("income", FeatureType.NUMERIC), Feature("channel", FeatureType.CATEGORICAL))
-    chosen = Alerts.model_validate(yaml.safe_load(example)["alerts"]).rules
+def test_the_examples_of_the_documentation() -> None:
+    """Each is a configuration over a model with these names."""
+    examples = re.findall(r"```yaml\n(.*?)```", DOCUMENTED, re.DOTALL)
+    names = ("income", "channel", "mean_texture")
+    features = tuple(Feature(name, FeatureType.NUMERIC) for name in names)
+    chosen = [Alerts.model_validate(yaml.safe_load(example)["alerts"]).rules for example in examples]
 
-    found = rule_set(chosen, replace(SCHEMA, features=features), ("channel",))
+    found = [rule_set(rules, replace(SCHEMA, features=features), ("channel",)) for rules in chosen]
 
-    assert [rule.name for rule in found.own] == ["income_moves", "web_is_right", "no_outcomes"]
+    assert [[rule.name for rule in rules.own] for rules in found] == [
+        ["texture_moves"],
+        ["income_moves", "web_is_right", "no_outcomes"],
+    ]
 
 
 @pytest.mark.parametrize("task", Task)
@@ -237,6 +241,7 @@ def test_every_known_figure_can_be_looked_up(task: Task) -> None:
     measured = {"metrics": {metric.name: {"value": 1.0} for metric in metrics_of(task)}}
     figures = ("error_rate", "p99_seconds", "rows", "refused")
     body: Json = drift_body({}, features={"a": feature, "b.c": feature}, drift_share=1.0, prediction=feature) | {
+        "judged_share": 1.0,
         "multivariate": {"auc": 1.0},
         "data_quality": {"findings": [{}]},
         "realised": measured | {"coverage": 1.0, "labelled": 1},
