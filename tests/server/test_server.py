@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from time import perf_counter
 
 import pytest
+from prometheus_client import CollectorRegistry
 
+from app.metrics import ConnectionMetrics
 from app.server.fast_path import KEEP_ALIVE_S
-from tests.support.deadlines import DEADLINE_S, wait_until
+from app.server.server import BEAT_S, StallMeter
+from tests.support.deadlines import DEADLINE_S, until, wait_until
 from tests.support.models.tasks import Fitted
 from tests.support.processes import Service, serving
 from tests.support.raw_client import BODY, LIVE, connect, is_ended, post, replies, store_held, wait_for
@@ -30,6 +35,24 @@ def service(
     settings = {"SERVING__ACTIVE": "text", "SERVER__RECEIVE_TIMEOUT": f"{SECONDS * 1000:g}ms"}
     with serving(tmp_path_factory.mktemp("server"), models=small_models[0], settings=settings) as running:
         yield running
+
+
+def test_a_stall_of_the_event_loop_is_measured() -> None:
+    """While the loop is held it serves nobody; the meter sees that time, up to the interval of its timer."""
+    registry = CollectorRegistry()
+
+    async def hold(seconds: float) -> None:
+        meter = StallMeter(ConnectionMetrics(registry))
+        meter.start(asyncio.get_running_loop())
+        held_until = perf_counter() + seconds
+        while perf_counter() < held_until:
+            pass
+        await until(lambda: registry.get_sample_value("ml_event_loop_stall_seconds_count"))
+        meter.stop()
+
+    asyncio.run(hold(2 * BEAT_S))
+
+    assert (registry.get_sample_value("ml_event_loop_stall_seconds_sum") or 0.0) >= BEAT_S
 
 
 def wait_let_go(connection: socket.socket, sent: bytes = b"") -> None:
