@@ -100,6 +100,10 @@ class Invalid(RequestError):
         self.place = place
 
 
+class NoAnswer(ValueError):
+    """The answer of a model is no number: the row is refused, as nothing can be stored."""
+
+
 class NotFound(RequestError):
     """No such prediction, model or report."""
 

@@ -116,7 +116,7 @@ class Answer:
         return {
             "responses": {
                 "200": {"description": "Success", "headers": REQUEST_ID, "content": content},
-                **refusals({400, 500, *guarded, *self.errors}),
+                **refusals({400, 422, 500, *guarded, *self.errors}),  # 422: an unknown query parameter
                 **more,
             },
             "security": security(self.scope),

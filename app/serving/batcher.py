@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from prometheus_client import Histogram
 
-from app.errors import ModelFailed, RequestError, TooLarge, Unavailable
+from app.errors import FieldError, Invalid, ModelFailed, NoAnswer, RequestError, TooLarge, Unavailable
 from app.types import Answer, Row
 
 INLINE_SECONDS = 0.002
@@ -180,6 +180,8 @@ def _failure(error: BaseException) -> Exception:
     """The refusal of rows by the model, or what it raised as the cause of a ModelFailed."""
     if isinstance(error, RequestError):
         return error
+    if isinstance(error, NoAnswer):
+        return Invalid([FieldError("features", "values to which the model has an answer", "the answer is no number")])
     failure = ModelFailed("the model failed")
     failure.__cause__ = error
     return failure

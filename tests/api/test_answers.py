@@ -200,7 +200,12 @@ WITHOUT_KEY = [
 """The same calls without a key, and with one that lacks the scope."""
 GUESSED = [replace(case, status=429, world="guessed") for case in WITHOUT_KEY if case.status == 401]
 """The same calls without a key, from an address that has sent many wrong ones."""
-CASES = [*FILLED, *AWAY, *SLOW, *WITHOUT_KEY, *GUESSED]
+UNKNOWN = [
+    replace(next(case for case in FILLED if case.operation == operation), status=422, params={"nonsense": "1"})
+    for operation in sorted({case.operation for case in FILLED})
+]
+"""The same calls with a query parameter that no route takes."""
+CASES = [*FILLED, *AWAY, *SLOW, *WITHOUT_KEY, *GUESSED, *UNKNOWN]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from prometheus_client import Histogram
 
-from app.errors import ModelFailed
+from app.errors import Invalid, ModelFailed, NoAnswer
 from app.serving.batcher import Batcher, Cost
 from app.serving.bundle.reader import read_bundle
 from app.serving.runtimes.base import Runtime
@@ -132,6 +132,27 @@ def test_a_crowd_without_end_is_answered() -> None:
 
     asyncio.run(crowd())
     assert batches == [8, 8, 8, 6]
+
+
+def test_a_row_without_an_answer_is_refused() -> None:
+    """Where the model's answer is no number, that caller is told so, and its neighbour is answered."""
+
+    def predict(rows: Sequence[Row]) -> list[Answer]:
+        if [1e300] in rows:
+            raise NoAnswer("the model has no answer to a row")
+        return [Answer(1.0, None)] * len(rows)
+
+    async def crowd() -> list[Any]:
+        sizes = Histogram("rows", "rows", registry=None)
+        batcher = Batcher(predict, Cost(1.0, 0.0), sizes, max_batch_rows=8, max_queue_rows=100)
+        found = await asyncio.gather(*(batcher.predict([[value]]) for value in (1.0, 1e300)), return_exceptions=True)
+        batcher.close()
+        return found
+
+    answered, refused = asyncio.run(crowd())
+    assert answered == [Answer(1.0, None)]
+    assert isinstance(refused, Invalid)
+    assert [error.field for error in refused.fields] == ["features"]
 
 
 def _answered_singly(

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import BundleError, one_line
+from app.errors import BundleError, NoAnswer, one_line
 from app.serving.runtimes.base import LARGEST, by_threshold, matrix_of, whole_blocks
 from app.types import Answer, Label, ModelSchema, Row
 
@@ -151,7 +151,7 @@ class OnnxModel:
     def predict(self, rows: Sequence[Row]) -> list[Answer]:
         """Answer validated rows, in order.
 
-        Raises ValueError where the graph has no answer, and whatever onnxruntime raises.
+        Raises NoAnswer where the graph gives no number, and whatever onnxruntime raises.
         """
         if not rows:
             return []
@@ -171,7 +171,7 @@ class OnnxModel:
             return [Answer(self._classes[label]) for label in found[0][:count].ravel().tolist()]
         scores = self._matrix(found[-1])[:count]
         if not np.isfinite(scores).all():
-            raise ValueError("the model has no answer to a row")
+            raise NoAnswer("the model has no answer to a row")
         if not self.schema.classes:
             return [Answer(value) for value in scores.ravel().tolist()]
         return list(map(Answer, self._labels(found[0], scores), map(tuple, scores.tolist())))

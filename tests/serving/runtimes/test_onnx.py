@@ -174,7 +174,7 @@ def test_missing_values(tmp_path: Path) -> None:
         estimator.predict([(1, None)])
     gaps = frame.assign(b=[np.nan, 1.5, 2.5, 3.5])
     line = refusal(lambda: build_bundle(data, data=gaps, target="y", name="n", models=tmp_path))
-    assert line.startswith("the model fails on the data: ValueError: the model has no answer to a row")
+    assert line.startswith("the model fails on the data: NoAnswer: the model has no answer to a row")
 
 
 def test_nulls_that_the_graph_takes(tmp_path: Path) -> None:
