@@ -29,7 +29,7 @@ from app.api.endpoints.admin import REFRESH_S, KeyRefresh
 from app.api.endpoints.dashboard import read_playbook
 from app.api.endpoints.outcome import recorder
 from app.api.endpoints.probes import StoredMetrics
-from app.api.keyring import Keyring
+from app.api.request_guards import Keyring
 from app.background import PeriodicTask
 from app.config.loader import no_key
 from app.config.settings import Config

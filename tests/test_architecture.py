@@ -34,7 +34,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "app.alerting": ("rules", "messages channels", "retraining evaluation", "service delivery"),
     "app.store": ("database sql tables migrate sampling throttle", "queries", "privacy", "journal", "*"),
     "app.api": (
-        "http dependencies keyring middleware request_guards documentation examples",
+        "http dependencies middleware request_guards documentation examples",
         "coalescing",
         "endpoints",
         "openapi",

@@ -25,9 +25,8 @@ from app.api.endpoints.dashboard import dashboard_router
 from app.api.endpoints.outcome import OutcomeHandler
 from app.api.endpoints.predict import PredictHandler
 from app.api.http import Reply, client_of, internal_error, received_at_of, render_error
-from app.api.keyring import GRANT
 from app.api.middleware import AccessLog, BodyGate, Deadlines, common_headers, request_id_of
-from app.api.request_guards import HEALTH, RateLimits, TrustedHosts
+from app.api.request_guards import GRANT, HEALTH, RateLimits, TrustedHosts
 from app.background import BackgroundTask
 from app.errors import FieldError, Invalid, PlumblineError, RequestError
 from app.metrics import InProgress

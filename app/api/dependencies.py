@@ -20,8 +20,7 @@ from starlette.datastructures import QueryParams
 from app.alerting.rules.configured import RuleSet
 from app.api.documentation import answer_of
 from app.api.http import BodyLimits, Call, client_of
-from app.api.keyring import GRANT, Grant, Keyring
-from app.api.request_guards import RateLimits, TrustedHosts
+from app.api.request_guards import GRANT, Grant, Keyring, RateLimits, TrustedHosts
 from app.background import BackgroundTask, PeriodicTask
 from app.config.settings import Config, Scope
 from app.errors import FieldError, Invalid, Unavailable

@@ -32,7 +32,7 @@ from app.api.http import (
     render_error,
     unpack,
 )
-from app.api.keyring import Keyring
+from app.api.request_guards import Keyring
 from app.config.settings import Scope
 from app.errors import PlumblineError
 from app.types import new_id

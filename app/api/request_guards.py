@@ -1,22 +1,225 @@
-"""Refuse requests before they are read: by their host, their origin, and their number.
+"""Refuse requests before they are read: by their key, host, origin, and number.
 
 A page can point its own name at 127.0.0.1 (DNS rebinding), and then its scripts may read what that address answers. Its
-requests carry its name as ``Host``. A page can also post to any address without reading the answer; the browser then
-says where the page is from.
+requests carry its name as ``Host``. It can also post to any address; the browser then says where the page is from.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import math
-from collections.abc import Mapping
+from collections import OrderedDict, deque
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, ip_address
-from threading import Lock
+from time import monotonic, time
 from urllib.parse import urlsplit
 
-from app.api.keyring import Keyring
-from app.config.settings import Limits, Server
-from app.errors import Forbidden, TooManyRequests, UntrustedHost
+from app.config.settings import Key, Limits, Scope, Server
+from app.errors import Forbidden, NotFound, TooManyRequests, Unauthenticated, UntrustedHost
+from app.store.queries.keys import StoredKey
+from app.types import SECOND
+
+MAX_FAILURES = 20
+"""Wrong keys that an address may send within ``FAILURE_WINDOW_S``."""
+FAILURE_WINDOW_S = 60.0
+MAX_ADDRESSES = 4096
+"""Addresses whose wrong keys are remembered; the one that failed the longest ago is forgotten first."""
+
+
+class FailureLimit:
+    """Counts the wrong keys of each address, in bounded memory.
+
+    Only callers without a valid key are refused: a right key is taken from every address, so that one caller behind a
+    proxy cannot lock out the others.
+    """
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._failures: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def check(self, client: str) -> None:
+        """See whether a caller without a valid key may be told so once more.
+
+        Raises:
+            TooManyRequests: its address has sent too many wrong keys; with the time to wait.
+        """
+        failures = self._failures.get(_site(client))
+        if failures is None or len(failures) < MAX_FAILURES:
+            return
+        wait_s = failures[0] + FAILURE_WINDOW_S - self._clock()
+        if wait_s > 0:
+            raise TooManyRequests("too many wrong API keys from this address", math.ceil(wait_s))
+
+    def count(self, client: str) -> None:
+        """Count one wrong key."""
+        address = _site(client)
+        self._failures.setdefault(address, deque(maxlen=MAX_FAILURES)).append(self._clock())
+        self._failures.move_to_end(address)
+        if len(self._failures) > MAX_ADDRESSES:
+            self._failures.popitem(last=False)
+
+
+GRANT = "plumbline.grant"
+"""Where the rights of the caller's key are kept, in the scope of a request over ASGI."""
+
+
+@dataclass(slots=True, eq=False)
+class Grant:
+    """The rights of one key.
+
+    Attributes:
+        model: the only model that it may ask about; None: every one.
+        expires_at: in seconds since the epoch; None: never.
+        used: set by each use, taken back when the use is stored.
+    """
+
+    name: str
+    scopes: frozenset[str]
+    model: str | None = None
+    expires_at: float | None = None
+    used: bool = False
+
+
+class Keyring:
+    """All keys, those of the configuration and those of the store.
+
+    Without any, everybody may do everything.
+    A key is hashed and compared once for each version of the keyring, and then found by its header.
+    Call it in one thread.
+
+    Args:
+        configured: the keys of the configuration.
+        opened: what needs no key although there are keys, see ``auth.open``.
+        model: the name of the served model.
+    """
+
+    def __init__(
+        self, configured: Sequence[Key], opened: Collection[str] = ("metrics", "docs"), model: str = ""
+    ) -> None:
+        self._configured = [(key.sha256, Grant(key.name, frozenset(key.scopes), key.model)) for key in configured]
+        self._opened = frozenset(opened)
+        self._model = model
+        self._failures = FailureLimit()
+        self._stored: tuple[StoredKey, ...] = ()
+        self._load(())
+
+    @property
+    def configured_names(self) -> set[str]:
+        """The names of the keys of the configuration."""
+        return {grant.name for _, grant in self._configured}
+
+    def load(self, stored: Sequence[StoredKey]) -> None:
+        """Take the keys of the store; what was cached holds no longer where one of them has changed."""
+        keys = tuple(replace(key, last_used_at=None) for key in stored)
+        if keys != self._stored:
+            self._load(keys)
+
+    def _load(self, stored: tuple[StoredKey, ...]) -> None:
+        self._stored = stored
+        self._keys = list(self._configured)
+        for key in stored:
+            if key.revoked_at is None:
+                expires_at = None if key.expires_at is None else key.expires_at / SECOND
+                self._keys.append((key.sha256, Grant(key.name, frozenset(key.scopes), key.model, expires_at)))
+        # A store whose last key was revoked stays closed.
+        scopes = {scope for _, grant in self._configured for scope in grant.scopes}
+        scopes |= {scope for key in stored for scope in key.scopes}
+        closed = {"predict", "outcome", "read", "admin"} if scopes else set()
+        if scopes and ("metrics" in scopes or "metrics" not in self._opened):
+            closed.add("metrics")
+        self._closed = frozenset(closed)
+        self._by_key: dict[bytes, Grant] = {}
+        self._by_bearer: dict[bytes, Grant] = {}
+
+    def take_used(self) -> set[str]:
+        """The names of the stored keys that were used since the last call."""
+        used = [grant for _, grant in self._keys[len(self._configured) :] if grant.used]
+        for grant in used:
+            grant.used = False
+        return {grant.name for grant in used}
+
+    def guards(self, scope: Scope) -> bool:
+        """Tell whether a scope needs a key.
+
+        Every scope does where there are keys; ``metrics`` only once a key has that scope, or ``auth.open`` lacks it.
+        """
+        return scope in self._closed
+
+    def authorise_docs(self, headers: Mapping[bytes, bytes], client: str = "") -> Grant | None:
+        """See whether a caller may read the documentation.
+
+        Everybody may, unless ``auth.open`` lacks ``docs``.
+        """
+        return None if "docs" in self._opened else self.authorise(headers, "read", client)
+
+    def authorise(self, headers: Mapping[bytes, bytes], scope: Scope, client: str = "") -> Grant | None:
+        """The rights of the caller's key; None where none is needed.
+
+        The key is sent as ``X-API-Key`` or ``Authorization: Bearer``.
+
+        Args:
+            client: the caller's address, by which wrong keys are counted.
+
+        Raises:
+            Unauthenticated: no key, or an unknown one.
+            TooManyRequests: no valid key, from an address that has sent too many wrong ones.
+            Forbidden: the key lacks the scope; ``admin`` includes every other.
+            NotFound: the key is for another model.
+        """
+        if scope not in self._closed:
+            return None
+        sent = headers.get(b"x-api-key")
+        cache = self._by_key
+        if not sent:
+            sent, cache = headers.get(b"authorization", b""), self._by_bearer
+        grant = cache.get(sent)
+        if grant is None:
+            key = sent if cache is self._by_key else _bearer(sent)
+            grant = self._identify(key, client)
+            if len(sent) <= MAX_CACHED_HEADER_BYTES and len(cache) < MAX_CACHED_HEADERS:
+                cache[sent] = grant
+        if grant.expires_at is not None and grant.expires_at <= time():
+            raise self._refusal(client)
+        grant.used = True
+        if scope not in grant.scopes and "admin" not in grant.scopes:
+            raise Forbidden(f"this key lacks the scope {scope}")
+        if grant.model is not None and grant.model != self._model:
+            raise NotFound("no model that this key is for is served here")
+        return grant
+
+    def _identify(self, key: bytes, client: str) -> Grant:
+        """The rights of a key.
+
+        Keys are 256 random bits, so a plain SHA-256 keeps them. Every stored hash is compared, and each comparison
+        takes the same time wherever it fails.
+        """
+        if not key:
+            self._failures.check(client)
+            raise Unauthenticated("send an API key as X-API-Key or Authorization: Bearer")
+        digest = hashlib.sha256(key).hexdigest()
+        matching = [grant for sha256, grant in self._keys if hmac.compare_digest(sha256, digest)]
+        if not matching:
+            raise self._refusal(client)
+        return matching[0]
+
+    def _refusal(self, client: str) -> Unauthenticated:
+        """Count a wrong key, and say that it is unknown."""
+        self._failures.check(client)
+        self._failures.count(client)
+        return Unauthenticated("unknown API key")
+
+
+MAX_CACHED_HEADERS = 1024
+MAX_CACHED_HEADER_BYTES = 256
+
+
+def _bearer(value: bytes) -> bytes:
+    kind, _, key = value.partition(b" ")
+    return key.strip() if kind.lower() == b"bearer" else b""
+
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 HEALTH = "/health/"
@@ -138,11 +341,7 @@ class RateLimits:
             raise _refusal("address", "requests_per_second_per_address", wait)
 
     def count_key(self, name: str | None, now: float) -> None:
-        """Count a request with a key; None, no key, counts by its address alone.
-
-        Raises:
-            TooManyRequests: it has asked too often.
-        """
+        """Count a request with a key, see :meth:`count_address`; none counts by its address alone."""
         if self._keys is not None and name is not None and (wait := self._keys.take(name, now)):
             raise _refusal("key", "requests_per_second_per_key", wait)
 
@@ -150,7 +349,7 @@ class RateLimits:
 class TokenBuckets:
     """Keeps a bucket for each caller.
 
-    ``rate`` tokens come each second, up to what one second brings, and at least one.
+    ``rate`` tokens come each second, up to what one second brings, and at least one. To be used in one thread.
     """
 
     def __init__(self, rate: float, most: int = MAX_CALLERS) -> None:
@@ -158,7 +357,6 @@ class TokenBuckets:
         self._size = max(1.0, rate)
         self._period = self._size / rate
         self._most = most
-        self._lock = Lock()
         self._buckets: dict[str, tuple[float, float]] = {}
         self._before: dict[str, tuple[float, float]] = {}
         self._since = -math.inf
@@ -174,18 +372,17 @@ class TokenBuckets:
         >>> [buckets.take("a", now) for now in (0.0, 0.0, 0.0, 0.5)]
         [0.0, 0.0, 0.5, 0.0]
         """
-        with self._lock:
-            if now - self._since >= self._period:
-                # What lies there longer than two periods is full.
-                self._before = self._buckets if now - self._since < 2 * self._period else {}
-                self._buckets, self._since = {}, now
-            if caller not in self._buckets and len(self._buckets) >= self._most:
-                caller = ""
-            tokens, at = self._buckets.get(caller) or self._before.get(caller) or (self._size, now)
-            tokens = min(self._size, tokens + max(0.0, now - at) * self._rate)
-            enough = tokens >= 1.0 - 1e-9
-            self._buckets[caller] = (tokens - enough, max(now, at))
-            return 0.0 if enough else (1.0 - tokens) / self._rate
+        if now - self._since >= self._period:
+            # What lies there longer than two periods is full.
+            self._before = self._buckets if now - self._since < 2 * self._period else {}
+            self._buckets, self._since = {}, now
+        if caller not in self._buckets and len(self._buckets) >= self._most:
+            caller = ""
+        tokens, at = self._buckets.get(caller) or self._before.get(caller) or (self._size, now)
+        tokens = min(self._size, tokens + max(0.0, now - at) * self._rate)
+        enough = tokens >= 1.0 - 1e-9
+        self._buckets[caller] = (tokens - enough, max(now, at))
+        return 0.0 if enough else (1.0 - tokens) / self._rate
 
 
 def _site(address: str) -> str:
@@ -194,12 +391,9 @@ def _site(address: str) -> str:
     >>> _site("2001:db8::7") == _site("2001:db8::8"), _site("10.0.0.7")
     (True, '10.0.0.7')
     """
-    if ":" not in address:
-        return address
-    try:
+    with suppress(ValueError):
         return str(int(IPv6Address(address)) >> (128 - IPV6_SITE_BITS))
-    except ValueError:
-        return address
+    return address
 
 
 def _refusal(whose: str, setting: str, wait: float) -> TooManyRequests:

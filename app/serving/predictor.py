@@ -154,6 +154,10 @@ class Predictor:
         alone = await asyncio.gather(*(self._answer(model, [call]) for call in calls))
         return [result for (result,) in alone]
 
+    def _stored_form(self, schema: ModelSchema, rows: Sequence[Prediction]) -> Sequence[Prediction]:
+        """Rows as they are stored; nothing is looked at where nothing is sensitive."""
+        return self._privacy.rows(schema, rows) if self._privacy.modes else rows
+
     async def _store_then_compare(self, model: Model, calls: Sequence[PredictCall]) -> list[Answered | Exception]:
         """Store one row of each request: the insert itself finds the ids that are there already."""
         answers = await model.batcher.predict([call.request.rows[0] for call in calls])
@@ -161,7 +165,7 @@ class Predictor:
         rows = [_row(model, call, 0, answer, now, moment) for call, answer in zip(calls, answers, strict=True)]
         chosen = sum([call.request.ids[0] is not None for call in calls])
         there = await self._journal.append(
-            insert_new, self._privacy.rows(model.schema, rows), ledger=True, undecided=chosen, spool=insert_new
+            insert_new, self._stored_form(model.schema, rows), ledger=True, undecided=chosen, spool=insert_new
         )
         return [
             Answered((row,), NONE_REPLAYED) if stored is None else self._replay(model, row, stored)
@@ -189,9 +193,7 @@ class Predictor:
                     _row(model, call, index, answer, now, moment) for index, answer in zip(fresh, answers, strict=True)
                 ]
                 try:
-                    await self._journal.append(
-                        insert, self._privacy.rows(model.schema, rows), ledger=True, spool=insert
-                    )
+                    await self._journal.append(insert, self._stored_form(model.schema, rows), ledger=True, spool=insert)
                 except Taken:  # another replica stored one of the ids after we looked: look again, its row answers
                     continue
             made = iter(rows)

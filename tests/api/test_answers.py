@@ -18,7 +18,7 @@ import httpx
 import pytest
 from sqlalchemy import Connection, text
 
-from app.api.keyring import MAX_FAILURES
+from app.api.request_guards import MAX_FAILURES
 from app.store.queries import alerts, reports
 from app.store.queries.alerts import Finding
 from app.store.queries.replicas import database_now

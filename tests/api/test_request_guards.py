@@ -7,8 +7,7 @@ import hashlib
 
 import pytest
 
-from app.api.keyring import Keyring
-from app.api.request_guards import MAX_KNOWN_HOSTS, TrustedHosts
+from app.api.request_guards import MAX_KNOWN_HOSTS, Keyring, TrustedHosts
 from app.config.settings import Key, Server
 from app.errors import Forbidden, UntrustedHost
 from tests.api.conftest import Run

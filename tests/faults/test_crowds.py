@@ -107,7 +107,8 @@ def test_thousands_of_connections_are_served(tmp_path: Path, example_models: Pat
             writer.close()
         return [identity for acknowledged in answered for identity in acknowledged]
 
-    patient = quick_settings(SERVER__RECEIVE_TIMEOUT="1h", SERVER__DEADLINE="1h")
+    limits = {"LIMITS__CONNECTIONS": str(2 * CONNECTIONS)}
+    patient = quick_settings(SERVER__RECEIVE_TIMEOUT="1h", SERVER__DEADLINE="1h", **limits)
     with serving(tmp_path, models=example_models, settings=patient) as service:
         acknowledged = asyncio.run(scenario(service.port))
 

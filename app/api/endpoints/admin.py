@@ -16,7 +16,7 @@ from typing_extensions import TypedDict
 from app.api.dependencies import BoundModel, Cursor, Limit, Services, ServicesDep, StoredKeys, page, require
 from app.api.documentation import answers
 from app.api.http import json_response
-from app.api.keyring import Keyring
+from app.api.request_guards import Keyring
 from app.background import PeriodicTask
 from app.config.fields import Duration
 from app.config.settings import Scope

@@ -19,7 +19,7 @@ from app.api.dependencies import BoundModel, Cursor, From, Limit, Services, Serv
 from app.api.documentation import answers
 from app.api.endpoints.exports import MEDIA, Format, Pages, join_schemas, renderer
 from app.api.http import bytes_response, json_response
-from app.api.keyring import GRANT, Grant
+from app.api.request_guards import GRANT, Grant
 from app.errors import FieldError, Invalid, NotFound
 from app.store.database import Connection
 from app.store.queries.labelled import read_page

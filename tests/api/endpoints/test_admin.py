@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from app.api.keyring import FAILURE_WINDOW_S, MAX_ADDRESSES, MAX_FAILURES, FailureLimit, Keyring
+from app.api.request_guards import FAILURE_WINDOW_S, MAX_ADDRESSES, MAX_FAILURES, FailureLimit, Keyring
 from app.config.settings import Key
 from app.errors import NotFound, TooManyRequests, Unauthenticated
 from app.store.queries.keys import StoredKey, read_keys
@@ -193,9 +193,9 @@ def test_an_expired_key_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A key that is cached ends with its time, and then counts as a wrong one."""
     keyring = Keyring(())
     keyring.load([stored_key("k", expires_at=Micros(10_000_000))])
-    monkeypatch.setattr("app.api.keyring.time", lambda: 9.0)
+    monkeypatch.setattr("app.api.request_guards.time", lambda: 9.0)
     assert keyring.authorise({b"x-api-key": b"k"}, "read") is not None
-    monkeypatch.setattr("app.api.keyring.time", lambda: 10.0)
+    monkeypatch.setattr("app.api.request_guards.time", lambda: 10.0)
     with pytest.raises(Unauthenticated):
         keyring.authorise({b"x-api-key": b"k"}, "read")
 

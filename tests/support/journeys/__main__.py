@@ -113,8 +113,8 @@ def summarise(calls: Sequence[Call]) -> dict[str, Journey]:
 
 
 def _of_request(calls: AbstractSet[Call], idle: AbstractSet[Call]) -> set[Call]:
-    """Leave out the tasks that work in an idle service, too."""
-    periodic = {call.path[0] for call in idle if call.in_task}
+    """Leave out the tasks and the timers that work in an idle service, too."""
+    periodic = {call.path[0] for call in idle if call.in_task or call.path[0].name.startswith("StallMeter.")}
     return {call for call in calls if call.path[0] not in periodic}
 
 
