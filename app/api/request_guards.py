@@ -388,11 +388,11 @@ class TokenBuckets:
 def _site(address: str) -> str:
     """Give the part of an address that its caller cannot choose.
 
-    >>> _site("2001:db8::7") == _site("2001:db8::8"), _site("10.0.0.7")
-    (True, '10.0.0.7')
+    >>> _site("2001:db8::7") == _site("2001:db8::8"), _site("10.0.0.7"), _site("::ffff:10.0.0.7")
+    (True, '10.0.0.7', '10.0.0.7')
     """
     with suppress(ValueError):
-        return str(int(IPv6Address(address)) >> (128 - IPV6_SITE_BITS))
+        return str((site := IPv6Address(address)).ipv4_mapped or int(site) >> (128 - IPV6_SITE_BITS))
     return address
 
 
