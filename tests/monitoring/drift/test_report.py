@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from app.monitoring.drift.report import drift_report
 from app.monitoring.false_alarm_budget import Limits
@@ -16,6 +15,7 @@ from app.monitoring.reference.reference import Reference
 from app.store.queries.windows import Window
 from app.types import Feature, FeatureType, ModelSchema, Row, Task
 from tests.support.calls import count_calls
+from tests.support.monitoring.schemas import numeric_schema
 
 Draw = Callable[..., list[Row]]
 MakeReference = Callable[..., Reference]
@@ -27,12 +27,6 @@ LIMITS = Limits(alpha=1e-4)
 def reference(draw: Draw, make_reference: MakeReference) -> Reference:
     """Draw five thousand rows of a quiet world."""
     return make_reference(draw(5000, seed=1))
-
-
-def numbers(count: int) -> ModelSchema:
-    """Make a regression schema of so many numeric features."""
-    features = tuple(Feature(f"x{position}", FeatureType.NUMERIC) for position in range(count))
-    return ModelSchema("m", "1", Task.REGRESSION, features)
 
 
 def _report(schema: ModelSchema, reference: Reference, window: Window, limits: Limits) -> Any:
@@ -94,7 +88,7 @@ def test_what_moved_is_named_alone(
 
 def test_one_of_twenty_features(make_reference: MakeReference, make_window: MakeWindow) -> None:
     """A one-sigma shift in one of twenty features names it, severe, and nothing else."""
-    schema = numbers(20)
+    schema = numeric_schema(20)
     rng = np.random.default_rng(5)
     moved = rng.normal(size=(1000, 20))
     moved[:, 7] += 1.0
@@ -134,7 +128,7 @@ def test_one_absurd_value_changes_no_verdict(
 @pytest.mark.parametrize("unit", [1e-6, 1e6])
 def test_units_do_not_matter(make_reference: MakeReference, make_window: MakeWindow, unit: float) -> None:
     """Measured in another unit, a feature has the same statistics and verdict."""
-    schema = numbers(1)
+    schema = numeric_schema(1)
     rng = np.random.default_rng(8)
     ours, theirs = rng.normal(3.0, 1.0, (3000, 1)), rng.normal(3.3, 1.0, (800, 1))
 
@@ -169,7 +163,7 @@ def test_dead_columns_stop_nothing(
 
 def test_columns_without_information_are_listed(make_reference: MakeReference, make_window: MakeWindow) -> None:
     """Columns that are constant or missing in the reference are named with the reason, and are stable."""
-    schema = numbers(3)
+    schema = numeric_schema(3)
     rng = np.random.default_rng(9)
 
     def rows(count: int) -> list[Row]:
@@ -189,7 +183,7 @@ def test_columns_without_information_are_listed(make_reference: MakeReference, m
 
 def test_a_change_of_a_constant_is_drift(make_reference: MakeReference, make_window: MakeWindow) -> None:
     """A column that never varied drifts when it takes another value."""
-    schema = numbers(1)
+    schema = numeric_schema(1)
     window = make_window([(2.0,)] * 100, predictions=[0.0] * 100)
     report: Any = drift_report(schema, make_reference([(1.0,)] * 1000, schema), window, LIMITS, None)
 
@@ -336,27 +330,9 @@ def test_the_promise_is_stated(schema: ModelSchema, reference: Reference, draw: 
     assert sum(small["parts_of_alpha"].values()) == pytest.approx(1.0)
 
 
-def test_rows_that_resemble_their_neighbours(make_reference: MakeReference, make_window: MakeWindow) -> None:
-    """Rows that repeat for long are worth few: the report counts them, and where it is too few there is no verdict."""
-    schema = numbers(3)
-    rng = np.random.default_rng(3)
-    reference = make_reference(rng.normal(size=(5000, 3)).tolist(), schema)
-
-    def look(repeats: int) -> Any:
-        rows = np.repeat(rng.normal(size=(1000 // repeats, 3)), repeats, axis=0).tolist()
-        window = make_window(rows, predictions=rng.normal(size=1000).tolist())
-        return drift_report(schema, reference, window, LIMITS, None)
-
-    some, few = look(5), look(100)
-
-    assert 100 < some["window"]["effective_rows"] < 300
-    assert some["drifted_features"] == []
-    assert {entry["status"] for entry in few["features"].values()} == {"insufficient_data"}
-
-
 def test_a_wide_report_is_small(make_reference: MakeReference, make_window: MakeWindow) -> None:
     """The report on a hundred features, with the window before, stays below 300 kB."""
-    schema = numbers(100)
+    schema = numeric_schema(100)
     rng = np.random.default_rng(1)
     reference = make_reference(rng.normal(size=(2000, 100)).tolist(), schema)
     window, earlier = (make_window(rng.normal(size=(200, 100)).tolist(), predictions=[0.0] * 200) for _ in range(2))
@@ -367,7 +343,7 @@ def test_a_wide_report_is_small(make_reference: MakeReference, make_window: Make
 
 def test_a_wide_window_is_quick(make_reference: MakeReference, make_window: MakeWindow) -> None:
     """Ten times the rows of a hundred features are little more work in Python, once the reference is sorted."""
-    schema = numbers(100)
+    schema = numeric_schema(100)
     rng = np.random.default_rng(1)
     reference = make_reference(rng.normal(size=(10_000, 100)).tolist(), schema)
 
@@ -377,40 +353,3 @@ def test_a_wide_window_is_quick(make_reference: MakeReference, make_window: Make
         return count_calls(lambda: drift_report(schema, reference, window, LIMITS, None))
 
     assert look(10_000) < 2 * look(1000)
-
-
-def beside_a_trend(rng: np.random.Generator, rows: int, correlation: float, trend: NDArray[np.float64]) -> list[Row]:
-    """Draw two correlated features and put a trend beside them."""
-    one = rng.normal(size=rows)
-    other = correlation * one + np.sqrt(1 - correlation**2) * rng.normal(size=rows)
-    return list(zip(one.tolist(), other.tolist(), trend.tolist(), strict=True))
-
-
-def test_a_correlation_that_flips_beside_a_trend_is_found(
-    make_reference: MakeReference, make_window: MakeWindow
-) -> None:
-    """A feature whose rows depend on each other is left out of the joint test, and named as one without a verdict."""
-    rng = np.random.default_rng(9)
-    schema = numbers(3)
-    reference = make_reference(beside_a_trend(rng, 5000, 0.7, rng.permutation(np.arange(5000.0))), schema)
-    window = make_window(beside_a_trend(rng, 1000, -0.7, np.linspace(2000, 2500, 1000)), predictions=[0.0] * 1000)
-    report: Any = drift_report(schema, reference, window, Limits(alpha=1e-5), None)
-
-    assert (report["multivariate"]["status"], report["multivariate"]["left_out"]) == ("drift", ["x2"])
-    assert report["judged_share"] == pytest.approx(2 / 3)
-    assert [entry["feature"] for entry in report["unjudged"]] == ["x2"]
-
-
-def test_a_window_is_not_stable_while_most_features_have_no_verdict(
-    make_reference: MakeReference, make_window: MakeWindow
-) -> None:
-    """Where more than half of the features are too dependent to be judged, the status says so, and the message why."""
-    rng = np.random.default_rng(10)
-    schema = numbers(2)
-    reference = make_reference(rng.uniform(size=(5000, 2)).tolist(), schema)
-    slow = np.sin(np.linspace(0, 6, 1000)) / 2 + 0.5
-    window = make_window(np.array([slow, 1 - slow]).T.tolist(), predictions=[0.0] * 1000)
-    report: Any = drift_report(schema, reference, window, Limits(alpha=1e-5), None)
-
-    assert (report["status"], report["judged_share"]) == ("insufficient_data", 0.0)
-    assert "x0: rows depend on each other" in report["message"]

@@ -14,17 +14,12 @@ from app.monitoring.drift.report import drift_report
 from app.monitoring.false_alarm_budget import Limits
 from app.monitoring.reference.reference import Reference
 from app.store.queries.windows import Window
-from app.types import Feature, FeatureType, ModelSchema, Row, Task
+from app.types import Row
+from tests.support.monitoring.schemas import numeric_schema
 
 MakeReference = Callable[..., Reference]
 MakeWindow = Callable[..., Window]
 LIMITS = Limits(alpha=1e-4)
-
-
-def numbers(count: int) -> ModelSchema:
-    """Make a regression schema of so many numeric features."""
-    features = tuple(Feature(f"x{position}", FeatureType.NUMERIC) for position in range(count))
-    return ModelSchema("m", "1", Task.REGRESSION, features)
 
 
 def users(rng: np.random.Generator, count: int, rows: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -37,14 +32,14 @@ def users(rng: np.random.Generator, count: int, rows: int) -> tuple[NDArray[np.f
 def looks(make_reference: MakeReference, make_window: MakeWindow, count: int = 3, **others: Any) -> list[Any]:
     """Report on windows of twenty users each, against a reference of a thousand users."""
     rng = np.random.default_rng(5)
-    reference = make_reference(users(rng, 1000, 5)[0].tolist(), numbers(2))
+    reference = make_reference(users(rng, 1000, 5)[0].tolist(), numeric_schema(2))
     reports: list[Any] = []
     earlier: Window | None = None
     for look in range(count):
         values, user = users(rng, 20, 50)
         window = make_window(values.tolist(), predictions=[0.0] * 1000, start=look * 1000)
         window = replace(window, contexts=[{"user": f"{look}-{each}", "region": "EU"} for each in user.tolist()])
-        reports.append(drift_report(numbers(2), reference, window, LIMITS, None, earlier=earlier, **others))
+        reports.append(drift_report(numeric_schema(2), reference, window, LIMITS, None, earlier=earlier, **others))
         earlier = window
     return reports
 
@@ -67,7 +62,7 @@ def test_a_key_that_always_has_the_same_values_names_no_groups(
 ) -> None:
     """Regions come in every window: they are no sample of many, however much they explain."""
     rng = np.random.default_rng(6)
-    reference = make_reference(rng.normal(size=(5000, 2)).tolist(), numbers(2))
+    reference = make_reference(rng.normal(size=(5000, 2)).tolist(), numeric_schema(2))
 
     def window(start: int) -> Window:
         region = rng.integers(0, 12, 1000)
@@ -75,7 +70,7 @@ def test_a_key_that_always_has_the_same_values_names_no_groups(
         made = make_window(values.tolist(), predictions=[0.0] * 1000, start=start)
         return replace(made, contexts=[{"region": int(each)} for each in region])
 
-    report: Any = drift_report(numbers(2), reference, window(1000), LIMITS, None, earlier=window(0))
+    report: Any = drift_report(numeric_schema(2), reference, window(1000), LIMITS, None, earlier=window(0))
 
     assert report["entity"] is None
     assert set(report["drifted_features"]) == {"x0", "x1"}
@@ -88,12 +83,14 @@ def test_a_feature_names_groups_and_has_no_verdict_itself(
     rng = np.random.default_rng(7)
     values, user = users(rng, 1000, 5)
     rows: list[Row] = [(*row, float(number)) for row, number in zip(values.tolist(), user.tolist(), strict=True)]
-    reference = make_reference(rows, numbers(3))
+    reference = make_reference(rows, numeric_schema(3))
     values, user = users(rng, 20, 50)
     window: list[Row] = [
         (row[0] + 4, row[1], number + 5000.0) for row, number in zip(values.tolist(), user, strict=True)
     ]
-    report: Any = drift_report(numbers(3), reference, make_window(window, predictions=[0.0] * 1000), LIMITS, None)
+    report: Any = drift_report(
+        numeric_schema(3), reference, make_window(window, predictions=[0.0] * 1000), LIMITS, None
+    )
 
     assert report["entity"] == {"name": "x2", "configured": False, "entities": 20}
     assert report["features"]["x2"]["status"] == "withheld"
@@ -104,9 +101,9 @@ def test_a_feature_names_groups_and_has_no_verdict_itself(
 def test_an_entity_that_no_row_has_is_told(make_reference: MakeReference, make_window: MakeWindow) -> None:
     """A name that is neither a feature nor in any context is an error of the report, and the rest stands."""
     rng = np.random.default_rng(8)
-    reference = make_reference(rng.normal(size=(5000, 2)).tolist(), numbers(2))
+    reference = make_reference(rng.normal(size=(5000, 2)).tolist(), numeric_schema(2))
     window = make_window(rng.normal(size=(1000, 2)).tolist(), predictions=[0.0] * 1000)
-    report: Any = drift_report(numbers(2), reference, window, LIMITS, None, entity="customer")
+    report: Any = drift_report(numeric_schema(2), reference, window, LIMITS, None, entity="customer")
 
     assert (report["status"], report["entity"]) == ("stable", None)
     assert [error["feature"] for error in report["errors"] if "drift.entity" in error["reason"]] == ["customer"]

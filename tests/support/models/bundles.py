@@ -54,6 +54,12 @@ def unseen(frame: pd.DataFrame) -> pd.DataFrame:
     return moved
 
 
+def fit(model: Any, frame: pd.DataFrame, *, named: bool = True) -> Any:
+    """The model fitted on all columns but ``y``."""
+    inputs = frame.drop(columns="y")
+    return model.fit(inputs if named else inputs.to_numpy(), frame["y"])
+
+
 def pipeline() -> Any:
     """An unfitted classifier over named columns of :func:`mixed`, which fills missing incomes."""
     from sklearn.compose import ColumnTransformer
