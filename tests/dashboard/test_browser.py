@@ -91,8 +91,8 @@ def test_a_check_that_found_drift(alarmed: Service, tmp_path: Path) -> None:
     assert f"{ROWS} rows" in html
     assert "&lt;img src=x onerror=" in html
     assert not re.search(r"<(img|b)[ >]", html)
-    assert 'class="main-svg"' in html
-    assert re.search(r'class="xtick"><text[^>]*>&lt;img', html)
+    assert re.search(r"<svg[^>]*>.*<rect class=.now.", html)
+    assert re.search(r"<text[^>]*>&lt;img", html)
 
 
 def test_silences_are_shown_before_and_while_they_last(alarmed: Service, tmp_path: Path) -> None:

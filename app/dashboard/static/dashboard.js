@@ -3,7 +3,7 @@
 import {getJson, getText, hasKey, History, latencyBound, readTraffic, Refused, useKey} from "./api.js";
 import {isActive, showAlerts, title} from "./alerts.js";
 import {readChallengers, showChallengers} from "./challengers.js";
-import {drawDriftShare, drawPerformance, fitCharts} from "./charts.js";
+import {drawDriftShare, drawPerformance} from "./charts.js";
 import {showFeatures} from "./features.js";
 import {clock} from "./format.js";
 import {input, mainMetric, monitor, moved, right, serving, showTile} from "./tiles.js";
@@ -96,5 +96,4 @@ byId("key").addEventListener("submit", (event) => {
   refresh().catch(explain);
 });
 
-fitCharts();
 loop();

@@ -53,6 +53,6 @@ function showFeature(entry) {
   const since = entry.status === "drift" && entry.since ? `drift since ${clock(entry.since)}` : words(entry.status);
   const means = entry.current?.mean == null ? "" : `, mean ${number(entry.current.mean)} (reference ${number(entry.reference.mean)})`;
   document.querySelector("#feature h2").replaceChildren(entry.label, element("small", {}, `${since}${means}`));
-  if (entry.current) drawHistogram("feature", entry.reference.histogram, entry.current.histogram);
+  if (entry.current) drawHistogram("feature", entry.label, entry.reference.histogram, entry.current.histogram, entry.effective_rows);
   else drawNothing("feature", "This column could not be compared");
 }
