@@ -8,6 +8,7 @@ PYTHON ?= $(shell for python in $(BIN)/python python3 python3.14 python3.13 pyth
 ENVIRONMENT = $(or $(PYTHON),$(error Python 3.11 to 3.14 is needed, and none is on the PATH)) -m scripts.environment
 EXAMPLE = $(BIN)/python -m scripts.steps .cache/examples.log example $(@D) -- $(BIN)/python models/examples.py
 MINUTES ?= 15
+EXAMPLES ?= 20000
 TESTS ?=
 UPGRADE ?= --upgrade
 COMPILE := $(BIN)/uv pip compile --quiet $(UPGRADE) --universal --generate-hashes --no-emit-index-url \
@@ -15,7 +16,7 @@ COMPILE := $(BIN)/uv pip compile --quiet $(UPGRADE) --universal --generate-hashe
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-faults test-interpreters lint bench bench-long soak profile examples lock sbom clean \
+.PHONY: help run test test-faults test-interpreters fuzz lint bench bench-long soak profile examples lock sbom clean \
 	runtime development
 
 help: ## list the targets
@@ -29,6 +30,9 @@ test: development examples ## run the whole suite, fault tests included (TESTS="
 
 test-faults: development ## kill, restart and starve real processes
 	$(BIN)/python -m pytest -m "fault and not interpreters" -v
+
+fuzz: development ## the fuzz tests alone, with new and more examples than in the suite, EXAMPLES=20000
+	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -v tests/faults/fuzz
 
 test-interpreters: development ## install and serve a fresh checkout under every supported Python that is here
 	$(BIN)/python -m pytest -n 2 -m interpreters -v

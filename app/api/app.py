@@ -12,6 +12,7 @@ import orjson
 import structlog
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Route
@@ -254,7 +255,7 @@ async def _refuse_parameters(_request: Request, error: Exception) -> Response:
     return _response(render_error(Invalid(fields, str(found[0]["loc"][0]) if found else "body"), ""))
 
 
-async def _refuse_route(_request: Request, error: Exception) -> Response:
+async def _refuse_route(request: Request, error: Exception) -> Response:
     """404 and 405 of the router, in the form of every other error."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this type alone
     refusal = RequestError(error.detail)
@@ -262,9 +263,18 @@ async def _refuse_route(_request: Request, error: Exception) -> Response:
     reply = render_error(refusal, "")
     response = _response(reply)
     response.headers.update(error.headers or {})
-    if "GET" in response.headers.get("allow", ""):
-        response.headers["allow"] += ", HEAD"
+    if "allow" in response.headers:
+        response.headers["allow"] = ", ".join(_methods_at(request))
     return response
+
+
+def _methods_at(request: Request) -> list[str]:
+    """The methods that a path takes, over all its routes: the router names those of the first one alone."""
+    routes = [route for route in iter_route_contexts(request.app.routes) if route.methods]
+    methods = {
+        name for route in routes if route.path_regex.match(request.scope["path"]) for name in route.methods or ()
+    }
+    return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
 
 
 def _response(reply: Reply) -> Response:

@@ -142,6 +142,16 @@ def test_unknown_paths_and_methods_are_errors_like_others(mixed: Client) -> None
     assert "detail" in refused.json()
 
 
+def test_a_refused_method_is_told_those_of_its_path(mixed: Client) -> None:
+    """`Allow` of a 405 has each method of the path, over all its routes, and HEAD where there is GET."""
+    for path, item in mixed.get("/openapi.json").json()["paths"].items():
+        taken = {method.upper() for method in item}
+        refused = mixed.ask("TRACE", path.replace("{name}", "mixed"))
+
+        assert refused.status_code == 405, path
+        assert set(refused.headers["allow"].split(", ")) == taken | ({"HEAD"} if "GET" in taken else set()), path
+
+
 def test_head_is_get_without_its_body(mixed: Client) -> None:
     """Probes may ask with HEAD on every GET route: the same status and headers, no body; an export stops at once."""
     paths = {path for path, method, _ in mixed.routes if method == "GET" and "{" not in path}

@@ -108,6 +108,10 @@ class Client:
         """DELETE a path."""
         return self.portal.call(partial(self._client.delete, path, **options))
 
+    def ask(self, method: str, path: str) -> httpx.Response:
+        """A request of any method, without a body."""
+        return self.portal.call(partial(self._client.request, method, path))
+
     def raw(self, path: str, content: bytes, **headers: str) -> httpx.Response:
         """POST bytes that claim to be JSON."""
         return self.post(path, content=content, headers={"content-type": "application/json", **headers})

@@ -201,7 +201,7 @@ def renderer(form: Format, schema: ModelSchema) -> Pages:
         try:
             return ParquetPages(schema)
         except PlumblineError as error:
-            raise Invalid([FieldError("format", "jsonl or csv", str(error))]) from None
+            raise Invalid([FieldError("format", "jsonl or csv", str(error))], "query") from None
     return CsvPages(schema) if form == "csv" else JsonLines()
 
 

@@ -288,5 +288,5 @@ def _place(row: Stored) -> Place:
 def _parse_cursor(cursor: str) -> Place:
     parts = _CURSOR.fullmatch(cursor)
     if parts is None:
-        raise Invalid([FieldError("cursor", "the `next` of an answer", "is not one")])
+        raise Invalid([FieldError("cursor", "the `next` of an answer", "is not one")], "query")
     return Micros(int(parts[1])), parts[2]
