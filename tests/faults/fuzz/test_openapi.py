@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.deadlines import DEADLINE_S
-from tests.support.fuzz import KEY, assert_unharmed, examples, keyed_settings
+from tests.support.http.fuzz import KEY, assert_unharmed, examples, keyed_settings
 from tests.support.processes import Service, serving
 
 pytestmark = pytest.mark.fault
