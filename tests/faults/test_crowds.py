@@ -18,7 +18,7 @@ import pytest
 from benchmarks.load.driver import read_answer
 from tests.support.deadlines import DEADLINE_S
 from tests.support.load import live_row, numbered, predict_requests, quick_settings, stored_in_sqlite
-from tests.support.processes import Service, serving
+from tests.support.processes import Service, resident_bytes, serving
 
 pytestmark = pytest.mark.fault
 CONNECTIONS = 9_000
@@ -27,12 +27,6 @@ REFUSE_POISON = """
     CREATE TRIGGER poison BEFORE INSERT ON predictions WHEN NEW.prediction_id = 'poison'
     BEGIN SELECT RAISE(ABORT, 'poison'); END
 """
-
-
-def resident_bytes(service: Service) -> int:
-    """The memory that a service occupies."""
-    pages = int(Path(f"/proc/{service.process.pid}/statm").read_text(encoding="ascii").split()[1])
-    return pages * resource.getpagesize()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -136,6 +137,12 @@ def serving(
     finally:
         service.process.kill()
         service.process.wait()
+
+
+def resident_bytes(service: Service) -> int:
+    """The memory that a service occupies."""
+    pages = int(Path(f"/proc/{service.process.pid}/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize()
 
 
 class Postgres:

@@ -17,6 +17,8 @@ USUAL = {path.stem: path.read_bytes() for path in sorted(FOLDER.glob("usual/*.ht
 ODD = {path.stem: path.read_bytes() for path in sorted(FOLDER.glob("odd/*.http"))}
 """What is refused, ends the connection, is not whole, or is more than one request."""
 CORPUS = {**USUAL, **ODD}
+CLIENTS = {path.stem: path.read_bytes() for path in sorted(FOLDER.glob("clients/*.http"))}
+"""What real clients send."""
 
 
 class Exchange(NamedTuple):

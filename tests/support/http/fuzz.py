@@ -7,10 +7,9 @@ import json
 import os
 import re
 from http.client import HTTPConnection
-from pathlib import Path
 
 from tests.support.deadlines import DEADLINE_S
-from tests.support.load import live_row, quick_settings
+from tests.support.load import quick_settings
 from tests.support.processes import Service
 
 KEY = "plumb_fuzz-key-that-nobody-else-has"
@@ -31,20 +30,20 @@ def keyed_settings(**more: str) -> dict[str, str]:
     return quick_settings(AUTH__KEYS=json.dumps([key | scopes]), **more)
 
 
-def predict(service: Service, models: Path) -> int:
+def predict(service: Service, features: object) -> int:
     """The status of an honest prediction with the key, on a connection of its own."""
     connection = HTTPConnection("127.0.0.1", service.port, timeout=DEADLINE_S)
     try:
-        body = json.dumps({"features": live_row(models)})
+        body = json.dumps({"features": features})
         connection.request("POST", "/predict", body, {"Content-Type": "application/json", "X-API-Key": KEY})
         return connection.getresponse().status
     finally:
         connection.close()
 
 
-def assert_unharmed(service: Service, models: Path) -> None:
+def assert_unharmed(service: Service, features: object) -> None:
     """The service runs, answers an honest client, and has logged neither a failure nor the key."""
-    assert predict(service, models) == 200
+    assert predict(service, features) == 200
     assert service.process.poll() is None
     log = service.log.read_text(encoding="utf-8")
     assert [line[:2000] for line in log.splitlines() if WRONG.search(line)] == []
