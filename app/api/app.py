@@ -269,7 +269,10 @@ async def _refuse_route(request: Request, error: Exception) -> Response:
 
 
 def _methods_at(request: Request) -> list[str]:
-    """The methods that a path takes, over all its routes: the router names those of the first one alone."""
+    """The methods that a path takes, over all its routes.
+
+    The router itself names those of the first one alone.
+    """
     routes = [route for route in iter_route_contexts(request.app.routes) if route.methods]
     methods = {
         name for route in routes if route.path_regex.match(request.scope["path"]) for name in route.methods or ()
