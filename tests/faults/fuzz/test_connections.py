@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.http.fuzz import assert_unharmed, examples
 from tests.support.http.exchanges import CLIENTS, CORPUS
+from tests.support.http.fuzz import assert_unharmed, examples
 from tests.support.http.streams import answers, stream
 from tests.support.load import quick_settings
 from tests.support.models.tasks import Fitted
