@@ -189,10 +189,12 @@ class Latency:
         self.counts = [0] * (len(LATENCY_BUCKETS) + 1)
         self.total = 0.0
 
-    def observe(self, seconds: float) -> None:
-        """Count one request."""
-        self.counts[bisect_left(LATENCY_BUCKETS, seconds)] += 1
-        self.total += seconds
+    def observe(self, ended_at: float, received_at: Sequence[float]) -> None:
+        """Count requests that are answered together."""
+        for began_at in received_at:
+            seconds = ended_at - began_at
+            self.counts[bisect_left(LATENCY_BUCKETS, seconds)] += 1
+            self.total += seconds
 
 
 @dataclass(slots=True)

@@ -12,14 +12,14 @@ from random import getrandbits
 from time import time_ns
 from typing import Any, Literal, NamedTuple, NewType, Protocol, TypeAlias, cast
 
+from msgspec import Struct
+
 from app.reports.drift import DriftReport
 from app.reports.performance import PerformanceReport
 from app.reports.service import ReportBody, ServiceReport
 
 PREDICTION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 """What a caller may choose as ``prediction_id``."""
-_LEADING_ONE = 1 << 64
-"""Keeps the leading zeros of 64 bits in their hexadecimal form."""
 
 
 def new_id(now_ns: int | None = None) -> str:
@@ -34,9 +34,13 @@ def new_id(now_ns: int | None = None) -> str:
     '018bcfe5-6800-7'
     """
     milliseconds, rest = divmod(time_ns() if now_ns is None else now_ns, 1_000_000)
-    high = hex(_LEADING_ONE | milliseconds << 16 | 0x7000 | (rest << 12) // 1_000_000)
-    low = hex(getrandbits(62) | 0x8000_0000_0000_0000)
-    return f"{high[3:11]}-{high[11:15]}-{high[15:]}-{low[2:6]}-{low[6:]}"
+    return "%08x-%04x-7%03x-%04x-%012x" % (  # noqa: UP031 - faster than an f-string
+        milliseconds >> 16,
+        milliseconds & 0xFFFF,
+        (rest << 12) // 1_000_000,
+        getrandbits(14) | 0x8000,
+        getrandbits(48),
+    )
 
 
 Scalar: TypeAlias = str | int | float | bool | None
@@ -162,7 +166,7 @@ class VersionSource(Protocol):
         """The versions of this moment. Call it in the event loop, which activates versions."""
 
 
-class Answer(NamedTuple):
+class Answer(Struct, frozen=True, gc=False):
     """Hold the model's answer to one row.
 
     ``probabilities`` are in the order of the schema's classes.
@@ -172,11 +176,8 @@ class Answer(NamedTuple):
     probabilities: tuple[float, ...] | None = None
 
 
-class Prediction(NamedTuple):
-    """One row in, one answer out, one id: a row of the table ``predictions``.
-
-    A tuple, like :class:`Answer`: both are made for every row, and a frozen dataclass takes thrice as long.
-    """
+class Prediction(Struct, frozen=True, gc=False):
+    """One row in, one answer out, one id: a row of the table ``predictions``."""
 
     prediction_id: str
     model_name: str
@@ -284,7 +285,7 @@ def to_rfc3339(moment: Micros) -> str:
     return (_EPOCH + timedelta(microseconds=moment)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-class PredictRequest(NamedTuple):
+class PredictRequest(Struct, frozen=True, gc=False):
     """Validated rows in schema order.
 
     Attributes:

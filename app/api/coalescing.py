@@ -269,11 +269,14 @@ class HotEndpoint:
         if call.is_admitted:
             return
         self._hosts.check(call.method, call.path, call.headers)
-        self._rates.count_address(call.client, call.received_at)
+        rates = self._rates
+        if rates.addresses is not None:
+            rates.count_address(call.client, call.received_at)
         grant = self._keyring.authorise(call.headers, self._key_scope, call.client)
         if grant is not None:
             call.key_name, call.key_model = grant.name, grant.model
-        self._rates.count_key(call.key_name, call.received_at)
+            if rates.keys is not None:
+                rates.count_key(grant.name, call.received_at)
         call.is_admitted = True
         if call.query_string:
             check_query(call, *self._handler.parameters)

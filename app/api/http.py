@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
+from msgspec import Struct
 from starlette.datastructures import QueryParams
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
@@ -39,7 +40,7 @@ SECURITY_HEADERS = (
 """On every answer; a page has its own ``Content-Security-Policy``, a file its own ``Cache-Control``."""
 
 
-class Reply(NamedTuple):
+class Reply(Struct, frozen=True, gc=False):
     """A whole answer."""
 
     status: int
@@ -71,8 +72,7 @@ def _head(status: int, headers: tuple[tuple[bytes, bytes], ...], *, keep_alive: 
     return b"HTTP/1.1 %d %b\r\n%bcontent-length: " % (status, phrase, b"".join(lines))
 
 
-@dataclass(slots=True)
-class Call:
+class Call(Struct):
     """One request on the hot path.
 
     Attributes:
@@ -91,16 +91,11 @@ class Call:
     request_id: str
     received_at: float
     body: bytes = b""
+    client: str = ""
     key_name: str | None = None
     key_model: str | None = None
-    client: str = ""
     notes: Mapping[str, Any] | None = None
     is_admitted: bool = False
-
-    @property
-    def is_plain_json(self) -> bool:
-        """Tell whether the body is JSON and not compressed."""
-        return self.headers.get(b"content-type") == b"application/json" and b"content-encoding" not in self.headers
 
     def query(self, name: str) -> str | None:
         """The last value of a query parameter."""
@@ -180,12 +175,13 @@ def unpack(call: Call, limits: BodyLimits) -> bytes:
         WrongMediaType: see :func:`check_head`; or the body is not compressed as it says.
         TooLarge: more bytes than allowed, as sent or unpacked.
     """
-    if len(call.body) > limits.bytes:
+    body, headers = call.body, call.headers
+    if len(body) > limits.bytes:
         raise _too_large(limits)
-    if call.is_plain_json:
-        return call.body.removeprefix(codecs.BOM_UTF8)
-    check_head(call, limits)
-    return (_unzip(call.body, limits) if _encoding(call) == b"gzip" else call.body).removeprefix(codecs.BOM_UTF8)
+    if headers.get(b"content-type") != b"application/json" or b"content-encoding" in headers:
+        check_head(call, limits)
+        body = _unzip(body, limits) if _encoding(call) == b"gzip" else body
+    return body.removeprefix(codecs.BOM_UTF8)
 
 
 def _encoding(call: Call) -> bytes:

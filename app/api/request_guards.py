@@ -32,8 +32,7 @@ MAX_ADDRESSES = 4096
 class FailureLimit:
     """Counts the wrong keys of each address, in bounded memory.
 
-    Only callers without a valid key are refused: a right key is taken from every address, so that one caller behind a
-    proxy cannot lock out the others.
+    A right key is taken from every address: one caller behind a proxy cannot lock out the others.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
@@ -55,9 +54,8 @@ class FailureLimit:
 
     def count(self, client: str) -> None:
         """Count one wrong key."""
-        address = _site(client)
-        self._failures.setdefault(address, deque(maxlen=MAX_FAILURES)).append(self._clock())
-        self._failures.move_to_end(address)
+        self._failures.setdefault(_site(client), deque(maxlen=MAX_FAILURES)).append(self._clock())
+        self._failures.move_to_end(_site(client))
         if len(self._failures) > MAX_ADDRESSES:
             self._failures.popitem(last=False)
 
@@ -86,9 +84,8 @@ class Grant:
 class Keyring:
     """All keys, those of the configuration and those of the store.
 
-    Without any, everybody may do everything.
-    A key is hashed and compared once for each version of the keyring, and then found by its header.
-    Call it in one thread.
+    Without any, everybody may do everything. A key is hashed and compared once for each version of the keyring, and
+    then found by its header. Call it in one thread.
 
     Args:
         configured: the keys of the configuration.
@@ -223,7 +220,7 @@ def _bearer(value: bytes) -> bytes:
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 HEALTH = "/health/"
-"""Paths that an orchestrator asks by the address of a container; they hold no data."""
+"""Paths without data, which an orchestrator asks by the address of a container."""
 MAX_KNOWN_HOSTS = 256
 """Trusted ``Host`` headers that are remembered as they were sent, with their ports."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -251,13 +248,16 @@ class TrustedHosts:
             UntrustedHost: the request is for a host that is not ours.
             Forbidden: a page of another site sent it.
         """
-        has_key = b"x-api-key" in headers or b"authorization" in headers
         host = headers.get(b"host", b"")
+        from_page = b"origin" in headers or b"sec-fetch-site" in headers
+        if host in self._known and not from_page:
+            return
+        has_key = b"x-api-key" in headers or b"authorization" in headers
         if host not in self._known:
             exempt = self._any_with_keys or has_key or path.startswith(HEALTH)
             if not (exempt and self._keyring.guards("read")):
                 self._check_host(host)
-        if method not in SAFE_METHODS and not has_key and (b"origin" in headers or b"sec-fetch-site" in headers):
+        if from_page and method not in SAFE_METHODS and not has_key:
             self._check_origin(headers, host)
 
     def _check_host(self, host: bytes) -> None:
@@ -324,12 +324,12 @@ IPV6_SITE_BITS = 64
 
 
 class RateLimits:
-    """The limits of the section ``limits``; null limits nothing and costs nothing."""
+    """The limits of the section ``limits``, by address and by key; None limits nothing."""
 
     def __init__(self, limits: Limits) -> None:
         by_address, by_key = limits.requests_per_second_per_address, limits.requests_per_second_per_key
-        self._addresses = None if by_address is None else TokenBuckets(by_address)
-        self._keys = None if by_key is None else TokenBuckets(by_key)
+        self.addresses = None if by_address is None else TokenBuckets(by_address)
+        self.keys = None if by_key is None else TokenBuckets(by_key)
 
     def count_address(self, address: str, now: float) -> None:
         """Count a request of an address; an IPv6 one counts as all of its /64.
@@ -337,12 +337,12 @@ class RateLimits:
         Raises:
             TooManyRequests: it has asked too often.
         """
-        if self._addresses is not None and (wait := self._addresses.take(_site(address), now)):
+        if self.addresses is not None and (wait := self.addresses.take(_site(address), now)):
             raise _refusal("address", "requests_per_second_per_address", wait)
 
     def count_key(self, name: str | None, now: float) -> None:
         """Count a request with a key, see :meth:`count_address`; none counts by its address alone."""
-        if self._keys is not None and name is not None and (wait := self._keys.take(name, now)):
+        if self.keys is not None and name is not None and (wait := self.keys.take(name, now)):
             raise _refusal("key", "requests_per_second_per_key", wait)
 
 
@@ -386,7 +386,7 @@ class TokenBuckets:
 
 
 def _site(address: str) -> str:
-    """Give the part of an address that its caller cannot choose.
+    """The part of an address that its caller cannot choose.
 
     >>> _site("2001:db8::7") == _site("2001:db8::8"), _site("10.0.0.7"), _site("::ffff:10.0.0.7")
     (True, '10.0.0.7', '10.0.0.7')

@@ -1,9 +1,7 @@
-"""The connections of the server, and the fast path: from the socket to the endpoint.
+"""The connections of the server, and the fast path from the socket to the endpoint.
 
-Plain requests take it, without ASGI.
-
-ASGI costs several times what parsing and writing HTTP costs. Every other request goes to the application over ASGI,
-where the same endpoints give the same answers; one parser reads both.
+Plain requests take it: ASGI costs several times what parsing and writing HTTP costs. Every other request goes to the
+application over ASGI, where the same endpoints give the same answers; one parser reads both.
 """
 
 from __future__ import annotations
@@ -16,7 +14,6 @@ from typing import Any, cast
 
 from uvicorn.server import ServerState
 
-from app.api.coalescing import HotEndpoint
 from app.api.http import Call, Reply, SlowBody, render_error
 from app.api.middleware import request_id_of
 from app.errors import RequestError, Unavailable
@@ -249,10 +246,21 @@ class FastPathProtocol(asyncio.Protocol):
 
     def _go_on(self) -> None:
         """Begin the next request where it is here already, else listen to the caller again."""
-        http = self.http
         self._listening_since = perf_counter()
-        if self._is_going_on or self._lingering_since < math.inf:  # the loop below has called; or nothing goes on
+        if self._is_going_on or self._lingering_since < math.inf:  # _begin_unread has called; or nothing goes on
             return
+        if self.http.unread_bytes:
+            self._begin_unread()
+            if self.http.is_answering or not self.is_writable or self.transport.is_closing():
+                return
+        if self._is_half_closed:
+            self.transport.close()
+        else:
+            self.listen()
+
+    def _begin_unread(self) -> None:
+        """Begin the requests that are here, one behind the other."""
+        http = self.http
         self._is_going_on = True
         try:
             while not http.is_answering and self.is_writable and (event := http.next_event()):
@@ -261,18 +269,11 @@ class FastPathProtocol(asyncio.Protocol):
             self._is_going_on = False
         if self._unread_bytes:
             self._count_unread()
-        if http.is_answering or not self.is_writable or self.transport.is_closing():
-            return
-        if self._is_half_closed:
-            self.transport.close()
-        else:
-            self.listen()
 
     def _follow(self, event: Event | None) -> None:
         if isinstance(event, PlainRequest):
-            request = self._partial or FastPathRequest(self, event.endpoint, event.headers, event.received_at)
+            request, self._partial = self._partial or FastPathRequest(self, event), None
             request.call.body = event.body
-            self._partial = None
             self.context.fast.add(self)
             event.endpoint.submit(request)
         elif isinstance(event, PartialRequest):
@@ -284,7 +285,7 @@ class FastPathProtocol(asyncio.Protocol):
 
     def _begin_body(self, event: PartialRequest) -> None:
         """Let the body come, where the caller may ask and there is room for it."""
-        request = FastPathRequest(self, event.endpoint, event.headers, event.received_at)
+        request = FastPathRequest(self, event)
         reply = event.endpoint.refuse_head(request.call)
         if reply is None and not self.hold(event.body_bytes):
             reply = event.endpoint.refuse(request.call, Unavailable("too many bodies are on their way"))
@@ -368,13 +369,11 @@ class FastPathRequest:
 
     __slots__ = ("_protocol", "call", "endpoint")
 
-    def __init__(
-        self, protocol: FastPathProtocol, endpoint: HotEndpoint, headers: Mapping[bytes, bytes], received_at: float
-    ) -> None:
+    def __init__(self, protocol: FastPathProtocol, event: PlainRequest | PartialRequest) -> None:
         self._protocol = protocol
-        self.endpoint = endpoint
-        self.call = Call("POST", endpoint.path, b"", headers, request_id_of(headers), received_at)
-        self.call.client = protocol.client
+        self.endpoint, headers = event.endpoint, event.headers
+        request_id = request_id_of(headers)
+        self.call = Call("POST", self.endpoint.path, b"", headers, request_id, event.received_at, b"", protocol.client)
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:

@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
+from msgspec import Struct
+
 from app.api.coalescing import HotEndpoint, HotRoutes
 from app.api.http import BrokenBody, Reply
 from app.server.http_head import (
@@ -37,7 +39,7 @@ _EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})([ \t]*;[\t -~\x80-\xff]*)?\r\n")
 
 
-class PlainRequest(NamedTuple):
+class PlainRequest(Struct, frozen=True, gc=False):
     """A whole request for a hot endpoint; ``received_at`` is the time of its first byte."""
 
     endpoint: HotEndpoint

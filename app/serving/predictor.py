@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import structlog
+from msgspec import Struct
 
 from app.errors import Conflict, ModelFailed, Unavailable
 from app.serving.registry import Model
@@ -31,7 +32,7 @@ class RowConsumer(Protocol):
         """Take rows that a version has answered, and return at once."""
 
 
-class PredictCall(NamedTuple):
+class PredictCall(Struct, frozen=True, gc=False):
     """A validated request.
 
     Attributes:
@@ -45,7 +46,7 @@ class PredictCall(NamedTuple):
     received_at: float
 
 
-class Answered(NamedTuple):
+class Answered(Struct, frozen=True, gc=False):
     """The predictions of one request, in order.
 
     Attributes:
@@ -110,7 +111,7 @@ class Predictor:
         taken: set[str] = set()
         claimed: set[asyncio.Future[None]] = set()
         for place in places:
-            ids = list(_chosen(calls[place]))
+            ids = _chosen(calls[place])
             others = {self._claims[id_] for id_ in ids if id_ in self._claims}
             if others or not taken.isdisjoint(ids):
                 claimed |= others
@@ -181,7 +182,7 @@ class Predictor:
             Conflict: an id is known with other features.
         """
         request = call.request
-        chosen = list(_chosen(call))
+        chosen = _chosen(call)
         while True:
             known = await self._replays(model, request, chosen) if chosen else {}
             fresh = [index for index, id_ in enumerate(request.ids) if id_ is None or id_ not in known]
@@ -249,13 +250,13 @@ class Predictor:
         return ModelFailed(f"the model failed; error id {error_id}")
 
 
-def _chosen(call: PredictCall) -> Iterable[str]:
+def _chosen(call: PredictCall) -> list[str]:
     """The ids that the caller chose."""
-    return (id_ for id_ in call.request.ids if id_ is not None)
+    return [id_ for id_ in call.request.ids if id_ is not None]
 
 
 def _any_chosen(calls: Sequence[PredictCall]) -> bool:
-    return any(True for call in calls for _ in _chosen(call))
+    return any(call.request.ids.count(None) < len(call.request.ids) for call in calls)
 
 
 def _row(model: Model, call: PredictCall, index: int, answer: Answer, now: Micros, moment: float) -> Prediction:
@@ -271,7 +272,9 @@ def _row(model: Model, call: PredictCall, index: int, answer: Answer, now: Micro
         now,
         int((moment - call.received_at) * 1e6),
         call.request_id,
-        context=request.contexts[index],
+        "predict",
+        "active",
+        request.contexts[index],
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from msgspec import structs
 from sqlalchemy import Connection, select
 
 from app.config.fields import PrivacyMode
@@ -82,7 +83,8 @@ class Privacy:
         if not self.modes:
             return rows
         return [
-            row._replace(
+            structs.replace(
+                row,
                 features=self.row(schema, row.features),
                 context=None if row.context is None else {key: self.form(key, row.context[key]) for key in row.context},
             )

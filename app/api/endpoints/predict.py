@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from http import HTTPStatus
 from time import perf_counter
-from typing import NamedTuple
 
 import orjson
+from msgspec import Struct
 
 from app.api.dependencies import Services
 from app.api.http import Call, Reply
@@ -17,7 +17,7 @@ from app.serving.registry import Model
 from app.types import Json, Prediction, PredictRequest, label_keys
 
 
-class Asked(NamedTuple):
+class Asked(Struct, frozen=True, gc=False):
     """A request, and the version that it asks."""
 
     model: Model
@@ -78,9 +78,9 @@ class PredictHandler:
             Reply(200, orjson.dumps(_many(model, answered) if item.request.many else _one(model, answered)))
             for item, answered in zip(items, results, strict=True)
         ]
-        ended, rows, replays = perf_counter(), 0, 0
+        model.metrics.latency.observe(perf_counter(), [call.received_at for call in calls])
+        rows, replays = 0, 0
         for call, answered in zip(calls, results, strict=True):
-            model.metrics.latency.observe(ended - call.received_at)
             call.notes = {"rows": len(answered.predictions)}
             rows += len(answered.predictions)
             replays += len(answered.replayed)
@@ -103,12 +103,16 @@ class PredictHandler:
 
 def _one(model: Model, answered: Answered) -> Json:
     row = answered.predictions[0]
-    return {
+    probabilities = row.answer.probabilities
+    body: Json = {
         "prediction_id": row.prediction_id,
         "model_name": row.model_name,
         "model_version": row.model_version,
-        **_answer(row, _keys(model, answered, row)),
+        "prediction": row.answer.prediction,
     }
+    if probabilities is not None:
+        body["probabilities"] = dict(zip(_keys(model, answered, row), probabilities, strict=True))
+    return body
 
 
 def _many(model: Model, answered: Answered) -> Json:
@@ -135,7 +139,7 @@ def _keys(model: Model, answered: Answered, row: Prediction) -> Sequence[str]:
 
 
 def _answer(row: Prediction, keys: Sequence[str]) -> Json:
-    prediction, probabilities = row.answer
+    probabilities = row.answer.probabilities
     if probabilities is None:
-        return {"prediction": prediction}
-    return {"prediction": prediction, "probabilities": dict(zip(keys, probabilities, strict=True))}
+        return {"prediction": row.answer.prediction}
+    return {"prediction": row.answer.prediction, "probabilities": dict(zip(keys, probabilities, strict=True))}

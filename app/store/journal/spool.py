@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import structlog
+from msgspec.structs import asdict
 from sqlalchemy import Column, Connection, Engine, Integer, MetaData, Table, Text, delete, event, func, insert, select
 from sqlalchemy.exc import DataError, IntegrityError
 
@@ -181,7 +182,7 @@ def _kept(item: Item, reason: str) -> dict[str, Any]:
         body = _as_json(item)
     else:
         kind, prediction_id = "prediction", item.prediction_id
-        body = {**item._asdict(), "answer": item.answer._asdict()}
+        body = {**asdict(item), "answer": asdict(item.answer)}
     return {"kind": kind, "prediction_id": prediction_id, "reason": reason, "body": to_text(body)}
 
 

@@ -159,21 +159,21 @@ def _with_schema() -> Select[Any]:
 
 def _values(row: Prediction) -> tuple[Any, ...]:
     """A row in the order of the table's columns."""
-    id_, name, version, features, answer, predicted_at, latency_us, request_id, source, role, context = row
+    answer = row.answer
     return (
-        id_,
-        name,
-        version,
-        to_text(features),
+        row.prediction_id,
+        row.model_name,
+        row.model_version,
+        to_text(row.features),
         to_text(answer.prediction),
         to_text_or_none(answer.probabilities),
-        to_text_or_none(context),
-        predicted_at,
-        latency_us,
-        source,
-        role,
-        request_id,
-        sampling_level(id_),
+        to_text_or_none(row.context),
+        row.predicted_at,
+        row.latency_us,
+        row.source,
+        row.role,
+        row.request_id,
+        sampling_level(row.prediction_id),
     )
 
 

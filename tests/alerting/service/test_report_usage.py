@@ -57,7 +57,7 @@ def test_each_step_has_what_was_counted_in_it(counted: Counted) -> None:
     """Rows are counted once, by version and by what became of them; a replayed one was answered."""
     first, second = counted.versions["1"], counted.versions["2"]
     first.rows["ok"].inc(3)
-    first.latency.observe(0.3)
+    first.latency.observe(0.3, [0.0])
     counted.meter.read(at(2))
     first.rows["replayed"].inc()
     first.rows["refused"].inc(2)

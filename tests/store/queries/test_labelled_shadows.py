@@ -57,7 +57,7 @@ def test_a_shadow_s_window_has_its_answers_to_the_stored_rows(shadowed: Database
     assert (shadow.ids, shadow.features, shadow.outcomes) == (champion.ids, champion.features, champion.outcomes)
     assert shadow.sampled_from == champion.sampled_from
     assert set(champion.predictions) == {"good"}
-    assert set(zip(shadow.predictions, shadow.probabilities, strict=True)) == {BAD}
+    assert set(map(Answer, shadow.predictions, shadow.probabilities)) == {BAD}
     assert set(zip(numbers.predictions, numbers.probabilities, strict=True)) == {(1.5, None)}
 
 
