@@ -119,7 +119,7 @@ class MonitoringService:
         self._journal = journal
         self._worker = worker
         self._monitor = monitor
-        self._updater = updater
+        self.updater = updater
         self._heartbeat = heartbeat
         self._delivery = delivery
         self._direct = direct
@@ -173,7 +173,7 @@ class MonitoringService:
     async def update_alerts(self) -> None:
         """End the alerts of versions that have none any more, and send those that a channel lacks."""
         served = self._versions.served()
-        await self._journal.run(lambda connection: self._updater.on_tick(connection, served))
+        await self._journal.run(lambda connection: self.updater.on_tick(connection, served))
 
 
 def build_monitoring(
@@ -282,6 +282,7 @@ def create_app(config: Config, worker: Worker | None = None) -> Application:
         keyring=keys.keyring,
         keys=keys,
         rules=rules,
+        updater=monitoring.updater,
         monitoring=monitoring,
         stored_metrics=StoredMetrics(registry, readers, latest, alerts),
         background=[activator.task, keys.task, *shadows.tasks, *monitoring.tasks, *([spooler] if spooler else [])],

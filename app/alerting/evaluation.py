@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import cast
 
 from app.alerting.channels.routes import Route, outbox_routes
 from app.alerting.messages import Pages, compose
 from app.alerting.retraining import Retraining
+from app.alerting.rules.acceptance import ACCEPTABLE, Item, Look, clear_windows, compare, items_of
 from app.alerting.rules.configured import RuleSet
 from app.alerting.rules.drift import Verdicts, judge_check, judge_drift, ranked_causes, severities
 from app.alerting.rules.performance import judge_coverage, judge_performance, judge_segments
 from app.alerting.rules.service import judge_service
-from app.reports.drift import DriftReport
+from app.errors import Conflict, NotFound
+from app.reports.drift import Accepted, AcceptedPart, DriftReport
 from app.reports.performance import PerformanceReport
 from app.store.database import Connection
-from app.store.queries import alerts, outbox, reports
+from app.store.queries import acceptances, alerts, outbox, reports
+from app.store.queries.acceptances import Acceptance
 from app.store.queries.alerts import SEVERITIES, Alert, Change, firing_unsilenced, record, resolve_others
+from app.store.queries.keys import add_audit
 from app.store.queries.replicas import database_now
 from app.store.queries.versions import read_activation
-from app.types import SECOND, Micros, Report, ServedVersions, Severity, Task, from_datetime
+from app.types import (
+    SECOND,
+    Json,
+    Micros,
+    Report,
+    ServedVersions,
+    Severity,
+    Task,
+    from_datetime,
+    new_id,
+    to_rfc3339,
+)
 
 HOUR = 3600 * SECOND
 DAY = 24 * HOUR
@@ -38,6 +54,7 @@ def evaluate(
         the changes that must be sent to channels.
     """
     rules = rules or RuleSet()
+    report = note(connection, report)
     version = (report.model_name, report.model_version)
     latest = report if report.kind == "drift" else reports.latest(connection, "drift", *version)
     drift = latest.drift if latest else None
@@ -113,6 +130,118 @@ def _coverage(connection: Connection, report: Report, body: PerformanceReport, t
         if found.performance
     ]
     return judge_coverage(severities(task)["label_coverage"], body, earlier)
+
+
+def accept(connection: Connection, alert: Alert, *, reason: str, by: str | None, now: Micros) -> Acceptance:
+    """Store the state behind a firing alert as the new normal, and note it in the latest report.
+
+    Raises:
+        Conflict: the alert is not about a state of the data, or no report shows that state any more.
+    """
+    if alert.rule not in ACCEPTABLE:
+        raise Conflict(f"{alert.rule} cannot become normal: repair its cause, silence it, or change the rule")
+    kind, keys = ACCEPTABLE[alert.rule]
+    latest = reports.latest(connection, kind, alert.model_name, alert.model_version)
+    report, look, items = _last_that_shows(keys, latest, reports.get(connection, alert.report_id))
+    parts = {
+        item.key: {"found": item.found, "state": item.state, "needed": clear_windows(item), "seen": look.end}
+        for item in items
+    }
+    _take_from_earlier(connection, report, parts, now)
+    made = Acceptance(
+        new_id(now * 1000),
+        alert.alert_id,
+        alert.model_name,
+        alert.model_version,
+        alert.rule,
+        kind,
+        report.report_id,
+        now,
+        by,
+        reason,
+        {"reference": look.reference, "parts": parts},
+    )
+    acceptances.add_acceptance(connection, made)
+    note(connection, latest or report)
+    return made
+
+
+def _last_that_shows(keys: tuple[str, ...], *candidates: Report | None) -> tuple[Report, Look, list[Item]]:
+    """Take the first report that shows what an alert is about.
+
+    An alert lasts over looks that hardly miss its limit.
+    """
+    for report in candidates:
+        look = Look.of(report) if report else None
+        if report is None or look is None:
+            continue
+        items = [item for item in items_of(report) if item.key.startswith(keys) and (item.found or item.near)]
+        if any(item.found for item in items):
+            return report, look, items
+    raise Conflict("no report shows this state any more")
+
+
+def _take_from_earlier(connection: Connection, report: Report, parts: Json, now: Micros) -> None:
+    """Leave each part to its latest acceptance."""
+    for earlier in acceptances.in_force(connection, report.kind, report.model_name, report.model_version):
+        left = {key: part for key, part in earlier.body["parts"].items() if key not in parts}
+        if len(left) < len(earlier.body["parts"]):
+            _change(connection, earlier, left, now)
+
+
+def note(connection: Connection, report: Report) -> Report:
+    """Compare a report with what was accepted, and store the result in it: ``accepted``.
+
+    To be called in the transaction that saves the report, so that nobody sees it without. A report that shows nothing
+    changes nothing.
+    """
+    known = acceptances.in_force(connection, report.kind, report.model_name, report.model_version)
+    look = Look.of(report) if known else None
+    if look is None:
+        return report
+    items = {item.key: item for item in items_of(report)}
+    shown = []
+    for each in known:
+        parts: dict[str, Json] = {}
+        if each.body["reference"] == look.reference:
+            shares = replace(look, alpha=look.alpha / max(len(each.body["parts"]), 1))
+            compared = {key: compare(key, part, items, shares) for key, part in each.body["parts"].items()}
+            parts = {key: part for key, part in compared.items() if part is not None}
+        if parts != each.body["parts"]:
+            _change(connection, each, parts, report.checked_at)
+        if any(part["found"] for part in parts.values()):
+            shown.append(_shown(each, parts, look))
+    noted = replace(report, body=cast("DriftReport", {**report.body, "accepted": shown}))
+    acceptances.note_accepted(connection, noted)
+    return noted
+
+
+def _change(connection: Connection, each: Acceptance, parts: Mapping[str, Json], at: Micros) -> None:
+    """Store the parts that are left; an acceptance ends with the last one that was a finding."""
+    ended = None if any(part["found"] for part in parts.values()) else at
+    acceptances.change_acceptance(connection, each.acceptance_id, each.body | {"parts": dict(parts)}, ended_at=ended)
+
+
+def _shown(each: Acceptance, parts: Mapping[str, Json], look: Look) -> Accepted:
+    """Show an acceptance in a report, as its rule and its readers need it."""
+    listed: list[AcceptedPart] = [
+        {
+            "what": key,
+            "value": part["state"].get("value"),
+            "status": "exceeded" if look.start <= part.get("exceeded", "") else "held",
+            "was_found": part["found"],
+        }
+        for key, part in parts.items()
+    ]
+    return {
+        "alert_id": each.alert_id,
+        "rule": each.rule,
+        "accepted_at": to_rfc3339(each.accepted_at),
+        "accepted_by": each.accepted_by,
+        "reason": each.reason,
+        "report_id": each.report_id,
+        "parts": listed,
+    }
 
 
 class Notifier:
@@ -192,6 +321,27 @@ class AlertUpdater:
         self.notifier.enqueue(connection, firing, now=at)
         if version == served.active.version:
             self.retraining.request_if_needed(connection, report, schema.task)
+
+    def accept(self, connection: Connection, alert_id: str, *, reason: str, by: str | None) -> Alert:
+        """Make the state behind a firing alert the new normal; receivers hear of its end.
+
+        Raises:
+            NotFound: no alert has this id.
+            Conflict: the alert does not fire, or is about nothing that can be normal.
+        """
+        alert = alerts.get(connection, alert_id)
+        if alert is None:
+            raise NotFound("no alert has this id")
+        if alert.state != "firing":
+            raise Conflict(f"only a firing alert can be accepted, this one is {alert.state}")
+        now = Micros(max(database_now(connection), alert.changed_at))
+        made = accept(connection, alert, reason=reason, by=by, now=now)
+        audited = {"alert_id": alert_id, "rule": alert.rule, "reason": reason, "report_id": made.report_id}
+        add_audit(connection, "alert_accepted", by, audited)
+        if change := alerts.end_alert(connection, now, alert):
+            because = f"Accepted as the new normal{f' by {by}' if by else ''}: {reason}."
+            self.notifier.enqueue(connection, [replace(change, because=because)], now=now)
+        return alerts.get(connection, alert_id) or alert
 
     def on_tick(self, connection: Connection, served: ServedVersions) -> None:
         """End the alerts of other versions; send firing alerts to channels that lack them."""

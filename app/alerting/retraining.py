@@ -10,7 +10,7 @@ import structlog
 from typing_extensions import TypedDict
 
 from app.alerting.channels.webhook import NAME, BadTemplate, Webhook, fill
-from app.alerting.rules.drift import MAIN_METRIC, ranked, ranked_causes
+from app.alerting.rules.drift import MAIN_METRIC, MAX_CAUSES, held, not_accepted, quality_key, ranked
 from app.config.settings import Retrain
 from app.errors import ConfigError
 from app.reports.drift import DriftReport, FailedCheck, QualityFinding
@@ -68,7 +68,9 @@ def _joined(reasons: Sequence[Advice]) -> Advice:
 
 
 def _findings(drift: DriftReport | None) -> Sequence[QualityFinding]:
-    return drift.get("data_quality", {}).get("findings", []) if drift else []
+    """The findings of data quality that nobody accepted."""
+    findings = drift.get("data_quality", {}).get("findings", []) if drift else []
+    return [finding for finding in findings if quality_key(finding) not in held(drift)]
 
 
 def _broken(drift: Report | None) -> list[Advice]:
@@ -84,7 +86,12 @@ def _fallen_behind(task: Task, performance: Report | None) -> list[Advice]:
     if performance is None or performance.performance is None:
         return []
     metrics = performance.performance.get("realised", {}).get("metrics", {})
-    worse = {name: metric for name, metric in metrics.items() if metric["status"] == "degraded"}
+    known = held(performance.performance)
+    worse = {
+        name: metric
+        for name, metric in metrics.items()
+        if metric["status"] == "degraded" and f"realised:{name}" not in known
+    }
     if not worse:
         return []
     more = f" and {len(worse) - 1} more of its metrics" if len(worse) > 1 else ""
@@ -112,9 +119,13 @@ def _is_pressing(alert: Alert) -> bool:
 
 def _drifted(drift: Report | None, retrain_share: float) -> list[Advice]:
     share = drift.drift.get("drift_share") if drift and drift.drift else None
-    if drift is None or share is None or share < retrain_share:
+    if drift is None or drift.drift is None or not share:
         return []
-    names = ", ".join(ranked_causes(drift.drift))
+    found = not_accepted(drift.drift)
+    share *= len(found) / len(drift.drift["drifted_features"])
+    if share < retrain_share:
+        return []
+    names = ", ".join(found[:MAX_CAUSES])
     because = f"{share:.0%} of the features drifted (limit {retrain_share:.0%}), {names} most of all"
     return [Advice("retrain", because, (_evidence(drift, "drift.share", share, retrain_share),), pressing=True)]
 

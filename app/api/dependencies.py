@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import AwareDatetime, BeforeValidator
 from starlette.datastructures import QueryParams
 
+from app.alerting.evaluation import AlertUpdater
 from app.alerting.rules.configured import RuleSet
 from app.api.documentation import answer_of
 from app.api.http import BodyLimits, Call, client_of
@@ -85,6 +86,7 @@ class Services:
 
     Attributes:
         rules: the rules that alerts can come from.
+        updater: changes alerts in the writer thread.
         background: the tasks that must run as long as the service does; ``/health/ready`` asks all of them.
     """
 
@@ -100,6 +102,7 @@ class Services:
     keyring: Keyring
     keys: StoredKeys
     rules: RuleSet
+    updater: AlertUpdater
     privacy: Privacy
     monitoring: Monitoring
     stored_metrics: MetricsRefresh

@@ -208,6 +208,8 @@ class QualityFinding(TypedDict):
 
     feature: str | None
     kind: str
+    check: NotRequired[str]
+    """The test that found it; absent where it has the name of the kind."""
     value: float | None
     limit: float | None
     message: str
@@ -339,10 +341,36 @@ class DriftLimits(Calibration):
     min_rows: int
 
 
+class AcceptedPart(TypedDict):
+    """One thing that was accepted: a feature, a finding, a metric."""
+
+    what: str
+    value: float | None
+    status: Literal["held", "exceeded"]
+    """Exceeded: it is worse than the accepted state, and alarms as ever."""
+    was_found: bool
+    """Whether it was a finding then; else it is compared with its value of then, should it become one."""
+
+
+class Accepted(TypedDict):
+    """A state that somebody accepted as the new normal by ``POST /alerts/{id}/accept``."""
+
+    alert_id: str
+    rule: str
+    accepted_at: str
+    accepted_by: str | None
+    reason: str
+    report_id: str
+    """The report that showed the state."""
+    parts: list[AcceptedPart]
+
+
 class DriftReport(TypedDict):
     """The body of a drift report."""
 
     role: NotRequired[Role]
+    accepted: NotRequired[list[Accepted]]
+    """What was accepted as the new normal; absent without any."""
     window: DriftWindow
     reference: ReferenceSummary | None
     entity: NotRequired[EntitySummary | None]

@@ -9,7 +9,7 @@ from typing import Literal, NotRequired, TypeAlias
 
 from typing_extensions import TypedDict
 
-from app.reports.drift import Role
+from app.reports.drift import Accepted, Role
 
 Grade: TypeAlias = Literal["ok", "degraded", "improved", "insufficient_data"]
 
@@ -280,6 +280,8 @@ class PerformanceReport(TypedDict):
     """The body of a performance report."""
 
     role: NotRequired[Role]
+    accepted: NotRequired[list[Accepted]]
+    """What was accepted as the new normal; absent without any."""
     status: Grade
     basis: Basis
     """The figures that the status stands on: outcomes if they allow a verdict, else the estimate."""

@@ -145,6 +145,25 @@ SILENCES = Table(
     Index(None, "ends_at"),
 )
 
+ACCEPTANCES = Table(
+    "acceptances",
+    METADATA,
+    Column("acceptance_id", Text, primary_key=True),
+    Column("alert_id", Text, nullable=False),
+    Column("model_name", Text, nullable=False),
+    Column("model_version", Text, nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("report_id", Text, nullable=False),
+    Column("accepted_at", BigInteger, nullable=False),
+    Column("accepted_by", Text),
+    Column("reason", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("ended_at", BigInteger),
+    Index(None, "model_name", "model_version", "kind"),
+    Index(None, "alert_id"),
+)
+
 OUTBOX = Table(
     "outbox",
     METADATA,

@@ -82,7 +82,10 @@ def _more(connection: Connection) -> dict[str, str]:
     waits = alerts.latest(connection, "mixed", "1", "latency")
     assert fires is not None
     assert waits is not None
-    return {"service": "service-report", "failed": "failed-report", "firing": fires.alert_id, "pending": waits.alert_id}
+    drop = alerts.latest(connection, "mixed", "1", "accuracy_drop")
+    assert drop is not None
+    ids = {"service": "service-report", "failed": "failed-report", "firing": fires.alert_id, "pending": waits.alert_id}
+    return ids | {"drop": drop.alert_id}
 
 
 @pytest.fixture(scope="module")

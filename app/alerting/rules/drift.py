@@ -6,7 +6,8 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from app.reports.drift import Column, DriftReport, QualityFinding
+from app.reports.drift import Accepted, Column, DriftReport, QualityFinding, UnjudgedFeature
+from app.reports.performance import PerformanceReport
 from app.store.queries.alerts import Finding
 from app.types import Report, Severity, Task
 
@@ -66,6 +67,27 @@ def severities(task: Task) -> Mapping[str, Severity]:
     }
 
 
+def held(body: DriftReport | PerformanceReport | None) -> frozenset[str]:
+    """Give the keys of what was accepted as the new normal, and is as it was then."""
+    return _accepted(body, "held")
+
+
+def beyond_accepted(body: DriftReport | PerformanceReport, *keys: str) -> str:
+    """Say of a finding that it is worse than a state that was accepted; else nothing."""
+    exceeded = _accepted(body, "exceeded")
+    return "; worse than the state that was accepted" if exceeded.intersection(keys) else ""
+
+
+def _accepted(body: DriftReport | PerformanceReport | None, status: str) -> frozenset[str]:
+    known: Sequence[Accepted] = body.get("accepted", []) if body else []
+    return frozenset(part["what"] for each in known for part in each["parts"] if part["status"] == status)
+
+
+def quality_key(finding: QualityFinding) -> str:
+    """Give the key of a finding among what can be accepted."""
+    return f"quality:{finding['feature'] or 'all rows'}:{finding.get('check', finding['kind'])}"
+
+
 def playbook_section(rule: str) -> str:
     """The section of the playbook about a rule; those of one's own share one."""
     default = any(rule in severities(task) for task in Task)
@@ -97,20 +119,30 @@ def judge_drift(
     verdicts |= _joint_drift(levels["joint_drift"], body, is_open="joint_drift" in open_rules)
     quality = body.get("data_quality", {})
     if quality.get("status") in ("ok", "warning"):
-        told = {"class_imbalance"} if verdicts.get("prediction_drift") else set()  # the same thing by another name
+        told = {"class_imbalance"} if _has_moved(body) else set()  # the same thing by another name
         findings = [finding for finding in quality["findings"] if finding["kind"] not in told]
+        findings = [finding for finding in findings if quality_key(finding) not in held(body)]
         for rule, those in _of_rows_and_traffic(findings).items():
-            verdicts[rule] = _worst(levels[rule], those)
+            verdicts[rule] = _worst(levels[rule], those, beyond_accepted(body, *map(quality_key, those)))
     return verdicts
+
+
+def lasting_unjudged(body: DriftReport) -> Sequence[UnjudgedFeature]:
+    """List the features that have had no verdict for a day."""
+    end = body["window"]["to"]
+    if end is None:
+        return []
+    limit = datetime.fromisoformat(end) - UNJUDGED_FOR
+    return [each for each in body.get("unjudged", []) if datetime.fromisoformat(each.get("since", end)) <= limit]
 
 
 def _unjudged_features(severity: Severity, body: DriftReport) -> Verdicts:
     """Judge whether too many features have had no verdict for a day."""
     features = body.get("features", {})
-    if not features or "unjudged" not in body or (end := body["window"]["to"]) is None:
+    if not features or "unjudged" not in body or body["window"]["to"] is None:
         return {}
-    limit = datetime.fromisoformat(end) - UNJUDGED_FOR
-    lasting = [each for each in body["unjudged"] if datetime.fromisoformat(each.get("since", end)) <= limit]
+    known = held(body)
+    lasting = [each for each in lasting_unjudged(body) if f"unjudged:{each['feature']}" not in known]
     share = 1 - len(lasting) / len(features)
     if share >= MIN_JUDGED_SHARE:
         return {"unjudged_features": None}
@@ -152,18 +184,27 @@ def _feature_drift(
     if not judged:
         return {}
     many = min(MANY_FEATURES, max(math.ceil(round(retrain_share * len(judged), 9)), 1))
-    drifted = len(body["drifted_features"])
+    names = not_accepted(body)
     verdicts: Verdicts = dict.fromkeys(OF_FEATURES)
-    if drifted:
-        message = f"{drifted} of {len(judged)} features drifted: {listed(ranked(body))}"
-        rule, value, limit = ("drift_many", drifted, many) if drifted >= many else _largest(body)
+    if names:
+        message = f"{len(names)} of {len(judged)} features drifted: {listed(names)}"
+        if accepted := len(body["drifted_features"]) - len(names):
+            message += f", beside {accepted} whose state was accepted"
+        message += beyond_accepted(body, *(f"feature:{name}" for name in names))
+        rule, value, limit = ("drift_many", len(names), many) if len(names) >= many else _largest(body, names[0])
         name = next((each for each in OF_FEATURES if each in open_rules), rule)
-        verdicts[name] = Finding(levels[rule], value, limit, message, ranked_causes(body))
+        verdicts[name] = Finding(levels[rule], value, limit, message, tuple(names[:MAX_CAUSES]))
     return verdicts
 
 
-def _largest(body: DriftReport) -> tuple[str, float, float]:
-    entry = body["features"][ranked(body)[0]]
+def not_accepted(body: DriftReport | None) -> Sequence[str]:
+    """The drifted features whose state nobody accepted, the largest impact first."""
+    known = held(body)
+    return [name for name in ranked(body) if f"feature:{name}" not in known]
+
+
+def _largest(body: DriftReport, name: str) -> tuple[str, float, float]:
+    entry = body["features"][name]
     effect = impact(entry) if entry["status"] == "error" else entry.get("effect", impact(entry))
     return "feature_drift", effect, body["limits"]["material_psi"]
 
@@ -171,17 +212,27 @@ def _largest(body: DriftReport) -> tuple[str, float, float]:
 def _prediction_drift(severity: Severity, body: DriftReport) -> Verdicts:
     prediction = body.get("prediction")
     watched: list[tuple[str, Column | None]] = [
-        ("the predictions", prediction),
-        ("the predicted probability", prediction.get("probability") if prediction else None),
+        ("prediction", prediction),
+        ("probability", prediction.get("probability") if prediction else None),
     ]
-    judged = {what: entry for what, entry in watched if entry and entry["status"] in ("stable", "drift")}
-    drifted = {what: entry for what, entry in judged.items() if entry["status"] == "drift"}
+    judged = {key: entry for key, entry in watched if entry and entry["status"] in ("stable", "drift")}
+    known = held(body)
+    drifted = {key: entry for key, entry in judged.items() if entry["status"] == "drift" and key not in known}
     if not drifted:
         return {"prediction_drift": None} if judged else {}
-    what, entry = max(drifted.items(), key=lambda item: impact(item[1]))
+    key, entry = max(drifted.items(), key=lambda item: impact(item[1]))
     limit = body["limits"]["material_psi"]
+    what = "the predictions" if key == "prediction" else "the predicted probability"
     message = f"the distribution of {what} has moved: PSI {impact(entry):.3g} above its noise, limit {limit:g}"
+    message += beyond_accepted(body, *drifted)
     return {"prediction_drift": Finding(severity, impact(entry), limit, message, ranked_causes(body))}
+
+
+def _has_moved(body: DriftReport) -> bool:
+    """Tell whether the predictions have drifted, accepted or not."""
+    prediction = body.get("prediction")
+    probability = prediction.get("probability") if prediction else None
+    return any(entry is not None and entry["status"] == "drift" for entry in (prediction, probability))
 
 
 def _joint_drift(severity: Severity, body: DriftReport, *, is_open: bool) -> Verdicts:
@@ -192,12 +243,14 @@ def _joint_drift(severity: Severity, body: DriftReport, *, is_open: bool) -> Ver
     joint = body.get("multivariate", {})
     if joint.get("status") not in ("stable", "drift"):
         return {}
-    if joint["status"] == "stable" or (body["drifted_features"] and not is_open):
+    worse = beyond_accepted(body, "joint")
+    by_features = body["drifted_features"] and not is_open and not worse
+    if joint["status"] == "stable" or by_features or "joint" in held(body):
         return {"joint_drift": None}
     names = [entry["feature"] for entry in joint["features"]]
     message = (
         f"no feature drifted by itself, their combination did: a classifier tells the window from the reference with "
-        f"an AUC of {joint['auc']:.3g}, limit {joint['material_auc']:.3g}, most of all by {listed(names)}"
+        f"an AUC of {joint['auc']:.3g}, limit {joint['material_auc']:.3g}, most of all by {listed(names)}{worse}"
     )
     causes = tuple(names[:MAX_CAUSES])
     return {"joint_drift": Finding(severity, joint["auc"], joint["material_auc"], message, causes)}
@@ -209,7 +262,7 @@ def _of_rows_and_traffic(findings: Sequence[QualityFinding]) -> Mapping[str, Seq
     return {"data_quality": [finding for finding in findings if finding not in missing], "traffic_drop": missing}
 
 
-def _worst(severity: Severity, findings: Sequence[QualityFinding]) -> Finding | None:
+def _worst(severity: Severity, findings: Sequence[QualityFinding], more_than: str) -> Finding | None:
     if not findings:
         return None
     worst = sorted(findings, key=lambda found: (found["limit"] or 0.0) - (found["value"] or 1.0))
@@ -217,7 +270,9 @@ def _worst(severity: Severity, findings: Sequence[QualityFinding]) -> Finding | 
     about = f"{worst[0]['feature']}: " if worst[0]["feature"] is not None else ""
     more = f"; and {_counted(len(findings) - 1)}" if len(findings) > 1 else ""
     causes = tuple(dict.fromkeys(named))[:MAX_CAUSES]
-    return Finding(severity, worst[0]["value"], worst[0]["limit"], about + worst[0]["message"] + more, causes)
+    return Finding(
+        severity, worst[0]["value"], worst[0]["limit"], about + worst[0]["message"] + more + more_than, causes
+    )
 
 
 def _counted(more: int) -> str:

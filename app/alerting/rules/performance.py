@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from app.alerting.rules.drift import MAIN_METRIC, Verdicts, listed, ranked_causes, severities
+from app.alerting.rules.drift import (
+    MAIN_METRIC,
+    Verdicts,
+    beyond_accepted,
+    held,
+    listed,
+    ranked_causes,
+    severities,
+)
 from app.figures.performance import METRIC
 from app.reports.drift import DriftReport
 from app.reports.performance import Metric, PerformanceReport, SegmentMetrics
@@ -34,11 +42,12 @@ def _unknown_class(task: Task, body: PerformanceReport) -> Verdicts:
     """
     realised = body.get("realised", {})
     found = realised.get("unknown_classes")
-    if found is None:
+    if found is None or "unknown_class" in held(body):
         main = realised.get("metrics", {}).get(MAIN_METRIC[task])
         judged = task is not Task.REGRESSION and main is not None and main["status"] != "insufficient_data"
         return {"unknown_class": None} if judged else {}
-    return {"unknown_class": Finding(severities(task)["unknown_class"], found["share"], 0.0, found["message"])}
+    message = found["message"] + beyond_accepted(body, "unknown_class")
+    return {"unknown_class": Finding(severities(task)["unknown_class"], found["share"], 0.0, message)}
 
 
 def judge_coverage(severity: Severity, body: PerformanceReport, earlier: Sequence[PerformanceReport]) -> Verdicts:
@@ -67,7 +76,8 @@ def _coverage(body: PerformanceReport) -> float | None:
 def _realised(task: Task, body: PerformanceReport, causes: tuple[str, ...]) -> Verdicts:
     main, metrics = MAIN_METRIC[task], body.get("realised", {}).get("metrics", {})
     judged = [name for name in metrics if metrics[name]["status"] != "insufficient_data"]
-    degraded = [name for name in judged if metrics[name]["status"] == "degraded"]
+    known = held(body)
+    degraded = [name for name in judged if metrics[name]["status"] == "degraded" and f"realised:{name}" not in known]
     if not judged:
         return {}
     drop, others = f"{main}_drop", "metrics_drop"
@@ -77,6 +87,7 @@ def _realised(task: Task, body: PerformanceReport, causes: tuple[str, ...]) -> V
         metric = metrics[name]
         message = f"{degradation(name, metric)}, over {body['realised']['labelled']} labelled rows"
         message += _also(other for other in degraded if other != name)
+        message += beyond_accepted(body, *(f"realised:{each}" for each in degraded))
         verdicts[rule] = Finding(severities(task)[rule], metric["value"], metric["limit"], message, causes)
     return verdicts
 
@@ -90,8 +101,10 @@ def _estimated(task: Task, body: PerformanceReport, causes: tuple[str, ...]) -> 
     metrics, main = found.get("metrics", {}), MAIN_METRIC[task]
     if all(metric["status"] == "insufficient_data" for metric in metrics.values()):
         return {}
+    accepted = held(body)
     degraded = sorted(
-        (name for name in metrics if metrics[name]["status"] == "degraded"), key=lambda name: name != main
+        (name for name in metrics if metrics[name]["status"] == "degraded" and f"estimated:{name}" not in accepted),
+        key=lambda name: name != main,
     )
     if any(metric["status"] == "degraded" for metric in realised.values()):
         return {"estimated_drop": None}
@@ -109,10 +122,11 @@ def _estimated(task: Task, body: PerformanceReport, causes: tuple[str, ...]) -> 
 
 def _estimated_segment(body: PerformanceReport, causes: tuple[str, ...]) -> Finding | None:
     """Report the first segment whose estimate is degraded."""
+    accepted = held(body)
     for feature, values in body["estimated"].get("segments", {}).items():
         for value, entry in values.items():
             for name, metric in entry["metrics"].items():
-                if metric["status"] == "degraded":
+                if metric["status"] == "degraded" and f"estimated:{feature}={value}:{name}" not in accepted:
                     message = (
                         f"where {feature} = {value}, estimated {degradation(name, metric)}, over {entry['rows']} rows"
                     )
@@ -154,7 +168,7 @@ def judge_segments(task: Task, body: PerformanceReport, drift: DriftReport | Non
     While the main metric of all rows is degraded, the rule over it speaks for its segments.
     """
     judged = [
-        (f"{name} = {value}", entry)
+        (f"{name} = {value}", f"segment:{name}={value}", entry)
         for name, values in body.get("segments", {}).items()
         for value, entry in values.items()
         if entry["status"] != "insufficient_data"
@@ -163,15 +177,19 @@ def judge_segments(task: Task, body: PerformanceReport, drift: DriftReport | Non
     overall = body.get("realised", {}).get("metrics", {}).get(main)
     if not judged:
         return {}
-    worse = [_Segment(title, entry["labelled"], _degraded(entry)) for title, entry in judged]
+    known = held(body)
+    worse = [_Segment(title, entry["labelled"], _degraded(entry, key, known)) for title, key, entry in judged]
     worse = sorted((each for each in worse if each.degraded), key=lambda each: main not in each.degraded)
     if not worse or (overall and overall["status"] == "degraded"):
         return {"segment_drop": None}
     return {"segment_drop": _finding(task, worse, ranked_causes(drift))}
 
 
-def _degraded(entry: SegmentMetrics) -> Mapping[str, Metric]:
-    return {name: metric for name, metric in entry["metrics"].items() if metric["status"] == "degraded"}
+def _degraded(entry: SegmentMetrics, key: str, accepted: Collection[str]) -> Mapping[str, Metric]:
+    metrics = entry["metrics"].items()
+    return {
+        name: metric for name, metric in metrics if metric["status"] == "degraded" and f"{key}:{name}" not in accepted
+    }
 
 
 def _finding(task: Task, worse: Sequence[_Segment], causes: tuple[str, ...]) -> Finding:

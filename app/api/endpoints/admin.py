@@ -15,17 +15,21 @@ from typing_extensions import TypedDict
 
 from app.api.dependencies import BoundModel, Cursor, Limit, Services, ServicesDep, StoredKeys, page, require
 from app.api.documentation import answers
+from app.api.endpoints.alerts import ShownAlert, render_alert
+from app.api.examples import ALERT
 from app.api.http import json_response
 from app.api.request_guards import Keyring
 from app.background import PeriodicTask
 from app.config.fields import Duration
 from app.config.settings import Scope
-from app.errors import Conflict, Forbidden, Unavailable
+from app.errors import Conflict, Forbidden, NotFound, Unavailable
 from app.store import retention
 from app.store.database import Connection, Readers
 from app.store.journal.journal import Journal
+from app.store.queries import alerts
+from app.store.queries.acceptances import of_alerts
 from app.store.queries.keys import KeyState, StoredKey, add_audit, add_key, new_key, note_use, read_keys, revoke_key
-from app.types import SECOND, Micros, Scalar, to_rfc3339
+from app.types import SECOND, Json, Micros, Scalar, to_rfc3339
 
 REFRESH_S = 0.5
 """Time between two looks at the stored keys: a revoked one is refused within a second on every replica."""
@@ -136,6 +140,14 @@ SHOWN: ShownKey = {
     "last_used_at": "2026-11-21T10:00:00.000000Z",
     "state": "active",
     "source": "store",
+}
+ACCEPTED: Json = {
+    **ALERT,
+    "state": "accepted",
+    "resolved_at": "2026-11-20T10:30:00.000000Z",
+    "accepted_at": "2026-11-20T10:30:00.000000Z",
+    "accepted_by": "ops",
+    "accepted_reason": "the new price list",
 }
 MADE: MadeKey = {**SHOWN, "key": "plumb_…"}
 
@@ -283,3 +295,31 @@ def _note_erasure(
         services.spooler.spool.forget(retention.needles(forms))
     about = {"rows": gone} | ({"subject": digest} if services.privacy.salt else {})
     add_audit(connection, "subject_erased", by, about)
+
+
+class AcceptBody(BaseModel):
+    """The reason why the state behind an alert is the new normal."""
+
+    model_config = ConfigDict(extra="forbid", title="Acceptance")
+
+    reason: str = Field(
+        max_length=500, pattern=r"^[^\x00]*[^\x00\s][^\x00]*$", description="why, for those who read the reports"
+    )
+
+
+@router.post("/alerts/{alert_id}/accept", tags=["monitoring"])
+@answers(ShownAlert, ACCEPTED, scope="admin", errors=(404, 409, 422, 503))
+async def accept_alert(
+    alert_id: str, body: AcceptBody, services: ServicesDep, by: ByAdmin, bound: BoundModel
+) -> Response:
+    """Take the state behind a firing alert as the new normal.
+
+    The alert ends, and alarms again if that state grows, changes, or comes again after it had gone.
+    """
+    known = None if "\0" in alert_id else await services.readers.run(alerts.get, alert_id)
+    if known is None or bound not in (None, known.model_name):
+        raise NotFound("no alert has this id")
+    alert = await services.journal.run(partial(services.updater.accept, alert_id=alert_id, reason=body.reason, by=by))
+    accepted = await services.readers.run(of_alerts, [alert_id])
+    structlog.get_logger("audit").info("alert_accepted", alert_id=alert_id, rule=alert.rule, by=by, reason=body.reason)
+    return json_response(render_alert(alert, (), accepted.get(alert_id)))

@@ -25,6 +25,7 @@ from app.errors import Conflict, FieldError, Invalid, NotFound
 from app.store.database import Connection
 from app.store.queries import alerts as stored
 from app.store.queries import outbox, reports
+from app.store.queries.acceptances import Acceptance, of_alerts
 from app.store.queries.alerts import Matcher, Silence, planned_silences
 from app.store.queries.replicas import database_now
 from app.types import SECOND, Micros, Severity, from_datetime, new_id, to_rfc3339
@@ -64,7 +65,7 @@ class SilenceBody(BaseModel):
     starts_at: Moment | None = Field(None, description="by default now; RFC 3339 with its zone")
 
 
-AlertState: TypeAlias = Literal["firing", "pending", "acknowledged", "silenced", "resolved", "passed"]
+AlertState: TypeAlias = Literal["firing", "pending", "acknowledged", "silenced", "accepted", "resolved", "passed"]
 
 
 class SilenceMatcher(TypedDict):
@@ -101,6 +102,10 @@ class ShownAlert(TypedDict):
     acknowledged_at: str | None
     acknowledged_by: str | None
     silenced_until: str | None
+    accepted_at: str | None
+    """When its state was accepted as the new normal, by whom, and why; its own state is then ``accepted``."""
+    accepted_by: str | None
+    accepted_reason: str | None
     message: str
     causes: list[str]
     playbook: str
@@ -287,7 +292,9 @@ async def alerts(
         now, found = database_now(connection), stored.shown(connection, model.schema.name, model.schema.version)
         known = planned_silences(connection, at=now)
         active = [silence for silence in known if silence.starts_at <= now]
-        items = [item for item in (_item(alert, active) for alert in found) if wanted.has(item)]
+        accepted = of_alerts(connection, [alert.alert_id for alert in found])
+        shown = (render_alert(alert, active, accepted.get(alert.alert_id)) for alert in found)
+        items = [item for item in shown if wanted.has(item)]
         behind = next((place + 1 for place, item in enumerate(items) if item["alert_id"] == cursor), 0)
         part = page(items[behind : behind + limit + 1], limit, lambda item: item, lambda item: str(item["alert_id"]))
         latest = reports.latest_of_each(connection, model.schema.name, model.schema.version)
@@ -325,7 +332,7 @@ async def acknowledge(
         raise Conflict(f"only a firing alert can be acknowledged, this one is {alert.state}")
     structlog.get_logger("audit").info("alert_acknowledged", alert_id=alert_id, rule=alert.rule, by=by)
     now, silences = await services.readers.run(_silences)
-    return json_response(_item(alert, [silence for silence in silences if silence.starts_at <= now]))
+    return json_response(render_alert(alert, [silence for silence in silences if silence.starts_at <= now]))
 
 
 def _silences(connection: Connection) -> tuple[Micros, Sequence[Silence]]:
@@ -333,14 +340,14 @@ def _silences(connection: Connection) -> tuple[Micros, Sequence[Silence]]:
     return now, planned_silences(connection, at=now)
 
 
-def _item(alert: stored.Alert, silences: Sequence[Silence]) -> ShownAlert:
-    """An alert as the API shows it; ``silences`` are those that last."""
+def render_alert(alert: stored.Alert, silences: Sequence[Silence], accepted: Acceptance | None = None) -> ShownAlert:
+    """An alert as the API shows it, with the silences that last and its acceptance."""
     finding = alert.finding
     return {
         "alert_id": alert.alert_id,
         "rule": alert.rule,
         "severity": finding.severity,
-        "state": _state(alert, silences),
+        "state": "accepted" if accepted else _state(alert, silences),
         "value": finding.value,
         "limit": finding.limit,
         "since": to_rfc3339(alert.since),
@@ -348,6 +355,9 @@ def _item(alert: stored.Alert, silences: Sequence[Silence]) -> ShownAlert:
         "acknowledged_at": _time(alert.acknowledged_at),
         "acknowledged_by": alert.acknowledged_by,
         "silenced_until": _time(max((silence.ends_at for silence in silences if silence.covers(alert)), default=None)),
+        "accepted_at": _time(accepted.accepted_at if accepted else None),
+        "accepted_by": accepted.accepted_by if accepted else None,
+        "accepted_reason": accepted.reason if accepted else None,
         "message": finding.message,
         "causes": list(finding.causes),
         "playbook": f"{PLAYBOOK}#{playbook_section(alert.rule)}",

@@ -37,7 +37,8 @@ export function showAlerts({alerts, silences, recommendations, actions}, now) {
 
 function item(alert, now, isOpen) {
   const active = isActive(alert);
-  const when = alert.resolved_at === null ? `since ${ago(alert.since, now)}` : `resolved ${ago(alert.resolved_at, now)}`;
+  const ended = alert.state === "accepted" ? "accepted" : "resolved";
+  const when = alert.resolved_at === null ? `since ${ago(alert.since, now)}` : `${ended} ${ago(alert.resolved_at, now)}`;
   const steps = element("details", {"data-alert": alert.alert_id}, element("summary", {}, "What to do"), element("pre", {}));
   steps.addEventListener("toggle", () => steps.open && showSection(steps.querySelector("pre"), alert.playbook));
   steps.open = isOpen;
@@ -48,9 +49,10 @@ function item(alert, now, isOpen) {
     steps);
 }
 
-function about({acknowledged_at, acknowledged_by, silenced_until, state, causes}) {
+function about({acknowledged_at, acknowledged_by, accepted_at, accepted_by, accepted_reason, silenced_until, state, causes}) {
   const lines = causes.length ? [`look at: ${causes.join(", ")}`] : [];
   if (acknowledged_at !== null) lines.push(`acknowledged${acknowledged_by === null ? "" : ` by ${acknowledged_by}`}`);
+  if (accepted_at !== null) lines.push(`accepted as the new normal${accepted_by === null ? "" : ` by ${accepted_by}`}: ${accepted_reason}`);
   if (state === "silenced") lines.push(`silenced until ${new Date(silenced_until).toLocaleString()}`);
   return lines;
 }

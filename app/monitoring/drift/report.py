@@ -19,6 +19,7 @@ from app.monitoring.drift.verdict import (
     list_unjudged,
     median_effective_rows,
     overall_status,
+    rank_causes,
     withhold,
 )
 from app.monitoring.false_alarm_budget import SHAPE_SHARE, Limits
@@ -36,7 +37,6 @@ from app.monitoring.reference.encoding import (
     without_copies,
     worth,
 )
-from app.monitoring.reference.importance import rank_causes
 from app.monitoring.reference.reference import Reference
 from app.monitoring.reference.seasonality import Season, choose
 from app.reports.drift import (

@@ -249,3 +249,31 @@ def median_effective_rows(report: DriftReport) -> int:
     """Rows that the window is worth in the feature of the middle."""
     worth = [entry["effective_rows"] for entry in report["features"].values() if entry["status"] != "error"]
     return round(median(worth)) if worth else report["window"]["rows"]
+
+
+def impacts(effects: Mapping[str, float], dependence: Mapping[str, float]) -> dict[str, float]:
+    """Rank causes: drift above noise times how much the model's answer depends on the feature.
+
+    ``share * effect / (1 + effect)``: an effect (PSI above noise) is brought into [0, 1) in its own order, so that all
+    impacts lie between 0 and 1, and so does their sum. Where no dependence is known, the effect itself.
+
+    >>> impacts({"age": 0.25, "income": 1.0}, {"age": 0.75, "income": 0.25})
+    {'age': 0.15, 'income': 0.125}
+    >>> impacts({"age": 0.25}, {})
+    {'age': 0.25}
+    """
+    if not dependence:
+        return dict(effects)
+    return {name: dependence.get(name, 0.0) * effect / (1 + effect) for name, effect in effects.items()}
+
+
+def rank_causes(features: Mapping[str, Column], dependence: Mapping[str, float]) -> tuple[dict[str, Column], list[str]]:
+    """Add ``effect`` and ``impact`` to the features; name those that drifted, by impact."""
+    effects = {name: entry["impact"] for name, entry in features.items() if entry["status"] != "error"}
+    weighed = impacts(effects, dependence)
+    ranked = {
+        name: entry if entry["status"] == "error" else entry | {"effect": effects[name], "impact": weighed[name]}
+        for name, entry in features.items()
+    }
+    drifted = [name for name, entry in ranked.items() if entry["status"] == "drift"]
+    return ranked, sorted(drifted, key=lambda name: (-weighed[name], -effects[name]))

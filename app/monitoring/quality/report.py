@@ -107,7 +107,7 @@ def feature_findings(
             continue
         for finding in FEATURE_TESTS[check.name](columns):
             kinds.add(finding["kind"])
-            yield finding
+            yield finding if check.name == finding["kind"] else finding | {"check": check.name}
 
 
 def _missing(columns: Columns) -> Iterator[QualityFinding]:

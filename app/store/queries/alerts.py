@@ -299,7 +299,7 @@ def record(
         if finding is not None:
             changes.append(_hold(connection, report, rule, finding, before, checks.get(rule, 1), silences))
         elif before is not None:
-            changes.append(_end(connection, report.checked_at, before))
+            changes.append(end_alert(connection, report.checked_at, before))
     return [change for change in changes if change is not None]
 
 
@@ -337,7 +337,7 @@ def resolve_others(connection: Connection, name: str, watched: Collection[str], 
         what must be told.
     """
     others = unwatched(connection, name, watched)
-    changes = [_end(connection, Micros(max(now, alert.changed_at)), alert) for alert in others]
+    changes = [end_alert(connection, Micros(max(now, alert.changed_at)), alert) for alert in others]
     because = "This version no longer answers."
     return [replace(change, because=because) for change in changes if change is not None]
 
@@ -373,7 +373,7 @@ def _hold(
     return Change("firing", now) if tells else None
 
 
-def _end(connection: Connection, at: Micros, before: Alert) -> Change | None:
+def end_alert(connection: Connection, at: Micros, before: Alert) -> Change | None:
     """Resolve the alert of a rule that no longer holds; one that never fired has passed."""
     now = replace(before, state="resolved" if before.state == "firing" else "passed", changed_at=at)
     ended = {"state": now.state, "changed_at": now.changed_at}

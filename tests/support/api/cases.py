@@ -37,6 +37,7 @@ class Case:
 
 ONE = {"features": GOOD}
 OUTCOME = {"prediction_id": "first", "outcome": "good"}
+ACCEPT = {"reason": "the new price list"}
 SILENCE = {"matcher": {"rule": "feature_drift"}, "duration": "1h", "reason": "known"}
 NOBODY = {"model_version": "nobody"}
 FILLED = [
@@ -98,6 +99,10 @@ FILLED = [
     Case("POST /alerts/{alert_id}/acknowledge", 200, path="/alerts/{firing}/acknowledge"),
     Case("POST /alerts/{alert_id}/acknowledge", 404, path="/alerts/nobody/acknowledge"),
     Case("POST /alerts/{alert_id}/acknowledge", 409, path="/alerts/{pending}/acknowledge"),
+    Case("POST /alerts/{alert_id}/accept", 200, ACCEPT, path="/alerts/{drop}/accept"),
+    Case("POST /alerts/{alert_id}/accept", 404, ACCEPT, path="/alerts/nobody/accept"),
+    Case("POST /alerts/{alert_id}/accept", 409, ACCEPT, path="/alerts/{firing}/accept"),
+    Case("POST /alerts/{alert_id}/accept", 422, {"reason": ""}, path="/alerts/{firing}/accept"),
     Case("POST /alerts/silences", 200, SILENCE),
     Case("POST /alerts/silences", 404, SILENCE, params=NOBODY),
     Case("POST /alerts/silences", 422, {"matcher": {"rule": "nobody"}, "duration": "1h", "reason": "known"}),
@@ -146,6 +151,7 @@ AWAY = [
     Case("GET /alerts", 503, world="away"),
     Case("GET /alerts/silences", 503, world="away"),
     Case("POST /alerts/{alert_id}/acknowledge", 503, path="/alerts/some/acknowledge", world="away"),
+    Case("POST /alerts/{alert_id}/accept", 503, ACCEPT, path="/alerts/some/accept", world="away"),
     Case("POST /alerts/silences", 503, SILENCE, world="away"),
     Case("DELETE /alerts/silences/{silence_id}", 503, path="/alerts/silences/some", world="away"),
     Case("POST /models/{name}/activate", 503, {"version": "1"}, path="/models/mixed/activate", world="away"),

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.monitoring.reference.importance import answer_dependence, impacts
+from app.monitoring.drift.verdict import impacts
+from app.monitoring.reference_profile import answer_dependence
 from app.types import Answer, ModelSchema, Row, Task
 
 
