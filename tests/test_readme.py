@@ -92,8 +92,8 @@ def test_the_first_five_minutes(checkout: Path, service: Service) -> None:
     assert "other features" in changed[0]["detail"]
     assert stored["outcome"]["outcome"] == "benign"
     assert {report["kind"] for report in checks["reports"]} >= {"drift", "performance"}
-    assert "mean_texture" in drifted["drifted_features"]
-    assert drifted["data_quality"]["findings"]
+    assert drifted["drifted_features"] == ["mean_texture"]
+    assert {finding["feature"] for finding in drifted["data_quality"]["findings"]} <= {"mean_texture"}
     assert 0 < performance["realised"]["metrics"]["accuracy"]["value"] <= 1
 
 

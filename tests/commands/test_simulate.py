@@ -47,6 +47,18 @@ def test_rows_and_outcomes_arrive(service: Service, example_models: Path) -> Non
     assert "accuracy" in done.stdout
 
 
+def test_traffic_without_a_drift_alarms_nobody(service: Service, example_models: Path) -> None:
+    """Many more rows than the example has end with stable inputs, and no finding or alert speaks of the simulation."""
+    done = run(service, example_models, "--rows", "1500", "--batch", "50")
+    _, drift = service.call("GET", "/drift")
+    _, alerts = service.call("GET", "/alerts?state=firing")
+
+    assert done.returncode == 0, done.stderr
+    assert "fresh rows of the same law are sent after them" in done.stdout.replace("\n", " ")
+    assert (drift["status"], drift["data_quality"]["findings"]) == ("stable", [])
+    assert alerts["items"] == []
+
+
 def test_a_simulated_shift_is_found(service: Service, example_models: Path) -> None:
     """A shift of two standard deviations in one feature ends with a drift report that names it."""
     options = (

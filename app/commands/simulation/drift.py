@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from scipy import special
 
 from app.commands.tables.columns import Columns, read_columns
 from app.commands.tables.dialect import Dialect
 from app.errors import PlumblineError
 from app.serving.bundle.schema_inference import rows_of
+from app.statistics import FloatArray
 from app.types import Feature, FeatureType, Json, Label, Scalar
 
 NEW_CATEGORY = "never-seen-before"
@@ -43,10 +49,20 @@ DEFAULT_AMOUNTS = {
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One row of the data: its features by name, and the truth about it."""
+    """One row of the data: its features by name, its truth, context and business value."""
 
     features: Mapping[str, Scalar]
     outcome: Label | None
+    context: Mapping[str, Scalar] = field(default_factory=dict)
+    value: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """Name more columns of the data: those of the context, and the outcome's value."""
+
+    context: tuple[str, ...] = ()
+    value: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,23 +142,121 @@ def _can(kind: DriftKind, feature: Feature) -> bool:
     return feature.type.is_number
 
 
-def drifting(data: Sequence[Sample], drift: Drift, rows: int, rng: np.random.Generator) -> Iterator[Sample]:
-    """Yield ``rows`` samples that drift from row ``drift.from_row`` on.
-
-    The data are shuffled again each time they are used up.
+def drifting(
+    samples: Iterable[Sample], drifts: Sequence[Drift], rows: int, rng: np.random.Generator
+) -> Iterator[Sample]:
+    """Yield ``rows`` samples, changed by each drift from its row ``from_row`` on.
 
     >>> data = [Sample({"a": 1.0}, 0), Sample({"a": 3.0}, 1)]
     >>> shift = plan_drift(DriftKind.SHIFT, data, [Feature("a", FeatureType.NUMERIC)], [0, 1], from_row=1)
-    >>> [sample.features["a"] for sample in drifting(data, shift, 2, np.random.default_rng(0))]
+    >>> [sample.features["a"] for sample in drifting(data, [shift], 2, np.random.default_rng(0))]
     [1.0, 4.0]
     """
-    order = np.arange(len(data))
-    for row in range(rows):
-        position = row % len(data)
-        if row and position == 0:
-            order = rng.permutation(len(data))
-        sample = data[order[position]]
-        yield changed(sample, drift, rng) if row >= drift.from_row else sample
+    for row, each in enumerate(islice(samples, rows)):
+        sample = each
+        for drift in drifts:
+            sample = changed(sample, drift, rng) if row >= drift.from_row else sample
+        yield sample
+
+
+NOISE = 0.3
+"""Part of the spread within a class that a fresh row adds to the row that it is made of."""
+MAX_FEW_VALUES = 20
+"""A number of at most so many values keeps them."""
+
+
+class FreshRows:
+    """Makes rows of the same law as given ones, which no service has seen yet.
+
+    Sending rows twice would be broken input, and a monitor says so. A smoothed bootstrap with the variance corrected
+    (Silverman and Young 1987, doi:10.1093/biomet/74.3.469), on normal scores, so that each number keeps its own
+    distribution, bounds and decimals: a row, moved by a part of the difference of two others of its class. Categories,
+    gaps and numbers of few values are those of the row.
+
+    Args:
+        data: the rows, all of one task.
+        features: the features that they have; a numeric outcome moves with them.
+    """
+
+    def __init__(self, data: Sequence[Sample], features: Sequence[Feature], classes: Sequence[Label]) -> None:
+        self._data = data
+        columns = {each.name: [sample.features[each.name] for sample in data] for each in features}
+        numbers = {each.name: _numbers(columns[each.name]) for each in features if each.type.is_number}
+        if not classes:
+            numbers[_OUTCOME] = _numbers([sample.outcome for sample in data])
+        self._scales = {name: _Scale(values) for name, values in numbers.items() if _is_continuous(values)}
+        self._whole = {each.name for each in features if each.type is FeatureType.INTEGER}
+        self._scores = {name: scale.scores(numbers[name]) for name, scale in self._scales.items()}
+        groups = [[place for place, sample in enumerate(data) if sample.outcome == label] for label in classes]
+        large = [np.array(group) for group in groups if len(group) >= _MIN_GROUP]
+        everybody = np.arange(len(data))
+        self._group = [everybody] * len(data)
+        for group in large:
+            for place in group.tolist():
+                self._group[place] = group
+
+    def draw(self, place: int, rng: np.random.Generator) -> Sample:
+        """Make a row of the one at a place."""
+        sample, group = self._data[place], self._group[place]
+        one, other = rng.choice(group, 2, replace=False) if len(group) > 1 else (place, place)
+        moved, weight = dict[str, float](), NOISE * float(rng.normal()) / math.sqrt(2)
+        for name, scores in self._scores.items():
+            center = float(np.nanmean(scores[group]))
+            step = weight * float(scores[one] - scores[other])
+            if np.isnan(step):
+                step = rng.normal(0.0, NOISE * float(np.nanstd(scores[group])))
+            moved[name] = center + (scores[place] - center + step) / np.sqrt(1 + NOISE**2)
+        values = {name: self._scales[name].value(score) for name, score in moved.items() if np.isfinite(score)}
+        outcome = values.pop(_OUTCOME, sample.outcome)
+        whole = {name: round(value) if name in self._whole else value for name, value in values.items()}
+        return replace(sample, features={**sample.features, **whole}, outcome=outcome)
+
+
+_OUTCOME = "\0outcome"
+_MIN_GROUP = 10
+"""Rows of a class from which on its spread is known."""
+
+
+class _Scale:
+    """The normal scores of a column's values, and the way back."""
+
+    def __init__(self, values: FloatArray) -> None:
+        self._sorted = np.sort(values[~np.isnan(values)])
+        self._shares = np.linspace(0.0, 1.0, len(self._sorted))
+        self._decimals = max(
+            -int(Decimal(repr(value)).normalize().as_tuple().exponent) for value in self._sorted.tolist()
+        )
+
+    def scores(self, values: FloatArray) -> FloatArray:
+        """Equal values share the score of their middle rank."""
+        first, last = (np.searchsorted(self._sorted, values, side) for side in ("left", "right"))
+        scores = special.ndtri((first + last) / 2 / len(self._sorted))
+        return np.asarray(np.where(np.isnan(values), np.nan, scores), dtype=np.float64)
+
+    def value(self, score: float) -> float:
+        """The value of a score, with as many decimals as the column has."""
+        found = float(np.interp(special.ndtr(score), self._shares, self._sorted))
+        return round(found, self._decimals)
+
+
+def _numbers(values: Sequence[Scalar]) -> FloatArray:
+    return np.array([np.nan if value is None else float(value) for value in values])
+
+
+def _is_continuous(values: FloatArray) -> bool:
+    known = values[np.isfinite(values)]
+    return len(known) == np.count_nonzero(~np.isnan(values)) and len(np.unique(known)) > MAX_FEW_VALUES
+
+
+def endless(
+    data: Sequence[Sample], features: Sequence[Feature], classes: Sequence[Label], rng: np.random.Generator
+) -> Iterator[Sample]:
+    """Yield the data as they are, and then fresh rows of the same law without end."""
+    yield from data
+    fresh = FreshRows(data, features, classes)
+    while True:
+        for place in rng.permutation(len(data)).tolist():
+            yield fresh.draw(place, rng)
 
 
 def changed(sample: Sample, drift: Drift, rng: np.random.Generator) -> Sample:
@@ -187,7 +301,12 @@ def read_feature(entry: Json) -> Feature:
 
 
 def read_samples(
-    file: Path, features: Sequence[Feature], classes: Sequence[Label], target: str, dialect: Dialect
+    file: Path,
+    features: Sequence[Feature],
+    classes: Sequence[Label],
+    target: str,
+    dialect: Dialect,
+    extra: Extra = Extra(),
 ) -> tuple[list[Sample], str]:
     """Read every row of a table, and one line on what was assumed.
 
@@ -197,11 +316,13 @@ def read_samples(
         PlumblineError: the file cannot be read, lacks a column, has no rows, or holds a value of another type.
     """
     known = {feature.name: feature for feature in features}
+    numbers = {name: Feature(name, FeatureType.NUMERIC, nullable=True) for name in (extra.value,) if name}
+    numbers |= {} if classes else {target: Feature(target, FeatureType.NUMERIC, nullable=True)}
     columns = read_columns(
         file,
         dialect,
-        names=[*known, target],
-        known=known if classes else known | {target: Feature(target, FeatureType.NUMERIC, nullable=True)},
+        names=list(dict.fromkeys([*known, target, *extra.context, *numbers])),
+        known=known | numbers,
         classes={target: classes} if classes else None,
     )
     columns.refuse_misfits()
@@ -209,8 +330,27 @@ def read_samples(
         raise PlumblineError(f"{file}: has no rows")
     labels = _labels(columns, classes, target)
     rows = rows_of(features, columns.frame)
-    samples = [Sample(dict(zip(known, row, strict=True)), label) for row, label in zip(rows, labels, strict=True)]
+    contexts = [_plain(columns, name) for name in extra.context]
+    values = [None if value is None else float(value) for value in _plain(columns, extra.value)]
+    samples = [
+        Sample(
+            dict(zip(known, row, strict=True)),
+            label,
+            {name: column[place] for name, column in zip(extra.context, contexts, strict=True)},
+            values[place] if extra.value else None,
+        )
+        for place, (row, label) in enumerate(zip(rows, labels, strict=True))
+    ]
     return samples, columns.assumptions()
+
+
+def _plain(columns: Columns, name: str | None) -> list[Any]:
+    """The values of a column as JSON has them; none where no column is named."""
+    if name is None:
+        return []
+    column = columns.frame[name]
+    pairs = zip(column.astype(object).tolist(), column.isna().tolist(), strict=True)
+    return [None if missing else value for value, missing in pairs]
 
 
 def _labels(columns: Columns, classes: Sequence[Label], target: str) -> list[Label | None]:

@@ -99,8 +99,11 @@ class Traffic:
     async def _predict(self, first: int, batch: list[Sample]) -> None:
         ids = [f"{self._run}-{row}" for row in range(first, first + len(batch))]
         body: Json = {"instances": [sample.features for sample in batch], "prediction_ids": ids}
+        if any(sample.context for sample in batch):
+            body["contexts"] = [sample.context for sample in batch]
         if self._pace.batch == 1:
             body = {"features": batch[0].features, "prediction_id": ids[0]}
+            body |= {"context": batch[0].context} if batch[0].context else {}
         self.tally.sent += len(batch)
         started = time.perf_counter()
         status, _ = await call(self._client, "POST", "/predict", body)
@@ -112,7 +115,8 @@ class Traffic:
         due = time.monotonic() + self._pace.label_delay
         for prediction_id, sample in zip(ids, batch, strict=True):
             if sample.outcome is not None and self._labelled():
-                self._due.append((due, {"prediction_id": prediction_id, "outcome": sample.outcome}))
+                value = {} if sample.value is None else {"value": sample.value}
+                self._due.append((due, {"prediction_id": prediction_id, "outcome": sample.outcome} | value))
 
     async def _send_outcomes(self, workers: list[asyncio.Task[None]]) -> None:
         """Send all outcomes that are due together; while they travel, the next gather."""

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from scipy.stats import ks_2samp
 
-from app.commands.simulation.drift import NEW_CATEGORY, Drift, DriftKind, Sample, drifting, plan_drift
+from app.commands.simulation.drift import NEW_CATEGORY, Drift, DriftKind, Sample, drifting, endless, plan_drift
 from app.errors import PlumblineError
 from app.types import Feature, FeatureType
 
@@ -39,7 +40,8 @@ def data() -> list[Sample]:
 
 def run(data: list[Sample], drift: Drift, rows: int = 2000, seed: int = 3) -> list[Sample]:
     """The drifting samples of one seed."""
-    return list(drifting(data, drift, rows, np.random.default_rng(seed)))
+    rng = np.random.default_rng(seed)
+    return list(drifting(endless(data, FEATURES, (0, 1), rng), [drift], rows, rng))
 
 
 def plan(
@@ -62,13 +64,45 @@ def test_same_seed_same_traffic(data: list[Sample]) -> None:
     assert run(data, drift) != run(data, drift, seed=4)
 
 
-def test_data_are_reshuffled_when_used_up(data: list[Sample]) -> None:
-    """Every pass sends each row once; only the first keeps the file's order."""
-    samples = run(data, plan(data, DriftKind.NONE), rows=400)
+def test_fresh_rows_follow_when_the_data_are_used_up(data: list[Sample]) -> None:
+    """First each row as it is, then rows of the same law, each with an income of its own and values that can be."""
+    samples = run(data, plan(data, DriftKind.NONE), rows=2_000)
+    fresh = samples[200:]
 
     assert samples[:200] == data
-    assert samples[200:] != data
-    assert sorted(map(id, samples[200:])) == sorted(map(id, data))
+    whole = [tuple(sample.features.values()) for sample in samples if sample.features["income"] is not None]
+    assert len(set(whole)) == len(whole) == 1_800
+    for name in ("age", "income"):
+        ours, theirs = numbers(data, name), numbers(fresh, name)
+        assert ours.min() <= theirs.min() <= theirs.max() <= ours.max()
+        assert ks_2samp(ours, theirs).statistic < 0.04
+    assert all(type(sample.features["age"]) is int for sample in fresh)
+    assert {sample.features["channel"] for sample in fresh} == {"shop", "web"}
+    assert sum(sample.features["income"] is None for sample in fresh) == 180
+    assert sum(sample.outcome == 1 for sample in fresh) == 900
+
+
+def test_fresh_rows_keep_the_decimals_of_a_column() -> None:
+    """A price in halves stays one, and a numeric outcome moves with the features that it depends on."""
+    rng = np.random.default_rng(8)
+    prices = np.round(rng.gamma(4.0, 10.0, 300) * 2) / 2
+    data = [Sample({"income": price}, 3 * price + rng.normal()) for price in prices.tolist()]
+    fresh = list(drifting(endless(data, FEATURES[1:2], (), rng), [plan(data, DriftKind.NONE)], 900, rng))[300:]
+    pairs = np.array([(sample.features["income"], sample.outcome) for sample in fresh], dtype=float)
+
+    assert np.array_equal(pairs[:, 0] * 10, np.round(pairs[:, 0] * 10))
+    assert np.corrcoef(pairs.T)[0, 1] > 0.98
+
+
+def test_several_features_drift_at_once(data: list[Sample]) -> None:
+    """Each named feature is shifted, from the same row on."""
+    drifts = [plan(data, DriftKind.SHIFT, 2.0, name, from_row=100) for name in ("age", "income")]
+    samples = list(drifting(data, drifts, 200, np.random.default_rng(3)))
+
+    assert samples[:100] == data[:100]
+    for name in ("age", "income"):
+        moved, before = numbers(samples[100:], name).mean(), numbers(data[100:], name).mean()
+        assert moved == pytest.approx(before + 2 * numbers(data, name).std(), abs=0.5)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in DriftKind if kind is not DriftKind.NONE])

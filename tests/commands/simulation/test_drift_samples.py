@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.commands.simulation.drift import Sample, read_feature, read_samples
+from app.commands.simulation.drift import Extra, Sample, read_feature, read_samples
 from app.commands.tables.dialect import Dialect
 from app.errors import PlumblineError
 from app.types import Feature, FeatureType, Label
@@ -38,6 +38,19 @@ def test_values_take_the_types_of_the_schema(tmp_path: Path) -> None:
     assert samples == [
         Sample({"age": 41, "income": 3.0, "member": True, "zone": 2, "code": "01"}, 1),
         Sample({"age": None, "income": 2.5, "member": False, "zone": 1, "code": "02"}, 0),
+    ]
+
+
+def test_context_and_value_are_columns_of_the_data(tmp_path: Path) -> None:
+    """Named columns that are no features go along: as the row's context, and as the business value of its outcome."""
+    file = tmp_path / "data.csv"
+    file.write_text(HEADER.replace("outcome", "paid,outcome") + "01,2,True,3,41,EU,-1.5,1\n02,1,0,2.5,,,,0\n")
+
+    samples = read_samples(file, FEATURES, (0, 1), "outcome", Dialect(), Extra(("comment",), "paid"))[0]
+
+    assert [(sample.context, sample.value) for sample in samples] == [
+        ({"comment": "EU"}, -1.5),
+        ({"comment": None}, None),
     ]
 
 
