@@ -43,10 +43,13 @@ class _Part:
         self.total += other.total
 
     def remove(self, other: _Part) -> None:
-        """Undo :meth:`add`."""
+        """Undo :meth:`add`.
+
+        Where all values that are left are equal, rounding would leave a sum of squares below zero.
+        """
         self.count -= other.count
         self.total -= other.total
-        self.squares -= other.squares + self._between(other)
+        self.squares = max(self.squares - other.squares - self._between(other), 0.0)
 
     @property
     def mean(self) -> float:

@@ -44,6 +44,15 @@ def test_a_steady_stream_has_no_change() -> None:
     assert window.mean == pytest.approx(values.mean())
 
 
+def test_a_cut_that_leaves_equal_errors_is_no_failure() -> None:
+    """Where each answer was wrong and now each is right, rounding leaves no variance below zero."""
+    for lengths in ((20, 100, 20, 20, 100), (20, 100, 150, 20, 100), (100, 100, 200)):
+        window = Adwin()
+        wrong = [float(place % 2) for place, length in enumerate(lengths) for _ in range(length)]
+
+        assert sum(window.add(error) for error in wrong) > 0
+
+
 @pytest.mark.parametrize(("later", "direction"), [(0.4, "worse"), (0.05, "better")])
 def test_the_change_is_dated(later: float, direction: str) -> None:
     """A changed rate of errors is found with its direction, both rates, and nearly the time at which it began."""
