@@ -27,7 +27,7 @@ from app.monitoring.reference.columns import (
     sorted_present,
     without,
 )
-from app.monitoring.reference.encoding import Worth, encode_labels, encode_probabilities
+from app.monitoring.reference.encoding import GapsBefore, Worth, encode_labels, encode_probabilities
 from app.reports.drift import CheckError, ColumnSummary
 from app.statistics import FloatArray, IntArray, Pair, distances
 from app.statistics.autocorrelation import Independence, Inflation
@@ -179,6 +179,7 @@ def compare(
     inflation: float = 1.0,
     distinct: float = 1.0,
     grouped: Worth = Worth(),  # noqa: B008 - it is immutable
+    before: GapsBefore | None = None,
 ) -> Comparison:
     """Compare a window's encoded column, of at least one row, with the reference's.
 
@@ -186,6 +187,7 @@ def compare(
         inflation: how many times the column varies more from window to window than sampling explains, at least 1.
         distinct: independent rows per row, as far as whole rows are copies of each other, at most 1.
         grouped: independent rows per row, as far as rows of one group resemble each other.
+        before: the missing values of the window before, where this one alone says little about them.
     """
     window = snap(reference, window)
     present = sorted_present(reference.subject, window)
@@ -202,6 +204,8 @@ def compare(
         evidence = numbers(_without_atoms(pair, atoms), _gap_and_atoms(reference, window, present, atoms), null)
     else:
         evidence = categories(_cells(reference, window, values, present), null)
+    if before is not None:
+        evidence = _with_gaps_before(evidence, expected, counts, before, null.gaps)
     return Comparison(
         test=NUMERIC if numeric else CATEGORICAL,
         evidence=evidence,
@@ -218,6 +222,23 @@ def compare(
         reference=reference.summary,
         note=_note(expected, counts),
     )
+
+
+def _with_gaps_before(
+    evidence: Evidence, expected: IntArray, counts: IntArray, gaps: GapsBefore, null: float
+) -> Evidence:
+    """Test the missing values of two windows together as well, each at half of alpha.
+
+    A column of which 1 % has a value shows that it has died after twice as many rows.
+    """
+    sides = Shares(
+        expected[-1:], int(expected.sum()), counts[-1:] + gaps.missing, int(counts.sum()) + gaps.rows, gaps=1
+    )
+    both = _largest_change(sides, Inflation(null, null))
+    if both is None:
+        return evidence
+    share = min(2 * both, 1.0 if evidence.share is None else 2 * evidence.share, 1.0)
+    return Evidence(evidence.shape, share, {**evidence.each, "missing-in-two-windows": both})
 
 
 def _gap_effect(expected: IntArray, counts: IntArray, null: float) -> float:
@@ -328,19 +349,20 @@ def compare_all(
     inflations: Sequence[float] | None = None,
     distinct: float = 1.0,
     grouped: Sequence[Worth] | None = None,
+    before: Sequence[GapsBefore | None] | None = None,
     pause: Pause = no_pause,
 ) -> list[Comparison | None]:
     """Compare each column; give None where that fails.
 
     ``errors`` gets an entry for a failure and for a column that says little.
     """
-    wider = inflations or [1.0] * len(watched)
+    wider, gaps = inflations or [1.0] * len(watched), before or [None] * len(watched)
     found = []
-    for column, array, inflation, worth in zip(
-        watched, arrays, wider, grouped or [Worth()] * len(watched), strict=True
+    for column, array, inflation, worth, lost in zip(
+        watched, arrays, wider, grouped or [Worth()] * len(watched), gaps, strict=True
     ):
         pause()
-        found.append(_compare(column, array, inflation, distinct, worth, errors))
+        found.append(_compare(column, array, inflation, distinct, worth, lost, errors))
     return found
 
 
@@ -350,10 +372,11 @@ def _compare(
     inflation: float,
     distinct: float,
     grouped: Worth,
+    before: GapsBefore | None,
     errors: list[CheckError],
 ) -> Comparison | None:
     try:
-        found = compare(column, array, inflation, distinct, grouped)
+        found = compare(column, array, inflation, distinct, grouped, before)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with one column, the others are still compared
         errors.append({"feature": column.subject.name, "reason": f"not compared: {describe_error(error)}"})
         return None

@@ -27,11 +27,13 @@ from app.monitoring.quality.report import data_quality
 from app.monitoring.reference.columns import ReferenceColumn, snap
 from app.monitoring.reference.encoding import (
     Codes,
+    GapsBefore,
     GroupedRows,
     Groups,
     Worth,
     encode,
     find_groups,
+    gaps_before,
     names_groups,
     row_codes,
     without_copies,
@@ -182,6 +184,7 @@ class _Sides(NamedTuple):
     grouped: list[Worth]
     inflations: list[float]
     """Of the reference's blocks and of groups together."""
+    gaps: list[GapsBefore | None]
 
 
 def _sides(
@@ -196,7 +199,8 @@ def _sides(
     groups = find_groups(watched[:count], arrays[:count], rows, before, entity)
     grouped = [Worth()] * len(watched) if groups is None else groups.worth(season.columns, arrays)
     wider = zip(reference.inflations(window.rows), grouped, strict=False)
-    return _Sides(watched, arrays, season, groups, grouped, [each / share.window.values for each, share in wider])
+    parts = [each / share.window.values for each, share in wider]
+    return _Sides(watched, arrays, season, groups, grouped, parts, gaps_before(watched, before.features, window.rows))
 
 
 def _entity(groups: Groups | None) -> EntitySummary | None:
@@ -258,7 +262,8 @@ def _with_verdicts(
     errors: list[CheckError] = []
     watched = sides.season.columns
     wider = reference.inflations(window.rows)[: len(watched)]
-    found = compare_all(watched, sides.arrays[: len(watched)], errors, wider, distinct, sides.grouped, pause)
+    arrays = sides.arrays[: len(watched)]
+    found = compare_all(watched, arrays, errors, wider, distinct, sides.grouped, sides.gaps, pause)
     before = entries_before(previous, reference, len(watched))
     look = Look(limits, to_rfc3339(window.predicted_at[0]), to_rfc3339(window.predicted_at[-1]))
     family = len(reference.features) if reference.in_sample else len(watched)

@@ -368,3 +368,32 @@ def _numbered(values: Sequence[Any]) -> IntArray:
         values = [(row,) if value is None else value for row, value in enumerate(values)]
     places = {value: place for place, value in enumerate(dict.fromkeys(values))}
     return np.array([places[value] for value in values], dtype=np.int64)
+
+
+MAX_EXPECTED_PRESENT = 30
+"""Values that a window is to have below which one window cannot show that they have stopped: 1 % of 1,000 rows."""
+
+
+class GapsBefore(NamedTuple):
+    """Hold the missing values of the window before, and its rows."""
+
+    missing: int
+    rows: int
+
+
+def gaps_before(watched: Sequence[ReferenceColumn], before: Sequence[Row], rows: int) -> list[GapsBefore | None]:
+    """Count the missing values of the window before, where the reference has few values.
+
+    Args:
+        watched: the features, then answers, which are never missing.
+        before: rows of the window before.
+        rows: of this window.
+    """
+    found: list[GapsBefore | None] = [None] * len(watched)
+    features = len(before[0]) if before else 0
+    for place, column in enumerate(watched[:features]):
+        expected = rows * (1 - column.counts[-1] / max(len(column.values), 1))
+        if 0 < expected < MAX_EXPECTED_PRESENT:
+            gaps = sum(row[place] is None for row in before)
+            found[place] = GapsBefore(gaps, len(before))
+    return found
