@@ -115,6 +115,7 @@ def build_bundle(
     tables = Data(sample[names], sample[target], data[names])
     proved = _proved_by_user(source.prove(schema, tables, single_rows=single_rows), golden, made_by)
     known: Json = _truth(proved.schema, sample, whole, names, target) | {"times": times, "in_sample": seen, "now": now}
+    known["others"] = _others(sample, {*names, target, TimeColumn.of(time).name})
     return _write(folder, {**proved.files, **(attachments or {})}, proved, source, known, trusted_types)
 
 
@@ -164,8 +165,11 @@ def _record(folder: Path, proved: Proved, source: Source, known: Json) -> None:
         (folder / GOLDEN).write_bytes(dump_golden(proved.golden, proved.runtime.predict(proved.golden)))
     known |= {"now": known["now"] or from_datetime(datetime.now(UTC))}
     record_reference(folder, proved.schema, proved.rows, proved.runtime.predict, **known)
-    baseline: Json = json.loads((folder / PROFILE).read_bytes())["baseline"]
-    doubts = find_warnings(proved.schema, proved.rows, known["outcomes"], baseline)
+    about: Json = json.loads((folder / PROFILE).read_bytes())
+    doubts = [
+        *find_warnings(proved.schema, proved.rows, known["outcomes"], about["baseline"]),
+        *_doubts_of_entity(about["entity"], len(proved.rows)),
+    ]
     manifest = make_manifest(
         proved.schema,
         folder,
@@ -185,6 +189,22 @@ def _doubts_of_names(source: Source, names: Sequence[str]) -> Iterator[str]:
         yield (
             f"the model has no names for its {len(names)} columns: they are taken in the order of the file "
             f"({', '.join(names[:SHOWN_NAMES])}{more})"
+        )
+
+
+def _others(frame: pd.DataFrame, without: set[str | None]) -> dict[str, list[Any]]:
+    """Give the values of the columns that are no features, outcomes or times."""
+    others = {str(name): frame[name] for name in frame.columns if name not in without}
+    return {name: column.astype(object).where(column.notna(), None).tolist() for name, column in others.items()}
+
+
+def _doubts_of_entity(entity: Json | None, rows: int) -> Iterator[str]:
+    """Say that rows come in groups, and how the service can know them."""
+    if entity is not None:
+        name, count = entity["name"], entity["entities"]
+        yield (
+            f"rows of one {name} resemble each other ({count} in {rows} rows of the reference): send {name} in the "
+            f"context of each row, so that many rows of few count as what they are worth; or set drift.entity: {name}"
         )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from app.errors import BundleError
 from app.monitoring.performance.metrics import metrics
 from app.monitoring.reference.columns import ReferenceColumn, describe
+from app.monitoring.reference.encoding import ReferenceGroups, numbered
 from app.monitoring.reference.qualification import qualify
 from app.monitoring.reference.reference import (
     PROFILE,
@@ -25,6 +27,7 @@ from app.monitoring.reference.reference import (
     save_reference,
 )
 from app.statistics import FloatArray
+from app.statistics.autocorrelation import Independence
 from app.types import Answer, FeatureType, Json, Micros, ModelSchema, Row, Task, to_rfc3339
 
 Predict = Callable[[Sequence[Row]], Sequence[Answer]]
@@ -82,12 +85,14 @@ def record_reference(
     in_sample: bool,
     now: Micros,
     whole: Iterable[Batch] = (),
+    others: Mapping[str, Sequence[Any]] | None = None,
 ) -> None:
     """Let a model answer its reference; write ``reference.npz`` and ``profile.json``.
 
     Args:
         rows: in order of ``times``, where there are any.
         outcomes: the truth as :func:`encode_labels` gives it.
+        others: columns beside features, outcomes and times, such as the user of each row.
         whole: all rows that ``rows`` were chosen from, in batches; none where all were chosen.
     """
     predictions, probabilities = _answer(schema, rows, predict)
@@ -110,6 +115,7 @@ def record_reference(
         dependence=_dependence(schema, rows, predict),
         judged=judged,
     )
+    reference = replace(reference, groups=find_reference_groups(reference.features, others or {}))
     save_reference(folder, reference)
     (folder / PROFILE).write_text(json.dumps(profile(reference), indent=1, allow_nan=False), encoding="utf-8")
 
@@ -166,7 +172,47 @@ def profile(reference: Reference) -> Json:
         "baseline": dict(reference.baseline),
         "dependence": dict(reference.dependence),
         "qualification": qualify(reference.features, reference.answers, reference.times),
+        "entity": _entity(reference.groups),
     }
+
+
+MIN_GROUPS = 30
+"""Different values of a column from which on it may name users rather than regions or channels."""
+_MIN_EXPLAINED = 0.1
+"""Intraclass correlation from which on rows of one group resemble each other."""
+_MIN_COLUMNS_SHARE = 0.25
+"""Share of the features that must be explained so."""
+
+
+def find_reference_groups(
+    features: Sequence[ReferenceColumn], others: Mapping[str, Sequence[Any]]
+) -> ReferenceGroups | None:
+    """Find the column beside the features whose groups explain the rows best, such as a user or a device.
+
+    A feature is no candidate: only a window tells whether its values come and go, or always come.
+
+    Args:
+        others: values of each row, by the name of their column.
+    """
+    best: tuple[float, ReferenceGroups] | None = None
+    for name, values in others.items():
+        known = [value for value in values if value is not None]
+        count = len(set(known))
+        if not MIN_GROUPS <= count <= len(values) / 2 or len(known) < 0.9 * len(values):
+            continue
+        codes = numbered(values)
+        size = len(values) / (int(codes.max()) + 1)
+        shares = np.array([Independence.of_groups(column.values, codes).values for column in features])
+        correlations = (1 / shares - 1) / max(size - 1, 1e-9)
+        if np.mean(correlations >= _MIN_EXPLAINED) >= _MIN_COLUMNS_SHARE:
+            mean = float(correlations.mean())
+            best = (mean, ReferenceGroups(name, codes)) if best is None or mean > best[0] else best
+    return None if best is None else best[1]
+
+
+def _entity(groups: ReferenceGroups | None) -> Json | None:
+    """Describe the groups for people; null where each row is a sample by itself."""
+    return groups and {"name": groups.name, "entities": int(groups.codes.max()) + 1}
 
 
 def _dependence(schema: ModelSchema, rows: Sequence[Row], predict: Predict) -> dict[str, float]:

@@ -15,7 +15,7 @@ from sklearn.metrics import accuracy_score
 from app.bundling import REFERENCE_ROWS, build_bundle, check_unseen
 from app.errors import BundleError
 from app.monitoring.reference.reference import load_reference
-from app.serving.bundle.reader import read_bundle
+from app.serving.bundle.reader import read_bundle, read_manifest
 from tests.support.models import bundles
 from tests.support.models.bundles import fit
 
@@ -27,6 +27,27 @@ def test_in_sample(tmp_path: Path) -> None:
 
     assert read_bundle(folder).in_sample
     assert json.loads((folder / "profile.json").read_bytes())["in_sample"] is True
+
+
+def test_a_column_that_groups_rows_is_found_and_named(tmp_path: Path) -> None:
+    """A user beside the features whose rows resemble each other is kept as numbers, and the bundle says what to do."""
+    rng = np.random.default_rng(4)
+    user = np.repeat(np.arange(150), 10)
+    own = rng.normal(size=(150, 3))
+    rows = own[user] + rng.normal(0, 0.4, (1500, 3))
+    frame = pd.DataFrame(rows, columns=["a", "b", "c"])
+    frame["y"] = np.where(rows.sum(axis=1) + rng.normal(size=1500) > 0, 1, 0)
+    frame["user"], frame["ticket"] = [f"u{each}" for each in user], rng.integers(0, 100, 1500)
+    model = LogisticRegression().fit(frame[["a", "b", "c"]], frame["y"])
+    folder = build_bundle(model, data=frame, target="y", name="m", models=tmp_path)
+    found = load_reference(folder, read_bundle(folder).schema).groups
+
+    assert found is not None
+    assert (found.name, np.array_equal(found.codes, user)) == ("user", True)
+    assert any(
+        "rows of one user resemble each other (150 in 1500 rows" in each for each in read_manifest(folder)[0].warnings
+    )
+    assert b"u149" not in (folder / "profile.json").read_bytes()
 
 
 @pytest.mark.parametrize("part", [slice(None), slice(0, 100), slice(190, None)], ids=["file", "part", "overlap"])

@@ -15,6 +15,7 @@ from app.figures.drift import DRIFT_STATISTICS, Distances
 from app.monitoring.false_alarm_budget import SHAPE_SHARE
 from app.monitoring.reference.columns import (
     UNSEEN,
+    GapsBefore,
     ReferenceColumn,
     ValueBins,
     code_counts,
@@ -27,7 +28,7 @@ from app.monitoring.reference.columns import (
     sorted_present,
     without,
 )
-from app.monitoring.reference.encoding import GapsBefore, Worth, encode_labels, encode_probabilities
+from app.monitoring.reference.encoding import Worth, encode_labels, encode_probabilities
 from app.reports.drift import CheckError, ColumnSummary
 from app.statistics import FloatArray, IntArray, Pair, distances
 from app.statistics.autocorrelation import Independence, Inflation

@@ -24,16 +24,14 @@ from app.monitoring.drift.verdict import (
 )
 from app.monitoring.false_alarm_budget import SHAPE_SHARE, Limits
 from app.monitoring.quality.report import data_quality
-from app.monitoring.reference.columns import ReferenceColumn, snap
+from app.monitoring.reference.columns import GapsBefore, ReferenceColumn, gaps_before, snap
 from app.monitoring.reference.encoding import (
     Codes,
-    GapsBefore,
     GroupedRows,
     Groups,
     Worth,
     encode,
     find_groups,
-    gaps_before,
     names_groups,
     row_codes,
     without_copies,
@@ -196,7 +194,7 @@ def _sides(
     count = len(reference.features)
     rows = GroupedRows(window.features, window.contexts)
     before = GroupedRows([], []) if earlier is None else GroupedRows(earlier.features, earlier.contexts)
-    groups = find_groups(watched[:count], arrays[:count], rows, before, entity)
+    groups = find_groups(watched[:count], arrays[:count], rows, before, entity, reference.groups)
     grouped = [Worth()] * len(watched) if groups is None else groups.worth(season.columns, arrays)
     wider = zip(reference.inflations(window.rows), grouped, strict=False)
     parts = [each / share.window.values for each, share in wider]

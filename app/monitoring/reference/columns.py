@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from app.reports.drift import ColumnSummary, Histogram
 from app.statistics import FloatArray, IntArray, RobustScale
 from app.statistics.autocorrelation import Independence
-from app.types import Feature, FeatureType, Label, ModelSchema, Task
+from app.types import Feature, FeatureType, Label, ModelSchema, Row, Task
 
 MISSING, UNSEEN = -1, -2
 """Codes of a categorical column for a missing value and for a category that the schema does not know."""
@@ -351,3 +352,32 @@ def describe(subject: Subject, present: FloatArray, counts: IntArray, bins: Bins
 def finite(value: float) -> float | None:
     """Give the number, or None where strict JSON has no word for it."""
     return float(value) if math.isfinite(value) else None
+
+
+MAX_EXPECTED_PRESENT = 30
+"""Values that a window is to have below which one window cannot show that they have stopped: 1 % of 1,000 rows."""
+
+
+class GapsBefore(NamedTuple):
+    """Hold the missing values of the window before, and its rows."""
+
+    missing: int
+    rows: int
+
+
+def gaps_before(watched: Sequence[ReferenceColumn], before: Sequence[Row], rows: int) -> list[GapsBefore | None]:
+    """Count the missing values of the window before, where the reference has few values.
+
+    Args:
+        watched: the features, then answers, which are never missing.
+        before: rows of the window before.
+        rows: of this window.
+    """
+    found: list[GapsBefore | None] = [None] * len(watched)
+    features = len(before[0]) if before else 0
+    for place, column in enumerate(watched[:features]):
+        expected = rows * (1 - column.counts[-1] / max(len(column.values), 1))
+        if 0 < expected < MAX_EXPECTED_PRESENT:
+            gaps = sum(row[place] is None for row in before)
+            found[place] = GapsBefore(gaps, len(before))
+    return found

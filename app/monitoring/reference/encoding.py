@@ -231,6 +231,13 @@ class Groups(NamedTuple):
         return Independence.of_groups(column.values, self.reference)
 
 
+class ReferenceGroups(NamedTuple):
+    """Groups that the reference showed when the model was bundled: a column's name, and each row's number."""
+
+    name: str
+    codes: IntArray
+
+
 class Worth(NamedTuple):
     """Independent rows per row of one column, in the window and in the reference."""
 
@@ -272,6 +279,7 @@ def find_groups(
     window: GroupedRows,
     earlier: GroupedRows,
     entity: str | None,
+    bundled: ReferenceGroups | None = None,
 ) -> Groups | None:
     """Find the groups that a window's rows are a sample of, by name or by the rows.
 
@@ -283,16 +291,21 @@ def find_groups(
         watched, arrays: the features of the reference and of the window.
         earlier: rows of the window before; none on the first look.
         entity: the name of a feature or of a key of the context, or None.
+        bundled: groups of the reference; they need no further proof that they explain rows.
     """
     if entity is not None:
         place = next((place for place, each in enumerate(watched) if each.subject.name == entity), None)
         values = window.of_context(entity) if place is None else window.of_feature(place)
         if all(value is None for value in values):
             return None
-        known = None if place is None else _numbered(watched[place].values.tolist())
-        return Groups(entity, configured=True, window=_numbered(values), reference=known)
+        known = None if place is None else numbered(watched[place].values.tolist())
+        if bundled is not None and bundled.name == entity:
+            known = bundled.codes
+        return Groups(entity, configured=True, window=numbered(values), reference=known)
     best: tuple[float, Groups] | None = None
-    for groups in _candidates(watched, arrays, window, earlier):
+    for groups in _candidates(watched, arrays, window, earlier, bundled and bundled.name):
+        if bundled is not None and bundled.name == groups.name:
+            return groups._replace(reference=bundled.codes)
         others = [
             (column, array)
             for column, array in zip(watched, arrays, strict=False)
@@ -317,7 +330,11 @@ def names_groups(column: ReferenceColumn, groups: Groups) -> bool:
 
 
 def _candidates(
-    watched: Sequence[ReferenceColumn], arrays: Sequence[NDArray[Any]], window: GroupedRows, earlier: GroupedRows
+    watched: Sequence[ReferenceColumn],
+    arrays: Sequence[NDArray[Any]],
+    window: GroupedRows,
+    earlier: GroupedRows,
+    known_key: str | None,
 ) -> Iterator[Groups]:
     rows = len(window.features)
     for place, (column, array) in enumerate(zip(watched, arrays, strict=False)):
@@ -325,14 +342,14 @@ def _candidates(
             continue
         values, before = window.of_feature(place), earlier.of_feature(place) if earlier.features else []
         if _come_and_go(values, before) and len(set(values)) * 2 <= _expected_values(column.values, rows):
-            known = _numbered(column.values.tolist())
-            yield Groups(column.subject.name, configured=False, window=_numbered(values), reference=known)
+            known = numbered(column.values.tolist())
+            yield Groups(column.subject.name, configured=False, window=numbered(values), reference=known)
     keys = dict.fromkeys([key for context in window.contexts if context for key in context])
     for key in keys:
         values, before = window.of_context(key), earlier.of_context(key) if earlier.features else []
-        few = not before and len(set(values)) < _MIN_CONTEXT_GROUPS
+        few = not before and len(set(values)) < _MIN_CONTEXT_GROUPS and key != known_key
         if not few and _come_and_go(values, before):
-            yield Groups(key, configured=False, window=_numbered(values), reference=None)
+            yield Groups(key, configured=False, window=numbered(values), reference=None)
 
 
 def _may_name_groups(reference: NDArray[Any], window: NDArray[Any]) -> bool:
@@ -362,38 +379,9 @@ def _expected_values(column: NDArray[Any], rows: int) -> float:
     return float((1 - (1 - counts / counts.sum()) ** rows).sum())
 
 
-def _numbered(values: Sequence[Any]) -> IntArray:
+def numbered(values: Sequence[Any]) -> IntArray:
     """Number values in the order of their first row; each missing one is a group of its own."""
     if None in values:
         values = [(row,) if value is None else value for row, value in enumerate(values)]
     places = {value: place for place, value in enumerate(dict.fromkeys(values))}
     return np.array([places[value] for value in values], dtype=np.int64)
-
-
-MAX_EXPECTED_PRESENT = 30
-"""Values that a window is to have below which one window cannot show that they have stopped: 1 % of 1,000 rows."""
-
-
-class GapsBefore(NamedTuple):
-    """Hold the missing values of the window before, and its rows."""
-
-    missing: int
-    rows: int
-
-
-def gaps_before(watched: Sequence[ReferenceColumn], before: Sequence[Row], rows: int) -> list[GapsBefore | None]:
-    """Count the missing values of the window before, where the reference has few values.
-
-    Args:
-        watched: the features, then answers, which are never missing.
-        before: rows of the window before.
-        rows: of this window.
-    """
-    found: list[GapsBefore | None] = [None] * len(watched)
-    features = len(before[0]) if before else 0
-    for place, column in enumerate(watched[:features]):
-        expected = rows * (1 - column.counts[-1] / max(len(column.values), 1))
-        if 0 < expected < MAX_EXPECTED_PRESENT:
-            gaps = sum(row[place] is None for row in before)
-            found[place] = GapsBefore(gaps, len(before))
-    return found

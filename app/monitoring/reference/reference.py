@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 
 from app.errors import BundleError
 from app.monitoring.reference.columns import ReferenceColumn, Subject, feature_subject, prediction_subject, score_of
-from app.monitoring.reference.encoding import collisions, encode, encode_labels, encode_probabilities, row_codes
+from app.monitoring.reference.encoding import (
+    ReferenceGroups,
+    collisions,
+    encode,
+    encode_labels,
+    encode_probabilities,
+    row_codes,
+)
 from app.monitoring.reference.qualification import inflations
 from app.monitoring.reference.seasonality import Cycle, find_cycles
 from app.statistics import FloatArray
@@ -74,6 +81,7 @@ class Reference:
         baseline: the metrics that the model reached on them.
         dependence: each feature's share in what the answer depends on; empty in older bundles.
         qualification: what :func:`app.monitoring.reference.qualification.qualify` found; empty in older bundles.
+        groups: of rows that resemble each other, such as those of one user; None where none were found.
         judged: the answers to all rows; None where all rows are kept, and in older bundles.
     """
 
@@ -90,6 +98,7 @@ class Reference:
     dependence: Mapping[str, float] = field(default_factory=dict)
     qualification: Json = field(default_factory=dict)
     judged: Judged | None = None
+    groups: ReferenceGroups | None = None
 
     @property
     def rows(self) -> int:
@@ -135,6 +144,7 @@ def save_reference(folder: Path, reference: Reference) -> None:
     """Write ``reference.npz`` into a folder: encoded arrays only, never a pickle."""
     arrays = {f"x{position}": column for position, column in enumerate(reference.columns)}
     optional = {"probabilities": reference.probabilities, "outcomes": reference.outcomes, "time": reference.times}
+    optional |= {"groups": None if reference.groups is None else reference.groups.codes}
     arrays |= {"prediction": reference.predictions}
     if (judged := reference.judged) is not None:
         optional |= {f"all_{name}": getattr(judged, name) for name in ("outcomes", "predictions", "probabilities")}
@@ -166,6 +176,7 @@ def load_reference(folder: Path, schema: ModelSchema) -> Reference:
             dependence=about.get("dependence", {}),
             qualification=about.get("qualification", {}),
             judged=_judged(stored),
+            groups=ReferenceGroups(about["entity"]["name"], stored["groups"]) if "groups" in stored else None,
         )
     except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise BundleError(f"{folder}: the reference cannot be read ({error}); bundle the model again") from error

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from app.monitoring.drift.report import drift_report
 from app.monitoring.false_alarm_budget import Limits
+from app.monitoring.reference.encoding import ReferenceGroups
 from app.monitoring.reference.reference import Reference
 from app.store.queries.windows import Window
 from app.types import Row
@@ -96,6 +97,26 @@ def test_a_feature_names_groups_and_has_no_verdict_itself(
     assert report["features"]["x2"]["status"] == "withheld"
     assert report["multivariate"].get("left_out", []) in ([], ["x2"])
     assert report["drifted_features"] == ["x0"]
+
+
+def test_groups_of_the_reference_are_used_from_the_first_window_on(
+    make_reference: MakeReference, make_window: MakeWindow
+) -> None:
+    """Where the reference showed that users make up its rows, eight users in the context are known as such at once."""
+    rng = np.random.default_rng(9)
+    values, user = users(rng, 1000, 5)
+    reference = make_reference(values.tolist(), numeric_schema(2))
+    known = replace(reference, groups=ReferenceGroups("user", user))
+    values, user = users(rng, 8, 125)
+    window = make_window(values.tolist(), predictions=[0.0] * 1000)
+    window = replace(window, contexts=[{"user": f"new-{each}"} for each in user.tolist()])
+
+    alone: Any = drift_report(numeric_schema(2), reference, window, LIMITS, None)
+    told: Any = drift_report(numeric_schema(2), known, window, LIMITS, None)
+
+    assert (alone["entity"], alone["status"]) == (None, "drift")
+    assert told["entity"] == {"name": "user", "configured": False, "entities": 8}
+    assert told["drifted_features"] == []
 
 
 def test_an_entity_that_no_row_has_is_told(make_reference: MakeReference, make_window: MakeWindow) -> None:
