@@ -115,7 +115,6 @@ def build_bundle(
     tables = Data(sample[names], sample[target], data[names])
     proved = _proved_by_user(source.prove(schema, tables, single_rows=single_rows), golden, made_by)
     known: Json = _truth(proved.schema, sample, whole, names, target) | {"times": times, "in_sample": seen, "now": now}
-    known["others"] = _others(sample, {*names, target, TimeColumn.of(time).name})
     return _write(folder, {**proved.files, **(attachments or {})}, proved, source, known, trusted_types)
 
 
@@ -192,8 +191,8 @@ def _doubts_of_names(source: Source, names: Sequence[str]) -> Iterator[str]:
         )
 
 
-def _others(frame: pd.DataFrame, without: set[str | None]) -> dict[str, list[Any]]:
-    """Give the values of the columns that are no features, outcomes or times."""
+def _others(frame: pd.DataFrame, without: set[str]) -> dict[str, list[Any]]:
+    """Give the values of the columns that are neither features nor outcomes."""
     others = {str(name): frame[name] for name in frame.columns if name not in without}
     return {name: column.astype(object).where(column.notna(), None).tolist() for name, column in others.items()}
 
@@ -255,6 +254,7 @@ def _chosen(
     if (times := clock.read(frame)) is not None:
         order = times.argsort(kind="stable")
         frame, times = frame.iloc[order], times[order]
+        frame = frame[[name for name in frame.columns if name in names or name != clock.name]]
     kept = stratified(_strata(frame[target]), rows)
     whole = frame if len(kept) < len(frame) else frame.iloc[:0]
     return names, frame.iloc[kept], None if times is None else times[kept], whole
@@ -267,7 +267,11 @@ def _strata(target: pd.Series[Any]) -> NDArray[np.int64]:
 
 
 def _truth(schema: ModelSchema, sample: pd.DataFrame, whole: pd.DataFrame, names: Sequence[str], target: str) -> Json:
-    return {"outcomes": _outcomes(schema, sample[target]), "whole": _batches(schema, whole, names, target)}
+    return {
+        "outcomes": _outcomes(schema, sample[target]),
+        "whole": _batches(schema, whole, names, target),
+        "others": _others(sample, {*names, target}),
+    }
 
 
 def _batches(schema: ModelSchema, frame: pd.DataFrame, names: Sequence[str], target: str) -> Iterator[Batch]:

@@ -187,7 +187,7 @@ _MIN_COLUMNS_SHARE = 0.25
 def find_reference_groups(
     features: Sequence[ReferenceColumn], others: Mapping[str, Sequence[Any]]
 ) -> ReferenceGroups | None:
-    """Find the column beside the features whose groups explain the rows best, such as a user or a device.
+    """Find the column beside the features whose groups, such as users, explain the rows.
 
     A feature is no candidate: only a window tells whether its values come and go, or always come.
 

@@ -232,7 +232,7 @@ class Groups(NamedTuple):
 
 
 class ReferenceGroups(NamedTuple):
-    """Groups that the reference showed when the model was bundled: a column's name, and each row's number."""
+    """Hold the groups that the reference showed: a column's name, and each row's number."""
 
     name: str
     codes: IntArray
