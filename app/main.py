@@ -250,7 +250,8 @@ def create_app(config: Config, worker: Worker | None = None) -> Application:
     routes = open_channels(config.alerts.notify)
     series = new_registry()
     serving, ledger = ServingMetrics(series), JournalMetrics(series)
-    registry = Registry(config.serving, serving, series, Verifier(config.serving, memory_of(config)))
+    private = {name for name, mode in config.privacy.features.items() if mode != "clear"}
+    registry = Registry(config.serving, serving, series, Verifier(config.serving, memory_of(config)), private)
     active = registry.load()
     rules = rule_set(config.alerts.rules, active.schema, config.performance.segments)
     retraining = Retraining(config.alerts.retrain, config.server.address, config.drift.retrain_share)
@@ -284,7 +285,7 @@ def create_app(config: Config, worker: Worker | None = None) -> Application:
         rules=rules,
         updater=monitoring.updater,
         monitoring=monitoring,
-        stored_metrics=StoredMetrics(registry, readers, latest, alerts),
+        stored_metrics=StoredMetrics(registry, readers, latest, alerts, serving.last_predictions),
         background=[activator.task, keys.task, *shadows.tasks, *monitoring.tasks, *([spooler] if spooler else [])],
     )
     return build_api(services, partial(_lifespan, services, database, shadows, monitoring))

@@ -6,6 +6,7 @@ zero from absent.
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from app.request_metrics import RequestCounts
 from app.types import ModelSchema, OutcomeStatus
 
 LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -36,6 +38,8 @@ A ``conflict`` alone was acknowledged: it was spooled, and its id was another re
 """
 STATUSES = ("ok", "replayed", "refused", "failed")
 """What became of a row: answered, answered again, refused with a 4xx, failed with a 5xx."""
+PREDICTION_TYPES = ("realtime", "batch")
+"""How a row came: alone as ``features``, or in a list."""
 
 SHADOW_STATES = ("stored", "dropped", "failed")
 """What became of a row for a shadow: its answer is stored; it came faster than the shadow answers; it has no answer."""
@@ -197,6 +201,36 @@ class Latency:
             self.total += seconds
 
 
+class LastPredictions(Collector):
+    """The time of each version's latest prediction, and its age.
+
+    A scrape first adds what other replicas have stored. 0 stands for none, and has no age.
+    """
+
+    def __init__(self, registry: CollectorRegistry, clock: Callable[[], float] = time.time) -> None:
+        self._seconds: dict[tuple[str, str], float] = {}
+        self._clock = clock
+        registry.register(self)
+
+    def note(self, model_name: str, model_version: str, seconds: float) -> None:
+        """Note a prediction, by its time since the epoch."""
+        version = (model_name, model_version)
+        self._seconds[version] = max(seconds, self._seconds.get(version, 0.0))
+
+    def collect(self) -> Iterator[Metric]:
+        """The times as they stand; called from the scrape's thread."""
+        labels, now = ("model_name", "model_version"), self._clock()
+        last = GaugeMetricFamily(
+            "ml_last_prediction_timestamp_seconds", "Time of the latest prediction; 0 before the first", labels=labels
+        )
+        age = GaugeMetricFamily("ml_data_freshness_seconds", "Age of the latest prediction", labels=labels)
+        for version, seconds in dict(self._seconds).items():
+            last.add_metric(version, seconds)
+            if seconds:
+                age.add_metric(version, max(0.0, now - seconds))
+        yield from (last, age)
+
+
 @dataclass(slots=True)
 class InProgress:
     """Count the requests in progress; the number is read when somebody scrapes."""
@@ -241,9 +275,12 @@ class ServingMetrics:
             "ml_predictions", "Rows asked for", [*model, "prediction_type", "status"], registry=registry
         )
         self.latency = Latencies(registry)
+        self.requests = RequestCounts(registry)
+        self.last_predictions = LastPredictions(registry)
         self.in_progress = InProgress()
         in_progress = Gauge("ml_requests_in_progress", "Requests being answered", registry=registry)
         in_progress.set_function(lambda: float(self.in_progress.requests))
+        self.info = Gauge("ml_model_info", "The task of a version", [*model, "task"], registry=registry)
         self.loaded = Gauge("ml_model_loaded", "1 while the version is loaded", model, registry=registry)
         self.followed = Gauge(
             "ml_activation_followed", "0 while the activated version cannot be loaded here", registry=registry
@@ -271,11 +308,22 @@ class ServingMetrics:
 
 
 class ModelMetrics:
-    """The bound series of one model version."""
+    """The bound series of one model version.
+
+    Attributes:
+        rows: counters by type of prediction and status.
+    """
 
     def __init__(self, serving: ServingMetrics, schema: ModelSchema) -> None:
         labels = (schema.name, schema.version)
-        self.rows = {status: serving.predictions.labels(*labels, schema.task.value, status) for status in STATUSES}
+        self.rows = {
+            (kind, status): serving.predictions.labels(*labels, kind, status)
+            for kind in PREDICTION_TYPES
+            for status in STATUSES
+        }
+        self.last_predictions = serving.last_predictions
+        self.last_predictions.note(*labels, 0.0)
+        serving.info.labels(*labels, schema.task.value).set(1)
         self.latency = serving.latency.labels(*labels)
         self.loaded = serving.loaded.labels(*labels)
 

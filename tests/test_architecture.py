@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS: dict[str, tuple[str, ...]] = {
     "app": (
         "errors types statistics figures reports",
-        "config logging metrics background",
+        "config logging metrics request_metrics background",
         "store",
         "serving monitoring alerting dashboard",
         "api bundling",
@@ -50,7 +50,7 @@ DECLARATIONS = """
     frozenset tuple range Path timedelta datetime re.compile NewType TypeVar ParamSpec MappingProxyType nullcontext
     MetaData Table Column Index ForeignKey UniqueConstraint CheckConstraint TypeAdapter BeforeValidator Field Meta
     text sa.text Decoder
-    DriftStatistic PerformanceMetric QualityCheck HistogramDistance ValueDistance
+    DriftStatistic DriftSummary PerformanceMetric QualityCheck HistogramDistance ValueDistance
     ModelFormat
     TypedDict APIRouter Depends Query Security require typer.Option typer.Argument
 """

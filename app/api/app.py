@@ -147,7 +147,7 @@ class Application(FastAPI):
             title="Plumbline", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, dependencies=strict
         )
         self.state.services = services
-        self._access_log = AccessLog()
+        self._access_log = AccessLog(services.metrics.requests)
         self._described: tuple[tuple[str, str], asyncio.Task[bytes]] | None = None
         around: dict[str, Any] = {
             "hosts": services.hosts,
@@ -194,6 +194,16 @@ class Application(FastAPI):
             Route(path, endpoint, methods=[method]) for (method, path), endpoint in self._hot.items()
         )
 
+    def count_requests(self) -> None:
+        """Show the series of requests of every route from the start."""
+        routes = [
+            (method, context.path or "")
+            for context in iter_route_contexts(self.routes)
+            for method in sorted(context.methods or ())
+            if method != "HEAD"
+        ]
+        self.state.services.metrics.requests.add_routes(routes, hot=[path for _, path in self._hot])
+
     def openapi(self) -> dict[str, Any]:
         """The description in the terms of the loaded model, made anew."""
         return openapi.describe(self)
@@ -227,6 +237,7 @@ def build_api(services: Services, lifespan: Lifespan) -> Application:
         app.include_router(part.router)
     app.include_router(dashboard_router())
     openapi.mount_assets(app)
+    app.count_requests()
     app.add_exception_handler(PlumblineError, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_parameters)
     app.add_exception_handler(HTTPException, _refuse_route)

@@ -35,6 +35,7 @@ from app.api.http import (
 from app.api.request_guards import Keyring
 from app.config.settings import Scope
 from app.errors import PlumblineError
+from app.request_metrics import RequestCounts
 from app.types import new_id
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
@@ -59,10 +60,11 @@ _Line: TypeAlias = tuple[str, str, str, int, float, Any, str | None]
 class AccessLog:
     """JSON lines on standard output, written once a turn of the event loop.
 
-    A write for each request would cost more than its answer.
+    A write for each request would cost more than its answer. Requests are counted here too.
     """
 
-    def __init__(self, write: Callable[[bytes], object] | None = None) -> None:
+    def __init__(self, counts: RequestCounts, write: Callable[[bytes], object] | None = None) -> None:
+        self._counts = counts
         self._write = write or _to_standard_output
         self._noted: list[_Line] = []
 
@@ -77,11 +79,13 @@ class AccessLog:
         key_name: str | None = None,
     ) -> None:
         """Note a line; it is written when the loop has no more requests at hand."""
+        self._counts.count(method, route, (status,))
         self._add([(request_id, method, route, status, seconds, notes, key_name)])
 
     def note_all(self, calls: Sequence[Call], replies: Sequence[Reply]) -> None:
-        """Note a line for each of the calls, which are answered now."""
+        """Note a line for each of the calls for one route, which are answered now."""
         now = perf_counter()
+        self._counts.count(calls[0].method, calls[0].path, [reply.status for reply in replies])
         self._add(
             [
                 (

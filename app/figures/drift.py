@@ -136,6 +136,59 @@ DRIFT_STATISTICS = (
 )
 
 
+class DriftSummary(NamedTuple):
+    """A figure of a whole drift report.
+
+    Attributes:
+        name: behind ``drift.`` the name of the figure in rules.
+        series: the gauge on ``/metrics``.
+        description: one sentence for the documentation.
+        part: the list or the features of the report that it is made of.
+        statistic: what is compared over the features; None where entries are counted.
+        extreme: the end of the features' values that it gives.
+    """
+
+    name: str
+    series: str
+    description: str
+    part: str
+    statistic: str | None = None
+    extreme: Literal["largest", "smallest"] = "largest"
+
+    def value_in(self, body: Mapping[str, Any]) -> float | None:
+        """Read the figure from the body of a report; None where the report has none.
+
+        >>> DRIFT_SUMMARIES[0].value_in({"features": {"a": {"psi": 0.1}, "b": {"psi": 0.3}, "c": {}}})
+        0.3
+        """
+        part = body.get(self.part)
+        if self.statistic is None:
+            return float(len(part)) if isinstance(part, list) and body.get("drift_share") is not None else None
+        values = [entry.get(self.statistic) for entry in (part or {}).values()]
+        found = [value for value in values if isinstance(value, int | float)]
+        return (max if self.extreme == "largest" else min)(found, default=None)
+
+
+DRIFT_SUMMARIES = (
+    DriftSummary("psi_max", "ml_drift_psi_max", "The largest PSI of a feature.", "features", "psi"),
+    DriftSummary(
+        "p_value_min",
+        "ml_drift_p_value_min",
+        "The smallest adjusted p-value of a feature.",
+        "features",
+        "adjusted_p_value",
+        "smallest",
+    ),
+    DriftSummary(
+        "drifted_features",
+        "ml_drift_drifted_features",
+        "The number of drifted features; absent without a verdict.",
+        "drifted_features",
+    ),
+)
+"""Figures over all features, for rules and for those who watch one number."""
+
+
 class Distances(TypedDict):
     """Effect sizes, each with the value to expect when nothing has changed.
 

@@ -9,7 +9,7 @@ from prometheus_client import Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from app.figures.drift import DRIFT_STATISTICS, finding_kinds
+from app.figures.drift import DRIFT_STATISTICS, DRIFT_SUMMARIES, finding_kinds
 from app.figures.performance import PERFORMANCE_METRICS
 from app.monitoring.check_request import KINDS
 from app.reports.drift import DriftReport
@@ -59,6 +59,8 @@ class LatestReports(Collector):
         detected = self._family("ml_drift_detected", "1 for a drifted feature", "feature_name")
         limits = self._family("ml_drift_limit", "Limits of the latest report", "limit")
         share = self._family("ml_drift_share", "Share of drifted features")
+        overall = self._family("ml_drift_overall", "1 while the model has drifted, as /drift says, else 0")
+        self._add(overall, float(body is not None and body.get("status") == "drift"))
         findings = self._family("ml_data_quality_findings", "Findings of data quality by kind", "kind")
         features = body.get("features", {}) if body else {}
         for name in self.schema.feature_names:
@@ -76,7 +78,11 @@ class LatestReports(Collector):
             found = [finding["kind"] for finding in body.get("data_quality", {}).get("findings", [])]
         for kind in finding_kinds():
             self._add(findings, float(found.count(kind)), kind)
-        yield from (statistics, detected, limits, share, findings)
+        yield from (statistics, detected, limits, share, overall, findings)
+        for summary in DRIFT_SUMMARIES:
+            family = self._family(summary.series, summary.description.rstrip("."))
+            self._add(family, summary.value_in(body) if body else None)
+            yield family
 
     def _performance(self, body: PerformanceReport | None) -> Iterator[Metric]:
         performance = self._family("ml_model_performance", "Performance by metric", "metric", "basis")

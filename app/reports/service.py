@@ -30,6 +30,9 @@ class Usage(TypedDict):
     refused: int
     error_rate: float
     requests: int
+    p50_seconds: NotRequired[float | None]
+    """Absent in older reports, like the next."""
+    p95_seconds: NotRequired[float | None]
     p99_seconds: float | None
     failed_share: ShareOf
     slow_shares: dict[str, ShareOf]

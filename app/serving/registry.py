@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -17,8 +17,8 @@ from app.serving.batcher import Batcher, Cost
 from app.serving.bundle.reader import Bundle, find_versions, read_bundle, read_manifest
 from app.serving.bundle.verification import Verifier
 from app.serving.validation.validator import RequestValidator
-from app.serving.value_histograms import SHARE_BUCKETS, ServedValues, ValueHistograms
-from app.types import FeatureType, Json, ModelSchema, Row, ServedVersions, Watched, label_keys
+from app.serving.value_histograms import ServedValues, ValueHistograms, histograms_of
+from app.types import Json, ModelSchema, Row, ServedVersions, Watched, label_keys
 
 VersionRole: TypeAlias = Literal["active", "shadow", "available"]
 
@@ -78,8 +78,12 @@ class Model:
     values: ValueHistograms
 
 
-def warmed(bundle: Bundle, settings: Serving, metrics: ServingMetrics) -> Model:
-    """The data path of a verified bundle, its caches warm."""
+def warmed(bundle: Bundle, settings: Serving, metrics: ServingMetrics, private: Collection[str] = frozenset()) -> Model:
+    """The data path of a verified bundle, its caches warm.
+
+    Args:
+        private: features whose values are not counted.
+    """
     predict = bundle.estimator.predict
     cost = _warm(predict, bundle.golden_rows)
     limits = {"max_batch_rows": settings.max_batch_rows, "max_queue_rows": settings.max_queue_rows}
@@ -90,7 +94,7 @@ def warmed(bundle: Bundle, settings: Serving, metrics: ServingMetrics) -> Model:
         RequestValidator(bundle.schema, bundle.estimator.bounds),
         Batcher(predict, cost, metrics.batch_rows, **limits),
         metrics.for_model(bundle.schema),
-        ValueHistograms(bundle.schema, _edges(bundle), _prediction_edges(bundle)),
+        histograms_of(bundle.schema, bundle.profile, private),
     )
 
 
@@ -107,18 +111,6 @@ def _warm(predict: Callable[[Sequence[Row]], object], rows: Sequence[Row]) -> Co
         seconds[len(part)] = min(tries)
     row = max(0.0, (seconds[WARM_ROWS] - seconds[1]) / (WARM_ROWS - 1))
     return Cost(seconds[1], row)
-
-
-def _edges(bundle: Bundle) -> dict[str, Sequence[float]]:
-    numbers = [
-        feature.name for feature in bundle.schema.features if feature.type in (FeatureType.NUMERIC, FeatureType.INTEGER)
-    ]
-    features = bundle.profile["features"]
-    return {name: edges for name in numbers if (edges := features.get(name, {}).get("edges"))}
-
-
-def _prediction_edges(bundle: Bundle) -> Sequence[float]:
-    return SHARE_BUCKETS if bundle.schema.classes else bundle.profile.get("prediction", {}).get("edges") or (0.0,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,8 +194,14 @@ class Registry:
     """Hold the loaded versions of the served model: the active one and the one before it."""
 
     def __init__(
-        self, settings: Serving, metrics: ServingMetrics, series: CollectorRegistry, verifier: Verifier
+        self,
+        settings: Serving,
+        metrics: ServingMetrics,
+        series: CollectorRegistry,
+        verifier: Verifier,
+        private: Collection[str] = frozenset(),
     ) -> None:
+        self._private = private
         self._settings = settings
         self._verifier = verifier
         self._metrics = metrics
@@ -221,7 +219,7 @@ class Registry:
         self._verifier.verify(find_configured(self._settings))
         bundle = read_configured(self._settings)
         self.challengers = read_challengers(self._settings, bundle.schema)
-        model = warmed(bundle, self._settings, self._metrics)
+        model = warmed(bundle, self._settings, self._metrics, self._private)
         self.activate(model)
         return model
 
@@ -242,7 +240,7 @@ class Registry:
             if version not in on_disk:
                 raise NotFound(f"{folder.name}: has no such version; it has {', '.join(on_disk) or 'none'}")
             self._verifier.verify(folder / version)
-            model = warmed(_read(folder / version, self._settings), self._settings, self._metrics)
+            model = warmed(_read(folder / version, self._settings), self._settings, self._metrics, self._private)
         if sha256 not in (None, model.bundle.sha256):
             raise BundleError(
                 f"{model.bundle.folder}: is not the bundle that was activated; copy that one here and restart, "

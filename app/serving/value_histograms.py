@@ -1,6 +1,7 @@
-"""Count feature values, predictions and confidence in histograms.
+"""Count feature values, predictions and confidence.
 
-The buckets of a feature are the reference's quantiles.
+The buckets of a number are the reference's quantiles. Categories, and numbers of few values, are counted by value:
+by those that the reference's profile lists, so that no client's text becomes a label.
 
 Thirty observations a request would cost more than the prediction. Rows are kept as they are and counted with NumPy,
 many at once: every few hundred rows, and before each scrape.
@@ -9,22 +10,26 @@ many at once: every few hundred rows, and before each scrape.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client.core import HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 from prometheus_client.utils import floatToGoString
 
 from app.metrics import add_histogram
 from app.serving.runtimes.base import matrix_of
-from app.types import Answer, ModelSchema, Prediction, Row
+from app.types import Answer, FeatureType, Label, ModelSchema, Prediction, Row, Scalar, label_key
 
 FOLD_ROWS = 512
-SHARE_BUCKETS = tuple(step / 20 for step in range(1, 20))
+SHARE_BUCKETS = (*(step / 20 for step in range(1, 20)), 0.99, 1.0)
+OTHER, MISSING = "other", "missing"
+"""The values that stand for all that the profile does not list, and for none; a category of that name joins them."""
 
 
 class ServedValues(Collector):
@@ -44,10 +49,19 @@ class ServedValues(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The histograms as they stand; called from the scrape's thread."""
-        families: dict[str, HistogramMetricFamily] = {}
+        version = ["model_name", "model_version"]
+        families = {
+            name: HistogramMetricFamily(name, text, labels=[*version, "feature_name"] if "feature" in name else version)
+            for name, text in _HELP.items()
+        }
+        categories = CounterMetricFamily(
+            "ml_feature_category",
+            "Rows by the value of a feature with few values; the values are those of the reference",
+            labels=[*version, "feature_name", "category"],
+        )
         for values in self._served:
-            values.enter(families)
-        yield from families.values()
+            values.enter(families, categories)
+        yield from (*families.values(), categories)
 
 
 class ValueHistograms:
@@ -56,10 +70,15 @@ class ValueHistograms:
     Args:
         edges: for each numeric feature the upper bounds of its buckets.
         prediction_edges: the same for the prediction (regression), or for the probability of the positive class.
+        categories: the values that a feature is counted by, for those that are not in ``edges``.
     """
 
     def __init__(
-        self, schema: ModelSchema, edges: dict[str, Sequence[float]], prediction_edges: Sequence[float]
+        self,
+        schema: ModelSchema,
+        edges: Mapping[str, Sequence[float]],
+        prediction_edges: Sequence[float],
+        categories: Mapping[str, Sequence[Label]] = MappingProxyType({}),
     ) -> None:
         names = schema.feature_names
         watched = [position for position, name in enumerate(names) if name in edges]
@@ -71,6 +90,9 @@ class ValueHistograms:
         self._series["ml_prediction_value", ""] = Buckets(prediction_edges)
         if schema.classes:
             self._series["ml_prediction_confidence", ""] = Buckets(SHARE_BUCKETS)
+        self._categories = {
+            place: CategoryCounts(categories[name]) for place, name in enumerate(names) if name in categories
+        }
         self._kept: list[Prediction] = []
         self._lock = threading.Lock()
 
@@ -82,14 +104,17 @@ class ValueHistograms:
         if full:
             self._fold()
 
-    def enter(self, families: dict[str, HistogramMetricFamily]) -> None:
-        """Add the histograms as they stand to the families by name."""
+    def enter(self, families: Mapping[str, HistogramMetricFamily], categories: CounterMetricFamily) -> None:
+        """Add the histograms and counts as they stand to their families."""
         self._fold()
         version = {"model_name": self._schema.name, "model_version": self._schema.version}
         for (family, feature), buckets in self._series.items():
             labels = version | ({"feature_name": feature} if feature else {})
-            made = families.setdefault(family, HistogramMetricFamily(family, _HELP[family], labels=list(labels)))
-            add_histogram(made, labels, buckets.cumulative(), buckets.total)
+            add_histogram(families[family], labels, buckets.cumulative(), buckets.total)
+        for place, counts in self._categories.items():
+            feature = self._schema.features[place].name
+            for category, rows in counts.rows.items():
+                categories.add_metric([*version.values(), feature, category], rows)
 
     def _fold(self) -> None:
         with self._lock:
@@ -101,6 +126,8 @@ class ValueHistograms:
             )
             for buckets, values in zip(self._features, matrix_of(watched, len(self._features)).T, strict=True):
                 buckets.add(values)
+            for place, counts in self._categories.items():
+                counts.add([row.features[place] for row in rows])
             self._add_answers([row.answer for row in rows])
 
     def _add_answers(self, answers: Sequence[Answer]) -> None:
@@ -120,6 +147,29 @@ class ValueHistograms:
             self._series["ml_prediction_confidence", ""].add(shares.max(axis=1))
 
 
+def histograms_of(schema: ModelSchema, profile: Mapping[str, Any], private: Collection[str]) -> ValueHistograms:
+    """The histograms of a version by the profile of its reference.
+
+    A number has buckets, unless the profile lists its values; every other feature is counted by value.
+
+    Args:
+        private: features whose values are nobody's to see, not even how many rows have them.
+    """
+    edges: dict[str, Sequence[float]] = {}
+    categories: dict[str, Sequence[Label]] = {}
+    for feature in schema.features:
+        known = profile["features"].get(feature.name, {})
+        if feature.name in private:
+            continue
+        if feature.type.is_number and "categories" not in known:
+            edges[feature.name] = known.get("edges", ())
+        else:
+            values = known.get("categories", ())
+            categories[feature.name] = list(map(bool, values)) if feature.type is FeatureType.BOOLEAN else values
+    of_answers = SHARE_BUCKETS if schema.classes else profile.get("prediction", {}).get("edges") or (0.0,)
+    return ValueHistograms(schema, edges, of_answers, categories)
+
+
 def _picker(positions: Sequence[int], columns: int) -> Callable[[Row], Row] | None:
     """Make a function that takes the values at these positions out of a row, or None for all."""
     if len(positions) == columns:
@@ -127,6 +177,29 @@ def _picker(positions: Sequence[int], columns: int) -> Callable[[Row], Row] | No
     if len(positions) > 1:
         return itemgetter(*positions)
     return lambda row: [row[position] for position in positions]
+
+
+class CategoryCounts:
+    """Rows of one feature by value, from a fixed set of values.
+
+    Attributes:
+        rows: by the text of a value.
+    """
+
+    def __init__(self, values: Sequence[Label]) -> None:
+        self._texts: dict[Scalar, str] = {value: _text(value) for value in values}
+        self._texts[None] = MISSING
+        self.rows = dict.fromkeys([*self._texts.values(), OTHER], 0)
+
+    def add(self, values: Sequence[Scalar]) -> None:
+        """Count values; 1, 1.0 and true are one value."""
+        for value, rows in Counter(values).items():
+            self.rows[self._texts.get(value, OTHER)] += rows
+
+
+def _text(value: Label) -> str:
+    """A value as a label: a whole number has no fraction."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else label_key(value)
 
 
 class Buckets:

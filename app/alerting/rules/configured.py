@@ -10,12 +10,13 @@ from typing import Any
 from app.alerting.rules.drift import CHECKS, OTHER_SEVERITIES, Verdicts, severities
 from app.config.settings import Rule
 from app.errors import ConfigError
-from app.figures.drift import DRIFT_STATISTICS, DriftStatistic
+from app.figures.drift import DRIFT_STATISTICS, DRIFT_SUMMARIES, DriftStatistic, DriftSummary
 from app.figures.performance import metrics_of
 from app.store.queries.alerts import SEVERITIES, Alert, Finding
 from app.types import ModelSchema, Report, Severity, Task
 
 _STATISTICS: Mapping[str, DriftStatistic] = {statistic.name: statistic for statistic in DRIFT_STATISTICS}
+_SUMMARIES: Mapping[str, DriftSummary] = {f"drift.{summary.name}": summary for summary in DRIFT_SUMMARIES}
 _PLACES: Mapping[str, tuple[str, ...]] = {
     "drift.share": ("drift_share",),
     "drift.judged_share": ("judged_share",),
@@ -28,6 +29,9 @@ _PLACES: Mapping[str, tuple[str, ...]] = {
     "performance.value_mean": ("business", "value_mean"),
     "service.error_rate": ("service", "error_rate"),
     "service.p99_seconds": ("service", "p99_seconds"),
+    "service.latency_p50": ("service", "p50_seconds"),
+    "service.latency_p95": ("service", "p95_seconds"),
+    "service.latency_p99": ("service", "p99_seconds"),
     "service.rows": ("service", "rows"),
     "service.refused": ("service", "refused"),
 }
@@ -39,7 +43,7 @@ SEGMENTED = "performance.realised."
 
 def known_figures(schema: ModelSchema) -> Iterator[str]:
     """Every figure of a model's reports."""
-    yield from _PLACES
+    yield from (*_PLACES, *_SUMMARIES)
     for feature in schema.feature_names:
         yield from (f"{_FEATURE}{feature}.{statistic}" for statistic in _STATISTICS)
     for basis in ("realised", "estimated"):
@@ -61,6 +65,8 @@ def look_up(figure: str, report: Report, segment: str | None = None) -> float | 
 
     None means that the report has none.
     """
+    if figure in _SUMMARIES:
+        return _SUMMARIES[figure].value_in(report.body)
     found: Any = report.body
     for key in _place(figure, segment):
         found = found.get(key) if isinstance(found, dict) else None

@@ -122,6 +122,8 @@ def describe(steps: Sequence[Step], *, replicas: int) -> Usage:
         "refused": sum(step.refused for step in steps),
         "error_rate": failed.value,
         "requests": sum(sum(step.latencies) for step in there),
+        "p50_seconds": quantile(there, 0.5),
+        "p95_seconds": quantile(there, 0.95),
         "p99_seconds": quantile(there),
         "failed_share": failed.shown,
         "slow_shares": {f"{limit:g}": slow_share(there, limit).shown for limit in SLOW},

@@ -93,7 +93,7 @@ def _rows(serving: ServingMetrics) -> dict[Version, Counts]:
             if not sample.name.endswith("_total"):
                 continue  # when the series was made
             version = sample.labels["model_name"], sample.labels["model_version"]
-            found[version][sample.labels["status"]] = int(sample.value)
+            found[version][sample.labels["status"]] += int(sample.value)
     return {
         version: (rows["ok"] + rows["replayed"], rows["refused"], rows["failed"]) for version, rows in found.items()
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from http import HTTPStatus
-from time import perf_counter
+from time import perf_counter, time
 
 import orjson
 from msgspec import Struct
@@ -84,9 +84,11 @@ class PredictHandler:
             call.notes = {"rows": len(answered.predictions)}
             rows += len(answered.predictions)
             replays += len(answered.replayed)
-        model.metrics.rows["ok"].inc(rows - replays)
+        kind = _type_of(items[0])
+        model.metrics.rows[kind, "ok"].inc(rows - replays)
         if replays:
-            model.metrics.rows["replayed"].inc(replays)
+            model.metrics.rows[kind, "replayed"].inc(replays)
+        model.metrics.last_predictions.note(model.schema.name, model.schema.version, time())
         return replies
 
     def count_failure(self, call: Call, item: Asked | None, error: BaseException) -> None:
@@ -98,7 +100,13 @@ class PredictHandler:
         except NotFound:
             return
         refused = isinstance(error, RequestError) and error.status < HTTPStatus.INTERNAL_SERVER_ERROR
-        model.metrics.rows["refused" if refused else "failed"].inc(len(item.request.rows) if item else 1)
+        status = "refused" if refused else "failed"
+        model.metrics.rows[_type_of(item), status].inc(len(item.request.rows) if item else 1)
+
+
+def _type_of(item: Asked | None) -> str:
+    """The label ``prediction_type``; what cannot be read is one row."""
+    return "batch" if item is not None and item.request.many else "realtime"
 
 
 def _one(model: Model, answered: Answered) -> Json:

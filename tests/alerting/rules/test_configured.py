@@ -239,8 +239,9 @@ def test_every_known_figure_can_be_looked_up(task: Task) -> None:
     statistics = {statistic.name: 1.0 for statistic in DRIFT_STATISTICS if not statistic.place}
     feature = statistics | {"current": {"missing_share": 1.0}}
     measured = {"metrics": {metric.name: {"value": 1.0} for metric in metrics_of(task)}}
-    figures = ("error_rate", "p99_seconds", "rows", "refused")
+    figures = ("error_rate", "p50_seconds", "p95_seconds", "p99_seconds", "rows", "refused")
     body: Json = drift_body({}, features={"a": feature, "b.c": feature}, drift_share=1.0, prediction=feature) | {
+        "drifted_features": ["a"],
         "judged_share": 1.0,
         "multivariate": {"auc": 1.0},
         "data_quality": {"findings": [{}]},

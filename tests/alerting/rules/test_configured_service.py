@@ -24,8 +24,8 @@ def test_a_rule_over_a_service_figure_fires_and_resolves(database: Database) -> 
         async with beating(database, rules=rules("default", mine)) as replica:
             states = []
             for seconds in (10, 10, 10, 320):
-                replica.version.rows["ok"].inc(60)
-                replica.version.rows["refused"].inc(20 if seconds == 10 else 0)
+                replica.version.rows["realtime", "ok"].inc(60)
+                replica.version.rows["realtime", "refused"].inc(20 if seconds == 10 else 0)
                 await replica.after(seconds)
                 states.append(await replica.alerts())
 
@@ -42,8 +42,8 @@ def test_a_service_rule_that_is_off_says_nothing(database: Database) -> None:
     async def scenario() -> None:
         async with beating(database, rules=rules("default", {"name": "error_rate", "enabled": False})) as replica:
             for _ in range(4):
-                replica.version.rows["ok"].inc(60)
-                replica.version.rows["failed"].inc(20)
+                replica.version.rows["realtime", "ok"].inc(60)
+                replica.version.rows["realtime", "failed"].inc(20)
                 await replica.after(10)
 
             assert await replica.alerts() == []

@@ -44,12 +44,12 @@ def test_failing_rows_fire_once_and_resolve(database: Database) -> None:
         async with beating(database) as replica:
             states = []
             for turn in range(5):
-                replica.version.rows["ok"].inc(60)
-                replica.version.rows["failed"].inc(20)
+                replica.version.rows["realtime", "ok"].inc(60)
+                replica.version.rows["realtime", "failed"].inc(20)
                 await replica.after(10)
                 states.append(await replica.alerts())
                 assert await replica.readers.run(saved) == max(0, min(turn, 2))
-            replica.version.rows["ok"].inc()
+            replica.version.rows["realtime", "ok"].inc()
             await replica.after(320)
 
             fires = [("error_rate", "firing")]
@@ -66,7 +66,7 @@ def test_a_quiet_service_writes_no_reports(database: Database) -> None:
     async def scenario() -> None:
         async with beating(database) as replica:
             for _ in range(3):
-                replica.version.rows["ok"].inc(100)
+                replica.version.rows["realtime", "ok"].inc(100)
                 await replica.after(10)
 
             assert await replica.readers.run(saved) == 0
@@ -82,7 +82,7 @@ def test_one_replica_judges_for_all(postgres: Postgres) -> None:
         with connected(url) as one, connected(url) as other:
             async with beating(one) as first, beating(other) as second:
                 for _ in range(4):
-                    second.version.rows["failed"].inc(100)
+                    second.version.rows["realtime", "failed"].inc(100)
                     await first.after(10)
                     await second.after(10)
 
@@ -150,7 +150,7 @@ def test_a_rollback_keeps_nobody_waiting(database: Database) -> None:
         free = asyncio.Event()
         async with beating(database, schema=replace(SCHEMA, version="2"), free=free) as replica:
             for _ in range(3):
-                replica.version.rows["ok"].inc()
+                replica.version.rows["realtime", "ok"].inc()
                 async with asyncio.timeout(DEADLINE_S):
                     await replica.after(20)
             [pulse] = [pulse for pulse in await replica.readers.run(read_pulses, "m", "2") if pulse.replica != "gone"]
@@ -201,7 +201,7 @@ def test_an_outage_that_cannot_be_written_down_is_dropped(database: Database) ->
     async def scenario() -> None:
         async with beating(database, outage=outage) as replica:
             for _ in range(4):
-                replica.version.rows["ok"].inc()
+                replica.version.rows["realtime", "ok"].inc()
                 await replica.after(10)
             [pulse] = await replica.readers.run(read_pulses, "m", "1")
 

@@ -56,12 +56,12 @@ def counted(tmp_path: Path) -> Iterator[Counted]:
 def test_each_step_has_what_was_counted_in_it(counted: Counted) -> None:
     """Rows are counted once, by version and by what became of them; a replayed one was answered."""
     first, second = counted.versions["1"], counted.versions["2"]
-    first.rows["ok"].inc(3)
+    first.rows["realtime", "ok"].inc(3)
     first.latency.observe(0.3, [0.0])
     counted.meter.read(at(2))
-    first.rows["replayed"].inc()
-    first.rows["refused"].inc(2)
-    second.rows["failed"].inc(4)
+    first.rows["realtime", "replayed"].inc()
+    first.rows["realtime", "refused"].inc(2)
+    second.rows["realtime", "failed"].inc(4)
     counted.meter.read(at(4))
 
     assert counted.steps() == [(0, 3, 0, 0, False), (2, 1, 2, 0, False)]
@@ -72,14 +72,14 @@ def test_each_step_has_what_was_counted_in_it(counted: Counted) -> None:
 
 def test_only_what_is_new_is_told(counted: Counted) -> None:
     """A version that did nothing since the last pulse has no other; old steps are dropped."""
-    counted.versions["1"].rows["ok"].inc()
+    counted.versions["1"].rows["realtime", "ok"].inc()
     counted.meter.read(at(2))
     counted.meter.noted()
-    counted.versions["2"].rows["ok"].inc()
+    counted.versions["2"].rows["realtime", "ok"].inc()
     counted.meter.read(at(4))
     assert [pulse.model_version for pulse in counted.meter.pulses()] == ["2"]
 
-    counted.versions["1"].rows["ok"].inc()
+    counted.versions["1"].rows["realtime", "ok"].inc()
     counted.meter.read(at(KEPT_S + 3))
     assert counted.steps() == [(4, 1, 0, 0, False)]
 
@@ -104,7 +104,7 @@ def test_failures_without_a_store_are_marked(counted: Counted) -> None:
             asyncio.run(counted.readers.run(lambda connection: connection.exec_driver_sql("SELECT 1 FROM nowhere")))
 
     for moment, happens in enumerate((unstored, None, unread, None), start=1):
-        counted.versions["1"].rows["failed"].inc()
+        counted.versions["1"].rows["realtime", "failed"].inc()
         if happens is not None:
             happens()
         counted.meter.read(at(moment))

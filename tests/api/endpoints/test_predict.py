@@ -134,9 +134,11 @@ def test_a_replay_gives_the_first_answer(start: Start, fitted: dict[str, Fitted]
     }
     assert client.rows == 2
     counted = samples(client.get("/metrics").text)
-    kind = (("model_name", "mixed"), ("model_version", "1"), ("prediction_type", "binary"))
-    assert counted["ml_predictions_total", (*kind, ("status", "replayed"))] == 2
-    assert counted["ml_predictions_total", (*kind, ("status", "ok"))] == 2
+    model = (("model_name", "mixed"), ("model_version", "1"))
+    for kind in ("realtime", "batch"):
+        for status in ("ok", "replayed"):
+            labels = (*model, ("prediction_type", kind), ("status", status))
+            assert counted["ml_predictions_total", labels] == 1, (kind, status)
 
 
 def test_an_id_with_other_features_is_a_conflict(start: Start, fitted: dict[str, Fitted]) -> None:
