@@ -42,7 +42,9 @@ lint: development ## check style, types, the Dockerfile and, where promtool is i
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
-	@if command -v promtool > /dev/null; then promtool check config deploy/prometheus.yml; fi
+	@if command -v promtool > /dev/null; then \
+		promtool check config deploy/prometheus.yml deploy/prometheus/prometheus.yml && \
+		promtool test rules deploy/prometheus/tests/alerts_test.yml; fi
 
 bench: development models/breast_cancer/1/bundle.yaml ## measure against the targets, 6 minutes; rewrites the tables in benchmarks/README.md
 	$(BIN)/python -m benchmarks.run

@@ -1,65 +1,194 @@
-"""A real Prometheus scrapes a real service."""
+"""A real Prometheus with the shipped rules scrapes a real service."""
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 from urllib.request import urlopen
 
 import pytest
+import yaml
 
+from scripts.dashboards import dashboards, known_series, rendered, texts
 from tests.support.deadlines import DEADLINE_S, wait_until
-from tests.support.processes import free_port, serving
+from tests.support.models.tasks import Fitted
+from tests.support.processes import ROOT, Service, free_port, serving
 from tests.support.programs import require_tool
+
+DEPLOY = ROOT / "deploy"
+SHIPPED = DEPLOY / "prometheus"
+SELECTOR = re.compile(r"(?<![\w:\"])(?:ml_\w+|up|plumbline:[\w:]+)(?:\{[^}]*\})?")
+"""A series in an expression, with its labels."""
+CHOSEN = {"$__rate_interval": "1m", "$instance": ".*", "$model_name": "mixed", "$model_version": ".*"}
+"""What Grafana puts in place of its variables."""
+
+
+class Scene(NamedTuple):
+    """A service that has had traffic, and the Prometheus that scrapes it."""
+
+    service: Service
+    address: str
+
+    def ask(self, query: str) -> list[Any]:
+        """The samples of a query as they are now."""
+        with urlopen(f"{self.address}/api/v1/query?query={quote(query)}", timeout=DEADLINE_S) as answer:  # noqa: S310 - our own address
+            return list(json.load(answer)["data"]["result"])
+
+    def wait_for(self, query: str) -> float:
+        """The one value of a query, as soon as Prometheus has one."""
+        found: list[Any] = []
+
+        def look() -> bool:
+            with suppress(OSError):
+                found[:] = self.ask(query)
+            return bool(found)
+
+        wait_until(look, lambda: f"Prometheus has no value for {query}")
+        return float(found[0]["value"][1])
 
 
 @contextmanager
 def prometheus(folder: Path, target: int) -> Iterator[str]:
-    """A Prometheus that scrapes 127.0.0.1:``target`` every second; gives its address."""
+    """A Prometheus with the shipped configuration that scrapes 127.0.0.1:``target`` every second; its address."""
     program = require_tool("prometheus")
-    port = free_port()
-    config = folder / "prometheus.yml"
-    job = {"job_name": "plumbline", "static_configs": [{"targets": [f"127.0.0.1:{target}"]}]}
-    config.write_text(json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": [job]}))
-    options = (f"--config.file={config}", f"--storage.tsdb.path={folder / 'tsdb'}")
+    config = yaml.safe_load((SHIPPED / "prometheus.yml").read_text(encoding="utf-8"))
+    [job] = config["scrape_configs"]
+    del job["dns_sd_configs"], config["alerting"]
+    job["static_configs"] = [{"targets": [f"127.0.0.1:{target}"]}]
+    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    config["rule_files"] = [str(SHIPPED / name) for name in config["rule_files"]]
+    (folder / "prometheus.yml").write_text(json.dumps(config), encoding="utf-8")
+    address = f"127.0.0.1:{free_port()}"
+    options = (f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'tsdb'}")
     with (folder / "prometheus.log").open("wb") as log:
         process = subprocess.Popen(
-            [program, *options, f"--web.listen-address=127.0.0.1:{port}"], cwd=folder, stdout=log, stderr=log
+            [program, *options, f"--web.listen-address={address}"], cwd=folder, stdout=log, stderr=log
         )
     try:
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://{address}"
     finally:
         process.terminate()
         process.wait(timeout=DEADLINE_S)
 
 
-def value_of(address: str, query: str) -> float:
-    """The one value of a query, as soon as Prometheus has one."""
-    found: list[Any] = []
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory, small_models: tuple[Path, dict[str, Fitted]]) -> Iterator[Scene]:
+    """A service with predictions, outcomes, an error and its first reports, scraped twice and more."""
+    folder = tmp_path_factory.mktemp("prometheus")
+    fitted = small_models[1]["mixed"]
+    settings = {"SERVING__ACTIVE": "mixed", "DRIFT__EVERY": "1d", "PERFORMANCE__EVERY": "1d"}
+    with (
+        serving(folder, models=small_models[0], settings=settings) as service,
+        prometheus(folder, service.port) as address,
+    ):
+        scene = Scene(service, address)
+        scene.wait_for("ml_journal_rows_total")
+        _send(service, fitted)
+        scene.wait_for('ml_journal_rows_total{state="stored"} > 1')
+        scene.wait_for("plumbline:fast_predictions:ratio_rate5m")
+        scene.wait_for("ml_drift_psi_max")
+        scene.wait_for("ml_label_coverage_ratio")
+        scene.wait_for('rate(ml_check_duration_seconds_count{kind="drift"}[1m])')
+        yield scene
 
-    def ask() -> bool:
-        with suppress(OSError), urlopen(f"{address}/api/v1/query?query={quote(query)}", timeout=DEADLINE_S) as answer:  # noqa: S310 - our own address
-            found[:] = json.load(answer)["data"]["result"]
-        return bool(found)
 
-    wait_until(ask, lambda: f"Prometheus has no value for {query}")
-    return float(found[0]["value"][1])
+def _send(service: Service, fitted: Fitted) -> None:
+    """One row, a batch with outcomes, a row that is refused, and a check."""
+    assert service.call("POST", "/predict", {"features": fitted.rows[0]})[0] == 200
+    status, answer = service.call("POST", "/predict", {"instances": fitted.rows})
+    assert status == 200
+    given = zip(answer["predictions"], fitted.data["y"].tolist(), strict=True)
+    outcomes = [{"prediction_id": item["prediction_id"], "outcome": label} for item, label in given]
+    assert service.call("POST", "/outcome", {"outcomes": outcomes})[0] == 200
+    assert service.call("POST", "/predict", {"features": {}})[0] == 422
+    assert service.call("POST", "/checks")[0] == 200
 
 
-def test_a_real_prometheus_scrapes_the_ledger(tmp_path: Path, example_models: Path) -> None:
+def test_a_real_prometheus_scrapes_the_ledger(scene: Scene) -> None:
     """What the service has stored stands in Prometheus, and the ledger adds up there."""
-    with serving(tmp_path, models=example_models) as service, prometheus(tmp_path, service.port) as address:
-        _, model = service.call("GET", "/openapi.json")
-        post = model["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
-        assert service.call("POST", "/predict", post["examples"]["one"]["value"])[0] == 200
-        stored = 'ml_journal_rows_total{state="stored"}'
-        balance = f'ml_journal_rows_total{{state="accepted"}} - ignoring(state) {stored}'
+    assert scene.wait_for('ml_journal_rows_total{state="stored"}') > 1
+    assert scene.wait_for("plumbline:ledger:missing_rows") == 0
+    assert scene.wait_for("ml_model_loaded") == 1
 
-        assert value_of(address, f"{stored} > 0") == pytest.approx(1)
-        assert value_of(address, balance) == 0
-        assert value_of(address, "ml_model_loaded") == 1
+
+def test_no_panel_is_empty(scene: Scene) -> None:
+    """Every expression of every dashboard has a value on the scraped data, and Prometheus can read it."""
+    empty = []
+    for dashboard in dashboards():
+        for panel in dashboard.panels:
+            for query in panel.queries:
+                expression = query.expression
+                for variable, value in CHOSEN.items():
+                    expression = expression.replace(variable, value)
+                if not scene.ask(expression):
+                    empty.append((dashboard.name, panel.title, expression))
+
+    assert empty == []
+
+
+def test_every_rule_watches_series_that_exist(scene: Scene) -> None:
+    """No rule is silent because a name or a label is wrong: each of its selectors has a series."""
+    rules = [
+        rule
+        for name in ("recording.yml", "alerts.yml")
+        for group in yaml.safe_load((SHIPPED / name).read_text(encoding="utf-8"))["groups"]
+        for rule in group["rules"]
+    ]
+    selectors = {selector for rule in rules for selector in SELECTOR.findall(rule["expr"])}
+
+    assert len(selectors) > len(rules) / 2
+    assert [selector for selector in sorted(selectors) if not scene.ask(selector)] == []
+
+
+def test_a_healthy_service_fires_nothing(scene: Scene) -> None:
+    """Predictions, outcomes and a refused row are no reason for an alert on the service."""
+    firing = {sample["metric"]["alertname"] for sample in scene.ask('ALERTS{alertstate="firing"}')}
+
+    assert firing <= {"PlumblineModelAlert"}
+
+
+def test_the_dashboards_are_those_of_the_script() -> None:
+    """``python -m scripts.dashboards`` would change no file, and no file is left over."""
+    kept = {path.name: path.read_text(encoding="utf-8") for path in (DEPLOY / "grafana" / "dashboards").iterdir()}
+
+    assert kept == texts()
+
+
+def test_a_dashboard_cannot_name_a_series_that_does_not_exist() -> None:
+    """The script stops at a name that no part of the service exports."""
+    series = known_series()
+    del series["ml_requests_total"]
+
+    with pytest.raises(KeyError, match="ml_requests_total"):
+        rendered(dashboards()[0], series)
+
+
+def test_prometheus_takes_the_shipped_files() -> None:
+    """Both scrape files and the rules are valid, and each alert fires in its case and not before."""
+    tool = require_tool("promtool")
+    for command in (
+        ("check", "config", DEPLOY / "prometheus.yml", SHIPPED / "prometheus.yml"),
+        ("test", "rules", SHIPPED / "tests" / "alerts_test.yml"),
+    ):
+        checked = subprocess.run([tool, *command], capture_output=True, text=True, check=False)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_every_alert_has_a_test_and_a_page() -> None:
+    """An alert without a test of its own may never fire, and one without a page helps nobody at night."""
+    groups = yaml.safe_load((SHIPPED / "alerts.yml").read_text(encoding="utf-8"))["groups"]
+    cases = yaml.safe_load((SHIPPED / "tests" / "alerts_test.yml").read_text(encoding="utf-8"))["tests"]
+    tested = {check["alertname"] for case in cases for check in case.get("alert_rule_test", ()) if check["exp_alerts"]}
+
+    for rule in (rule for group in groups for rule in group["rules"]):
+        assert rule["alert"] in tested
+        page, _, anchor = rule["annotations"]["runbook"].partition("#")
+        text = (ROOT / page).read_text(encoding="utf-8")
+        headings = {head.lower().replace(" ", "-") for head in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
+        assert not anchor or anchor in headings, rule["annotations"]["runbook"]
