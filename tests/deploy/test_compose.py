@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from app.config.settings import Config
-from tests.support.containers import container, environment, run
+from tests.support.deploy.containers import container, environment, run
 from tests.support.models.tasks import Fitted
 from tests.support.processes import ROOT
 
@@ -28,7 +28,7 @@ def compose() -> Any:
 def dockerfile(word: str) -> str:
     """The last instruction of this name, on one line."""
     text = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
-    return re.findall(rf"^{word} (.*)$", text, re.MULTILINE)[-1]
+    return str(re.findall(rf"^{word} (.*)$", text, re.MULTILINE)[-1])
 
 
 def test_nothing_has_a_default_password(compose: Any) -> None:

@@ -14,7 +14,7 @@ import yaml
 
 from app.config.settings import Config
 from scripts.prometheus_rule import MANIFEST, text
-from tests.support.containers import KEY, container, environment, get, run
+from tests.support.deploy.containers import KEY, container, environment, get, run
 from tests.support.models.tasks import Fitted
 from tests.support.processes import ROOT, Service
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from deploy.airflow import retraining
-from tests.support.containers import run
+from tests.support.deploy.containers import run
 from tests.support.models.tasks import Fitted
 from tests.support.processes import ROOT, Service, serving
 from tests.support.receivers import Webhook, webhook
