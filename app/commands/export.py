@@ -218,14 +218,14 @@ def table_of(schema: ModelSchema, rows: Sequence[Mapping[str, Any]], tool: Tool)
         columns[layout.own[name]] = pd.Series(times, dtype="datetime64[us, UTC]")
     table = pd.DataFrame(columns)
     if tool is not Tool.PANDAS:
-        kinds = {name: str(kind) for name, kind in table.dtypes.items() if str(kind) in PLAIN}
-        whole = {name for name, kind in kinds.items() if kind == "Int64" and not table[name].hasnans}
-        table = table.astype({name: "int64" if name in whole else "float64" for name in kinds})
+        kinds = {name: PLAIN.get(str(kind), str(kind)) for name, kind in table.dtypes.items()}
+        holed = {name for name, kind in kinds.items() if kind == "int64" and table[name].hasnans}
+        table = table.astype(kinds | dict.fromkeys(holed, "float64"))
     return table, _mapping(layout, table, tool)
 
 
-PLAIN = ("Int64", "Float64")
-"""Types of pandas with a missing value of their own, which Evidently and NannyML do not expect."""
+PLAIN = {"Int64": "int64", "Float64": "float64", "string": "object"}
+"""NumPy's types for those of pandas with a missing value of their own: Evidently and NannyML fail on these."""
 
 
 def _type_of(feature: Feature, tool: Tool) -> str:
