@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
-from urllib.request import urlopen
 
 import pytest
 import yaml
 
 from scripts.dashboards import dashboards, known_series, rendered, texts
-from tests.support.deadlines import DEADLINE_S, wait_until
+from tests.support.deadlines import wait_until
+from tests.support.deploy.stack import DEPLOY, prometheus, query
+from tests.support.deploy.stack import PROMETHEUS as SHIPPED
 from tests.support.models.tasks import Fitted
-from tests.support.processes import ROOT, Service, free_port, serving
+from tests.support.processes import ROOT, Service, serving
 from tests.support.programs import require_tool
 
-DEPLOY = ROOT / "deploy"
-SHIPPED = DEPLOY / "prometheus"
 SELECTOR = re.compile(r"(?<![\w:\"])(?:ml_\w+|up|plumbline:[\w:]+)(?:\{[^}]*\})?")
 """A series in an expression, with its labels."""
 CHOSEN = {"$__rate_interval": "1m", "$instance": ".*", "$model_name": "mixed", "$model_version": ".*"}
@@ -35,46 +32,21 @@ class Scene(NamedTuple):
     service: Service
     address: str
 
-    def ask(self, query: str) -> list[Any]:
-        """The samples of a query as they are now."""
-        with urlopen(f"{self.address}/api/v1/query?query={quote(query)}", timeout=DEADLINE_S) as answer:  # noqa: S310 - our own address
-            return list(json.load(answer)["data"]["result"])
+    def ask(self, expression: str) -> list[Any]:
+        """The samples of an expression as they are now."""
+        return query(self.address, expression)
 
-    def wait_for(self, query: str) -> float:
-        """The one value of a query, as soon as Prometheus has one."""
+    def wait_for(self, expression: str) -> float:
+        """The one value of an expression, as soon as Prometheus has one."""
         found: list[Any] = []
 
         def look() -> bool:
             with suppress(OSError):
-                found[:] = self.ask(query)
+                found[:] = self.ask(expression)
             return bool(found)
 
-        wait_until(look, lambda: f"Prometheus has no value for {query}")
+        wait_until(look, lambda: f"Prometheus has no value for {expression}")
         return float(found[0]["value"][1])
-
-
-@contextmanager
-def prometheus(folder: Path, target: int) -> Iterator[str]:
-    """A Prometheus with the shipped configuration that scrapes 127.0.0.1:``target`` every second; its address."""
-    program = require_tool("prometheus")
-    config = yaml.safe_load((SHIPPED / "prometheus.yml").read_text(encoding="utf-8"))
-    [job] = config["scrape_configs"]
-    del job["dns_sd_configs"], config["alerting"]
-    job["static_configs"] = [{"targets": [f"127.0.0.1:{target}"]}]
-    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-    config["rule_files"] = [str(SHIPPED / name) for name in config["rule_files"]]
-    (folder / "prometheus.yml").write_text(json.dumps(config), encoding="utf-8")
-    address = f"127.0.0.1:{free_port()}"
-    options = (f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'tsdb'}")
-    with (folder / "prometheus.log").open("wb") as log:
-        process = subprocess.Popen(
-            [program, *options, f"--web.listen-address={address}"], cwd=folder, stdout=log, stderr=log
-        )
-    try:
-        yield f"http://{address}"
-    finally:
-        process.terminate()
-        process.wait(timeout=DEADLINE_S)
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +94,8 @@ def test_no_panel_is_empty(scene: Scene) -> None:
     empty = []
     for dashboard in dashboards():
         for panel in dashboard.panels:
-            for query in panel.queries:
-                expression = query.expression
+            for asked in panel.queries:
+                expression = asked.expression
                 for variable, value in CHOSEN.items():
                     expression = expression.replace(variable, value)
                 if not scene.ask(expression):
