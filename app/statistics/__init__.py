@@ -4,9 +4,7 @@ Pure functions of their arguments. Counts are non-negative integers per bin; sam
 p-value is analytic or exact, since the verdict asks for tails near 1e-6 that resampling cannot resolve.
 """
 
-from app.statistics.histograms import (
-    FloatArray,
-    IntArray,
+from app.statistics.distances import (
     RobustScale,
     homogeneity_p_value,
     js_distance,
@@ -17,6 +15,8 @@ from app.statistics.histograms import (
     total_variation_noise_floor,
 )
 from app.statistics.order import (
+    FloatArray,
+    IntArray,
     Pair,
     anderson_darling,
     anderson_darling_p_value,

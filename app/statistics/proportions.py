@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from app.statistics.histograms import FloatArray, IntArray
+from app.statistics.order import FloatArray, IntArray
 
 _REACH, _MIN_TERMS = 10, 30
 """Standard deviations, and terms, after which what is left of a tail is beyond the precision of a float."""
