@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
+from urllib.parse import urlencode
 
 from app.alerting.rules.drift import playbook_section
 from app.alerting.rules.service import OUTAGE_RULE
@@ -86,6 +87,11 @@ class Pages:
         """A report's page."""
         return f"{self.address}/reports/{report_id}.html"
 
+    def alert(self, alert: Alert) -> str:
+        """An alert on the dashboard."""
+        query = urlencode({"id": alert.alert_id, "version": alert.model_version})
+        return f"{self.address}/dashboard/alerts?{query}"
+
     def section(self, rule: str) -> str:
         """A rule's section of the playbook."""
         return f"{self.address}/docs/playbook.md#{playbook_section(rule)}"
@@ -144,6 +150,7 @@ def _firing(alert: Alert, report: Report | None, pages: Pages) -> list[str]:
         "",
         *(
             [
+                f"Alert: {pages.alert(alert)}",
                 f"Report: {pages.report(alert.report_id)}",
                 f"I am on it: POST {pages.address}/alerts/{alert.alert_id}/acknowledge",
             ]
@@ -159,6 +166,7 @@ def _resolved(alert: Alert, pages: Pages, because: str) -> list[str]:
         f"{because} The alert said: {alert.finding.message}",
         "",
         f"From {_time(alert.since)} to {_time(alert.changed_at)}",
+        f"Alert: {pages.alert(alert)}",
         f"Last report in which it held: {pages.report(alert.report_id)}",
     ]
 

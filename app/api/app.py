@@ -6,7 +6,9 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
+from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 import structlog
@@ -14,22 +16,22 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api import openapi
 from app.api.coalescing import HotEndpoint, HotRoutes
 from app.api.dependencies import Services, refuse_unknown_parameters
-from app.api.endpoints import admin, alerts, models, predictions, probes, reports
-from app.api.endpoints.dashboard import dashboard_router
+from app.api.endpoints import admin, alerts, histories, models, predictions, probes, reports
+from app.api.endpoints.dashboard import dashboard_router, session_router
 from app.api.endpoints.outcome import OutcomeHandler
 from app.api.endpoints.predict import PredictHandler
 from app.api.http import Reply, client_of, internal_error, received_at_of, render_error
-from app.api.middleware import AccessLog, BodyGate, Deadlines, common_headers, request_id_of
-from app.api.request_guards import GRANT, HEALTH, RateLimits, TrustedHosts
+from app.api.middleware import HEALTH, AccessLog, BodyGate, Deadlines, TrustedHosts, common_headers, request_id_of
+from app.api.request_guards import GRANT, RateLimits
 from app.background import BackgroundTask
-from app.errors import FieldError, Invalid, PlumblineError, RequestError
+from app.errors import FieldError, Invalid, PlumblineError, RequestError, Unauthenticated
 from app.metrics import InProgress
 
 
@@ -232,9 +234,10 @@ def build_api(services: Services, lifespan: Lifespan) -> Application:
     """The application over finished parts."""
     app = Application(services, lifespan)
     app.add_hot_routes()
-    parts = (probes, models, predictions, reports, alerts, admin, openapi)
+    parts = (probes, models, predictions, reports, histories, alerts, admin, openapi)
     for part in parts:
         app.include_router(part.router)
+    app.include_router(session_router)
     app.include_router(dashboard_router())
     openapi.mount_assets(app)
     app.count_requests()
@@ -246,8 +249,21 @@ def build_api(services: Services, lifespan: Lifespan) -> Application:
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
+    """Answer an expected failure.
+
+    A browser without a key that asks for a page is sent to the sign-in.
+    """
     assert isinstance(error, PlumblineError)  # noqa: S101 - registered for this type alone
+    if isinstance(error, Unauthenticated) and _is_page(request):
+        return RedirectResponse(f"/dashboard/sign-in?next={quote(request.url.path)}", HTTPStatus.SEE_OTHER)
     return _response(render_error(error, request.scope["plumbline.request_id"]))
+
+
+def _is_page(request: Request) -> bool:
+    """Whether a browser follows a link to a page that people read."""
+    path = request.url.path
+    is_shown = path == "/docs" or (path.startswith("/reports/") and path.endswith(".html"))
+    return is_shown and "text/html" in request.headers.get("accept", "")
 
 
 async def _fail(request: Request, _error: Exception) -> Response:

@@ -25,8 +25,8 @@ from app.api.http import (
     render_error,
     unpack,
 )
-from app.api.middleware import AccessLog, Deadlines, Watch, common_headers, request_id_of
-from app.api.request_guards import Keyring, RateLimits, TrustedHosts
+from app.api.middleware import AccessLog, Deadlines, TrustedHosts, Watch, common_headers, request_id_of
+from app.api.request_guards import Keyring, RateLimits
 from app.config.settings import Scope as KeyScope
 from app.errors import DeadlineExceeded, PlumblineError, Unavailable
 from app.metrics import InProgress

@@ -21,7 +21,8 @@ from app.alerting.evaluation import AlertUpdater
 from app.alerting.rules.configured import RuleSet
 from app.api.documentation import answer_of
 from app.api.http import BodyLimits, Call, client_of
-from app.api.request_guards import GRANT, Grant, Keyring, RateLimits, TrustedHosts
+from app.api.middleware import TrustedHosts
+from app.api.request_guards import GRANT, Grant, Keyring, RateLimits
 from app.background import BackgroundTask, PeriodicTask
 from app.config.settings import Config, Scope
 from app.errors import FieldError, Invalid, Unavailable

@@ -1,4 +1,8 @@
-"""Around every request: its id, the key of its caller, the access log, and the deadline."""
+"""Around every request: its host, its id, its caller's key, the access log, the deadline.
+
+A page can point its own name at 127.0.0.1 (DNS rebinding), and then its scripts may read what that address answers. Its
+requests carry its name as ``Host``. It can also post to any address; the browser then says where the page is from.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,13 @@ import re
 import sys
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from time import perf_counter
 from typing import Any, NamedTuple, TypeAlias
+from urllib.parse import urlsplit
 
 import orjson
 from fastapi.routing import RouteContext, iter_route_contexts
@@ -33,8 +40,8 @@ from app.api.http import (
     unpack,
 )
 from app.api.request_guards import Keyring
-from app.config.settings import Scope
-from app.errors import PlumblineError
+from app.config.settings import Scope, Server
+from app.errors import Forbidden, PlumblineError, UntrustedHost
 from app.request_metrics import RequestCounts
 from app.types import new_id
 
@@ -268,3 +275,102 @@ def _with_body(body: bytes, receive: Receive) -> Receive:
         return parts.pop() if parts else await receive()
 
     return receiving
+
+
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+HEALTH = "/health/"
+"""Paths without data, which an orchestrator asks by the address of a container."""
+MAX_KNOWN_HOSTS = 256
+"""Trusted ``Host`` headers that are remembered as they were sent, with their ports."""
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class TrustedHosts:
+    """Checks the ``Host`` of every request, and the origin of those that change something.
+
+    Args:
+        keyring: where it asks for keys, any host will do, since a page of another site has none.
+    """
+
+    def __init__(self, server: Server, keyring: Keyring) -> None:
+        self._names = {name.lower() for name in (server.host, *server.trusted_hosts)}
+        self._origins = {_origin(server.public_url)} - {None}
+        self._names |= {host for origin in self._origins if origin for host in (_name(origin[0]),)}
+        self._keyring = keyring
+        self._any_with_keys = not server.trusted_hosts
+        self._known: set[bytes] = set()
+
+    def check(self, method: str, path: str, headers: Mapping[bytes, bytes]) -> None:
+        """Check a request; it costs one look into a set where nothing is wrong.
+
+        Raises:
+            UntrustedHost: the request is for a host that is not ours.
+            Forbidden: a page of another site sent it.
+        """
+        host = headers.get(b"host", b"")
+        from_page = b"origin" in headers or b"sec-fetch-site" in headers
+        if host in self._known and not from_page:
+            return
+        has_key = b"x-api-key" in headers or b"authorization" in headers
+        if host not in self._known:
+            exempt = self._any_with_keys or has_key or path.startswith(HEALTH)
+            if not (exempt and self._keyring.guards("read")):
+                self._check_host(host)
+        if from_page and method not in SAFE_METHODS and not has_key:
+            self._check_origin(headers, host)
+
+    def _check_host(self, host: bytes) -> None:
+        name = _name(host.decode("latin-1"))
+        if name and not self._trusts(name):
+            raise UntrustedHost("this host is not served here: add it to server.trusted_hosts, or call 127.0.0.1")
+        if len(self._known) < MAX_KNOWN_HOSTS:
+            self._known.add(host)
+
+    def _trusts(self, name: str) -> bool:
+        if name in self._names or "*" in self._names or name == "localhost" or name.endswith(".localhost"):
+            return True
+        if any(trusted.startswith("*.") and name.endswith(trusted[1:]) for trusted in self._names):
+            return True
+        with suppress(ValueError):
+            return ip_address(name).is_loopback
+        return False
+
+    def _check_origin(self, headers: Mapping[bytes, bytes], host: bytes) -> None:
+        """Refuse an unsafe request of a page of another origin.
+
+        A script cannot send a key without asking first, which is never allowed; so a request with one is no page's.
+        """
+        origin = _origin(headers.get(b"origin", b"").decode("latin-1"))
+        if origin is not None and origin in self._origins:
+            return
+        if (site := headers.get(b"sec-fetch-site")) is not None:
+            foreign = site not in (b"same-origin", b"none")
+        else:
+            foreign = origin is None or origin != _origin(f"{origin[1]}://{host.decode('latin-1')}")
+        if foreign:
+            raise Forbidden("a page of another origin may not do this; send an API key to do it from a program")
+
+
+def _name(host: str) -> str:
+    """The name or address in a ``Host`` header, without its port.
+
+    >>> _name("[::1]:8000"), _name("Localhost.:8000")
+    ('::1', 'localhost')
+    """
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    return host.partition(":")[0].lower().rstrip(".")
+
+
+def _origin(url: str) -> tuple[str, str, int | None] | None:
+    """Host, scheme and port of a URL; None where it has none, like the origin ``null``.
+
+    >>> _origin("https://Ml.example/path"), _origin("null")
+    (('ml.example', 'https', 443), None)
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
+    except ValueError:
+        return None
+    return (parts.hostname, parts.scheme, port) if parts.hostname else None

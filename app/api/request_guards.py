@@ -1,24 +1,20 @@
-"""Refuse requests before they are read: by their key, host, origin, and number.
-
-A page can point its own name at 127.0.0.1 (DNS rebinding), and then its scripts may read what that address answers. Its
-requests carry its name as ``Host``. It can also post to any address; the browser then says where the page is from.
-"""
+"""Refuse requests before they are read: by their key or session, and by their number."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import math
+import secrets
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address
 from time import monotonic, time
-from urllib.parse import urlsplit
 
-from app.config.settings import Key, Limits, Scope, Server
-from app.errors import Forbidden, NotFound, TooManyRequests, Unauthenticated, UntrustedHost
+from app.config.settings import Key, Limits, Scope
+from app.errors import Forbidden, NotFound, TooManyRequests, Unauthenticated
 from app.store.queries.keys import StoredKey
 from app.types import SECOND
 
@@ -81,6 +77,66 @@ class Grant:
     used: bool = False
 
 
+SESSION_COOKIE = "plumbline_session"
+SESSION_S = 12 * 3600
+"""How long a sign-in lasts."""
+MAX_SESSIONS = 4096
+"""Sign-ins that are kept; the oldest is forgotten first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A sign-in: the hash of its key, and when it ends, in seconds since the epoch."""
+
+    key_sha256: str
+    expires_at: float
+
+
+class Sessions:
+    """Keeps who has signed in on the page, in this process.
+
+    A browser gets a random token in a cookie that no script can read. Here are the hashes of token and key alone, so
+    that a revoked key ends its sessions.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time) -> None:
+        self._clock = clock
+        self._sessions: OrderedDict[str, Session] = OrderedDict()
+
+    def open(self, key: bytes) -> str:
+        """Begin a session with a key, and give its token."""
+        token = secrets.token_urlsafe(32)
+        session = Session(hashlib.sha256(key).hexdigest(), self._clock() + SESSION_S)
+        self._sessions[hashlib.sha256(token.encode()).hexdigest()] = session
+        if len(self._sessions) > MAX_SESSIONS:
+            self._sessions.popitem(last=False)
+        return token
+
+    def find(self, cookie: bytes) -> Session | None:
+        """The session of a ``Cookie`` header; None where there is none that lasts."""
+        digest = _token_digest(cookie)
+        session = self._sessions.get(digest)
+        if session is not None and session.expires_at <= self._clock():
+            del self._sessions[digest]
+            return None
+        return session
+
+    def close(self, cookie: bytes) -> None:
+        """End a session."""
+        self._sessions.pop(_token_digest(cookie), None)
+
+
+def _token_digest(cookie: bytes) -> str:
+    """The hash of the token in a ``Cookie`` header.
+
+    >>> _token_digest(b"a=1; plumbline_session=t") == hashlib.sha256(b"t").hexdigest()
+    True
+    """
+    pairs = (pair.strip().partition(b"=") for pair in cookie.split(b";"))
+    token = next((value for name, _, value in pairs if name == SESSION_COOKIE.encode()), b"")
+    return hashlib.sha256(token).hexdigest()
+
+
 class Keyring:
     """All keys, those of the configuration and those of the store.
 
@@ -100,6 +156,7 @@ class Keyring:
         self._opened = frozenset(opened)
         self._model = model
         self._failures = FailureLimit()
+        self.sessions = Sessions()
         self._stored: tuple[StoredKey, ...] = ()
         self._load(())
 
@@ -155,7 +212,7 @@ class Keyring:
     def authorise(self, headers: Mapping[bytes, bytes], scope: Scope, client: str = "") -> Grant | None:
         """The rights of the caller's key; None where none is needed.
 
-        The key is sent as ``X-API-Key`` or ``Authorization: Bearer``.
+        The key is sent as ``X-API-Key`` or ``Authorization: Bearer``, or stands for a session in a cookie.
 
         Args:
             client: the caller's address, by which wrong keys are counted.
@@ -175,8 +232,8 @@ class Keyring:
         grant = cache.get(sent)
         if grant is None:
             key = sent if cache is self._by_key else _bearer(sent)
-            grant = self._identify(key, client)
-            if len(sent) <= MAX_CACHED_HEADER_BYTES and len(cache) < MAX_CACHED_HEADERS:
+            grant = self._identify(key, client) if sent else self._of_session(headers, client)
+            if sent and len(sent) <= MAX_CACHED_HEADER_BYTES and len(cache) < MAX_CACHED_HEADERS:
                 cache[sent] = grant
         if grant.expires_at is not None and grant.expires_at <= time():
             raise self._refusal(client)
@@ -202,6 +259,31 @@ class Keyring:
             raise self._refusal(client)
         return matching[0]
 
+    def sign_in(self, key: bytes, client: str) -> tuple[str, Grant]:
+        """Begin a session with a key: its token and its rights.
+
+        Raises:
+            Unauthenticated, TooManyRequests: see :meth:`authorise`.
+        """
+        grant = self._identify(key, client)
+        if grant.expires_at is not None and grant.expires_at <= time():
+            raise self._refusal(client)
+        grant.used = True
+        return self.sessions.open(key), grant
+
+    def signed_in(self, headers: Mapping[bytes, bytes]) -> Grant | None:
+        """The rights of the caller's session; None where there is none, or its key has ended."""
+        session = self.sessions.find(headers.get(b"cookie", b""))
+        if session is None:
+            return None
+        of_key = (grant for sha256, grant in self._keys if hmac.compare_digest(sha256, session.key_sha256))
+        grant = next(of_key, None)
+        return None if grant is None or (grant.expires_at or float("inf")) <= time() else grant
+
+    def _of_session(self, headers: Mapping[bytes, bytes], client: str) -> Grant:
+        """The rights of the caller's session, looked up each time: it may have ended."""
+        return self.signed_in(headers) or self._identify(b"", client)
+
     def _refusal(self, client: str) -> Unauthenticated:
         """Count a wrong key, and say that it is unknown."""
         self._failures.check(client)
@@ -216,105 +298,6 @@ MAX_CACHED_HEADER_BYTES = 256
 def _bearer(value: bytes) -> bytes:
     kind, _, key = value.partition(b" ")
     return key.strip() if kind.lower() == b"bearer" else b""
-
-
-SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-HEALTH = "/health/"
-"""Paths without data, which an orchestrator asks by the address of a container."""
-MAX_KNOWN_HOSTS = 256
-"""Trusted ``Host`` headers that are remembered as they were sent, with their ports."""
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-
-
-class TrustedHosts:
-    """Checks the ``Host`` of every request, and the origin of those that change something.
-
-    Args:
-        keyring: where it asks for keys, any host will do, since a page of another site has none.
-    """
-
-    def __init__(self, server: Server, keyring: Keyring) -> None:
-        self._names = {name.lower() for name in (server.host, *server.trusted_hosts)}
-        self._origins = {_origin(server.public_url)} - {None}
-        self._names |= {host for origin in self._origins if origin for host in (_name(origin[0]),)}
-        self._keyring = keyring
-        self._any_with_keys = not server.trusted_hosts
-        self._known: set[bytes] = set()
-
-    def check(self, method: str, path: str, headers: Mapping[bytes, bytes]) -> None:
-        """Check a request; it costs one look into a set where nothing is wrong.
-
-        Raises:
-            UntrustedHost: the request is for a host that is not ours.
-            Forbidden: a page of another site sent it.
-        """
-        host = headers.get(b"host", b"")
-        from_page = b"origin" in headers or b"sec-fetch-site" in headers
-        if host in self._known and not from_page:
-            return
-        has_key = b"x-api-key" in headers or b"authorization" in headers
-        if host not in self._known:
-            exempt = self._any_with_keys or has_key or path.startswith(HEALTH)
-            if not (exempt and self._keyring.guards("read")):
-                self._check_host(host)
-        if from_page and method not in SAFE_METHODS and not has_key:
-            self._check_origin(headers, host)
-
-    def _check_host(self, host: bytes) -> None:
-        name = _name(host.decode("latin-1"))
-        if name and not self._trusts(name):
-            raise UntrustedHost("this host is not served here: add it to server.trusted_hosts, or call 127.0.0.1")
-        if len(self._known) < MAX_KNOWN_HOSTS:
-            self._known.add(host)
-
-    def _trusts(self, name: str) -> bool:
-        if name in self._names or "*" in self._names or name == "localhost" or name.endswith(".localhost"):
-            return True
-        if any(trusted.startswith("*.") and name.endswith(trusted[1:]) for trusted in self._names):
-            return True
-        with suppress(ValueError):
-            return ip_address(name).is_loopback
-        return False
-
-    def _check_origin(self, headers: Mapping[bytes, bytes], host: bytes) -> None:
-        """Refuse an unsafe request of a page of another origin.
-
-        A script cannot send a key without asking first, which is never allowed; so a request with one is no page's.
-        """
-        origin = _origin(headers.get(b"origin", b"").decode("latin-1"))
-        if origin is not None and origin in self._origins:
-            return
-        if (site := headers.get(b"sec-fetch-site")) is not None:
-            foreign = site not in (b"same-origin", b"none")
-        else:
-            foreign = origin is None or origin != _origin(f"{origin[1]}://{host.decode('latin-1')}")
-        if foreign:
-            raise Forbidden("a page of another origin may not do this; send an API key to do it from a program")
-
-
-def _name(host: str) -> str:
-    """The name or address in a ``Host`` header, without its port.
-
-    >>> _name("[::1]:8000"), _name("Localhost.:8000")
-    ('::1', 'localhost')
-    """
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.partition(":")[0].lower().rstrip(".")
-
-
-def _origin(url: str) -> tuple[str, str, int | None] | None:
-    """Host, scheme and port of a URL; None where it has none, like the origin ``null``.
-
-    >>> _origin("https://Ml.example/path"), _origin("null")
-    (('ml.example', 'https', 443), None)
-    """
-    try:
-        parts = urlsplit(url)
-        port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
-    except ValueError:
-        return None
-    return (parts.hostname, parts.scheme, port) if parts.hostname else None
 
 
 MAX_CALLERS = 10_000

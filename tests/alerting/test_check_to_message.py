@@ -79,6 +79,7 @@ def test_a_message_says_what_to_do(client: Client, small_models: Small, receiver
         f"Since: {drop['since'][:19].replace('T', ' ')} UTC, 1 check in a row",
         "Rows: 200 in the window, 200 with their outcome",
         "What to do: Broken input: have it repaired at its source",
+        f"Alert: http://127.0.0.1:8000/dashboard/alerts?id={drop['alert_id']}&version=1",
         f"Report: http://127.0.0.1:8000/reports/{drop['report_id']}.html",
         "Playbook: http://127.0.0.1:8000/docs/playbook.md#accuracy-drop",
     ):

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from app.api.dependencies import MAX_STREAMS, MAX_WAITING, SharedRender, Turns
 from app.api.endpoints import predictions
-from app.api.endpoints.reports import HISTORY_PART
+from app.api.endpoints.histories import HISTORY_PART
 from app.errors import Unavailable
 from app.store.queries import labelled
 from app.store.queries import reports as stored_reports

@@ -7,7 +7,8 @@ import hashlib
 
 import pytest
 
-from app.api.request_guards import MAX_KNOWN_HOSTS, Keyring, TrustedHosts
+from app.api.middleware import MAX_KNOWN_HOSTS, TrustedHosts
+from app.api.request_guards import Keyring
 from app.config.settings import Key, Server
 from app.errors import Forbidden, UntrustedHost
 from tests.api.conftest import Run

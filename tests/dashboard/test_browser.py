@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser
 
+from app.api.endpoints.dashboard import VIEWS
 from app.bundling import build_bundle
-from tests.support.browser import dump
+from tests.support.browser import PHONE, WIDE, chromium, reading
 from tests.support.processes import Service, serving
+
+pytestmark = pytest.mark.fault
 
 HOSTILE = (
     "<img src=x onerror=document.title='stolen'>",
@@ -22,7 +27,14 @@ HOSTILE = (
 )
 """Names of features and of categories, all of which reach the page."""
 ROWS = 300
-SLOW = {"DRIFT__EVERY": "1d", "PERFORMANCE__EVERY": "1d"}
+SLOW = {"DRIFT__EVERY": "1d", "PERFORMANCE__EVERY": "1d", "PERFORMANCE__SEGMENTS": '["region"]'}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser for all tests of this file."""
+    with chromium() as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +47,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("hostile")
     rng = np.random.default_rng(7)
     data = pd.DataFrame({name: rng.choice(HOSTILE, ROWS) for name in HOSTILE[:2]})
-    data["y"] = np.where(data[HOSTILE[0]] == HOSTILE[0], "yes", "no")
+    data["y"] = np.where(data[HOSTILE[0]] == HOSTILE[0], HOSTILE[2], "no")
     model = make_pipeline(OneHotEncoder(), LogisticRegression()).fit(data[list(HOSTILE[:2])], data["y"])
     holdout = data.sample(ROWS, replace=True, random_state=7)
     build_bundle(model, data=data, holdout=holdout, target="y", name="hostile", models=folder)
@@ -43,95 +55,168 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield service
 
 
-def show(service: Service, profile: Path) -> str:
-    """The dashboard's elements."""
-    return dump(f"http://127.0.0.1:{service.port}/dashboard", profile)
-
-
-def tile(html: str, name: str) -> str:
-    """The headline of one of the page's answers."""
-    found = re.search(rf'id="{name}".*?class="headline">([^<]*)<', html, flags=re.DOTALL)
-    assert found is not None
-    return found[1]
-
-
 @pytest.fixture(scope="module")
 def alarmed(service: Service) -> Service:
-    """The service after drifted rows, each with an outcome that contradicts its answer, and a check."""
-    rows = [dict.fromkeys(HOSTILE[:2], HOSTILE[0])] * ROWS
-    _, answer = service.call("POST", "/predict", {"instances": rows})
-    flip = {"yes": "no", "no": "yes"}
-    outcomes = [
-        {"prediction_id": given["prediction_id"], "outcome": flip[given["prediction"]]}
-        for given in answer["predictions"]
-    ]
-    service.call("POST", "/outcome", {"outcomes": outcomes})
-    service.call("POST", "/checks")
+    """The service after drifted rows, each with an outcome that contradicts its answer, and checks."""
+    flip = {HOSTILE[2]: "no", "no": HOSTILE[2]}
+    for _ in range(2):
+        rows = [dict.fromkeys(HOSTILE[:2], HOSTILE[0])] * ROWS
+        _, answer = service.call("POST", "/predict", {"instances": rows, "contexts": [{"region": HOSTILE[0]}] * ROWS})
+        outcomes = [
+            {"prediction_id": given["prediction_id"], "outcome": flip[given["prediction"]], "value": -1.0}
+            for given in answer["predictions"]
+        ]
+        service.call("POST", "/outcome", {"outcomes": outcomes})
+        service.call("POST", "/checks")
+    silence = {"matcher": {"severity": "low"}, "duration": "1h", "reason": HOSTILE[0]}
+    assert service.call("POST", "/alerts/silences", silence)[0] == 200
     return service
 
 
-def test_before_the_first_check(service: Service, tmp_path: Path) -> None:
-    """A fresh service shows that it serves, and says that nothing has been checked instead of showing empty charts."""
-    html = show(service, tmp_path)
-
-    assert re.search(r"<title>serving; no check yet · Plumbline</title>", html)
-    assert tile(html, "serving") == "Yes"
-    assert tile(html, "right") == "Not known yet"
-    assert "no check has run yet" in html
-
-
-def test_a_check_that_found_drift(alarmed: Service, tmp_path: Path) -> None:
-    """After drifted, wrongly answered rows the page says so, and hostile names are text and nothing else."""
-    html = show(alarmed, tmp_path)
-
-    assert re.search(r"<title>critical: accuracy dropped · Plumbline</title>", html)
-    assert tile(html, "serving") == "Yes"
-    assert tile(html, "right") == "No: degraded"
-    assert tile(html, "drift") == "Yes: 100 % of features"
-    assert f"{ROWS} rows" in html
-    assert "&lt;img src=x onerror=" in html
-    assert not re.search(r"<(img|b)[ >]", html)
-    assert re.search(r"<svg[^>]*>.*<rect class=.now.", html)
-    assert re.search(r"<text[^>]*>&lt;img", html)
+def paths_of(service: Service) -> list[str]:
+    """Every view, and those of one alert, report, pair of reports, prediction and feature."""
+    alert = service.call("GET", "/alerts")[1]["items"][0]["alert_id"]
+    first, *_, last = service.call("GET", "/drift/history")[1]["items"]
+    prediction = service.call("GET", "/predictions?limit=1")[1]["items"][0]["prediction_id"]
+    return [
+        "/dashboard",
+        *(f"/dashboard/{view}" for view in VIEWS),
+        f"/dashboard/alerts?id={alert}",
+        f"/dashboard/reports?id={first['report_id']}",
+        f"/dashboard/reports?id={first['report_id']}&with={last['report_id']}",
+        f"/dashboard/predictions?id={prediction}",
+        "/dashboard/drift?feature=(prediction)&range=1h&zone=local",
+        "/dashboard/performance?range=custom&from=2020-01-01T00:00:00Z&to=2020-01-02T00:00:00Z",
+    ]
 
 
-def test_silences_are_shown_before_and_while_they_last(alarmed: Service, tmp_path: Path) -> None:
-    """A planned maintenance window and a running silence say what they cover and why; their words are text."""
-    ends = []
-    tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
-    for reason, starts in (("a <b>release</b>", tomorrow), ("a test", None)):
-        body = {"matcher": {"severity": "low"}, "duration": "1h", "reason": reason, "starts_at": starts}
-        ends.append(alarmed.call("POST", "/alerts/silences", body)[1]["silence_id"])
+def test_before_the_first_check_every_view_says_what_is_missing(browser: Browser, service: Service) -> None:
+    """A fresh service shows that it serves, and says what comes instead of showing empty charts."""
+    with reading(browser, service.port) as reader:
+        reader.open("/dashboard")
+        headline, body = reader.text("h1"), reader.text("main")
+        for view in VIEWS:
+            reader.open(f"/dashboard/{view}")
+            assert reader.text("main")
 
-    html = show(alarmed, tmp_path)
-    for silence_id in ends:
-        alarmed.call("DELETE", f"/alerts/silences/{silence_id}")
-
-    assert re.search(r"Silence planned</strong> . severity low from .* to .*: a &lt;b&gt;release&lt;/b&gt;<", html)
-    assert re.search(r"<strong>Silence</strong> . severity low until .*: a test<", html)
+    assert reader.faults == []
+    assert headline == "Not known yet"
+    assert "No check has run yet" in body
 
 
-def test_who_is_on_an_alert_is_shown(alarmed: Service, tmp_path: Path) -> None:
-    """An acknowledged alert stays in the headline, a silenced one leaves it; both say what they are."""
-    _, answer = alarmed.call("GET", "/alerts")
-    first, *others = answer["alerts"]
-    assert others
-    alarmed.call("POST", f"/alerts/{first['alert_id']}/acknowledge")
-    for alert in others:
-        silence = {"matcher": {"rule": alert["rule"]}, "duration": "1h", "reason": "a test"}
-        alarmed.call("POST", "/alerts/silences", silence)
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+def test_every_view_is_quiet_fits_and_keeps_names_as_text(
+    browser: Browser, alarmed: Service, size: tuple[int, int]
+) -> None:
+    """No error, no request to elsewhere, nothing wider than the window, and markup in names is text."""
+    with reading(browser, alarmed.port, size) as reader:
+        for path in paths_of(alarmed):
+            reader.open(path)
+            assert (path, reader.overflow()) == (path, 0)
+            assert (path, reader.page.locator("main img, main script, main b").count()) == (path, 0)
+            assert "stolen" not in str(reader.page.title())
+        reader.open("/dashboard/drift")
+        shown = reader.text("main")
 
-    html = show(alarmed, tmp_path)
-
-    assert re.search(r"<title>critical: accuracy dropped · Plumbline</title>", html)
-    assert html.count(">acknowledged</p>") == 1
-    assert html.count('<span class="tag">silenced</span>') == len(others)
-    assert html.count(">silenced until ") == len(others)
+    assert reader.faults == []
+    assert HOSTILE[0] in shown
 
 
-def test_the_documentation_is_shown_under_its_policy(service: Service, tmp_path: Path) -> None:
+def test_the_answer_comes_first(browser: Browser, alarmed: Service) -> None:
+    """After drifted, wrongly answered rows the overview says so, with the alerts that fire."""
+    with reading(browser, alarmed.port) as reader:
+        reader.open("/dashboard")
+        answer, shown = reader.text("h1"), reader.text("main")
+
+    assert answer == "No"
+    assert "accuracy dropped" in shown
+    assert "Yes: 2 features" in shown
+    assert f"{2 * ROWS} of {2 * ROWS} rows labelled" in shown
+
+
+def test_figures_on_the_page_are_those_of_the_api(browser: Browser, alarmed: Service) -> None:
+    """Charts have the very numbers of the history, tables those of the reports as people read them."""
+    performance = alarmed.call("GET", "/performance")[1]["realised"]["metrics"]
+    drift = alarmed.call("GET", "/drift")[1]["features"]
+    history = alarmed.call("GET", "/performance/history")[1]["items"]
+    with reading(browser, alarmed.port) as reader:
+        reader.open("/dashboard/performance")
+        metrics = {row[0]: row[1] for row in reader.cells("Metrics")}
+        reader.page.locator("figure details.behind summary").first.click()
+        behind = [row for row in reader.cells("Data of Accuracy") if row[1] == "realised"]
+        reader.open("/dashboard/drift")
+        ranked = {row[0]: row[2] for row in reader.cells("Features by impact")}
+
+    assert [float(row[2]) for row in behind] == [item["values"]["accuracy"] for item in history]
+    assert metrics["accuracy"] == read(performance["accuracy"]["value"])
+    assert metrics["recall"] == read(performance["recall"]["value"])
+    assert {name: ranked[name] for name in drift} == {name: read(entry["psi"]) for name, entry in drift.items()}
+
+
+def read(value: float) -> str:
+    """A number with three digits, as the page shows it."""
+    return f"{value:.3g}"
+
+
+def test_nothing_keeps_a_screen_reader_out(browser: Browser, alarmed: Service) -> None:
+    """axe-core finds nothing serious in any view: names, roles, order, and contrast in light and dark."""
+    found: dict[str, Any] = {}
+    with reading(browser, alarmed.port) as reader:
+        for path in paths_of(alarmed):
+            for scheme in ("light", "dark"):
+                reader.page.emulate_media(color_scheme=scheme)
+                reader.open(path)
+                violations = Axe().run(reader.page).response["violations"]
+                worst = [each for each in violations if each["impact"] in ("serious", "critical")]
+                for each in worst:
+                    found[f"{each['id']} {scheme} {path}"] = [node["html"][:160] for node in each["nodes"][:3]]
+
+    assert found == {}
+
+
+def test_a_chart_is_read_by_keyboard_and_saved(browser: Browser, alarmed: Service) -> None:
+    """Arrow keys read the values of a chart; its data are saved as CSV, its drawing as PNG."""
+    with reading(browser, alarmed.port) as reader:
+        reader.open("/dashboard/performance")
+        chart = reader.page.locator("figure.chart").first
+        chart.locator(".plot").focus()
+        reader.page.keyboard.press("ArrowRight")
+        told = str(chart.locator(".tip").inner_text())
+        chart.locator("summary").click()
+        files = []
+        for button in ("Save as CSV", "Save as PNG"):
+            with reader.page.expect_download() as download:
+                chart.get_by_role("button", name=button).click()
+            files.append(Path(download.value.path()).read_bytes())
+
+    assert re.match(r"(realised|estimated) [\d.]+", told)
+    assert files[0].startswith(b"time,series,value,low,high\r\n")
+    assert files[1].startswith(b"\x89PNG")
+    assert reader.faults == []
+
+
+def test_a_refresh_keeps_what_the_reader_has_opened(browser: Browser, alarmed: Service) -> None:
+    """New figures change the text and nothing else: an open part stays open, the focus stays where it is."""
+    with reading(browser, alarmed.port) as reader:
+        reader.open("/dashboard")
+        reader.page.locator("figure details.behind summary").first.click()
+        reader.page.locator("#controls select").first.focus()
+        before = reader.page.evaluate("window.kept = document.querySelector('main figure'), document.title")
+        alarmed.call("POST", "/checks")
+        with reader.page.expect_response(re.compile("/performance")):
+            reader.page.evaluate("dispatchEvent(new PopStateEvent('popstate'))")
+        reader.page.wait_for_function("document.querySelector('main').textContent.includes(' s ago')")
+        same = reader.page.evaluate("window.kept === document.querySelector('main figure') && window.kept.isConnected")
+        is_open = reader.page.evaluate("document.querySelector('figure details.behind').open")
+        focused = reader.page.evaluate("document.activeElement.tagName")
+
+    assert before
+    assert (same, is_open, focused) == (True, True, "SELECT")
+
+
+def test_the_documentation_is_shown_under_its_policy(browser: Browser, service: Service) -> None:
     """A browser runs the page's own scripts, and shows every operation."""
-    shown = dump(f"http://127.0.0.1:{service.port}/docs", tmp_path)
-
-    assert "Predict one row or many" in shown
-    assert "Report the truth" in shown
+    with reading(browser, service.port) as reader:
+        reader.page.goto(f"{reader.origin}/docs")
+        reader.page.get_by_text("Predict one row or many").first.wait_for()
+        reader.page.get_by_text("Report the truth").first.wait_for()

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,9 +65,10 @@ async def running(config: Config, worker: Worker | None = None) -> AsyncIterator
     with verified_before(config):
         app = create_app(config, worker)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    jar = CookieJar(DefaultCookiePolicy(allowed_domains=[]))  # a caller is no browser: it keeps no cookie
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url=HOST, timeout=DEADLINE_S) as client,
+        httpx.AsyncClient(transport=transport, base_url=HOST, timeout=DEADLINE_S, cookies=jar) as client,
     ):
         yield app, client
 

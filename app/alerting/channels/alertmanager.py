@@ -81,7 +81,7 @@ def render(alert: Alert, report: Report | None, pages: Pages, *, ends: Micros) -
         },
         "startsAt": to_rfc3339(alert.since),
         "endsAt": to_rfc3339(ends),
-        "generatorURL": f"{pages.address}/dashboard",
+        "generatorURL": pages.alert(alert),
     }
 
 

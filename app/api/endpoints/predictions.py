@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, NotRequired, TypeAlias
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -55,6 +55,8 @@ class StoredPrediction(TypedDict):
     """The latest ones, the oldest of them first: up to 100 of one prediction, up to 10 each in a list or an export."""
     revision_count: int
     """The number of all revisions."""
+    request_id: NotRequired[str]
+    """The ``X-Request-ID`` of the request that asked for it, as in the log; of one prediction, not in lists."""
 
 
 class PredictionPage(TypedDict):
@@ -117,7 +119,10 @@ async def prediction(prediction_id: str, services: ServicesDep, bound: BoundMode
     if prediction_id not in found or bound not in (None, found[prediction_id].prediction.model_name):
         raise NotFound("no prediction has this id")
     revisions = await services.readers.run(revisions_of, [prediction_id], most=MAX_REVISIONS_SHOWN)
-    return json_response(render(found[prediction_id], revisions.get(prediction_id, [])))
+    stored = found[prediction_id]
+    shown = render(stored, revisions.get(prediction_id, []))
+    shown["request_id"] = stored.prediction.request_id
+    return json_response(shown)
 
 
 def render(stored: Stored, revisions: list[Recorded]) -> StoredPrediction:

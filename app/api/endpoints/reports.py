@@ -6,58 +6,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from http import HTTPStatus
-from typing import Annotated, cast
+from typing import cast
 
 import orjson
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Response
 from starlette.responses import HTMLResponse
 from typing_extensions import TypedDict
 
 from app.api.dependencies import (
     BoundModel,
-    Cursor,
-    From,
-    Limit,
     SchemaDep,
     Services,
     ServicesDep,
-    To,
-    micros,
-    page,
     require,
 )
 from app.api.documentation import answers
-from app.api.examples import CHECKED_AT, DRIFT, PERFORMANCE, REPORT_ID
+from app.api.examples import DRIFT, PERFORMANCE, REPORT_ID
 from app.api.http import bytes_response, json_response
 from app.dashboard.report_page import CONTENT_SECURITY_POLICY, render_report
 from app.errors import NotFound
 from app.reports.service import NoReport, ShownDrift, ShownPerformance, ShownReport
 from app.store.database import Connection
 from app.store.queries import reports
-from app.types import Json, ModelSchema, Report, to_rfc3339
+from app.types import ModelSchema, Report, to_rfc3339
 
 router = APIRouter(tags=["monitoring"])
 PAGE_POLICY = f"{CONTENT_SECURITY_POLICY}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 READ = [Depends(require("read"))]
-
-
-class HistoryItem(TypedDict):
-    """One report of a history, with its figures by name."""
-
-    report_id: str
-    checked_at: str
-    status: str
-    values: Mapping[str, float | None]
-
-
-class HistoryPage(TypedDict):
-    """Reports by time."""
-
-    items: list[HistoryItem]
-    next: str | None
 
 
 class CheckedReport(TypedDict):
@@ -90,17 +67,6 @@ RUNNING: RunningChecks = {
 CHECKED: CheckedReports = {"reports": [{"report_id": REPORT_ID, "kind": "drift"}]}
 
 
-def _history_of(values: Mapping[str, float | None]) -> HistoryPage:
-    item: HistoryItem = {"report_id": REPORT_ID, "checked_at": CHECKED_AT, "status": "stable", "values": values}
-    return {"items": [item], "next": None}
-
-
-HISTORY_PART = 20
-"""Reports that are read at once: each is up to some hundred kilobytes, of which a history keeps a few figures."""
-History = Callable[[str, Callable[[Report], HistoryItem]], Awaitable[Json]]
-"""Gives a page of the reports of one kind, each shown by a function."""
-
-
 @router.get("/drift", dependencies=READ)
 @answers(ShownDrift | NoReport, DRIFT, name="DriftAnswer", scope="read", errors=(404, 503))
 async def drift(services: ServicesDep, schema: SchemaDep) -> Response:
@@ -116,61 +82,6 @@ async def performance(services: ServicesDep, schema: SchemaDep) -> Response:
     It has realised and estimated metrics, with intervals, baseline and coverage.
     """
     return await _latest(services, schema, "performance")
-
-
-async def history(
-    services: ServicesDep,
-    schema: SchemaDep,
-    start: From = None,
-    end: To = None,
-    limit: Limit = 100,
-    cursor: Cursor = "",
-) -> History:
-    """A dependency: how to read the part of a version's reports that the query asks for."""
-
-    async def read(kind: str, item: Callable[[Report], HistoryItem]) -> Json:
-        def some(connection: Connection) -> list[HistoryItem]:
-            found = reports.history(
-                connection, kind, schema.name, schema.version, start=since, end=until, after=after, limit=most
-            )
-            return list(map(item, found))
-
-        since, until = micros(start), micros(end)
-        after, items = cursor, list[HistoryItem]()
-        while (most := min(HISTORY_PART, limit + 1 - len(items))) > 0:
-            part = await services.turns.run(partial(services.readers.run, some))
-            items += part
-            if len(part) < most:
-                break
-            after = part[-1]["report_id"]
-        return page(items, limit, lambda each: each, lambda each: str(each["report_id"]))
-
-    return read
-
-
-HistoryDep = Annotated[History, Depends(history)]
-
-
-@router.get("/drift/history", dependencies=READ)
-@answers(HistoryPage, _history_of({"psi": 0.03}), scope="read", errors=(404, 422, 503))
-async def drift_history(
-    read: HistoryDep,
-    schema: SchemaDep,
-    feature: Annotated[
-        str | None, Query(max_length=1024, description="One feature's statistics; else the shares.")
-    ] = None,
-) -> Response:
-    """Drift statistics over time: of one feature, or the share of drifted features."""
-    if feature is not None and feature not in schema.feature_names:
-        raise NotFound("the model has no such feature")
-    return json_response(await read("drift", lambda report: _drift_item(report, feature)))
-
-
-@router.get("/performance/history", dependencies=READ)
-@answers(HistoryPage, _history_of({"accuracy": 0.91, "coverage": 0.83}), scope="read", errors=(404, 422, 503))
-async def performance_history(read: HistoryDep) -> Response:
-    """Realised metrics and label coverage over time."""
-    return json_response(await read("performance", _performance_item))
 
 
 @router.get("/reports/{report_id}.html", dependencies=READ, response_class=HTMLResponse)
@@ -254,35 +165,3 @@ def render(report: Report) -> ShownReport:
         **report.body,
     }
     return cast("ShownReport", shown)
-
-
-def _item(report: Report, status: str, values: Mapping[str, float | None]) -> HistoryItem:
-    return {
-        "report_id": report.report_id,
-        "checked_at": to_rfc3339(report.checked_at),
-        "status": status,
-        "values": values,
-    }
-
-
-def _drift_item(report: Report, feature: str | None) -> HistoryItem:
-    body = report.drift
-    if feature is None:
-        drifted = len(body.get("drifted_features", [])) if body else 0
-        share = body.get("drift_share") if body else None
-        return _item(report, report.status, {"drift_share": share, "drifted_features": drifted})
-    entry = body.get("features", {}).get(feature) if body else None
-    if entry is None:
-        return _item(report, report.status, {})
-    numbers = {
-        name: value for name, value in entry.items() if isinstance(value, (int, float)) and not isinstance(value, bool)
-    }
-    return _item(report, entry["status"], numbers)
-
-
-def _performance_item(report: Report) -> HistoryItem:
-    if report.performance is None:
-        return _item(report, report.status, {"coverage": None})
-    realised = report.performance.get("realised", {})
-    values = {name: metric["value"] for name, metric in realised.get("metrics", {}).items()}
-    return _item(report, report.status, values | {"coverage": realised.get("coverage")})

@@ -1,6 +1,4 @@
-// Reading the service. The key, where one is needed, lives as long as the browser's tab.
-
-const KEY = "plumbline-api-key";
+// The service over HTTP. Who has signed in is in a cookie that no script can read.
 
 export class Refused extends Error {
   constructor(status, detail) {
@@ -9,80 +7,66 @@ export class Refused extends Error {
   }
 }
 
-export function useKey(key) {
-  sessionStorage.setItem(KEY, key);
-}
-
-export function hasKey() {
-  return sessionStorage.getItem(KEY) !== null;
-}
-
-async function fetchText(path) {
-  const key = sessionStorage.getItem(KEY);
-  const answer = await fetch(path, {headers: key === null ? {} : {"X-API-Key": key}, cache: "no-store"});
+async function send(path, options = {}) {
+  let answer;
+  try {
+    answer = await fetch(path, {cache: "no-store", credentials: "same-origin", ...options});
+  } catch {
+    throw new Refused(0, "the service does not answer");
+  }
   return {status: answer.status, text: await answer.text()};
 }
 
-// A service that is not ready answers 503 and says why: that is data too.
-export async function getJson(path, also = []) {
-  const {status, text} = await fetchText(path);
-  let body = {};
+function explain(body, status) {
+  const {detail} = body ?? {};
+  if (Array.isArray(detail)) return detail.map(({field, msg, expected}) => `${field}: ${msg}, expected ${expected}`).join("; ");
+  return detail === undefined ? `the service answered ${status}` : String(detail);
+}
+
+function parse(text) {
   try {
-    body = JSON.parse(text);
+    return JSON.parse(text);
   } catch {
-    // A proxy's error page is not JSON; the status says enough.
+    return null; // a proxy's error page is not JSON; the status says enough
   }
-  if (status !== 200 && !also.includes(status)) throw new Refused(status, String(body.detail ?? `answer ${status}`));
+}
+
+// JSON; a service that is not ready answers 503 and says why, which is data too: such statuses go into `also`.
+export async function get(path, query = {}, also = []) {
+  const known = Object.entries(query).filter(([, value]) => value != null && value !== "");
+  const text = new URLSearchParams(known).toString();
+  const answer = await send(text ? `${path}?${text}` : path);
+  const body = parse(answer.text);
+  if (answer.status !== 200 && !also.includes(answer.status)) throw new Refused(answer.status, explain(body, answer.status));
   return body;
 }
 
+// The same, or null where the service does not have it, or the key may not read it.
+export async function getIfThere(path, query = {}) {
+  try {
+    return await get(path, query);
+  } catch (error) {
+    if (error instanceof Refused && [403, 404, 405].includes(error.status)) return null;
+    throw error;
+  }
+}
+
 export async function getText(path) {
-  const {status, text} = await fetchText(path);
-  if (status !== 200) throw new Refused(status, `answer ${status}`);
+  const {status, text} = await send(path, {headers: {accept: "text/plain"}});
+  if (status !== 200) throw new Refused(status, explain(parse(text), status));
   return text;
 }
 
-const SPAN_MS = 6 * 3600 * 1000;
-
-// The last hours of a history, read whole once, then only what is new.
-export class History {
-  #path;
-  #items = [];
-
-  constructor(path) {
-    this.#path = path;
+export async function act(method, path, body) {
+  const options = {method};
+  if (body !== undefined) {
+    options.headers = {"content-type": "application/json"};
+    options.body = JSON.stringify(body);
   }
-
-  async update() {
-    const oldest = new Date(Date.now() - SPAN_MS).toISOString();
-    const known = new Set(this.#items.map((item) => item.report_id));
-    let from = this.#items.at(-1)?.checked_at ?? oldest;
-    let cursor = "";
-    do {
-      const query = new URLSearchParams({from, limit: "1000", cursor});
-      const page = await getJson(`${this.#path}?${query}`);
-      this.#items.push(...page.items.filter((item) => !known.has(item.report_id)));
-      cursor = page.next;
-    } while (cursor);
-    this.#items = this.#items.filter((item) => item.checked_at >= oldest);
-    return this.#items;
-  }
+  const answer = await send(path, options);
+  const found = parse(answer.text);
+  if (answer.status >= 300) throw new Refused(answer.status, explain(found, answer.status));
+  return found;
 }
 
-// What this process has answered since it started, out of the Prometheus text.
-export function readTraffic(text, version) {
-  const traffic = {ok: 0, failed: 0, refused: 0, replayed: 0, buckets: []};
-  for (const line of text.split("\n")) {
-    const [, name, labels, value] = /^(ml_predictions_total|ml_prediction_latency_seconds_bucket)\{(.*)\} (\S+)$/.exec(line) ?? [];
-    if (name === undefined || !labels.includes(`model_version="${version}"`)) continue;
-    if (name === "ml_predictions_total") traffic[/status="(\w+)"/.exec(labels)[1]] += Number(value);
-    else traffic.buckets.push([Number(/le="([^"]+)"/.exec(labels)[1].replace("+Inf", "Infinity")), Number(value)]);
-  }
-  return traffic;
-}
-
-// The smallest bucket bound that 95 % of the requests stayed within, in seconds.
-export function latencyBound(buckets) {
-  const total = buckets.at(-1)?.[1] ?? 0;
-  return total ? buckets.find(([, count]) => count >= 0.95 * total)[0] : null;
-}
+export const part = encodeURIComponent;

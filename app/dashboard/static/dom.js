@@ -70,15 +70,3 @@ function update(old, next) {
   }
   if (old.nodeName !== "INPUT" && old.nodeName !== "TEXTAREA") morph(old, next);
 }
-
-export function element(tag, properties, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(properties)) {
-    if (name.startsWith("data-") || name.startsWith("aria-")) made.setAttribute(name, value);
-    else made[name] = value;
-  }
-  made.append(...children);
-  return made;
-}
-
-export const note = (text) => element("p", {className: "note"}, text);

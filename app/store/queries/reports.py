@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, func, insert, select
 
 from app.store.tables import ALERTS, REPORTS, from_text, to_text
 from app.types import Micros, Report, ServedVersions, new_id
@@ -97,6 +97,45 @@ def history(
         statement = statement.where(table.report_id > after)
     order = (table.checked_at.desc(), table.report_id.desc()) if newest_first else (table.report_id,)
     return [_report(row) for row in connection.execute(statement.order_by(*order).limit(limit))]
+
+
+def spread(
+    connection: Connection,
+    kind: str,
+    name: str,
+    version: str,
+    *,
+    start: Micros | None = None,
+    end: Micros | None = None,
+    points: int,
+) -> list[Micros]:
+    """The times of at most so many reports of a kind, evenly over a period.
+
+    Each is the last of its part of the period. The index alone is read, and no report.
+    """
+    table = REPORTS.c
+    of_version = (table.kind == kind, table.model_name == name, table.model_version == version)
+    edges = select(func.min(table.checked_at), func.max(table.checked_at)).where(*of_version)
+    first, last = connection.execute(edges).one()
+    if first is None:
+        return []
+    low = first if start is None else max(first, start)
+    high = last if end is None else min(last, end - 1)
+    if high < low:
+        return []
+    width = (high - low) // points + 1
+    part = (table.checked_at - low) // width
+    latest_of_part = select(func.max(table.checked_at)).where(*of_version, table.checked_at.between(low, high))
+    return sorted(connection.execute(latest_of_part.group_by(part)).scalars())
+
+
+def at(connection: Connection, kind: str, name: str, version: str, moments: Sequence[Micros]) -> Sequence[Report]:
+    """The reports of a kind on a version at these times, by time."""
+    table = REPORTS.c
+    statement = select(REPORTS).where(
+        table.kind == kind, table.model_name == name, table.model_version == version, table.checked_at.in_(moments)
+    )
+    return [_report(row) for row in connection.execute(statement.order_by(table.checked_at, table.report_id))]
 
 
 def _report(row: Any) -> Report:

@@ -47,3 +47,20 @@ def test_the_report_of_an_alert_stays(database: Database) -> None:
         opened = alerts.latest(connection, "m", "1", "feature_drift")
         assert opened
         assert reports.get(connection, opened.report_id) == first
+
+
+def test_a_long_history_is_thinned_evenly(database: Database) -> None:
+    """Of each part of the period the last report is taken; the newest of all is among them."""
+    with database.writer.begin() as connection:
+        made = saved(connection, 50)
+        times = [each.checked_at for each in made]
+        few = reports.spread(connection, "drift", "m", "1", points=5)
+        some = reports.spread(connection, "drift", "m", "1", start=times[10], end=times[20], points=100)
+        none = reports.spread(connection, "drift", "m", "2", points=5)
+        before = reports.spread(connection, "drift", "m", "1", end=times[0], points=5)
+        read = reports.at(connection, "drift", "m", "1", few)
+
+    assert few == [times[9], times[19], times[29], times[39], times[49]]
+    assert some == times[10:20]
+    assert (none, before) == ([], [])
+    assert [each.report_id for each in read] == [made[number].report_id for number in (9, 19, 29, 39, 49)]

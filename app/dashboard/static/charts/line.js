@@ -26,10 +26,14 @@ export function lineChart({title, note, series, rules = [], marks = [], from, to
 function draw({shown, rules, marks, from, to, show, domain, gap, pick}, width, height) {
   const all = shown.flatMap(({points}) => points);
   const span = [from ?? Math.min(...all.map(({t}) => t)), to ?? Math.max(...all.map(({t}) => t))];
+  // Values at the end alone would be a sliver: then the axis begins with the first of them.
+  const first = Math.min(...all.map(({t}) => t));
+  if (first - span[0] > 0.8 * (span[1] - span[0])) span[0] = first - 0.05 * (span[1] - first);
   if (span[1] <= span[0]) span[0] = span[1] - 60_000;
-  const values = domain ?? padded([...all.flatMap(({v, low, high}) => [v, low, high]), ...rules.map(({value}) => value)]);
+  const values = domain ?? domainOf(all, rules);
   const x = linear(span, [EDGE.left, width - EDGE.right]);
-  const y = linear(values, [height - EDGE.bottom, EDGE.top]);
+  const place = linear(values, [height - EDGE.bottom, EDGE.top]);
+  const y = (value) => Math.min(height - EDGE.bottom, Math.max(EDGE.top, place(value)));
   const shapes = [...axes(span, values, x, y, width, height, show), ...marks.map((mark) => vertical(mark, x, height))];
   for (const {value, kind} of rules) {
     if (value == null) continue;
@@ -46,6 +50,15 @@ function draw({shown, rules, marks, from, to, show, domain, gap, pick}, width, h
     points.push(...some.map((point) => ({...point, x: x(point.t), y: y(point.v), text: words(name, point, show)})));
   }
   return {shapes, points: points.sort((one, other) => one.x - other.x), pick};
+}
+
+// Bands count as far as they are no wider than what the values and rules span: a very wide one would flatten the line.
+function domainOf(points, rules) {
+  const lines = [...points.map(({v}) => v), ...rules.map(({value}) => value)].filter((value) => value != null);
+  const [low, high] = [Math.min(...lines), Math.max(...lines)];
+  const room = Math.max(high - low, 0.02 * Math.abs(high)) || 0.1;
+  const bands = points.flatMap((point) => [point.low, point.high]).filter((value) => value != null);
+  return padded([...lines, ...bands.map((value) => Math.min(high + room, Math.max(low - room, value)))]);
 }
 
 function axes([from, to], [low, high], x, y, width, height, show) {

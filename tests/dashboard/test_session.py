@@ -1,0 +1,149 @@
+"""Sign-in on the page: a session in a cookie, what it opens, and how it ends."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.api.request_guards import MAX_SESSIONS, SESSION_S, Sessions
+from tests.support.application import Client, client_of, make_config
+from tests.support.models.tasks import Fitted
+
+KEYS = {"reader": ["read"], "boss": ["admin"]}
+
+
+@pytest.fixture
+def client(tmp_path: Path, small_models: tuple[Path, dict[str, Fitted]]) -> Iterator[Client]:
+    """A service with a key that reads and one that acts."""
+    keys = [
+        {"name": name, "sha256": hashlib.sha256(name.encode()).hexdigest(), "scopes": scopes}
+        for name, scopes in KEYS.items()
+    ]
+    with client_of(make_config(tmp_path, small_models[0], "mixed", auth={"keys": keys})) as client:
+        yield client
+
+
+def signed_in(client: Client, key: str) -> dict[str, str]:
+    """The header of a browser that has signed in."""
+    answer = client.post("/dashboard/session", {"key": key})
+    assert answer.status_code == 200
+    return {"cookie": answer.headers["set-cookie"].partition(";")[0]}
+
+
+def test_a_session_stands_for_its_key(client: Client) -> None:
+    """It opens what the key opens, acts where the key may, and the cookie is out of reach of scripts and sites."""
+    answer = client.post("/dashboard/session", {"key": "reader"})
+    reader, boss = signed_in(client, "reader"), signed_in(client, "boss")
+
+    assert answer.json() == {"needs_key": True, "name": "reader", "scopes": ["read"]}
+    assert answer.headers["set-cookie"].partition("; ")[2].split("; ") == [
+        "HttpOnly", f"Max-Age={SESSION_S}", "Path=/", "SameSite=strict",
+    ]  # fmt: skip
+    assert client.get("/alerts").status_code == 401
+    assert client.get("/alerts", headers=reader).status_code == 200
+    assert client.post("/checks", headers=reader).status_code == 403
+    assert client.post("/checks", headers=boss).status_code == 200
+    assert client.get("/dashboard/session", headers=boss).json()["name"] == "boss"
+
+
+def test_a_session_ends_with_the_sign_out(client: Client) -> None:
+    """The cookie is taken away, and its token opens nothing any more."""
+    header = signed_in(client, "reader")
+    answer = client.delete("/dashboard/session", headers=header)
+
+    assert answer.json() == {"needs_key": True, "name": None, "scopes": []}
+    assert "Max-Age=0" in answer.headers["set-cookie"]
+    assert client.get("/alerts", headers=header).status_code == 401
+
+
+def test_a_revoked_key_ends_its_sessions(client: Client) -> None:
+    """A session holds a key's hash and no rights of its own."""
+    boss = {"x-api-key": "boss"}
+    key = client.post("/keys", {"name": "guest", "scopes": ["read"]}, headers=boss).json()["key"]
+    header = signed_in(client, key)
+    before = client.get("/alerts", headers=header).status_code
+    client.delete("/keys/guest", headers=boss)
+
+    assert (before, client.get("/alerts", headers=header).status_code) == (200, 401)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"origin": "https://evil.example"}, 403),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"sec-fetch-site": "same-origin"}, 200),
+    ],
+)
+def test_another_page_cannot_use_a_session(client: Client, headers: dict[str, str], status: int) -> None:
+    """A page of another origin changes nothing, even if a browser sent it the cookie."""
+    boss = signed_in(client, "boss")
+
+    assert client.post("/checks", headers=boss | headers).status_code == status
+
+
+@pytest.mark.parametrize("cookie", ["", "plumbline_session=", "plumbline_session=x", "other=1; plumbline_session=%00"])
+def test_a_cookie_of_nobody_opens_nothing(client: Client, cookie: str) -> None:
+    """An empty, invented or broken token is no session, before and after somebody has signed in."""
+    before = client.get("/alerts", headers={"cookie": cookie}).status_code
+    signed_in(client, "boss")
+
+    assert (before, client.get("/alerts", headers={"cookie": cookie}).status_code) == (401, 401)
+    assert client.get("/alerts").status_code == 401
+
+
+@pytest.mark.parametrize("body", [{"key": "wrong"}, {"key": ""}, {"key": 7}, {}])
+def test_a_wrong_key_begins_no_session(client: Client, body: dict[str, Any]) -> None:
+    """It is refused like a wrong key on any other path, and counts as one."""
+    answer = client.post("/dashboard/session", body)
+
+    assert answer.status_code in (401, 422)
+    assert "set-cookie" not in answer.headers
+
+
+def test_sessions_end_by_time_and_by_number() -> None:
+    """After twelve hours, or where too many others came, the oldest is forgotten."""
+    now = [0.0]
+    sessions = Sessions(lambda: now[0])
+    cookies = [f"plumbline_session={sessions.open(b'key')}".encode() for _ in range(MAX_SESSIONS + 1)]
+
+    assert [sessions.find(cookie) is None for cookie in (cookies[0], cookies[1])] == [True, False]
+    now[0] = SESSION_S
+    assert sessions.find(cookies[1]) is None
+
+
+def test_a_browser_without_a_key_is_sent_to_the_sign_in(client: Client) -> None:
+    """A link to a report leads to the form, and from there to the report; a program gets the 401."""
+    browser = {"accept": "text/html,*/*;q=0.8"}
+    sent = client.get("/reports/r1.html", headers=browser, follow_redirects=False)
+
+    assert (sent.status_code, sent.headers["location"]) == (303, "/dashboard/sign-in?next=/reports/r1.html")
+    assert client.get("/reports/r1.html").status_code == 401
+    assert client.get("/alerts", headers=browser).status_code == 401
+
+
+def test_the_root_and_the_playbook_lead_to_the_page(client: Client) -> None:
+    """The root is the page; the playbook is Markdown for programs and a page for browsers."""
+    browser = {"accept": "text/html"}
+    root = client.get("/", follow_redirects=False)
+    playbook = client.get("/docs/playbook.md", headers=browser, follow_redirects=False)
+
+    assert (root.status_code, root.headers["location"]) == (307, "/dashboard")
+    assert playbook.headers["location"] == "/dashboard/playbook"
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/dashboard/drift?feature=age&range=7d&zone=local&version=1", 200),
+        ("/dashboard/nowhere", 404),
+        ("/dashboard/drift?featrue=age", 422),
+    ],
+)
+def test_every_view_has_an_address(client: Client, path: str, status: int) -> None:
+    """The page is served for each view with what it was opened with; others are refused."""
+    assert client.get(path).status_code == status
