@@ -12,7 +12,7 @@ from app.monitoring.false_alarm_budget import DRIFT_SHARE, Limits, alpha_per_loo
 from app.monitoring.reference.reference import Reference
 from app.statistics import FloatArray
 from app.store.queries.windows import Window
-from app.types import SECOND, Feature, FeatureType, Micros, ModelSchema, Task
+from app.types import SECOND, Feature, FeatureType, Micros, ModelSchema, Row, Task
 
 FEATURES, ROWS, REFERENCE = 20, 1_000, 10_000
 SCHEMA = ModelSchema(
@@ -36,7 +36,7 @@ def draw(rows: int, seed: int, present: float) -> FloatArray:
 
 def window(columns: FloatArray, start: int) -> Window:
     """A window of these rows, one a second."""
-    features = [tuple(None if np.isnan(value) else value for value in row) for row in columns.tolist()]
+    features: list[Row] = [tuple(None if np.isnan(value) else value for value in row) for row in columns.tolist()]
     nothing: list[Any] = [None] * ROWS
     times = [Micros((start + row) * SECOND) for row in range(ROWS)]
     return Window([f"{at}" for at in times], features, [0] * ROWS, nothing, times, ROWS, 0.0, nothing, nothing, nothing)
