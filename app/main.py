@@ -299,7 +299,7 @@ async def _lifespan(
     async with AsyncExitStack() as stack:  # in reverse order, each also when the one before it failed
         if services.spooler:
             stack.callback(services.spooler.close)
-        for close in (database.close, services.registry.close, services.readers.close):
+        for close in (database.close, services.registry.close, services.readers.close, services.large_bodies.shutdown):
             stack.callback(close)
         for stop in (journal.close, shadows.stop, monitoring.stop, services.keys.task.stop, activator.stop):
             stack.push_async_callback(stop)

@@ -159,6 +159,7 @@ class Application(FastAPI):
             "deadlines": Deadlines(services.config.server.deadline),
             "in_progress": services.metrics.in_progress,
             "access_log": self._access_log,
+            "large_bodies": services.large_bodies,
         }
         self._hot = {
             ("POST", "/predict"): HotEndpoint("/predict", PredictHandler(services), key_scope="predict", **around),

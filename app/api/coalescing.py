@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Hashable, Mapping, Sequence
+from concurrent.futures import Executor
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -130,6 +131,7 @@ class HotEndpoint:
         deadlines: Deadlines,
         in_progress: InProgress,
         access_log: AccessLog,
+        large_bodies: Executor,
     ) -> None:
         self.path = path
         self._handler = handler
@@ -142,7 +144,7 @@ class HotEndpoint:
         self._in_progress = in_progress
         self._access_log = access_log
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._apart = asyncio.Lock()
+        self._large_bodies = large_bodies
         self._waiting: list[Caller] = []
         self._next_at = 0.0
         self._turn: asyncio.Handle | None = None
@@ -236,18 +238,19 @@ class HotEndpoint:
         self._run(first, [caller for caller, _ in group], self._answer(group))
 
     async def _decode_apart(self, caller: Caller) -> None:
-        """Decode a large or a compressed body in another thread, one at a time, and answer it alone.
+        """Decode a large or a compressed body in another thread, and answer it alone.
 
-        Eight megabytes would keep the event loop for some hundred milliseconds.
+        Eight megabytes would keep the event loop for some hundred milliseconds. One thread decodes all of them, one at
+        a time: many at once would need their memory at once.
         """
         call = caller.call
         try:
             self._admit(call)
-            async with self._apart:
-                item = await asyncio.to_thread(lambda: self._handler.decode(call, unpack(call, self._limits)))
+            item = await caller.loop.run_in_executor(self._large_bodies, self._decode, call)
         except Exception as error:  # noqa: BLE001 - as above
             self._reply([caller], [self._refuse(call, None, error)])
         else:
+            call.body = b""
             await self._answer([(caller, item)])
 
     @staticmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from time import perf_counter
@@ -118,6 +119,11 @@ class Services:
     def rates(self) -> RateLimits:
         """Give the limits of requests by key and by address."""
         return RateLimits(self.config.limits)
+
+    @cached_property
+    def large_bodies(self) -> ThreadPoolExecutor:
+        """Give the one thread that decodes large bodies, of all routes."""
+        return ThreadPoolExecutor(1, thread_name_prefix="plumbline-bodies")
 
     @cached_property
     def turns(self) -> Turns:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from msgspec import Struct
@@ -27,6 +27,7 @@ from app.errors import (
     WrongMediaType,
 )
 
+PIECE_BYTES = 65_536
 JSON = (b"content-type", b"application/json")
 SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -77,7 +78,7 @@ class Call(Struct):
 
     Attributes:
         received_at: the time of its first byte, by ``time.perf_counter``.
-        body: the whole body as it was sent, once it is here.
+        body: the whole body as it was sent, once it is here; a large one is the buffer that it came into.
         key_model: the only model that the caller's key may ask about; None: every one.
         client: the caller's address.
         notes: what else goes into its log line.
@@ -181,7 +182,7 @@ def unpack(call: Call, limits: BodyLimits) -> bytes:
     if headers.get(b"content-type") != b"application/json" or b"content-encoding" in headers:
         check_head(call, limits)
         body = _unzip(body, limits) if _encoding(call) == b"gzip" else body
-    return body.removeprefix(codecs.BOM_UTF8)
+    return body.removeprefix(codecs.BOM_UTF8) if len(body) <= PIECE_BYTES or body.startswith(codecs.BOM_UTF8) else body
 
 
 def _encoding(call: Call) -> bytes:
@@ -237,20 +238,28 @@ async def _rest(receive: Receive, first: bytes, limits: BodyLimits) -> bytes:
         if len(body) > limits.bytes:
             raise _too_large(limits)
         more = message.get("more_body", False)
-    return bytes(body)
+    return cast("bytes", body)
 
 
 def _unzip(body: bytes, limits: BodyLimits) -> bytes:
+    """A body unpacked, piece by piece: in one piece it would be in memory twice."""
     unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    unpacked = bytearray()
     try:
-        unpacked = unpacker.decompress(body, limits.bytes + 1)
+        for start in range(0, len(body), PIECE_BYTES):
+            piece = body[start : start + PIECE_BYTES]
+            while piece and not unpacker.eof:
+                unpacked += unpacker.decompress(piece, PIECE_BYTES)
+                piece = unpacker.unconsumed_tail
+                if len(unpacked) > limits.bytes:
+                    raise _too_large(limits)
+            if unpacker.eof:
+                break
     except zlib.error:
         raise WrongMediaType("the body is not gzip, though its content-encoding says so") from None
-    if len(unpacked) > limits.bytes:
-        raise _too_large(limits)
-    if not unpacker.eof or unpacker.unused_data:
+    if not unpacker.eof or unpacker.unused_data or start + PIECE_BYTES < len(body):
         raise WrongMediaType("the body is not one whole gzip member, though its content-encoding says so")
-    return unpacked
+    return cast("bytes", unpacked)
 
 
 def _too_large(limits: BodyLimits) -> TooLarge:

@@ -67,6 +67,7 @@ def run(app: Application, config: Config) -> None:
         app.state.services.metrics.connections,
         max_connections=connections,
         max_descriptor=descriptor,
+        is_open=lambda: not app.state.services.keyring.guards("predict"),
     )
     uvicorn_config = uvicorn.Config(
         app,

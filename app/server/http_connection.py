@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, cast
 
 from msgspec import Struct
 
@@ -170,12 +170,20 @@ class HttpConnection:
                 return None
             self._head = head
             return PartialRequest(head.endpoint, head.headers, self.received_at, head.body_bytes)
-        body = unread[start:end] if isinstance(unread, bytes) else bytes(memoryview(unread)[start:end])
+        body = self._take_body(unread, start, end) if isinstance(unread, bytearray) else unread[start:end]
         request = PlainRequest(head.endpoint, head.headers, body, self.received_at)
         self._head = None
         self._drop(end)
         self.is_answering = True
         return request
+
+    def _take_body(self, unread: bytearray, start: int, end: int) -> bytes:
+        """The body in a buffer that has grown; one with nothing behind it is not copied."""
+        if end < len(unread):
+            return bytes(memoryview(unread)[start:end])
+        del unread[:start]
+        self._unread = b""
+        return cast("bytes", unread)
 
     def send(self, reply: Reply, request_id: str) -> bytes:
         """The bytes of the reply to the request.

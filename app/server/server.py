@@ -32,6 +32,8 @@ MAX_HEADS_BYTES = 8 * 2**20
 """Memory for heads that are not whole and requests that wait for an answer before them, over all connections."""
 MAX_BODIES_BYTES = 32 * 2**20
 """Memory for bodies that are not answered, over all connections; at least two of the longest."""
+OPEN_SHARE = 0.5
+"""The part of it for a service that asks nobody for a key: enough for one of the longest bodies at a time."""
 SMALL_BODY_BYTES = 65536
 """Up to this length a body may use all of the memory, a longer one three quarters: small ones always find room."""
 MAX_REFUSED = 64
@@ -81,16 +83,22 @@ class MemoryBudget:
     Attributes:
         used: bytes that are kept now.
         released: bytes that were let go of; whoever gives memory back sets it to zero.
+
+    Args:
+        is_open: tells whether everybody may ask; then a part of it is all that may be used.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, is_open: Callable[[], bool] = bool) -> None:
         self._max_bytes = max_bytes
+        self._is_open = is_open
         self.used = 0
         self.released = 0
 
     def take(self, size: int, holder_bytes: int) -> bool:
         """Count more bytes of a holder, which has so many then; False where there is no room."""
-        limit = self._max_bytes if holder_bytes <= SMALL_BODY_BYTES else self._max_bytes * 3 // 4
+        limit = self._max_bytes * (OPEN_SHARE if self._is_open() else 1)
+        if holder_bytes > SMALL_BODY_BYTES:
+            limit *= 0.75
         if self.used + size > limit:
             return False
         self.used += size
@@ -107,6 +115,7 @@ class ServerContext:
     """State that the connections of one server share.
 
     Attributes:
+        is_open: tells whether everybody may ask, since there are no keys.
         fast: the open connections whose last request, if any, was a plain one.
         open: all open connections that were let in.
         refused: connections that are told that there is no room.
@@ -121,13 +130,14 @@ class ServerContext:
     metrics: ConnectionMetrics
     max_connections: int = 0
     max_descriptor: float = math.inf
+    is_open: Callable[[], bool] = bool
     fast: set[ServedConnection] = field(default_factory=set)
     open: set[ServedConnection] = field(default_factory=set)
     refused: set[ServedConnection] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.max_connections = self.max_connections or self.limits.connections
-        self.bodies = MemoryBudget(max(MAX_BODIES_BYTES, 2 * self.max_body_bytes))
+        self.bodies = MemoryBudget(max(MAX_BODIES_BYTES, 3 * self.max_body_bytes), self.is_open)
         self.heads = MemoryBudget(MAX_HEADS_BYTES)
         self._addresses: Counter[str] = Counter()
         self._oldest: deque[ServedConnection] = deque()

@@ -91,7 +91,7 @@ def warmed(bundle: Bundle, settings: Serving, metrics: ServingMetrics, private: 
         bundle,
         bundle.schema,
         label_keys(bundle.schema.classes),
-        RequestValidator(bundle.schema, bundle.estimator.bounds),
+        RequestValidator(bundle.schema, bundle.estimator.bounds, max_rows=settings.max_queue_rows),
         Batcher(predict, cost, metrics.batch_rows, **limits),
         metrics.for_model(bundle.schema),
         histograms_of(bundle.schema, bundle.profile, private),

@@ -31,7 +31,17 @@ Connect = Callable[..., "Wire"]
 
 def hot_endpoint(path: str) -> HotEndpoint:
     """An endpoint that is found and never asked."""
-    parts = ("hosts", "rates", "keyring", "key_scope", "limits", "deadlines", "in_progress", "access_log")
+    parts = (
+        "hosts",
+        "rates",
+        "keyring",
+        "key_scope",
+        "limits",
+        "deadlines",
+        "in_progress",
+        "access_log",
+        "large_bodies",
+    )
     return HotEndpoint(path, cast("Any", None), **dict.fromkeys(parts, cast("Any", None)))
 
 

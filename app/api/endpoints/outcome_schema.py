@@ -20,6 +20,7 @@ from app.serving.validation import fast_decoder
 from app.serving.validation.errors import (
     LONG_INTEGER,
     MAX_ERRORS,
+    MAX_ID_BYTES,
     count_keys,
     kind,
     not_exact,
@@ -28,6 +29,7 @@ from app.serving.validation.errors import (
     rounded,
 )
 from app.serving.validation.fast_decoder import MAX_EXACT, NUL, REFUSED
+from app.serving.validation.size import containers, count_values, outline
 from app.serving.validation.validator import Flag, Integer, Number, PredictionId, Text
 from app.types import PREDICTION_ID, Micros, Outcome, OutcomeResult, OutcomeStatus, from_datetime
 
@@ -116,14 +118,16 @@ class _Parts(Struct, forbid_unknown_fields=True):
     To build all keys of a hostile one takes ten times its size.
     """
 
-    outcomes: list[Raw]
+    outcomes: Raw
 
 
 class _Id(Struct):
-    prediction_id: str = ""
+    prediction_id: Raw = Raw(b'""')
 
 
-_PARTS, _ID = Decoder(_Parts), Decoder(_Id)
+_PARTS, _ITEMS, _ID = Decoder(_Parts), Decoder(list[Raw]), Decoder(_Id)
+MAX_ITEM_VALUES = 16
+"""Values that one outcome has at most, and some to be refused by their names."""
 
 
 def parse_outcomes(body: bytes, now: Micros, *, most: int = 2**31) -> Outcome | list[Outcome | OutcomeResult]:
@@ -136,10 +140,11 @@ def parse_outcomes(body: bytes, now: Micros, *, most: int = 2**31) -> Outcome | 
         TooLarge: there are more, whatever they are.
         Invalid: naming every wrong field of the single form, or what makes the list form no list.
     """
-    if (quick := read_outcome(body)) is not None:
+    if len(body) > MAX_OUTCOME_BYTES:
+        if (large := _large(body, now, most)) is not None:
+            return large
+    elif (quick := read_outcome(body)) is not None:
         return quick
-    if len(body) > MAX_OUTCOME_BYTES and (large := _large(body, now, most)) is not None:
-        return large
     if b'"outcomes"' in body and (many := _many(body, now)) is not None:
         return many
     try:
@@ -153,36 +158,53 @@ def parse_outcomes(body: bytes, now: Micros, *, most: int = 2**31) -> Outcome | 
 
 def _large(body: bytes, now: Micros, most: int) -> list[Outcome | OutcomeResult] | None:
     """The items of a large body, one by one; None where all are good, and may be read together."""
+    expected = "one outcome, or a list of them in `outcomes`"
+    too_many = f"more than {most} outcomes in one request; serving.max_queue_rows is the limit"
     try:
-        items = _PARTS.decode(body).outcomes
+        listed = bytes(_PARTS.decode(body).outcomes)
+        if containers(body, most + 8) > most + 8:
+            raise TooLarge(too_many)
+        keys, commas = outline(body), outline(listed)
+        if keys is None or commas is None:
+            raise Invalid([FieldError("body", expected, "is nested too deeply")])
+        if keys.count(b":") > 1:
+            raise Invalid([FieldError("outcomes", "this field once", "is written more than once")])
+        if commas.count(b",") >= most:
+            raise TooLarge(too_many)
+        items = _ITEMS.decode(listed)
     except REFUSED as error:
-        expected = "one outcome, or a list of them in `outcomes`"
         raise Invalid([FieldError("body", expected, str(error)[:MAX_REASON])]) from None
-    if len(items) > most:
-        raise TooLarge(f"{len(items)} outcomes in one request; serving.max_queue_rows is the limit")
-    if body.count(b'"outcomes"') > 1:
-        refuse_duplicate_keys(body, -1)
-    if all(len(bytes(item)) <= MAX_OUTCOME_BYTES for item in items):
+    if not any(_is_wide(bytes(item)) for item in items):
         with suppress(ValidationError):
             _VALID.validate_json(body)
             return None
     return [_raw_item(bytes(item), now) for item in items]
 
 
+def _is_wide(item: bytes) -> bool:
+    """Whether an item is larger than one outcome can be."""
+    return len(item) > MAX_OUTCOME_BYTES or count_values(item, MAX_ITEM_VALUES) > MAX_ITEM_VALUES
+
+
 def _raw_item(raw: bytes, now: Micros) -> Outcome | OutcomeResult:
-    if len(raw) > MAX_OUTCOME_BYTES:
-        try:
-            id_ = _ID.decode(raw).prediction_id
-        except REFUSED:
-            id_ = ""
-        shown = id_ if PREDICTION_ID.fullmatch(id_) else ""
-        return _refused(shown, [FieldError("outcomes", "one outcome", "it is larger than one can be")])
+    if _is_wide(raw):
+        return _refused(_id_of(raw), [FieldError("outcomes", "one outcome", "it is larger than one can be")])
     try:
         item = from_json(raw, allow_inf_nan=False)
     except ValueError as error:
         return _refused("", [FieldError("outcomes", "JSON in UTF-8", str(error)[:MAX_REASON])])
     refuse_duplicate_keys(raw, count_keys(item) if isinstance(item, dict | list) else 0)
     return _item(item, now)
+
+
+def _id_of(raw: bytes) -> str:
+    """The id in an item that is not built; empty where it has none."""
+    try:
+        id_ = bytes(_ID.decode(raw).prediction_id)
+    except REFUSED:
+        return ""
+    shown = id_[1:-1].decode("ascii", "replace") if len(id_) <= MAX_ID_BYTES else ""
+    return shown if PREDICTION_ID.fullmatch(shown) else ""
 
 
 MAX_REASON = 300

@@ -14,7 +14,8 @@ from msgspec import UNSET, Raw, UnsetType
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
-from app.errors import MAX_FIELDS, FieldError, Invalid
+from app.errors import MAX_FIELDS, FieldError, Invalid, TooLarge
+from app.serving.validation.size import TEXT, containers, count_values, outline, structure
 from app.types import MAX_TEXT, Feature, FeatureType, Json, ModelSchema
 
 MAX_ERRORS = MAX_FIELDS - 1
@@ -23,7 +24,10 @@ MAX_SMALL_BYTES = 32_768
 """Up to this size, a body is read as a whole, whatever is in it."""
 MAX_FIELD_BYTES = 6 * (MAX_TEXT + 128) + 64
 """The longest a key with its value can be: text of which each character is escaped."""
-_KEY = re.compile(rb'"((?:[^"\\\\]|\\\\.){0,200})"\s*:')
+MAX_ID_BYTES = 6 * 128 + 2
+MAX_CONTEXT_VALUES = 16
+_KEY = re.compile(rb'"((?:[^"\\]|\\.){0,200})"\s*:', re.DOTALL)
+_FIRST_ROW = re.compile(rb'"instances"\s*:\s*\[\s*+([\[{](?:[^\[\]{}"]++|%b)*+[\]}])' % TEXT, re.DOTALL)
 
 
 class _Parts(msgspec.Struct, forbid_unknown_fields=True):
@@ -33,11 +37,21 @@ class _Parts(msgspec.Struct, forbid_unknown_fields=True):
     """
 
     features: Raw | UnsetType = UNSET
-    instances: list[Raw] | UnsetType = UNSET
+    instances: Raw | UnsetType = UNSET
     prediction_id: Raw | UnsetType = UNSET
     prediction_ids: Raw | UnsetType = UNSET
     context: Raw | UnsetType = UNSET
-    contexts: list[Raw] | UnsetType | None = UNSET
+    contexts: Raw | UnsetType = UNSET
+
+    def raw(self, name: str) -> bytes:
+        """One part; ``null`` where it is not there."""
+        part = getattr(self, name)
+        return bytes(part) if isinstance(part, Raw) else b"null"
+
+    def items(self, name: str) -> list[Raw]:
+        """The items of a list, unread; none where it is no list."""
+        part = self.raw(name)
+        return msgspec.json.decode(part, type=list[Raw]) if part.startswith(b"[") else []
 
 
 _EXPECTED = {
@@ -59,6 +73,7 @@ class Refusals:
     Args:
         bodies: the forms of a whole body, by (many rows, rows in order).
         rows: the forms of one row, by whether it is in order.
+        max_rows: rows that one request may have.
     """
 
     def __init__(
@@ -66,7 +81,9 @@ class Refusals:
         schema: ModelSchema,
         bodies: Mapping[tuple[bool, bool], TypeAdapter[Any]],
         rows: Mapping[bool, TypeAdapter[Any]],
+        max_rows: int,
     ) -> None:
+        self._max_rows = max_rows
         self._features = {feature.name: feature for feature in schema.features}
         self._ordered = schema.features
         longest = max((len(name) for name in self._features), default=0)
@@ -76,52 +93,90 @@ class Refusals:
         self._bodies = bodies
         self._rows = rows
 
-    @staticmethod
-    def of_parts(body: bytes) -> list[FieldError]:
+    def refuse_crowd(self, body: bytes) -> None:
+        """Refuse a large body of more rows than one request may have, before it is built.
+
+        Each row and each context is one object or array.
+
+        Raises:
+            TooLarge: the first row is right.
+            Invalid: it is not, or these are no rows.
+        """
+        most = 2 * self._max_rows + 8
+        if containers(body, most) <= most:
+            return
+        first = _FIRST_ROW.search(body)
+        found = self._of_raw_row(first[1], ("instances", 0)) if first else []
+        if first and not found:
+            raise TooLarge(f"more than {self._max_rows} rows in one request; serving.max_queue_rows is the limit")
+        raise Invalid([*found, FieldError("body", f"at most {self._max_rows} rows", "has more objects and arrays")])
+
+    def of_parts(self, body: bytes) -> list[FieldError]:
         """The findings on a large body before any part of it is built."""
         try:
             parts = msgspec.json.decode(body, type=_Parts)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return [FieldError("body", "an object with features, or with instances", str(error)[:300])]
-        contexts = [*(parts.contexts or ()), *([parts.context] if isinstance(parts.context, Raw) else [])]
-        if any(len(bytes(each)) > 17 * MAX_FIELD_BYTES for each in contexts):
+        keys = outline(body)
+        if keys is None:
+            return [FieldError("body", "an object with features, or with instances", "is nested too deeply")]
+        if keys.count(b":") > sum(getattr(parts, name) is not UNSET for name in _KEYS):
+            return [FieldError("body", "each field once", "a field is written more than once")]
+        return self._of_lists(parts)
+
+    def _of_lists(self, parts: _Parts) -> list[FieldError]:
+        for name in ("instances", "prediction_ids", "contexts"):
+            if (items := outline(parts.raw(name))) is None or items.count(b",") >= self._max_rows:
+                return [FieldError(name, f"a list of at most {self._max_rows}", "has more, or is nested too deeply")]
+        contexts = [*parts.items("contexts"), Raw(parts.raw("context"))]
+        if any(_is_wide(bytes(each)) for each in contexts):
             return [FieldError("contexts", "at most 16 values each", "one is larger than 16 values can be")]
+        ids = [*parts.items("prediction_ids"), Raw(parts.raw("prediction_id"))]
+        if any(len(bytes(each)) > MAX_ID_BYTES for each in ids):
+            return [FieldError("prediction_ids", "at most 128 characters each", "one is longer")]
         return []
 
     def of_large(self, body: bytes) -> list[FieldError]:
         """The first wrong fields of a large body, read row by row; none in a sound one."""
         parts = msgspec.json.decode(body, type=_Parts)
-        many = parts.instances is not UNSET
-        rows = parts.instances if isinstance(parts.instances, list) else [parts.features or Raw(b"null")]
         found: list[FieldError] = []
-        for number, raw in enumerate(rows):
-            place = ("instances", number) if many else ("features",)
-            found += self._of_raw_row(bytes(raw), place)
+        for number, raw in enumerate(parts.items("instances")):
+            found += self._of_raw_row(bytes(raw), ("instances", number))
             if len(found) >= MAX_ERRORS:
                 break
+        if parts.instances is UNSET or (parts.features is not UNSET and not found):
+            found += self._of_raw_row(parts.raw("features"), ("features",))
         if len(found) > MAX_FIELDS:
             found = [*found[:MAX_ERRORS], FieldError("instances", "right rows", "there are more wrong fields")]
         return found
 
     def _of_raw_row(self, raw: bytes, place: tuple[int | str, ...]) -> list[FieldError]:
-        prefix = ".".join(map(str, place))
-        if len(raw) > (len(self._features) + 1) * self._max_field_bytes:
-            keys = (found[1].decode("utf-8", "replace") for found in _KEY.finditer(raw))
-            unknown = list(islice((key for key in keys if key not in self._features), MAX_ERRORS))
-            if unknown:
-                more = max(raw.count(b'":') - len(unknown), 1)
-                rest = FieldError(prefix, f"{len(self._features)} features", f"and some {more} fields more")
-                known = [FieldError(f"{prefix}.{key}", "a field the model knows", "unknown field") for key in unknown]
-                return [*known, rest]
-        row = from_json(raw, allow_inf_nan=True)
+        prefix, features = ".".join(map(str, place)), len(self._features)
+        most = features + MAX_ERRORS
+        if len(raw) > (features + 1) * self._max_field_bytes or count_values(raw, most) > most:
+            return self._of_wide_row(raw, prefix)
+        try:
+            row = from_json(raw, allow_inf_nan=True)
+        except ValueError as error:
+            return [FieldError(prefix, "JSON in UTF-8", str(error)[:300])]
         seen = _trimmed(row, self._features)
         found = _errors(self._rows[isinstance(row, list)], seen)[:MAX_ERRORS]
         told = [self._field_error({**error, "loc": (*place, *error["loc"])}) for error in found]
         if isinstance(row, dict) and len(row) > len(seen):
-            told.append(
-                FieldError(prefix, f"{len(self._features)} features", f"and {len(row) - len(seen)} fields more")
-            )
+            told.append(FieldError(prefix, f"{features} features", f"and {len(row) - len(seen)} fields more"))
         return told
+
+    def _of_wide_row(self, raw: bytes, prefix: str) -> list[FieldError]:
+        """The findings on a row that is larger than one of this model can be; it is not built."""
+        features = len(self._features)
+        named = islice(_KEY.finditer(raw), 10 * (features + MAX_ERRORS))
+        keys = (found[1].decode("utf-8", "replace") for found in named)
+        unknown = list(islice((key for key in keys if key not in self._features), MAX_ERRORS))
+        values = count_values(raw, 0)
+        rest = max(values - features - len(unknown), 0)
+        more = f"and some {rest} fields more" if rest else "and one is longer than it can be"
+        known = [FieldError(f"{prefix}.{key}", "a field the model knows", "unknown field") for key in unknown]
+        return [*known, FieldError(prefix, f"{features} features", more)]
 
     def explain(self, body: bytes) -> list[FieldError]:
         """Name the wrong fields, as many as :data:`MAX_ERRORS`, in the form that the caller meant."""
@@ -188,6 +243,11 @@ class Refusals:
         if isinstance(part, int):
             return self._ordered[part] if part < len(self._ordered) else None
         return self._features.get(part)
+
+
+def _is_wide(context: bytes) -> bool:
+    """Whether a context is larger than one can be."""
+    return len(context) > 17 * MAX_FIELD_BYTES or count_values(context, MAX_CONTEXT_VALUES) > MAX_CONTEXT_VALUES
 
 
 def _hidden(rows: Sequence[Any], found: Sequence[ErrorDetails]) -> int:
@@ -301,13 +361,17 @@ def refuse_duplicate_keys(body: bytes, keys: int) -> None:
     """Refuse a body in which a key is repeated; ``keys`` is how many its parsed form has.
 
     Each key brings a colon, so a body with as many colons as its parsed form has keys repeats none; only otherwise (a
-    repeated key, or a colon inside text) is the body read again.
+    repeated key, or a colon inside text) is the body looked at again, and a large one is not built for it.
 
     Raises:
         Invalid: naming the repeated keys.
     """
     if body.count(b":") == keys:
         return
+    if len(body) > MAX_SMALL_BYTES:
+        if structure(body).count(b":") == keys:
+            return
+        raise Invalid([FieldError("body", "each field once", "a field is written more than once")])
     repeated: set[str] = set()
 
     def collect(pairs: list[tuple[str, Any]]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, Meta, Raw, UnsetType
 from msgspec.structs import astuple
 
 from app.types import PREDICTION_ID, Feature, FeatureType, ModelSchema, PredictRequest, Row
@@ -49,13 +49,14 @@ class QuickReader:
         self._takes_text = any(feature.type is FeatureType.CATEGORICAL for feature in schema.features)
         self._named = named = msgspec.defstruct("Features", list(values.items()), rename=names, **_STRICT)
         row: Any = named | tuple[tuple(values.values())]  # type: ignore[misc]  # as many as features
-        one_id, ids = PredictionId | None | UnsetType, list[PredictionId | None] | None | UnsetType
+        one_id = PredictionId | None | UnsetType
         optional = [("prediction_id", one_id, UNSET), ("context", Context | None | UnsetType, UNSET)]
         one = msgspec.defstruct("One", [("features", row), *optional], **_STRICT)
         rows = Annotated[list[row], Meta(min_length=1)]
-        many = msgspec.defstruct("Many", [("instances", rows), ("prediction_ids", ids, UNSET)], **_STRICT)
+        many = msgspec.defstruct("Many", [("instances", rows), ("prediction_ids", Raw | UnsetType, UNSET)], **_STRICT)
         self._decode_one = msgspec.json.Decoder(one).decode
         self._decode_many = msgspec.json.Decoder(many).decode
+        self._decode_ids = msgspec.json.Decoder(list[PredictionId | None] | None).decode
 
     def read(self, body: bytes) -> PredictRequest | None:
         """The request, or None where validation must have a look."""
@@ -94,11 +95,19 @@ class QuickReader:
             return None
         if ids is not UNSET:
             keys += 1
+            ids = self._ids(bytes(ids), len(rows))
         if ids is UNSET or ids is None:
             ids = [None] * len(rows)
         if len(ids) != len(rows) or _repeated(ids) or not self._is_plain(body, keys):
             return None
         return PredictRequest(rows, ids, [None] * len(rows), many=True)
+
+    def _ids(self, raw: bytes, rows: int) -> list[str | None] | None:
+        """The ids, which have no commas in them.
+
+        Where they are not as many as the rows they are not built, and there are none.
+        """
+        return self._decode_ids(raw) if raw == b"null" or raw.count(b",") == rows - 1 else []
 
     def _is_plain(self, body: bytes, keys: int) -> bool:
         """Tell whether no key is repeated and no text holds the NUL character.

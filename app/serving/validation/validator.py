@@ -31,6 +31,7 @@ from app.serving.validation.errors import (
     refuse_rounded,
 )
 from app.serving.validation.fast_decoder import MAX_CONTEXT_KEYS, NO_BOUNDS, QuickReader
+from app.serving.validation.size import may_have_wide_text
 from app.types import MAX_TEXT, PREDICTION_ID, Feature, FeatureType, ModelSchema, PredictRequest
 
 _NO_NUL = r"^[^\x00]*$"
@@ -55,6 +56,8 @@ def _narrow(value: Any) -> Any:
 
 Contexts = Annotated[Context, Field(max_length=MAX_CONTEXT_KEYS), BeforeValidator(_narrow)]
 
+MAX_ROWS = 20_000
+"""Rows that a request may have where the settings do not say."""
 _STRICT: ConfigDict = {"extra": "forbid"}
 _ONE = ((False, False), (False, True))
 _MANY_FIRST = ((True, False), (True, True), *_ONE)
@@ -68,9 +71,12 @@ class RequestValidator:
 
     Args:
         bounds: the largest size of a number that the model takes, by feature, where it takes not every double.
+        max_rows: rows that one request may have.
     """
 
-    def __init__(self, schema: ModelSchema, bounds: Mapping[str, float] = NO_BOUNDS) -> None:
+    def __init__(
+        self, schema: ModelSchema, bounds: Mapping[str, float] = NO_BOUNDS, *, max_rows: int = MAX_ROWS
+    ) -> None:
         self.schema = schema
         values = {feature.name: _value(feature, bounds.get(feature.name)) for feature in schema.features}
         named = typed_dict("Features", values)
@@ -86,20 +92,23 @@ class RequestValidator:
             self.quick = QuickReader(schema, bounds)
         except ValueError:
             self.quick = None
-        self._refusals = Refusals(schema, self._adapters, {False: TypeAdapter(named), True: TypeAdapter(ordered)})
+        rows = {False: TypeAdapter(named), True: TypeAdapter(ordered)}
+        self._refusals = Refusals(schema, self._adapters, rows, max_rows)
 
     def parse(self, body: bytes) -> PredictRequest:
         """The rows of a request body.
 
         Raises:
             Invalid: naming every wrong field; the values themselves are not repeated.
+            TooLarge: more rows than one request may have.
         """
         large = len(body) > MAX_SMALL_BYTES
-        if large and (found := self._refusals.of_parts(body)):
-            raise Invalid(found)
-        if self.quick and (request := self.quick.read(body)):
+        if large:
+            self._refusals.refuse_crowd(body)
+        is_quick = not large or (b'"instances"' in body and not may_have_wide_text(body))
+        if self.quick and is_quick and (request := self.quick.read(body)):
             return request
-        if large and (found := self._refusals.of_large(body)):
+        if large and (found := self._refusals.of_parts(body) or self._refusals.of_large(body)):
             raise Invalid(found)
         for form in _MANY_FIRST if b'"instances"' in body else _ONE:
             try:
