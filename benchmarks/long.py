@@ -10,12 +10,13 @@ from pathlib import Path
 
 from benchmarks.load.closed_loop import Loader
 from benchmarks.results.table import environment, publish
-from benchmarks.scenarios import checks, memory, retention, shadow
+from benchmarks.scenarios import checks, ingredients, memory, retention, shadow
 from benchmarks.scenarios.settings import Setting
 from benchmarks.servers.processes import LOAD_CORE, pin
 
 SCENARIOS: dict[str, Callable[[Setting], tuple[str, str]]] = {
     "checks": checks.measure,
+    "ingredients": ingredients.measure,
     "memory": memory.measure,
     "retention": retention.measure,
     "shadow": shadow.measure,

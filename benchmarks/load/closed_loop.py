@@ -54,15 +54,19 @@ class Loader:
         path: str = "/predict",
         ids: Path | None = None,
         key: str = "",
+        varying: Sequence[str] = (),
     ) -> Figures:
         """POST a body, and where ``ids`` names a file of ids, each of them once in the place of ID.
 
-        With ``key`` each request sends the key, a ``traceparent`` of its own, and a new id in the place of ID.
+        Args:
+            key: the API key that each request sends.
+            varying: what differs from request to request, in the words of ``post.lua``; our own driver knows
+                ``trace`` and ``order``.
         """
         if self.wrk is None:
-            return Figures.of(_drive(port, path, body, ids, key, connections=connections, seconds=seconds))
+            return Figures.of(_drive(port, path, body, ids, key, varying, connections=connections, seconds=seconds))
         options = (f"-c{connections}", "-t1", f"-d{max(round(seconds), 1)}s", "--timeout", "10s", "-s", str(SCRIPT))
-        arguments = [str(body), str(ids or ""), key]
+        arguments = [str(body), str(ids or ""), key, " ".join(varying)]
         output = subprocess.run(
             [self.wrk, *options, f"http://127.0.0.1:{port}{path}", "--", *arguments],
             check=True,
@@ -72,20 +76,30 @@ class Loader:
         return Figures(**json.loads(output.split("RESULT ")[1]))
 
 
-def _drive(port: int, path: str, body: Path, ids: Path | None, key: str, *, connections: int, seconds: float) -> Load:
-    content = body.read_bytes()
-    more: Iterator[str] = itertools.repeat(NO_ID_LEFT if ids else "")
-    given: Sequence[str] = ids.read_text(encoding="ascii").split() if ids else [""]
-    if key:
-        start = time.time_ns()
-        more = (f"order-{start}-{number}" for number in itertools.count())
+def _drive(
+    port: int,
+    path: str,
+    body: Path,
+    ids: Path | None,
+    key: str,
+    varying: Sequence[str],
+    *,
+    connections: int,
+    seconds: float,
+) -> Load:
+    content, start = body.read_bytes(), time.time_ns()
+    numbers = itertools.count(1)
+    if ids:
+        callers: Iterator[str] = itertools.chain(ids.read_text(encoding="ascii").split(), itertools.repeat(NO_ID_LEFT))
+    elif "order" in varying:
+        callers = (f"order-{start}-{number}" for number in itertools.count())
+    else:
+        callers = itertools.repeat("")
 
     def build(identity: str) -> bytes:
-        if not key:
-            return request_bytes(path, content.replace(b"ID", identity.encode(), 1) if ids else content)
-        headers = (f"X-API-Key: {key}", f"traceparent: 00-{next(traces):032x}-{1:016x}-01")
-        return request_bytes(path, content.replace(b"ID", identity.encode(), 1), *headers)
+        more = (f"X-API-Key: {key}",) if key else ()
+        if "trace" in varying:
+            more = (*more, f"traceparent: 00-{next(numbers):032x}-{1:016x}-01")
+        return request_bytes(path, content.replace(b"ID", identity.encode(), 1) if identity else content, *more)
 
-    traces = itertools.count(1)
-    callers = itertools.chain(() if key else given, more)
     return asyncio.run(drive(port, callers, build, connections=connections, seconds=seconds))

@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,8 +22,16 @@ BULK_ROWS = 1000
 BULK_CONNECTIONS = 4
 WARM_S = 1.0
 KEY = "benchmark-key-of-no-other-use"
+WHOLE = ("trace", "order")
+"""What differs from request to request, beside the id of the body: see ``post.lua``."""
 FASTEST = 1.0
 """A share of the floor's rate that outcomes will not reach: for so many there are predictions."""
+
+
+def keyed_settings() -> dict[str, str]:
+    """Settings of a service that knows :data:`KEY`."""
+    hashed = hashlib.sha256(KEY.encode()).hexdigest()
+    return {"AUTH__KEYS": json.dumps([{"name": "bench", "sha256": hashed, "scopes": ["admin"]}])}
 
 
 @dataclass(slots=True)
@@ -91,12 +100,10 @@ class Rounds:
     def _whole(self) -> None:
         """The request that people send: a key, an id of the caller's, a trace, and features by name."""
         body = self._file("whole.json", own_id_body())
-        hashed = hashlib.sha256(KEY.encode()).hexdigest()
-        keys = json.dumps([{"name": "bench", "sha256": hashed, "scopes": ["admin"]}])
         with bare("floor") as (port, _):
-            self._load("floor, whole request", port, body, MANY, key=KEY)
-        with plumbline(self.folder, settings={"AUTH__KEYS": keys}, key=KEY) as (service, _):
-            self._load("whole request", service.port, body, MANY, key=KEY)
+            self._load("floor, whole request", port, body, MANY, key=KEY, varying=WHOLE)
+        with plumbline(self.folder, settings=keyed_settings(), key=KEY) as (service, _):
+            self._load("whole request", service.port, body, MANY, key=KEY, varying=WHOLE)
 
     def _outcomes(self) -> None:
         """Outcomes of predictions that are stored, each once."""
@@ -116,11 +123,13 @@ class Rounds:
         template = self._file("outcome.json", OUTCOME)
         return self.loader.run(port, template, connections=MANY, seconds=seconds, path="/outcome", ids=ids)
 
-    def _load(self, name: str, port: int, body: Path, *connections: int, key: str = "") -> None:
+    def _load(
+        self, name: str, port: int, body: Path, *connections: int, key: str = "", varying: Sequence[str] = ()
+    ) -> None:
         """Warm a server up, then measure it at each number of connections."""
-        self.loader.run(port, body, connections=connections[0], seconds=WARM_S, key=key)
+        self.loader.run(port, body, connections=connections[0], seconds=WARM_S, key=key, varying=varying)
         for number in connections:
-            figures = self.loader.run(port, body, connections=number, seconds=self.seconds, key=key)
+            figures = self.loader.run(port, body, connections=number, seconds=self.seconds, key=key, varying=varying)
             self._note(name, number, figures)
 
     def _note(self, name: str, connections: int, figures: Figures) -> None:

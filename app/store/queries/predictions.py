@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from operator import itemgetter
 from typing import Any
@@ -70,11 +71,12 @@ def insert_new(connection: Connection, rows: Sequence[Prediction]) -> list[Store
     """
     if insert_rows(connection, PREDICTIONS, in_order(rows), replay=True) == len(rows):
         return [None] * len(rows)
-    there = find(connection, [row.prediction_id for row in rows])
-    if missing := [row.prediction_id for row in rows if row.prediction_id not in there]:
+    own = _keys(connection, [row.prediction_id for row in rows])
+    foreign = [row.prediction_id for row in rows if _key(row) not in own]
+    there = find(connection, foreign)
+    if missing := [id_ for id_ in foreign if id_ not in there]:
         raise Taken(", ".join(missing))
-    found = [there[row.prediction_id] for row in rows]
-    return [None if _key(stored.prediction) == _key(row) else stored for row, stored in zip(rows, found, strict=True)]
+    return [None if _key(row) in own else there[row.prediction_id] for row in rows]
 
 
 def put(connection: Connection, rows: Sequence[Prediction]) -> set[str]:
@@ -88,6 +90,14 @@ def put(connection: Connection, rows: Sequence[Prediction]) -> set[str]:
 def _key(row: Prediction) -> tuple[str, Micros, str]:
     """The key that tells the row of one call from that of another with the same id."""
     return row.prediction_id, row.predicted_at, row.request_id
+
+
+def _keys(connection: Connection, ids: Sequence[str]) -> set[tuple[str, Micros, str]]:
+    """The keys of the stored rows with these ids."""
+    table = PREDICTIONS.c
+    keys = select(table.prediction_id, table.predicted_at, table.request_id)
+    parts = (connection.execute(keys.where(table.prediction_id.in_(part))).all() for part in chunks(ids))
+    return {(id_, Micros(moment), request_id) for part in parts for id_, moment, request_id in part}
 
 
 def in_order(rows: Sequence[Prediction]) -> list[tuple[Any, ...]]:
@@ -192,7 +202,14 @@ def _stored(row: SqlRow[Any]) -> Stored:
         role=row.role,
         context=from_text(row.context),
     )
-    return Stored(prediction, from_text(row.schema) or {})
+    return Stored(prediction, _schema(row.schema))
+
+
+@lru_cache(maxsize=16)
+def _schema(text: str | None) -> dict[str, Any]:
+    """The schema of a version, which many rows have in common; nobody changes it."""
+    schema: dict[str, Any] = from_text(text) or {}
+    return schema
 
 
 def sampling_level(prediction_id: str) -> int:
