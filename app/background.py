@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection as Pipe
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from threading import Thread
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
 import structlog
 from structlog.typing import FilteringBoundLogger
@@ -208,6 +208,12 @@ class Child:
         target: what the process runs, with the pipe and ``arguments``; it ends when the pipe does.
     """
 
+    start_method: ClassVar[Literal["spawn", "forkserver"]] = "spawn"
+    """How a process starts that shares nothing with this one.
+
+    A run of the tests starts hundreds, and sets ``forkserver``: a copy of a third process, which has imported already.
+    """
+
     def __init__(self, name: str, target: Callable[..., None], *arguments: object) -> None:
         self._name = name
         self._target = target
@@ -235,7 +241,7 @@ class Child:
 
     def spawn(self) -> None:
         """Start the process now, as one that shares nothing with this one."""
-        self._start(multiprocessing.get_context("spawn"))
+        self._start(multiprocessing.get_context(self.start_method))
 
     def ask(self, question: object, seconds: float) -> Any:
         """The answer.
@@ -244,7 +250,7 @@ class Child:
             ChildFailed: there is none; the next question gets a new process.
         """
         if self._process is None or self._pipe is None or not self._process.is_alive():
-            process = self._start(multiprocessing.get_context("spawn"))
+            process = self._start(multiprocessing.get_context(self.start_method))
             self._log.info("process_started", process=self._name, pid=process.pid)
         assert self._pipe is not None  # noqa: S101 - _start has just made it
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -14,8 +15,23 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
+from app.background import Child
 from tests.support.models.tasks import Fitted, build_all
 from tests.support.processes import ROOT, Postgres
+
+PRELOADED = (
+    "app.monitoring.checks",
+    "app.monitoring.worker",
+    "app.serving.bundle.verification",
+    "app.serving.runtimes.onnx",
+    "app.serving.runtimes.sklearn",
+    "app.serving.shadow",
+    "pandas",
+    "sklearn.pipeline",
+    "sklearn.linear_model",
+    "skops.io",
+)
+"""What the processes beside an application import: a second or two each time, where each begins with nothing."""
 
 
 def pytest_configure() -> None:
@@ -28,6 +44,8 @@ def pytest_configure() -> None:
         "plumbline", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
     )
     settings.load_profile("plumbline")
+    Child.start_method = "forkserver"
+    multiprocessing.set_forkserver_preload(list(PRELOADED))
     if "PYTEST_XDIST_WORKER" in os.environ and os.getsid(0) != os.getpid():
         os.setsid()
 

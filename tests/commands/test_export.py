@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pyarrow import parquet
 
-from tests.support.deadlines import DEADLINE_S
 from tests.support.load import batch
-from tests.support.processes import ROOT, Service, free_port, serving
+from tests.support.processes import Service, free_port, serving
+from tests.support.programs import Done, run_command
 
 ROWS = 2_300
 """More than two pages of an export."""
@@ -30,12 +28,9 @@ def service(tmp_path_factory: pytest.TempPathFactory, example_models: Path) -> I
         yield running
 
 
-def run(port: int, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def run(port: int, out: Path, *options: str) -> Done:
     """One export."""
-    command = [sys.executable, "-m", "app", "export", "--url", f"http://127.0.0.1:{port}", "--out", str(out)]
-    return subprocess.run(
-        [*command, *options], cwd=ROOT, capture_output=True, text=True, check=False, timeout=DEADLINE_S
-    )
+    return run_command("export", "--url", f"http://127.0.0.1:{port}", "--out", out, *options)
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv"])

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
-from tests.support.deadlines import DEADLINE_S
+import pytest
+
 from tests.support.load import batch
-from tests.support.processes import ROOT, Postgres, serving
+from tests.support.processes import Postgres, serving
+from tests.support.programs import Done, run_command
+
+Run: TypeAlias = Callable[[str, str], Done]
 
 
-def run(store: str, to: str) -> subprocess.CompletedProcess[str]:
-    """One copy."""
-    environ = os.environ | {"PLUMBLINE__STORE__URL": store, "PLUMBLINE_MIGRATE_TO": to}
-    command = [sys.executable, "-m", "app", "migrate"]
-    return subprocess.run(
-        command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False, timeout=DEADLINE_S
-    )
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Copies a store into another one, whose URL with its password is in the environment."""
+
+    def copy(store: str, to: str) -> Done:
+        monkeypatch.setenv("PLUMBLINE_MIGRATE_TO", to)
+        return run_command("migrate", STORE__URL=store)
+
+    return copy
 
 
-def test_a_service_moves_to_postgresql(tmp_path: Path, example_models: Path, postgres: Postgres) -> None:
+def test_a_service_moves_to_postgresql(tmp_path: Path, example_models: Path, postgres: Postgres, run: Run) -> None:
     """Copied while serving and once more after the end, a service on PostgreSQL has every prediction and goes on."""
     file, url = f"sqlite:///{tmp_path / 'plumbline.db'}", postgres.create_database("moved")
     with serving(tmp_path, models=example_models) as service:
@@ -41,7 +46,7 @@ def test_a_service_moves_to_postgresql(tmp_path: Path, example_models: Path, pos
     assert postgres.query("moved", "SELECT count(*) FROM predictions") == [(1401,)]
 
 
-def test_a_target_that_is_away_is_named(tmp_path: Path) -> None:
+def test_a_target_that_is_away_is_named(tmp_path: Path, run: Run) -> None:
     """A PostgreSQL that does not answer is exit code 2 and one line about --to, without its password."""
     (tmp_path / "store.db").touch()
     done = run(f"sqlite:///{tmp_path / 'store.db'}", "postgresql://u:s3cret@127.0.0.1:1/store")
@@ -52,7 +57,7 @@ def test_a_target_that_is_away_is_named(tmp_path: Path) -> None:
     assert "s3cret" not in done.stderr
 
 
-def test_only_from_sqlite_to_postgresql(tmp_path: Path) -> None:
+def test_only_from_sqlite_to_postgresql(tmp_path: Path, run: Run) -> None:
     """Another direction, or a file that is not there, is refused in one line, and no file is made."""
     file = f"sqlite:///{tmp_path / 'store.db'}"
     refused = [run(file, file), run(file, "postgresql://127.0.0.1:1/store")]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +14,9 @@ import pytest
 from app.commands.outcomes import OutcomeReader
 from app.errors import PlumblineError
 from app.types import Json
-from tests.support.deadlines import DEADLINE_S
 from tests.support.load import batch
-from tests.support.processes import ROOT, Service, free_port, serving
+from tests.support.processes import Service, free_port, serving
+from tests.support.programs import Done, run_command
 
 ROWS = 2_500
 """More than two requests."""
@@ -33,12 +31,9 @@ def service(tmp_path_factory: pytest.TempPathFactory, example_models: Path) -> I
         yield running
 
 
-def load(port: int, file: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def load(port: int, file: Path, *options: str) -> Done:
     """One load."""
-    command = [sys.executable, "-m", "app", "outcomes", str(file), "--url", f"http://127.0.0.1:{port}"]
-    return subprocess.run(
-        [*command, *options], cwd=ROOT, capture_output=True, text=True, check=False, timeout=DEADLINE_S
-    )
+    return run_command("outcomes", file, "--url", f"http://127.0.0.1:{port}", *options)
 
 
 def write(file: Path, run: str, rows: int = ROWS) -> None:

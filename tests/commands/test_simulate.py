@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.deadlines import DEADLINE_S
-from tests.support.processes import ROOT, Service, serving
+from tests.support.processes import Service, serving
+from tests.support.programs import Done, run_command
 
 
 @pytest.fixture(scope="module")
@@ -20,21 +18,9 @@ def service(tmp_path_factory: pytest.TempPathFactory, example_models: Path) -> I
         yield running
 
 
-def run(service: Service, models: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def run(service: Service, models: Path, *options: str) -> Done:
     """One simulation against the service."""
-    command = [
-        sys.executable,
-        "-m",
-        "app",
-        "simulate",
-        "--url",
-        f"http://127.0.0.1:{service.port}",
-        "--models",
-        str(models),
-    ]
-    return subprocess.run(
-        [*command, *options], cwd=ROOT, capture_output=True, text=True, check=False, timeout=DEADLINE_S
-    )
+    return run_command("simulate", "--url", f"http://127.0.0.1:{service.port}", "--models", models, *options)
 
 
 def test_rows_and_outcomes_arrive(service: Service, example_models: Path) -> None:

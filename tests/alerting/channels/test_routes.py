@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from app.errors import ConfigError
 from app.types import Micros
 from tests.support.deadlines import DEADLINE_S
 from tests.support.processes import ROOT, free_port
+from tests.support.programs import run_command
 from tests.support.receivers import mailbox, webhook
 
 SECRET = "hunter2token"  # noqa: S105 - the tests look for it where it must not be
@@ -52,15 +52,6 @@ def test_every_channel_is_in_the_table_and_described() -> None:
     for channel in special:
         assert channel.schemes
         assert all(scheme in described for scheme in channel.schemes)
-
-
-def run(*words: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """One command with these settings."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("PLUMBLINE__")}
-    environ |= {f"PLUMBLINE__{name}": value for name, value in settings.items()}
-    return subprocess.run(
-        [sys.executable, "-m", "app", *words], cwd=ROOT, env=environ, capture_output=True, text=True, check=False
-    )
 
 
 @pytest.fixture
@@ -144,8 +135,8 @@ def test_the_test_command_tries_every_channel() -> None:
     with webhook() as receiver, webhook() as manager:
         manager.answers = [503]
         urls = f"['{receiver.url}?token={SECRET}', 'alertmanager+http://u:{SECRET}@127.0.0.1:{manager.port}']"
-        done = run("alerts", "test", ALERTS__NOTIFY=urls)
-        again = run("alerts", "test", ALERTS__NOTIFY=urls)
+        done = run_command("alerts", "test", ALERTS__NOTIFY=urls)
+        again = run_command("alerts", "test", ALERTS__NOTIFY=urls)
 
     assert receiver.titles == ["[TEST] Plumbline"] * 2
     assert [alert["labels"]["alertname"] for alert in manager.taken[0]] == ["plumbline_test"]
@@ -158,10 +149,12 @@ def test_the_test_command_tries_every_channel() -> None:
 def test_a_bad_url_fails_the_start() -> None:
     """``serve`` and ``check`` end with code 2 and name the item; a variable that is not set does so too."""
     for words in (("serve",), ("check",)):
-        done = run(*words, "--config", str(ROOT / "config.yaml"), ALERTS__NOTIFY=f"['slack://{SECRET}']")
+        done = run_command(*words, "--config", str(ROOT / "config.yaml"), ALERTS__NOTIFY=f"['slack://{SECRET}']")
         assert (done.returncode, done.stderr.count("alerts.notify.0: slack://***")) == (2, 1)
         assert SECRET not in done.stdout + done.stderr
-    missing = run("check", "--config", str(ROOT / "config.yaml"), ALERTS__NOTIFY="['json://h/${NOT_SET_ANYWHERE}']")
+    missing = run_command(
+        "check", "--config", str(ROOT / "config.yaml"), ALERTS__NOTIFY="['json://h/${NOT_SET_ANYWHERE}']"
+    )
     assert missing.returncode == 2
     assert "alerts.notify.0.url: the variable NOT_SET_ANYWHERE is not set" in missing.stderr
 
