@@ -85,7 +85,7 @@ def warmed(bundle: Bundle, settings: Serving, metrics: ServingMetrics, private: 
         private: features whose values are not counted.
     """
     predict = bundle.estimator.predict
-    cost = _warm(predict, bundle.golden_rows)
+    cost = warm_up(predict, bundle.golden_rows)
     limits = {"max_batch_rows": settings.max_batch_rows, "max_queue_rows": settings.max_queue_rows}
     return Model(
         bundle,
@@ -98,7 +98,7 @@ def warmed(bundle: Bundle, settings: Serving, metrics: ServingMetrics, private: 
     )
 
 
-def _warm(predict: Callable[[Sequence[Row]], object], rows: Sequence[Row]) -> Cost:
+def warm_up(predict: Callable[[Sequence[Row]], object], rows: Sequence[Row]) -> Cost:
     """Warm the model on golden rows, and measure the cost of a call and of a row."""
     many = (list(rows) * WARM_ROWS)[:WARM_ROWS]
     seconds: dict[int, float] = {}

@@ -216,7 +216,7 @@ class ShadowProcess:
     """The parent's side; call it from one thread."""
 
     def __init__(self, version: str, folder: Path, settings: Serving, *, longest_call_s: float = MAX_CALL_S) -> None:
-        self._longest_call_s = longest_call_s
+        self.longest_call_s = longest_call_s
         self._child = Child(f"plumbline-shadow-{version}", serve_answers, folder, settings)
 
     def predict(self, rows: Sequence[Row]) -> list[Answered]:
@@ -228,7 +228,7 @@ class ShadowProcess:
         """
         if self._child.process is None:
             self._ask((), MAX_LOAD_S)
-        return self._ask(rows, self._longest_call_s)
+        return self._ask(rows, self.longest_call_s)
 
     def kill(self) -> None:
         """End the process, also in the midst of a call."""

@@ -59,7 +59,7 @@ def gather(tmp_path: Path, switch_models: Path, monkeypatch: pytest.MonkeyPatch)
 
     Its model counts as quick on every machine, so that callers are answered in the event loop.
     """
-    monkeypatch.setattr(registry, "_warm", lambda *_: Cost(0.0, 0.0))
+    monkeypatch.setattr(registry, "warm_up", lambda *_: Cost(0.0, 0.0))
     with ExitStack() as stack:
         yield lambda name=f"{NAME}/1", **sections: stack.enter_context(
             scene_of(make_config(tmp_path, switch_models, name, **sections))

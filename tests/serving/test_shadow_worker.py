@@ -52,7 +52,7 @@ def test_after_the_end_of_a_process_comes_another(
     """A model that ends its process or hangs costs the call, and the next call is answered."""
     process.predict([GOOD])
     with monkeypatch.context() as patch:
-        patch.setattr(process, "_longest_call_s", 0.5 if value == HANGS else DEADLINE_S)
+        patch.setattr(process, "longest_call_s", 0.5 if value == HANGS else DEADLINE_S)
         with pytest.raises(ChildFailed, match=reason):
             process.predict([(value, 1.0, 0.0)])
 
