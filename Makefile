@@ -16,8 +16,8 @@ COMPILE := $(BIN)/uv pip compile --quiet $(UPGRADE) --universal --generate-hashe
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-faults test-interpreters fuzz lint bench bench-long soak profile examples lock sbom clean \
-	runtime development
+.PHONY: help run test coverage test-faults test-interpreters fuzz lint bench bench-long soak profile examples lock sbom \
+	clean runtime development
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -28,8 +28,11 @@ run: runtime models/breast_cancer/1/bundle.yaml ## serve the example on 127.0.0.
 test: development examples ## run the whole suite, fault tests included (TESTS="tests/store" for a part)
 	@exec $(BIN)/python -m scripts.suite $(TESTS)
 
+coverage: development examples ## the same, and measure which branches of app/ the quick tests take; fails below the limit
+	@exec $(BIN)/python -m scripts.suite --coverage
+
 test-faults: development ## kill, restart and starve real processes
-	$(BIN)/python -m pytest -m "fault and not interpreters" -v
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "fault and not interpreters" -v
 
 fuzz: development ## the fuzz tests alone, with new and more examples than in the suite, EXAMPLES=20000
 	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -v tests/faults/fuzz

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
+from threadpoolctl import threadpool_limits
 
 from app.background import Child
 from tests.support.models.tasks import Fitted, build_all
@@ -44,6 +45,7 @@ def pytest_configure() -> None:
         "plumbline", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
     )
     settings.load_profile("plumbline")
+    threadpool_limits(limits=1)  # several threads of OpenMP wait for each other at full speed beside another worker
     Child.start_method = "forkserver"
     multiprocessing.set_forkserver_preload(list(PRELOADED))
     if "PYTEST_XDIST_WORKER" in os.environ and os.getsid(0) != os.getpid():

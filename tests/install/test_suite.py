@@ -16,11 +16,27 @@ pytestmark = pytest.mark.fault
 CONFIGURATION = "[pytest]\nmarkers =\n    fault\n    interpreters\n"
 QUICK, FAULT = "def test_quick(): assert {}\n", "import pytest\n@pytest.mark.fault\ndef test_fault(): assert {}\n"
 
+PROCESS = """
+import subprocess, sys
+def test_quick():
+    subprocess.run([sys.executable, "-c", "from app import greet; greet(1)"], check=True)
+"""
+MEASURED = """
+[tool.coverage.run]
+branch = true
+source = ["app"]
+data_file = ".cache/coverage/data"
+patch = ["subprocess"]
+[tool.coverage.report]
+precision = 1
+fail_under = {limit}
+"""
+
 
 def run(folder: Path, *words: str) -> tuple[int, list[str]]:
     """Exit status and last lines of a run of both groups."""
     environ = {"PATH": os.defpath, "PYTHONPATH": str(ROOT), "PYTEST_XDIST_AUTO_NUM_WORKERS": "1"}
-    environ |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "-p xdist.plugin"}
+    environ |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "-p xdist.plugin -p pytest_cov.plugin"}
     command = [sys.executable, "-m", "scripts.suite", *words]
     done = subprocess.run(command, cwd=folder, env=environ, check=False, capture_output=True, text=True)
     lines = done.stdout.splitlines()
@@ -61,6 +77,21 @@ def test_one_fails(suite: Path, bad: str) -> None:
     assert results(lines) == {"quick": passed, "fault": passed, bad: failed}
     assert f"  test_{bad}::test_{bad}" in lines
     assert (status, lines[-1].endswith("-m pytest --last-failed runs only the tests that failed")) == (1, True)
+
+
+@pytest.mark.parametrize(("limit", "verdict"), [(60, "enough"), (80, "TOO LITTLE")])
+def test_coverage_has_a_limit(suite: Path, limit: int, verdict: str) -> None:
+    """Lines that only a process of a test runs count; below the limit the run has failed though all tests pass."""
+    (suite / "app").mkdir()
+    (suite / "app" / "__init__.py").write_text("def greet(name):\n    if name:\n        return 1\n    return 2\n")
+    (suite / "test_quick.py").write_text(PROCESS)
+    (suite / "pyproject.toml").write_text(MEASURED.format(limit=limit))
+    status, lines = run(suite, "--coverage")
+
+    assert results(lines) == dict.fromkeys(("quick", "fault"), "passed: 1 passed, 0 failed, 0 skipped")
+    assert [line.split(";")[0] for line in lines[2:3]] == [f"coverage: {verdict}: 66.7% of app/ by the quick group"]
+    assert status == (verdict != "enough")
+    assert "app/__init__.py" in (suite / ".cache" / "tests" / "coverage.txt").read_text()
 
 
 def test_pytest_itself_fails(suite: Path) -> None:
