@@ -162,7 +162,7 @@ def test_make_has_a_target_for_each_intent() -> None:
     """The commands that the documentation names are there."""
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 
-    assert {"run", "test", "test-faults", "test-interpreters", "fuzz", "lint", "bench", "clean"} <= targets
+    assert {"run", "test", "coverage", "test-faults", "test-interpreters", "fuzz", "lint", "bench", "clean"} <= targets
     assert {"examples", "lock", "sbom"} <= targets
 
 
