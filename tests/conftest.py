@@ -7,8 +7,8 @@ import multiprocessing
 import os
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 import pytest
@@ -64,11 +64,14 @@ def default_logging() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def example_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of bundles with the breast_cancer example in it."""
-    folder = tmp_path_factory.mktemp("models")
-    subprocess.run(
-        [sys.executable, ROOT / "models" / "examples.py", "breast_cancer", "--models", folder], check=True, cwd=ROOT
-    )
+    """A folder of bundles with the breast_cancer example in it, which one worker builds for all."""
+    place = tmp_path_factory.getbasetemp()
+    folder = (place.parent if "PYTEST_XDIST_WORKER" in os.environ else place) / "example-models"
+    with folder.with_suffix(".lock").open("w") as lock:
+        flock(lock, LOCK_EX)
+        if not folder.exists():
+            build = [sys.executable, ROOT / "models" / "examples.py", "breast_cancer", "--models", folder]
+            subprocess.run(build, check=True, cwd=ROOT)
     return folder
 
 
@@ -93,4 +96,4 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'store.db'}"
     server: Postgres = request.getfixturevalue("postgres")
-    return server.create_database(uuid.uuid4().hex)
+    return server.empty_database()
