@@ -70,7 +70,13 @@ def example_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with folder.with_suffix(".lock").open("w") as lock:
         flock(lock, LOCK_EX)
         if not folder.exists():
-            build = [sys.executable, ROOT / "models" / "examples.py", "breast_cancer", "--models", folder]
+            build: list[str | Path] = [
+                sys.executable,
+                ROOT / "models" / "examples.py",
+                "breast_cancer",
+                "--models",
+                folder,
+            ]
             subprocess.run(build, check=True, cwd=ROOT)
     return folder
 

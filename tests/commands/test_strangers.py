@@ -17,7 +17,7 @@ def run(command: str, url: str, folder: Path) -> Done:
     """A command that needs a service, with a file of its own."""
     file = folder / "rows.csv"
     file.write_text("prediction_id,outcome\np,yes\n")
-    words = {"export": ["--out", file], "outcomes": [file], "simulate": ["--data", file]}
+    words: dict[str, list[object]] = {"export": ["--out", file], "outcomes": [file], "simulate": ["--data", file]}
     return run_command(command, *words[command], "--url", url)
 
 
