@@ -243,6 +243,7 @@ class BriefColumn(TypedDict):
     """A column of a second reading, in short."""
 
     status: Literal["stable", "drift", "insufficient_data"]
+    reason: NotRequired[str]
     severity: Severity | None
     p_value: float
     adjusted_p_value: float | None
@@ -274,6 +275,7 @@ class PreviousWindow(TypedDict):
     compared_with: str
     window: EarlierWindow
     status: Literal["stable", "drift", "insufficient_data"]
+    reason: NotRequired[str]
     drifted_features: list[str]
     features: dict[str, Brief]
     prediction: Brief | None
@@ -285,6 +287,7 @@ class DriftSegment(TypedDict):
     rows: int
     reference_rows: int
     status: Literal["stable", "drift", "insufficient_data"]
+    reason: NotRequired[str]
     drifted_features: list[str]
     features: dict[str, Brief]
     """Those that drifted."""
@@ -361,7 +364,6 @@ class Accepted(TypedDict):
     accepted_by: str | None
     reason: str
     report_id: str
-    """The report that showed the state."""
     parts: list[AcceptedPart]
 
 

@@ -52,7 +52,7 @@ class Metric(Interval):
     """When it was first seen degraded."""
     last_degraded_at: NotRequired[str]
     withheld: NotRequired[Withheld]
-    """Present where the rows with outcomes cannot tell it."""
+    """Present where there is no verdict: why, and what would make it possible."""
 
 
 class ClassMetrics(TypedDict):

@@ -27,6 +27,7 @@ from app.api.examples import DRIFT, PERFORMANCE, REPORT_ID
 from app.api.http import bytes_response, json_response
 from app.dashboard.report_page import CONTENT_SECURITY_POLICY, render_report
 from app.errors import NotFound
+from app.monitoring.monitor import NEW_SHARE
 from app.reports.service import NoReport, ShownDrift, ShownPerformance, ShownReport
 from app.store.database import Connection
 from app.store.queries import reports
@@ -140,6 +141,8 @@ async def _latest(services: Services, schema: ModelSchema, kind: str) -> Respons
     body = await services.readers.run(read)
     if body is not None:
         return bytes_response(body)
+    settings = services.config.drift if kind == "drift" else services.config.performance
+    rows = max(1, round(settings.window.rows * NEW_SHARE))
     missing: NoReport = {
         "report_id": None,
         "kind": kind,
@@ -147,7 +150,7 @@ async def _latest(services: Services, schema: ModelSchema, kind: str) -> Respons
         "model_version": schema.version,
         "checked_at": None,
         "status": "insufficient_data",
-        "message": "no check has run yet: it starts when enough rows are stored, or with POST /checks",
+        "message": f"no check has run yet: it starts when {rows} rows are stored, or with POST /checks",
         "errors": [],
     }
     return json_response(missing)

@@ -231,7 +231,7 @@ def joint_drift(
         reason = f"{_FOLDS * limits.min_rows} rows are needed on both sides, {rows} are there"
         return _empty("insufficient_data", reason)
     if groups is not None and len(np.unique(groups % _FOLDS)) < _FOLDS:
-        return _empty("insufficient_data", "the window's rows are of one group")
+        return _empty("insufficient_data", "the window's rows are of one group, two are needed")
     found = separate(
         [column.subject for column in watched],
         [column.values for column in watched],
@@ -253,7 +253,8 @@ def _few_rows(found: Separation, limits: Limits) -> str | None:
     beyond = found.effective_rows / found.inflation
     if found.effective_rows >= limits.min_rows and beyond >= MIN_ROWS_BEYOND_VARIATION:
         return None
-    return f"the window is worth {min(found.effective_rows, beyond):.0f} independent rows: too few"
+    needed = limits.min_rows if found.effective_rows < limits.min_rows else MIN_ROWS_BEYOND_VARIATION
+    return f"the window is worth {min(found.effective_rows, beyond):.0f} independent rows, {needed} are needed"
 
 
 def _judged(

@@ -117,8 +117,8 @@ def _calibration(reference: Reference | None, window: Window) -> Calibration:
     return {"calibrated": False, "reason": reason}
 
 
-_NAMES_GROUPS = "it names the groups, such as users, that the rows are of: each window has others"
-_IN_SAMPLE = "the reference is data that the model was fitted on"
+_NAMES_GROUPS = "it names the groups, such as users, that the rows are of: no number of rows makes windows alike"
+_IN_SAMPLE = "the reference is data that the model was fitted on: bundle it with a holdout"
 
 
 def drift_report(
@@ -151,7 +151,7 @@ def drift_report(
     arrays = encode(schema, window.features) + answers(schema, window)
     if reference is None:
         quality = data_quality(schema, None, arrays[: len(schema.features)], limits, arrivals=arrivals, pause=pause)
-        message = "the model was bundled without reference data"
+        message = "the model was bundled without reference data: bundle it with --holdout"
         return report | {"data_quality": quality, "status": "no_reference", "message": message}
     sides = _sides(reference, window, arrays, earlier, entity)
     watched, arrays, columns = sides.watched, sides.arrays, sides.arrays[: len(schema.features)]
@@ -318,7 +318,7 @@ def against_previous(
         "prediction": None,
     }
     if before.rows < limits.min_rows:
-        return report
+        return {**report, "reason": f"the window before has {before.rows} rows, {limits.min_rows} are needed"}
     columns = encode(schema, before.features) + answers(schema, before)
     pairs = zip(watched, columns, strict=False)
     earlier = [ReferenceColumn(each.subject, snap(each, array), ordered=True) for each, array in pairs][: len(arrays)]
@@ -390,7 +390,9 @@ def _parts(
             "features": {},
         }
         compared: list[tuple[str, Comparison | None]] = []
-        if min(rows, reference_rows) >= least:
+        if min(rows, reference_rows) < least:
+            entry["reason"] = f"{rows} rows and {reference_rows} in the reference: {least} of each are needed"
+        else:
             others = [place for place in range(len(arrays)) if place != by]
             parts = [ReferenceColumn(watched[place].subject, watched[place].values[ours]) for place in others]
             found = compare_all(parts, [arrays[place][theirs] for place in others], [], pause=pause)

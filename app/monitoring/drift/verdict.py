@@ -15,7 +15,17 @@ import numpy as np
 from app.monitoring.drift.column_tests import Comparison, Evidence
 from app.monitoring.false_alarm_budget import SHAPE_SHARE, Limits
 from app.monitoring.reference.reference import Reference
-from app.reports.drift import Brief, Column, ColumnStatistics, DriftReport, Judged, Severity, UnjudgedFeature, Verdict
+from app.reports.drift import (
+    Brief,
+    BriefColumn,
+    Column,
+    ColumnStatistics,
+    DriftReport,
+    Judged,
+    Severity,
+    UnjudgedFeature,
+    Verdict,
+)
 from app.statistics import benjamini_hochberg
 
 _MODERATE, _SEVERE = 0.1, 0.2
@@ -72,7 +82,8 @@ def missing_rows(comparison: Comparison, limits: Limits) -> str | None:
         return f"rows depend on each other: worth {worth:.0f} of {rows:,}; {limits.min_rows} are needed for a verdict"
     if worth / comparison.variation < MIN_ROWS_BEYOND_VARIATION:
         times = f"{comparison.variation:,.0f} times as much as by chance"
-        return f"the reference's own blocks differ {times}: {rows:,} rows are worth {worth / comparison.variation:.1g}"
+        beyond = f"{rows:,} rows are worth {worth / comparison.variation:.1g}"
+        return f"the reference's own blocks differ {times}: {beyond}; {MIN_ROWS_BEYOND_VARIATION} are needed"
     return None
 
 
@@ -221,7 +232,7 @@ def _brief(comparison: Comparison | None, adjusted: float | None, limits: Limits
     if comparison is None:
         return {"status": "error"}
     drifted = adjusted is not None and adjusted <= limits.alpha and comparison.effect >= limits.material_psi
-    return {
+    brief: BriefColumn = {
         "status": "insufficient_data" if adjusted is None else "drift" if drifted else "stable",
         "severity": severity(comparison.psi) if drifted else None,
         "p_value": comparison.evidence.p_value,
@@ -233,6 +244,8 @@ def _brief(comparison: Comparison | None, adjusted: float | None, limits: Limits
         "wasserstein": comparison.distances["wasserstein"],
         "js_distance": comparison.distances["js_distance"],
     }
+    reason = missing_rows(comparison, limits)
+    return brief if adjusted is not None or reason is None else {**brief, "reason": reason}
 
 
 def entries_before(previous: DriftReport | None, reference: Reference, count: int) -> list[Column | None]:

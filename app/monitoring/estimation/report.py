@@ -152,7 +152,7 @@ def estimated(
             return not_estimated(reason)
         start, end = to_rfc3339(latest.predicted_at[0]), to_rfc3339(latest.predicted_at[-1])
         parts, before = _segments_of(window, segments), _before(previous, reference)
-        judge = Judge(limits, GROUPS * (1 + len(parts)), start, end)
+        judge = Judge(limits, GROUPS * (1 + len(parts)), start, end, "rows")
         proof = _prove(known, window_sample(schema, mature), limits, pause)
         shift = measure_shift(known.inputs, window.inputs, pause)
         used = shift if proof.weighted else shift.ignored

@@ -14,7 +14,7 @@ from app.figures.performance import METRIC
 from app.monitoring.performance.scoring import Measured, Scored, known
 from app.monitoring.reference.encoding import encode
 from app.monitoring.reference.reference import Reference
-from app.reports.performance import Grade, Metric
+from app.reports.performance import Grade, Metric, Withheld
 from app.types import Scalar
 
 MIN_ROWS = 50
@@ -184,12 +184,14 @@ class Judge:
     Attributes:
         groups: how many share the look's false-alarm probability: all rows, and each segment.
         start, end: times of the window's first and last row as RFC 3339, which sorts as text.
+        counted: what the rows are that a verdict needs enough of.
     """
 
     limits: Degradation
     groups: int
     start: str
     end: str
+    counted: str = "rows with outcomes"
 
     def grade(
         self,
@@ -209,9 +211,28 @@ class Judge:
         judged = {name for name in found if name in baseline and baseline[name].value is not None}
         tests = self.groups * sum(METRIC[name].tests for name in judged) or 1
         confidence = 1 - 2 * self.limits.alpha / tests if rows >= self.limits.min_labelled else None
-        return {
+        graded = {
             name: self._metric(name, metric, baseline if name in judged else {}, before.get(name), confidence)
             for name, metric in found.items()
+        }
+        for metric in graded.values():
+            if metric["status"] == "insufficient_data":
+                metric["withheld"] = self._why(metric, rows)
+        return graded
+
+    def _why(self, metric: Metric, rows: int) -> Withheld:
+        """Say why a metric has no verdict, and what would make it possible."""
+        least = self.limits.min_labelled
+        if rows < least:
+            return {
+                "reason": f"{rows} {self.counted}, {least} are needed",
+                "needs": f"{least - rows} more {self.counted}",
+            }
+        if metric["value"] is None:
+            return {"reason": "it is undefined for these outcomes", "needs": "outcomes of each class, or that differ"}
+        return {
+            "reason": "there is no baseline to compare with",
+            "needs": f"a holdout in the bundle that the model was not fitted on: {MIN_ROWS} rows like these or more",
         }
 
     def _metric(

@@ -130,7 +130,7 @@ def test_a_test_that_could_show_nothing_is_not_stable() -> None:
     found = report([column[:5000] for column in columns], [column[5000:] for column in columns], ordered=True)
 
     assert found["status"] == "insufficient_data"
-    assert "independent rows: too few" in found["reason"]
+    assert "independent rows, 10 are needed" in found["reason"]
 
 
 def test_an_open_drift_stays_until_its_rows_are_gone() -> None:
