@@ -91,17 +91,18 @@ def scenarios() -> Mapping[str, tuple[Draw, int]]:
     }
 
 
-def schema() -> ModelSchema:
-    """Numeric features of a regression."""
-    return ModelSchema("m", "1", Task.REGRESSION, tuple(Feature(f"x{i}", FeatureType.NUMERIC) for i in range(FEATURES)))
+def schema(features: int = FEATURES) -> ModelSchema:
+    """Numeric features of a regression, which may be missing."""
+    listed = tuple(Feature(f"x{i}", FeatureType.NUMERIC, nullable=True) for i in range(features))
+    return ModelSchema("m", "1", Task.REGRESSION, listed)
 
 
 def reference_of(table: Table, times: NDArray[np.int64] | None) -> Reference:
     """Make rows a reference, qualified as a bundle is."""
-    reference = Reference(schema(), list(table), np.zeros(table.shape[1]), times=times, sha256="a")
+    reference = Reference(schema(len(table)), list(table), np.zeros(table.shape[1]), times=times, sha256="a")
     qualification = qualify(reference.features, reference.answers, times)
     return Reference(
-        schema(), list(table), np.zeros(table.shape[1]), times=times, sha256="a", qualification=qualification
+        schema(len(table)), list(table), np.zeros(table.shape[1]), times=times, sha256="a", qualification=qualification
     )
 
 
