@@ -70,7 +70,7 @@ function axes([from, to], [low, high], x, y, width, height, show) {
   const {step, moments} = timeTicks(from, to, Math.max(2, Math.floor(width / 80)));
   for (const time of moments) {
     shapes.push(svg("line", {class: "tick", x1: x(time), x2: x(time), y1: height - EDGE.bottom, y2: height - EDGE.bottom + 4}));
-    shapes.push(svg("text", {x: x(time), y: height - 7, "text-anchor": "middle"}, hourOrDay(time, step)));
+    shapes.push(svg("text", {x: Math.min(x(time), width - EDGE.right), y: height - 7, "text-anchor": x(time) > width - 34 ? "end" : "middle"}, hourOrDay(time, step)));
   }
   return shapes;
 }

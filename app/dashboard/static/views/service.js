@@ -18,7 +18,7 @@ export async function view(context) {
   const looks = series ? remember(series, version, Date.now()) : [];
   return [
     health(ready, series, version),
-    h("div", {class: "columns"}, overall(summary, range), errors(series, context), traffic(looks, series), latency(looks, series), metricsOf(summary), reportsOf(reports)),
+    h("div", {class: "columns"}, overall(summary, range), traffic(looks, series), latency(looks, series), errors(series, context), metricsOf(summary), reportsOf(reports)),
   ];
 }
 
@@ -57,10 +57,10 @@ function byStatus(series, {version}) {
 function errors(series, context) {
   if (!series) return card("Answers by route", {}, noMetrics());
   const rows = series.filter(({name, value}) => name === "ml_requests_total" && value > 0).sort((one, other) => other.value - one.value).slice(0, 40);
-  const failed = (code) => (Number(code) >= 500 ? "bad" : Number(code) >= 400 ? "warn" : "ok");
+  const failed = (code) => ({5: "bad", 4: "warn"}[code[0]] ?? "ok"); // 200, or 2xx
   if (!rows.length) return byStatus(series, context);
   return card("Answers by route", {note: "this replica, since its start"}, table("Answers by route", ["route", "method", "status", {text: "requests", n: true}],
-    rows.map(({labels, value}) => ({key: `${labels.route} ${labels.method} ${labels.status}`, cells: [labels.route, labels.method, pill(failed(labels.status), labels.status), count(value)]})), {sticky: true}));
+    rows.map(({labels, value}) => ({key: `${labels.route} ${labels.method} ${labels.status}`, cells: [h("span", {class: "wrap"}, labels.route), labels.method, pill(failed(labels.status), labels.status), count(value)]})), {sticky: true}));
 }
 
 const waiting = (what) => missing(`No ${what} yet`, "The line begins with the second look, ten seconds after this view was opened.");
@@ -75,8 +75,8 @@ function traffic(looks, series) {
 function latency(looks, series) {
   if (!series) return card("Latency", {}, noMetrics());
   const known = looks.filter(({p99}) => p99 !== null);
-  if (!known.length) return card("Latency", {}, waiting("latency"));
-  return card("Latency", {note: "upper bounds of the histogram's bins, this replica"}, lineChart({title: "Seconds", show: duration, domain: [0, 1.1 * Math.max(...known.map(({p99}) => p99))],
+  if (!known.length) return card("Latency", {}, looks.length ? missing("No request", "Nothing was predicted since this view was opened.") : waiting("latency"));
+  return card("Latency", {note: "upper bounds of the histogram's bins, this replica"}, lineChart({title: "Time to an answer", show: duration, domain: [0, 1.1 * Math.max(...known.map(({p99}) => p99))],
     series: [{name: "p50", kind: "now", points: known.map(({t, p50}) => ({t, v: p50}))}, {name: "p99", kind: "second", points: known.map(({t, p99}) => ({t, v: p99}))}]}));
 }
 
