@@ -17,7 +17,8 @@ from ipaddress import IPv6Address, ip_address
 from time import monotonic, time
 from urllib.parse import urlsplit
 
-from app.config.settings import Key, Limits, Scope, Server
+from app.config.fields import Limits
+from app.config.settings import Key, Scope, Server
 from app.errors import Forbidden, NotFound, TooManyRequests, Unauthenticated, UntrustedHost
 from app.store.queries.keys import StoredKey
 from app.types import SECOND

@@ -133,3 +133,31 @@ class Privacy(Section):
         if self.subject is not None and self.features.get(self.subject) in ("truncate", "off"):
             raise ValueError("subject: must be stored clear or hashed, or its rows could not be found again")
         return self
+
+
+class Limits(Section):
+    """The most that callers may use."""
+
+    connections: int = Field(1000, ge=1, le=1_000_000, description="Most open connections.")
+    connections_per_address: int = Field(
+        200,
+        ge=1,
+        le=1_000_000,
+        description="Most open connections from one address; loopback is exempt while this is the default.",
+    )
+
+    requests_per_second_per_key: float | None = Field(
+        None, ge=0.01, le=1e6, strict=False, allow_inf_nan=False, description="Most requests of one key; null: any."
+    )
+    requests_per_second_per_address: float | None = Field(
+        None, ge=0.01, le=1e6, strict=False, allow_inf_nan=False, description="Most requests of one address; null: any."
+    )
+
+    @property
+    def loopback_connections(self) -> int | None:
+        """Give the limit for loopback, where a proxy or a benchmark is one address for many callers.
+
+        A file may list every key at its default, so only another value says that loopback is meant too.
+        """
+        default = type(self).model_fields["connections_per_address"].default
+        return None if self.connections_per_address == default else self.connections_per_address

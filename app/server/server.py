@@ -22,7 +22,7 @@ from starlette.types import ASGIApp
 
 from app.api.coalescing import HotRoutes
 from app.background import PeriodicTask
-from app.config.settings import Limits
+from app.config.fields import Limits
 from app.metrics import ConnectionMetrics
 
 BACKLOG = 4096

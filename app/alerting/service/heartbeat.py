@@ -16,6 +16,7 @@ from app.alerting.rules.configured import RuleSet
 from app.alerting.rules.service import OUTAGE_RULE, judge_service
 from app.alerting.service.report import Meter, ServiceEvaluation
 from app.alerting.service.rollback import AutomaticRollback
+from app.alerting.summary import RequestCounts
 from app.background import PeriodicTask
 from app.errors import Unavailable
 from app.reports.service import ServiceFigures, ServiceReport
@@ -42,6 +43,7 @@ class Heartbeat:
         self,
         *,
         meter: Meter,
+        counts: RequestCounts,
         outage: Outage,
         evaluation: ServiceEvaluation,
         rollback: AutomaticRollback,
@@ -51,6 +53,7 @@ class Heartbeat:
         listener: ReportListener,
     ) -> None:
         self._meter = meter
+        self._counts = counts
         self._outage = outage
         self._evaluation = evaluation
         self._rollback = rollback
@@ -69,6 +72,7 @@ class Heartbeat:
         if not self.task.started:
             return
         with suppress(Unavailable):
+            await self._counts.save(self._journal)
             await self._journal.run(partial(release, name=LEASE, holder=self._meter.replica))
 
     async def tick(self, clock: Micros, *, now: Micros) -> None:
@@ -92,6 +96,7 @@ class Heartbeat:
             return
         if beats:
             self._beat_at = Micros(clock + round(BEAT_S * SECOND))
+            await self._counts.save(self._journal)
         leading = await self._beat(clock)
         if probation:
             await self._rollback.check(probation, clock)

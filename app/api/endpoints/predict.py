@@ -99,6 +99,10 @@ class PredictHandler:
             return
         refused = isinstance(error, RequestError) and error.status < HTTPStatus.INTERNAL_SERVER_ERROR
         model.metrics.rows["refused" if refused else "failed"].inc(len(item.request.rows) if item else 1)
+        if refused:
+            model.metrics.latency.refused += 1
+        else:
+            model.metrics.latency.failed += 1
 
 
 def _one(model: Model, answered: Answered) -> Json:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, delete, insert, select
 
+from app.store.queries import figures
 from app.store.tables import ALERTS, REPORTS, from_text, to_text
 from app.types import Micros, Report, ServedVersions, new_id
 
@@ -26,12 +28,14 @@ class ReportListener(Protocol):
 
 
 def save(connection: Connection, report: Report) -> None:
-    """Store a report; reports are never changed."""
+    """Store a report and its figures; reports are never changed."""
     values = {
         name: getattr(report, name)
         for name in ("report_id", "kind", "model_name", "model_version", "checked_at", "status")
     }
     connection.execute(insert(REPORTS).values(**values, body=to_text(report.body)))
+    found = figures.figures_of(report)
+    figures.add(connection, report.model_name, report.model_version, found, at=report.checked_at)
 
 
 def latest(connection: Connection, kind: str, name: str, version: str) -> Report | None:
@@ -60,6 +64,50 @@ def purge(connection: Connection, *, before: Micros, limit: int) -> int:
     ids = list(connection.execute(old.order_by(REPORTS.c.report_id).limit(min(limit, MAX_PURGED_REPORTS))).scalars())
     connection.execute(delete(REPORTS).where(REPORTS.c.report_id.in_(ids)))
     return len(ids)
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRow:
+    """A report without its body."""
+
+    report_id: str
+    kind: str
+    model_name: str
+    model_version: str
+    checked_at: Micros
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFilter:
+    """The reports that a caller asks for: those that fit everything that is set.
+
+    Attributes:
+        start, end: from this moment on, and before that one.
+    """
+
+    name: str | None = None
+    version: str | None = None
+    kind: str | None = None
+    status: str | None = None
+    start: Micros | None = None
+    end: Micros | None = None
+
+
+def find(connection: Connection, wanted: ReportFilter, *, after: str = "", limit: int) -> Sequence[ReportRow]:
+    """The reports that fit, the latest first, behind the id ``after``. Bodies are not read."""
+    table = REPORTS.c
+    equal = {"model_name": wanted.name, "model_version": wanted.version, "kind": wanted.kind, "status": wanted.status}
+    conditions = [table[name] == value for name, value in equal.items() if value is not None]
+    if wanted.start is not None:
+        conditions.append(table.checked_at >= wanted.start)
+    if wanted.end is not None:
+        conditions.append(table.checked_at < wanted.end)
+    if after:
+        conditions.append(table.report_id < after)
+    columns = [table[field.name] for field in fields(ReportRow)]
+    statement = select(*columns).where(*conditions).order_by(table.report_id.desc()).limit(limit)
+    return [ReportRow(*row) for row in connection.execute(statement)]
 
 
 def get(connection: Connection, report_id: str) -> Report | None:
