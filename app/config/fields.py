@@ -107,13 +107,21 @@ FilledUrl: TypeAlias = Annotated[ChannelUrl, BeforeValidator(_url), BeforeValida
 """Secrets stay in the environment: ``https://HOST/PATH?token=${NAME}``."""
 
 
+def _word(value: object) -> object:
+    """YAML reads the word ``off`` as false."""
+    return "off" if value is False else value
+
+
+DigestEvery: TypeAlias = Annotated[Literal["off", "daily", "weekly"], BeforeValidator(_word)]
+
+
 class Section(BaseModel):
     """A section refuses keys it does not know and cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
 
 
-PrivacyMode: TypeAlias = Literal["clear", "hash", "truncate", "off"]
+PrivacyMode: TypeAlias = Annotated[Literal["clear", "hash", "truncate", "off"], BeforeValidator(_word)]
 
 
 class Privacy(Section):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from app.config.fields import ChannelUrl, Duration, FilledSecret, FilledUrl, Limits, Privacy, Section
+from app.config.fields import ChannelUrl, DigestEvery, Duration, FilledSecret, FilledUrl, Limits, Privacy, Section
 from app.types import Severity
 
 _HEADER = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
@@ -125,7 +125,7 @@ class Alerts(Section):
         max_length=100,
         description="`default`, or a list of default rules and rules of your own; see [rules.md](rules.md).",
     )
-    digest: Literal["off", "daily", "weekly"] = Field(
+    digest: DigestEvery = Field(
         "off",
         description="A summary for all channels at 8 h UTC, each day or each Monday; see [alerting.md](alerting.md).",
     )
