@@ -147,7 +147,7 @@ class Application(FastAPI):
             title="Plumbline", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, dependencies=strict
         )
         self.state.services = services
-        self._access_log = AccessLog()
+        self._access_log = AccessLog.of(services.config.logging)
         self._described: tuple[tuple[str, str], asyncio.Task[bytes]] | None = None
         around: dict[str, Any] = {
             "hosts": services.hosts,

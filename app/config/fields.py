@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
@@ -169,3 +170,18 @@ class Limits(Section):
         """
         default = type(self).model_fields["connections_per_address"].default
         return None if self.connections_per_address == default else self.connections_per_address
+
+
+class Logging(Section):
+    """The log on standard output, and in a file."""
+
+    format: Literal["auto", "json", "console"] = Field(
+        "auto", description="JSON lines, or lines for people; auto: for people on a terminal, else JSON."
+    )
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level of a line.")
+    access: Annotated[Literal["off", "errors", "all"], BeforeValidator(_word)] = Field(
+        "errors", description="Requests with a line of their own; errors: those refused (4xx) or failed (5xx)."
+    )
+    file: Path | None = Field(
+        None, strict=False, description="File that gets every line too, as JSON; it may be moved away at any time."
+    )

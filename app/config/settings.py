@@ -7,7 +7,17 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from app.config.fields import ChannelUrl, DigestEvery, Duration, FilledSecret, FilledUrl, Limits, Privacy, Section
+from app.config.fields import (
+    ChannelUrl,
+    DigestEvery,
+    Duration,
+    FilledSecret,
+    FilledUrl,
+    Limits,
+    Logging,
+    Privacy,
+    Section,
+)
 from app.types import Severity
 
 _HEADER = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
@@ -364,6 +374,7 @@ class Config(Section):
     drift: Drift = Drift()
     performance: Performance = Performance()
     alerts: Alerts = Alerts()
+    logging: Logging = Logging()
     limits: Limits = Limits()
     privacy: Privacy = Privacy()
     auth: Auth = Auth()

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import structlog
 
+from app.alerting.evaluation import describe_alert
 from app.alerting.rules.configured import RuleSet
 from app.alerting.rules.service import OUTAGE_RULE, judge_service
 from app.alerting.service.report import Meter, ServiceEvaluation
@@ -221,6 +222,8 @@ class Outage:
         seconds = (clock - self._began) / SECOND
         if self._alert is None and seconds >= LIMIT_S:
             self._alert = self._new_alert(_body(seconds, reason), active, Micros(now - (clock - self._began)), now)
+            if self._alert:
+                structlog.get_logger("alerts").warning("alert_firing", **describe_alert(self._alert))
             if self._alert and self._alert.told_at is not None:
                 self._notifier.begin(self._alert)
 
