@@ -20,6 +20,7 @@ from app.store.migrate import upgrade
 from app.store.queries import figures
 from app.store.queries.figures import Figure
 from app.store.queries.outbox import claim
+from app.store.queries.replicas import database_now
 from app.types import SECOND, Micros, ModelSchema, ServedVersions, Task, to_rfc3339
 from tests.support.alerting.deliverer import Clock
 from tests.support.application import client_of, make_config
@@ -137,7 +138,7 @@ def test_a_digest_arrives_with_the_figures(tmp_path: Path, small_models: tuple[P
     """A receiver gets the figures of yesterday that ``GET /summary`` has: requests, metrics and drifted features."""
 
     def yesterday(connection: Connection) -> Micros:
-        now = Micros(1_790_000_000 * SECOND)
+        now = database_now(connection)  # which the channel's own clock is
         end = last_period(now, "daily")[1]
         found = {
             "requests.answered": Figure(990, 5.0, 0.0, 0.25),
