@@ -15,6 +15,8 @@ import typer
 from rich.console import Console
 from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from app.commands.serve import DEFAULT_URL
+from app.commands.service import Url, explain_failure, explain_refusal
 from app.errors import PlumblineError
 
 
@@ -29,7 +31,7 @@ class ExportFormat(StrEnum):
 def export(
     *,
     out: Annotated[Path, typer.Option(help="File to write; it appears, or is replaced, once it is whole.")],
-    url: Annotated[str, typer.Option(help="Where the service listens.")] = "http://127.0.0.1:8000",
+    url: Url = DEFAULT_URL,
     form: Annotated[ExportFormat, typer.Option("--format", help="What to write.")] = ExportFormat.JSONL,
     start: Annotated[str | None, typer.Option("--from", help="From this time on; RFC 3339 with its zone.")] = None,
     end: Annotated[str | None, typer.Option("--to", help="Before this time; RFC 3339 with its zone.")] = None,
@@ -51,14 +53,14 @@ def export(
             httpx.Client(base_url=url, headers=headers, timeout=60.0) as client,
             client.stream("GET", "/predictions", params=params) as answer,
         ):
-            _accept(answer)
+            _accept(answer, url)
             with _progress(console) as progress:
                 task = progress.add_task("export", total=None, rows="")
                 for part in answer.iter_bytes():
                     file.write(part)
                     progress.update(task, advance=len(part), rows="" if binary else f"{rows.add(part)} rows")
     except httpx.TransportError as error:
-        raise PlumblineError(f"{url}: {str(error) or 'no answer'}; {out} is as it was") from None
+        raise PlumblineError(f"{explain_failure(error, url)}; {out} is as it was") from None
     console.print(f"{out.stat().st_size} bytes in {out}" if binary else f"{rows.rows} rows in {out}")
 
 
@@ -106,13 +108,13 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         part.unlink(missing_ok=True)
 
 
-def _accept(answer: httpx.Response) -> None:
+def _accept(answer: httpx.Response, url: str) -> None:
     """Go on with a 200; PlumblineError says what else came, and what to do."""
-    if answer.status_code == HTTPStatus.OK:
-        return
-    if answer.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        raise PlumblineError(f"{answer.url.host} wants an API key with the scope read: pass --api-key")
-    raise PlumblineError(f"{answer.url} answers {answer.status_code}: {answer.read().decode(errors='replace')[:500]}")
+    if answer.status_code != HTTPStatus.OK:
+        answer.read()
+        raise PlumblineError(explain_refusal(answer, url, "read"))
+    if "x-request-id" not in answer.headers:  # which every answer of ours has
+        raise PlumblineError(f"{url} answers no predictions: is this a Plumbline service?")
 
 
 def _progress(console: Console) -> Progress:

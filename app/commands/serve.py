@@ -27,8 +27,14 @@ if TYPE_CHECKING:
     from app.types import Json, Scalar
 
 ConfigFile = Annotated[
-    Path, typer.Option("--config", help="The YAML file; PLUMBLINE__SECTION__KEY in the environment beats it.")
+    Path | None,
+    typer.Option(
+        "--config",
+        help="The YAML file, by default config.yaml where there is one; PLUMBLINE__SECTION__KEY in the environment "
+        "beats it.",
+    ),
 ]
+CONFIG = Path("config.yaml")
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 MAX_NAMED_FEATURES = 8
@@ -38,9 +44,18 @@ GC_THRESHOLDS = (10_000, 20, 20)
 """A request makes hundreds of short-lived objects and no cycles; Python's own 700 would look for some all the time."""
 
 
-def serve(config: ConfigFile = Path("config.yaml")) -> None:
+def read_config(config: Path | None) -> Config:
+    """The configuration of a file; without one, that of config.yaml, or the defaults where there is none.
+
+    Raises:
+        ConfigError: see :func:`load_config`.
+    """
+    return load_config(config or (CONFIG if CONFIG.exists() else None), os.environ)
+
+
+def serve(config: ConfigFile = None) -> None:
     """Serve the configured model."""
-    settings = load_config(config, os.environ)
+    settings = read_config(config)
     start_logging(settings)
     gc.set_threshold(*GC_THRESHOLDS)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a model has one thread here, and none may stand beside a fork

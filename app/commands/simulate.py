@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from app.commands.serve import DEFAULT_URL
+from app.commands.service import Url
 from app.commands.simulation.drift import DriftKind, Sample, drifting, plan_drift, read_feature, read_samples
 from app.commands.simulation.traffic import Pace, Tally, Traffic, call
 from app.commands.tables.dialect import Decimal, Delimiter, Dialect, Missing
@@ -99,7 +101,7 @@ class Target:
 
 def simulate(
     *,
-    url: Annotated[str, typer.Option(help="Where the service listens.")] = "http://127.0.0.1:8000",
+    url: Url = DEFAULT_URL,
     rows: Annotated[int, typer.Option(min=1, help="Rows to send; the data are reshuffled when they run out.")] = 2000,
     rate: Annotated[float, typer.Option(min=0, help="Rows a second; 0: as fast as answers come.")] = 0.0,
     batch: Annotated[int, typer.Option(min=1, help="Rows a request.")] = 1,
