@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def _explain(error: Exception) -> str:
-    """What a person reads of an unexpected failure; of a connection that failed, one line."""
+    """Describe an unexpected failure; of a connection that failed, in one line."""
     if type(error).__module__.partition(".")[0] == "httpx":
         from app.commands.service import explain_failure
 

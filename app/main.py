@@ -22,7 +22,7 @@ from app.alerting.rules.configured import RuleSet, rule_set
 from app.alerting.service.heartbeat import Heartbeat, Outage
 from app.alerting.service.report import Meter, ServiceEvaluation
 from app.alerting.service.rollback import BY, AutomaticRollback, Probation
-from app.alerting.summary import Digest, RequestCounts
+from app.alerting.service.summary import Digest, RequestCounts
 from app.api.app import Application, build_api
 from app.api.dependencies import Services
 from app.api.endpoints.admin import REFRESH_S, KeyRefresh
@@ -261,8 +261,7 @@ def create_app(config: Config, worker: Worker | None = None) -> Application:
     stored = StoreAndSpool(readers, spooler)
     keys = KeyRefresh(_open_keyring(config, active, database, spooler), readers, journal)
     activator = Activator(registry, journal, readers, stored, serving.followed)
-    meter = Meter(serving, ledger, journal, readers)
-    counts = RequestCounts(serving)
+    meter, counts = Meter(serving, ledger, journal, readers), RequestCounts(serving)
     parts = ServingParts(config, registry, activator, journal, readers, meter, counts, series)
     checks = worker or Worker(config.store.url.get_secret_value())
     monitoring = build_monitoring(parts, routes, rules, retraining, checks)

@@ -31,7 +31,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "drift estimation",
         "*",
     ),
-    "app.alerting": ("rules", "messages channels", "retraining evaluation summary", "service delivery"),
+    "app.alerting": ("rules", "messages channels", "retraining evaluation", "service delivery"),
     "app.store": ("database sql tables migrate sampling throttle", "queries", "privacy", "journal", "*"),
     "app.api": (
         "http dependencies middleware request_guards documentation examples",

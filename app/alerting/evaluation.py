@@ -209,7 +209,7 @@ class AlertUpdater:
 
 
 def log_changes(before: Sequence[Alert], now: Sequence[Alert]) -> None:
-    """Write a line for each alert that has begun to fire, has grown worse, or has ended; silenced ones too."""
+    """Log each alert that has begun to fire, has grown worse or has ended, silenced or not."""
     log = structlog.get_logger("alerts")
     firing = {alert.alert_id: alert for alert in before if alert.state == "firing"}
     still = {alert.alert_id: alert for alert in now if alert.state == "firing"}
@@ -225,7 +225,10 @@ def log_changes(before: Sequence[Alert], now: Sequence[Alert]) -> None:
 
 
 def describe_alert(alert: Alert) -> Mapping[str, Any]:
-    """The fields of a log line about an alert. Its message stays out: it may name a category of a feature."""
+    """The fields of a log line about an alert.
+
+    Its message stays out: it may name a category of a feature.
+    """
     finding = alert.finding
     return {
         "rule": alert.rule,

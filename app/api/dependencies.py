@@ -18,7 +18,7 @@ from pydantic import AwareDatetime, BeforeValidator
 from starlette.datastructures import QueryParams
 
 from app.alerting.rules.configured import RuleSet
-from app.alerting.summary import RequestCounts
+from app.alerting.service.summary import RequestCounts
 from app.api.documentation import answer_of
 from app.api.http import BodyLimits, Call, client_of
 from app.api.request_guards import GRANT, Grant, Keyring, RateLimits, TrustedHosts

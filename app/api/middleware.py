@@ -74,7 +74,10 @@ class AccessLog:
 
     @classmethod
     def of(cls, logging: Logging) -> AccessLog:
-        """The log that the settings ask for; a request that was answered is of level info, a failed one of error."""
+        """The log that the settings ask for.
+
+        A request that failed is of level error, each other one of level info.
+        """
         least: dict[str, int] = {"all": 0, "errors": HTTPStatus.BAD_REQUEST}
         if logging.access == "off":
             return cls(None)

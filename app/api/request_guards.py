@@ -25,8 +25,7 @@ from app.types import SECOND
 
 MAX_FAILURES = 20
 """Wrong keys that an address may send within ``FAILURE_WINDOW_S``."""
-FAILURE_WINDOW_S = 60.0
-MAX_ADDRESSES = 4096
+FAILURE_WINDOW_S, MAX_ADDRESSES = 60.0, 4096
 """Addresses whose wrong keys are remembered; the one that failed the longest ago is forgotten first."""
 
 

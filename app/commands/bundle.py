@@ -218,7 +218,7 @@ def _about_baseline(folder: Path, manifest: Manifest) -> Iterator[str]:
 
 
 def about_verdicts(profile: Json, manifest: Manifest) -> Iterator[str]:
-    """Say which verdicts the reference is fit for, and what would make it fit for the others, or for better ones."""
+    """Say which verdicts the reference is fit for, and what would make it fit for more."""
     rows, kept = profile["judged_rows"], profile["rows"]
     outcomes = bool(profile["baseline"])
     enough = kept >= MIN_ROWS

@@ -45,7 +45,7 @@ GC_THRESHOLDS = (10_000, 20, 20)
 
 
 def read_config(config: Path | None) -> Config:
-    """The configuration of a file; without one, that of config.yaml, or the defaults where there is none.
+    """The configuration of a file, by default config.yaml; the defaults where there is none.
 
     Raises:
         ConfigError: see :func:`load_config`.
@@ -135,7 +135,7 @@ def show_banner(services: Services, port: int) -> None:
 
 
 def banner(services: Services, port: int) -> str:
-    """The text for the person who has started the service: its addresses, a request that works, and what is next."""
+    """The text at the start: addresses, a request that works, and what to type next."""
     server, model = services.config.server, services.registry.active
     host = "127.0.0.1" if server.host in ("0.0.0.0", "::") else server.host  # noqa: S104 - what a person can open
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -173,7 +173,10 @@ def banner(services: Services, port: int) -> str:
 
 
 def example_row(model: Model) -> Json | list[Scalar] | None:
-    """A plain row that the model takes; None where it takes none of some. It is a row of averages, and nobody's."""
+    """A plain row that the model takes; None where it takes none of some.
+
+    It is a row of averages, and nobody's.
+    """
     from app.api.examples import synthetic_rows
     from app.api.openapi import ask_model
 

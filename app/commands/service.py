@@ -1,4 +1,4 @@
-"""Commands against a running service: status, alerts, ack, silence, activate, rollback, predict.
+"""Commands against a running service, such as ``status``, ``alerts`` and ``predict``.
 
 A failure is one plain line that says what to do.
 """
@@ -140,7 +140,7 @@ def echo_json(answer: object) -> None:
 
 
 def status(url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: AsJson = False) -> None:
-    """Say how a running service is: ready or not, traffic of the last hour, drift, performance and alerts.
+    """Show how a running service is: traffic of the last hour, drift, performance, alerts.
 
     The exit code is 1 where it is not ready.
     """

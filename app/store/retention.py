@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, delete, or_, select
 
 from app.store.journal.journal import Journal
-from app.store.queries import alerts, figures, labelled, outbox, reports
+from app.store.queries import alerts, labelled, outbox, reports
 from app.store.queries.outcomes import expire
 from app.store.queries.predictions import chunks
 from app.store.tables import MODELS, OUTCOMES, PREDICTIONS, SHADOW_PREDICTIONS, from_text, to_text
@@ -52,7 +52,13 @@ async def clean(journal: Journal, *, retention_s: float, hold_s: float, now: Cal
     deleted = 0
     by_setting = ((purge_chunks, retention_s), (labelled.purge_shadow_answers, retention_s), (expire, hold_s))
     by_end = ((alerts.purge, ENDED_S), (alerts.purge_silences, ENDED_S))
-    acts = (*by_setting, (outbox.purge, SENT_S), *by_end, (reports.purge, retention_s), (figures.purge, retention_s))
+    acts = (
+        *by_setting,
+        (outbox.purge, SENT_S),
+        *by_end,
+        (reports.purge, retention_s),
+        (reports.purge_figures, retention_s),
+    )
     for delete_some, age_s in acts:
         while True:
             before, started = Micros(now() - round(age_s * SECOND)), perf_counter()

@@ -112,7 +112,9 @@ MAX_ERROR_SHARE = 0.01
 """Share of rows that may fail, and of requests that may be slow: the limit of their 99th percentile."""
 MIN_ROWS = 50
 MIN_REQUESTS = 100
-SLOW: Mapping[float, Severity] = {1.0: "critical", 0.5: "medium"}
+TARGET_S = 0.5
+"""The latency that 99 of 100 requests shall not exceed, in seconds."""
+SLOW: Mapping[float, Severity] = {1.0: "critical", TARGET_S: "medium"}
 """Limits of the 99th percentile, in seconds, the worst first; bounds of the latency's buckets."""
 
 

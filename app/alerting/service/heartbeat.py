@@ -17,7 +17,7 @@ from app.alerting.rules.configured import RuleSet
 from app.alerting.rules.service import OUTAGE_RULE, judge_service
 from app.alerting.service.report import Meter, ServiceEvaluation
 from app.alerting.service.rollback import AutomaticRollback
-from app.alerting.summary import RequestCounts
+from app.alerting.service.summary import RequestCounts
 from app.background import PeriodicTask
 from app.errors import Unavailable
 from app.reports.service import ServiceFigures, ServiceReport

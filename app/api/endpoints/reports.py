@@ -16,7 +16,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from starlette.responses import HTMLResponse
 from typing_extensions import TypedDict
 
-from app.alerting.summary import Summary, read_summary
+from app.alerting.service.summary import Summary, read_summary
 from app.api.dependencies import (
     BoundModel,
     Cursor,

@@ -70,7 +70,9 @@ class Alert:
 
 
 def shown(connection: Connection, name: str, version: str, *, start: Micros | None = None) -> Sequence[Alert]:
-    """Read the alerts to show: firing, then pending, then resolved ones: those of late, or that began since a moment.
+    """Read the alerts to show: firing, then pending, then resolved ones.
+
+    Resolved ones are those of the last week; with ``start``, all are those that began since then.
 
     Firing alerts are sorted by severity and age, resolved ones by time, the latest first.
     """

@@ -206,7 +206,10 @@ def take_turn(connection: Connection, key: str, *, now: Micros, pause_s: float) 
 
 
 def advance(connection: Connection, key: str, moment: Micros) -> bool:
-    """Move a moment that all replicas share forward; False where another did, or where there was none."""
+    """Move a moment that all replicas share forward.
+
+    False means that another replica did, or that there was none.
+    """
     first = insert_into(connection.dialect, SETTINGS).values(key=key, value="null", changed_at=moment)
     if connection.execute(first.on_conflict_do_nothing().returning(SETTINGS.c.key)).first() is not None:
         return False

@@ -15,7 +15,7 @@ from app.alerting.rules.configured import RuleSet
 from app.alerting.service.heartbeat import Heartbeat, Outage
 from app.alerting.service.report import Meter, ServiceEvaluation
 from app.alerting.service.rollback import AutomaticRollback, Probation
-from app.alerting.summary import RequestCounts
+from app.alerting.service.summary import RequestCounts
 from app.errors import Conflict
 from app.metrics import JournalMetrics, ModelMetrics, ServingMetrics
 from app.store.database import Connection, Database, Readers

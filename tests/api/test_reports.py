@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from app.store.queries import figures
-from app.store.queries.figures import SLOT_S, Figure
+from app.store.queries import reports
 from app.store.queries.replicas import database_now
+from app.store.queries.reports import SLOT_S, Figure
 from app.types import SECOND, Micros
 from tests.api.endpoints.test_alerts import send
 from tests.support.application import Client, client_of, make_config
@@ -118,7 +118,7 @@ def test_older_requests_are_not_counted(client: Client) -> None:
         now = database_now(connection)
         for slots in (2, 300):
             old = Micros(now - slots * SLOT_S * SECOND)
-            figures.add(connection, "text", "1", {"requests.refused": Figure(slots)}, at=old)
+            reports.add_figures(connection, "text", "1", {"requests.refused": Figure(slots)}, at=old)
 
     client.wait_for(lambda: client.services.journal.run(earlier))
     asked = ("minutes=5", "minutes=15", "days=1", "days=2")
@@ -137,7 +137,7 @@ def test_months_are_read_in_a_moment(client: Client) -> None:
     slots, names = 90 * 288, [f"latency.{each}" for each in (0.001, 0.002, 0.005, 0.01)]
 
     def fill(connection: Any) -> None:
-        now = figures.slot_of(database_now(connection))
+        now = reports.slot_of(database_now(connection))
         insert = "INSERT INTO figures VALUES ('text', '1', ?, ?, 10, 0.0, 0.0, 0.01, 0.0)"
         rows = [(now - slot * SLOT_S * SECOND, name) for slot in range(1, slots) for name in names]
         connection.connection.driver_connection.executemany(insert, rows)

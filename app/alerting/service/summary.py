@@ -1,4 +1,7 @@
-"""A summary of some time: requests, latency, metrics, alerts and drifts; and the digest that sends it."""
+"""Summaries of some time, and the digest that sends them.
+
+A summary has requests, latency, metrics, alerts and drifted features.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +14,17 @@ import structlog
 from typing_extensions import TypedDict
 
 from app.alerting.channels.routes import Route, outbox_routes
-from app.alerting.rules.service import SLOW, quantile_of
+from app.alerting.rules.service import TARGET_S, quantile_of
 from app.metrics import LATENCY_BUCKETS, Latency, ServingMetrics
 from app.store.database import Connection, Readers
 from app.store.journal.journal import Journal
-from app.store.queries import figures, outbox
-from app.store.queries.figures import Figure, merge, slot_of
+from app.store.queries import outbox, reports
 from app.store.queries.replicas import database_now
+from app.store.queries.reports import Figure, merge_figures, slot_of
 from app.types import SECOND, Json, Micros, ModelSchema, VersionSource, to_rfc3339
 
 Version: TypeAlias = tuple[str, str]
 """Name and version of a model."""
-TARGET_S = min(SLOW)
-"""The latency that 99 of 100 requests shall not exceed: the mildest limit of the rule ``latency``."""
 _BOUNDS = [*(f"latency.{bound:g}" for bound in LATENCY_BUCKETS), "latency.inf"]
 
 
@@ -129,7 +130,7 @@ def _counts(latency: Latency) -> tuple[int, ...]:
 def _add(connection: Connection, found: Mapping[Version, Mapping[str, Figure]]) -> None:
     now = database_now(connection)
     for version, new in found.items():
-        figures.add(connection, *version, new, at=now)
+        reports.add_figures(connection, *version, new, at=now)
 
 
 def read_summary(
@@ -141,8 +142,10 @@ def read_summary(
         unsaved: figures that are not in the store yet.
     """
     start = slot_of(start)
-    found = merge([figures.read(connection, schema.name, schema.version, start=start, end=end), unsaved])
-    alerts = figures.count_alerts(connection, schema.name, schema.version, start=start, end=end)
+    found = merge_figures(
+        [reports.read_figures(connection, schema.name, schema.version, start=start, end=end), unsaved]
+    )
+    alerts = reports.count_alerts(connection, schema.name, schema.version, start=start, end=end)
     answered, refused, failed = (_count(found, f"requests.{name}") for name in ("answered", "refused", "failed"))
     requests = answered + refused + failed
     slowest = found["requests.answered"].high if answered else None
@@ -276,7 +279,10 @@ class Digest:
         self._done = (active.name, end)
 
     def _enqueue(self, connection: Connection, summary: Summary, end: Micros, now: Micros) -> bool:
-        """Store the messages, unless another replica did, or the service was not there in this period."""
+        """Store the messages, once over all replicas.
+
+        There are none of the period in which the service was first there.
+        """
         key = f"digest/{self._every}/{summary['model_name']}"
         if not outbox.advance(connection, key, end):
             return False

@@ -11,16 +11,16 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from app.alerting.channels.routes import open_channels
-from app.alerting.summary import Digest, Every, last_period
+from app.alerting.service.summary import Digest, Every, last_period
 from app.config.settings import Notify
 from app.metrics import JournalMetrics
 from app.store.database import Connection, Readers, open_database
 from app.store.journal.journal import Journal
 from app.store.migrate import upgrade
-from app.store.queries import figures
-from app.store.queries.figures import Figure
+from app.store.queries import reports
 from app.store.queries.outbox import claim
 from app.store.queries.replicas import database_now
+from app.store.queries.reports import Figure
 from app.types import SECOND, Micros, ModelSchema, ServedVersions, Task, to_rfc3339
 from tests.support.alerting.deliverer import Clock
 from tests.support.application import client_of, make_config
@@ -148,8 +148,8 @@ def test_a_digest_arrives_with_the_figures(tmp_path: Path, small_models: tuple[P
             "realised.accuracy": Figure.of(0.9).plus(Figure.of(0.8)),
             "drift.income": Figure(3),
         }
-        figures.add(connection, "text", "1", found, at=Micros(end - 3600 * SECOND))
-        figures.add(connection, "text", "1", {"requests.failed": Figure(7)}, at=end)  # of the next day
+        reports.add_figures(connection, "text", "1", found, at=Micros(end - 3600 * SECOND))
+        reports.add_figures(connection, "text", "1", {"requests.failed": Figure(7)}, at=end)  # of the next day
         return now
 
     with webhook() as receiver:
