@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
@@ -25,30 +27,44 @@ def build_cli(*, only_serve: bool = False) -> typer.Typer:
     from app.commands.serve import serve
 
     cli.command()(serve)
-    if only_serve:
-        cli.callback()(_one_of_many)
-    else:
+    cli.callback()(_program)
+    if not only_serve:
         _add_others(cli)
     return cli
 
 
-def _one_of_many() -> None:
-    """Keep Typer from taking a single command for the whole program."""
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=lambda asked: _show_version(asked=asked), is_eager=True)
+    ] = False,
+) -> None:
+    """Serve a model, and know when it stops being true."""
+
+
+def _show_version(*, asked: bool) -> None:
+    """Print the version and end."""
+    if asked:
+        from app.metrics import package_version
+
+        typer.echo(f"plumbline {package_version()}")
+        raise typer.Exit
 
 
 def _add_others(cli: typer.Typer) -> None:
-    from app.commands.alerts import alerts
     from app.commands.bundle import bundle
-    from app.commands.check import check
+    from app.commands.configuration import check, init
     from app.commands.export import export
     from app.commands.keys import keys
     from app.commands.migrate import migrate
     from app.commands.outcomes import outcomes
     from app.commands.report import report
     from app.commands.selftest import selftest
+    from app.commands.service import ack, activate, alerts, predict, rollback, silence, status
     from app.commands.simulate import simulate
 
-    for command in (bundle, check, simulate, export, outcomes, report, selftest, migrate):
+    commands: list[Callable[..., None]] = [init, bundle, check, simulate, predict, outcomes, export, report, selftest]
+    commands += [status, ack, silence, activate, rollback, migrate]
+    for command in commands:
         cli.command()(command)
     cli.add_typer(alerts(), name="alerts")
     cli.add_typer(keys(), name="keys")
@@ -57,10 +73,19 @@ def _add_others(cli: typer.Typer) -> None:
 def main() -> None:
     """Run one command; an expected failure is its lines on standard error and its exit code."""
     try:
-        build_cli(only_serve=sys.argv[1:2] == ["serve"])()
+        build_cli(only_serve=sys.argv[1:2] in (["serve"], ["--version"]))()
     except PlumblineError as error:
         sys.stderr.write("".join(f"error: {mask_secrets(line)}\n" for line in str(error).splitlines()))
         sys.exit(error.exit_code)
     except Exception as error:  # noqa: BLE001 - the last resort: Python itself would print texts with secrets and values
-        sys.stderr.write(f"{describe_traceback(error)}\n")
+        sys.stderr.write(f"{_explain(error)}\n")
         sys.exit(1)
+
+
+def _explain(error: Exception) -> str:
+    """Describe an unexpected failure; of a connection that failed, in one line."""
+    if type(error).__module__.partition(".")[0] == "httpx":
+        from app.commands.service import explain_failure
+
+        return f"error: {mask_secrets(explain_failure(error, 'the address'))}"
+    return describe_traceback(error)

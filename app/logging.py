@@ -1,4 +1,4 @@
-"""Structured logs: one JSON line an event on standard output, readable text on a terminal.
+"""Structured logs: JSON lines, or lines for people on a terminal.
 
 Feature values are never logged.
 """
@@ -6,26 +6,38 @@ Feature values are never logged.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import partial
+from io import TextIOWrapper
+from logging.handlers import WatchedFileHandler
+from pathlib import Path
+from typing import Any
 
 import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from app.errors import describe_error, describe_traceback, mask_secrets
+from app.errors import ConfigError, describe_error, describe_traceback, mask_secrets
 
 
-def configure_logging(*, level: int = logging.INFO, json: bool | None = None, secrets: Collection[str] = ()) -> None:
+def configure_logging(
+    *, level: str = "info", json: bool | None = None, file: Path | None = None, secrets: Collection[str] = ()
+) -> None:
     """Send our own and foreign log records through one format.
 
     Args:
+        level: the least level of a line.
+        json: JSON lines, or lines for people; by default these on a terminal only.
+        file: gets every line too, as JSON.
         secrets: texts that are masked in every line.
-        json: JSON lines or readable text; by default text on a terminal only.
+
+    Raises:
+        ConfigError: the file cannot be written.
     """
-    as_json = not sys.stdout.isatty() if json is None else json
+    least = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -35,21 +47,89 @@ def configure_logging(*, level: int = logging.INFO, json: bool | None = None, se
         describe_exception,
         partial(_mask, secrets),
     ]
-    last: Processor = _render_json if as_json else structlog.dev.ConsoleRenderer()
-    handler = logging.StreamHandler(sys.stdout)
+    handlers: list[LineOutput] = [StandardOutput(for_people=not (json or (json is None and not sys.stdout.isatty())))]
+    if file is not None:
+        handlers.append(_open_file(file))
     remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[remove, last]))
+    for handler in handlers:
+        last = _line_for_people(colours=handler.colours) if handler.for_people else _render_json
+        handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[remove, last]))
     root = logging.getLogger()
-    root.handlers = [handler]
-    root.setLevel(level)
+    root.handlers = list(handlers)
+    root.setLevel(least)
     for noisy in ("httpx", "httpcore", "alembic", "uvicorn.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # A person reads the banner instead of uvicorn's lines about its start.
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING if handlers[0].for_people else logging.NOTSET)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=structlog.make_filtering_bound_logger(least),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+
+
+class StandardOutput(logging.StreamHandler[Any]):
+    """Lines on standard output.
+
+    Attributes:
+        for_people: whether its lines are for people; else they are JSON.
+        colours: whether it takes colours.
+    """
+
+    def __init__(self, *, for_people: bool) -> None:
+        super().__init__(sys.stdout)
+        self.for_people = for_people
+        self.colours = for_people and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+    def reopen(self) -> None:
+        """It stays open."""
+
+
+class LogFile(WatchedFileHandler):
+    """JSON lines in a file, which is opened anew once somebody has moved it away."""
+
+    for_people = False
+    colours = False
+
+    def reopen(self) -> None:
+        """Open it anew if it was moved away."""
+        self.reopenIfNeeded()
+
+    def _open(self) -> TextIOWrapper:
+        """Open it for its owner alone, like the store."""
+        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        return open(descriptor, "a", encoding="utf-8")  # noqa: PTH123 - the handler closes it
+
+
+LineOutput = StandardOutput | LogFile
+
+
+def _open_file(file: Path) -> LogFile:
+    try:
+        return LogFile(file, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"logging.file: {file}: cannot be written: {error.strerror}") from None
+
+
+def line_outputs() -> Sequence[LineOutput]:
+    """The places that the log is written to; standard output before it is configured."""
+    found = [each for each in logging.getLogger().handlers if isinstance(each, LineOutput)]
+    return found or [StandardOutput(for_people=False)]
+
+
+def write_lines(output: LineOutput, lines: str) -> None:
+    """Write lines that are rendered already; a full disk stops no request."""
+    output.acquire()
+    try:
+        output.reopen()
+        if output.stream is not None:
+            output.stream.write(lines)
+            output.flush()
+    except (OSError, ValueError):
+        pass
+    finally:
+        output.release()
 
 
 def describe_exception(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
@@ -81,3 +161,40 @@ def _mask(secrets: Collection[str], _logger: WrappedLogger, _name: str, event: E
 
 def _render_json(_logger: WrappedLogger, _name: str, event: EventDict) -> str:
     return orjson.dumps(event, default=str).decode()
+
+
+COLOURS = {"debug": 90, "info": 32, "warning": 33, "error": 31, "critical": 31}
+
+
+def line_for_people(event: EventDict, *, colours: bool = False) -> str:
+    """A line for people: the time in UTC, the level, the event, and the rest as ``name=value``.
+
+    >>> line_for_people({"time": "2026-12-01T10:03:22.5+00:00", "level": "info", "event": "key_created", "by": "ann"})
+    '2026-12-01 10:03:22Z info     key created  by=ann'
+    """
+    known = ("time", "level", "event", "logger", "exception")
+    rest = " ".join(f"{name}={_plain(value)}" for name, value in event.items() if name not in known)
+    level = str(event.get("level", "info"))
+    shown = f"\x1b[{COLOURS.get(level, 0)}m{level:8}\x1b[0m" if colours else f"{level:8}"
+    moment = str(event.get("time", ""))[:19].replace("T", " ")
+    text = str(event.get("event", ""))
+    head = f"{moment}Z {shown} {text.replace('_', ' ') if text.isidentifier() else _printable(text)}"
+    trace = f"\n{event['exception']}" if event.get("exception") else ""
+    return f"{head}  {rest}{trace}" if rest else f"{head}{trace}"
+
+
+def _line_for_people(*, colours: bool) -> Processor:
+    return lambda _logger, _name, event: line_for_people(event, colours=colours)
+
+
+def _plain(value: object) -> str:
+    """A value in one word, or in quotes."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+    return text if text.isprintable() and " " not in text and text else orjson.dumps(text).decode()
+
+
+def _printable(text: str) -> str:
+    """Text without what a terminal would obey."""
+    return "".join(each if each.isprintable() else " " for each in text)

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 
 import structlog
 from fastapi import FastAPI
@@ -23,6 +22,7 @@ from app.alerting.rules.configured import RuleSet, rule_set
 from app.alerting.service.heartbeat import Heartbeat, Outage
 from app.alerting.service.report import Meter, ServiceEvaluation
 from app.alerting.service.rollback import BY, AutomaticRollback, Probation
+from app.alerting.service.summary import Digest, RequestCounts
 from app.api.app import Application, build_api
 from app.api.dependencies import Services
 from app.api.endpoints.admin import REFRESH_S, KeyRefresh
@@ -34,7 +34,7 @@ from app.background import PeriodicTask
 from app.config.loader import no_key
 from app.config.settings import Config
 from app.errors import ConfigError
-from app.metrics import JournalMetrics, ServingMetrics, new_registry
+from app.metrics import JournalMetrics, ServingMetrics, new_registry, package_version
 from app.monitoring.metrics import LatestReports, check_durations
 from app.monitoring.monitor import Job, Monitor, Overdue, RequestedCheck, Scheduler
 from app.monitoring.worker import Worker
@@ -95,6 +95,7 @@ class ServingParts:
     journal: Journal
     readers: Readers
     meter: Meter
+    counts: RequestCounts
     series: CollectorRegistry
 
 
@@ -113,7 +114,7 @@ class MonitoringService:
         direct: DirectNotifier,
         *,
         tick_s: float,
-        cleaning: Job,
+        jobs: Sequence[Job],
     ) -> None:
         self._versions = versions
         self._journal = journal
@@ -123,13 +124,8 @@ class MonitoringService:
         self._heartbeat = heartbeat
         self._delivery = delivery
         self._direct = direct
-        jobs = (
-            Job("checks", monitor.run_due),
-            Job("alerts", self.update_alerts),
-            Job("delivery", delivery.wake),
-            cleaning,
-        )
-        self._scheduler = Scheduler(journal, jobs, tick_s=tick_s)
+        first = (Job("checks", monitor.run_due), Job("alerts", self.update_alerts), Job("delivery", delivery.wake))
+        self._scheduler = Scheduler(journal, (*first, *jobs), tick_s=tick_s)
 
     @property
     def tasks(self) -> list[PeriodicTask]:
@@ -186,6 +182,8 @@ def build_monitoring(
     updater = AlertUpdater(rules, Notifier(routes, pages), retraining, config.drift.retrain_share)
     monitor = Monitor(config, versions, readers, journal, worker, updater, check_durations(parts.series))
     direct = DirectNotifier(routes, pages)
+    every = None if config.alerts.digest == "off" else config.alerts.digest
+    digest = Digest(every, routes, config.server.address, versions, journal, readers)
     cleaning = partial(clean, journal, retention_s=config.store.retention, hold_s=config.outcomes.hold_for, now=_now)
     return MonitoringService(
         versions,
@@ -197,7 +195,7 @@ def build_monitoring(
         set_up_delivery(routes, pages, journal, readers, parts.series, more=retraining.channels),
         direct,
         tick_s=min(max(min(config.drift.every, config.performance.every) / 6, 0.5), 10.0),
-        cleaning=Job("retention", cleaning),
+        jobs=(Job("retention", cleaning), Job("digest", digest.run)),
     )
 
 
@@ -228,6 +226,7 @@ def _build_heartbeat(
     )
     return Heartbeat(
         meter=parts.meter,
+        counts=parts.counts,
         outage=Outage(direct, rules),
         evaluation=evaluation,
         rollback=rollback,
@@ -263,8 +262,8 @@ def create_app(config: Config, worker: Worker | None = None) -> Application:
     stored = StoreAndSpool(readers, spooler)
     keys = KeyRefresh(_open_keyring(config, active, database, spooler), readers, journal)
     activator = Activator(registry, journal, readers, stored, serving.followed)
-    meter = Meter(serving, ledger, journal, readers)
-    parts = ServingParts(config, registry, activator, journal, readers, meter, series)
+    meter, counts = Meter(serving, ledger, journal, readers), RequestCounts(serving)
+    parts = ServingParts(config, registry, activator, journal, readers, meter, counts, series)
     checks = worker or Worker(config.store.url.get_secret_value())
     monitoring = build_monitoring(parts, routes, rules, retraining, checks)
     serving.build({"version": package_version()})
@@ -285,6 +284,7 @@ def create_app(config: Config, worker: Worker | None = None) -> Application:
         rules=rules,
         updater=monitoring.updater,
         monitoring=monitoring,
+        counts=counts,
         stored_metrics=StoredMetrics(registry, readers, latest, alerts, serving.last_predictions),
         background=[activator.task, keys.task, *shadows.tasks, *monitoring.tasks, *([spooler] if spooler else [])],
     )
@@ -390,11 +390,3 @@ def _open_privacy(config: Config, database: Database, spooler: Spooler | None) -
 
 def _now() -> Micros:
     return Micros(time.time_ns() // 1000)
-
-
-def package_version() -> str:
-    """The installed version, or that of a checkout that is not installed."""
-    try:
-        return version("plumbline")
-    except PackageNotFoundError:
-        return "checkout"

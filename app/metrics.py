@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from itertools import accumulate
 from threading import Lock
 
@@ -172,6 +173,11 @@ class Latencies(Collector):
         """One version's histogram."""
         return self._versions.setdefault((model_name, model_version), Latency())
 
+    @property
+    def versions(self) -> Collection[tuple[str, str]]:
+        """The name and version of each histogram."""
+        return self._versions.keys()
+
     def collect(self) -> Iterator[Metric]:
         """The histograms as they stand; called from the scrape's thread."""
         family = HistogramMetricFamily(
@@ -187,11 +193,19 @@ class Latencies(Collector):
 
 
 class Latency:
-    """One histogram over :data:`LATENCY_BUCKETS`."""
+    """One histogram over :data:`LATENCY_BUCKETS`, and the requests that got no answer.
+
+    Attributes:
+        slowest: the longest time since somebody set it to 0.
+        refused, failed: requests that were answered with a 4xx, and with a 5xx.
+    """
 
     def __init__(self) -> None:
         self.counts = [0] * (len(LATENCY_BUCKETS) + 1)
         self.total = 0.0
+        self.slowest = 0.0
+        self.refused = 0
+        self.failed = 0
 
     def observe(self, ended_at: float, received_at: Sequence[float]) -> None:
         """Count requests that are answered together."""
@@ -199,6 +213,7 @@ class Latency:
             seconds = ended_at - began_at
             self.counts[bisect_left(LATENCY_BUCKETS, seconds)] += 1
             self.total += seconds
+            self.slowest = max(self.slowest, seconds)
 
 
 class LastPredictions(Collector):
@@ -335,3 +350,11 @@ def new_registry() -> CollectorRegistry:
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     return registry
+
+
+def package_version() -> str:
+    """The installed version, or that of a checkout that is not installed."""
+    try:
+        return metadata.version("plumbline")
+    except metadata.PackageNotFoundError:
+        return "checkout"

@@ -30,7 +30,8 @@ def main() -> None:
         config = load_config(Path("config.yaml"), os.environ)
         if config.server.port:  # 0 takes a free one, which the service's log names
             _check_port(config)
-            _wait_apart(config, os.getpid())
+            if not sys.stdout.isatty():  # on a terminal the service says it itself
+                _wait_apart(config, os.getpid())
     os.execv(Path(sys.executable).with_name("plumbline"), ["plumbline", "serve"])
 
 

@@ -63,7 +63,6 @@ QUESTION_WORDS = {"Who", "Whoever", "What", "Whatever", "Which", "Whose", "Where
 MIN_LINES_OF_ONE_IMPORTER = 60
 SMALL_WITH_ONE_IMPORTER = {
     "app.__main__": "python -m app",
-    "app.commands.check": "a verb of its own",
 }
 """Modules that stay small, with the reason."""
 MODULES = {

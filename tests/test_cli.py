@@ -8,11 +8,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from app.cli import main
+from app.config.loader import load_config
 from app.config.settings import Config
 from tests.support.models.bundles import rewrite
 from tests.support.models.tasks import Fitted
@@ -166,3 +168,55 @@ def test_stored_keys_are_made_listed_and_revoked(
     assert capsys.readouterr().out.split()[-1] == "revoked"
     assert key[0] not in before
     assert hashlib.sha256(key[0].encode()).hexdigest() not in before
+
+
+def test_the_version_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """``--version`` prints the version of the package and no more."""
+    assert run(monkeypatch, "--version") == 0
+    assert re.fullmatch(r"plumbline \S+\n", capsys.readouterr().out)
+
+
+def test_init_writes_every_key_with_its_meaning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file is the configuration at its defaults, every key below its meaning; one that is there is kept."""
+    folder = tmp_path / "new"
+    file = folder / "config.yaml"
+
+    assert run(monkeypatch, "init", folder) == 0
+    assert "plumbline bundle MODEL" in capsys.readouterr().out
+    assert load_config(file, {}) == Config()
+    written = file.read_text()
+    comments = re.sub(r"\s+#\s+", " ", "\n".join(line for line in written.splitlines() if line.lstrip()[:1] == "#"))
+    lines = [line.split("#")[0].strip() for line in written.splitlines()]
+    for section in Config.model_fields.values():
+        model: Any = section.annotation
+        assert model.__doc__ in comments
+        for name, field in model.model_fields.items():
+            assert any(line.startswith(f"{field.alias or name}:") for line in lines), name
+            words = re.sub(r"\[[^\]]*\]\(([^)]*)\)", r"docs/\1", field.description or "")
+            assert words in comments, name
+    file.write_text("server: {port: 9}\n")
+    assert run(monkeypatch, "init", folder) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert file.read_text() == "server: {port: 9}\n"
+    assert run(monkeypatch, "init", folder, "--force") == 0
+    assert load_config(file, {}) == Config()
+    assert run(monkeypatch, "init", file) == 2
+
+
+def test_no_file_is_the_defaults_and_the_environment(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without config.yaml the environment alone configures; a file that is named must be there."""
+    empty = config.parent / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    settings = yaml.safe_load(config.read_text())
+    monkeypatch.setenv("PLUMBLINE__SERVING__MODELS", settings["serving"]["models"])
+    monkeypatch.setenv("PLUMBLINE__SERVING__ACTIVE", "text")
+
+    assert run(monkeypatch, "check") == 0
+    assert yaml.safe_load(capsys.readouterr().out)["serving"]["active"] == "text"
+    assert run(monkeypatch, "check", "--config", "config.yaml") == 2
+    assert "config.yaml: cannot be read" in capsys.readouterr().err

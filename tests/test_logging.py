@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import stat
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
 
-from app.logging import configure_logging
+from app.errors import ConfigError
+from app.logging import configure_logging, line_for_people
 
 
 @pytest.fixture
@@ -18,6 +21,9 @@ def _logs_as_before() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level, structured = root.handlers, root.level, structlog.get_config()
     yield
+    for handler in root.handlers:
+        if handler not in handlers and isinstance(handler, logging.FileHandler):
+            handler.close()
     root.handlers = handlers
     root.setLevel(level)
     structlog.configure(**structured)
@@ -34,3 +40,46 @@ def test_a_line_has_one_text_without_colours(capsys: pytest.CaptureFixture[str])
     line = json.loads(capsys.readouterr().out)
     assert line.keys() == {"event", "level", "logger", "time"}
     assert line["event"] == "Uvicorn running on http://127.0.0.1:8000"
+
+
+@pytest.mark.usefixtures("_logs_as_before")
+def test_lines_for_people_have_no_escape_codes_where_no_terminal_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """A line for people begins with its time and level; in a pipe it has no colours."""
+    configure_logging(json=False)
+    structlog.get_logger("delivery").warning("message_put_off", channel="json-1", tries=2, reason="not reached")
+
+    line = capsys.readouterr().out.rstrip()
+    assert line[19:] == 'Z warning  message put off  channel=json-1 tries=2 reason="not reached"'
+
+
+def test_a_value_cannot_break_a_line() -> None:
+    """What a client wrote stands in quotes: no line break, and no code that a terminal would obey."""
+    event = {"time": "2026-12-01T10:00:00", "level": "error", "event": "a\x1b[2Jb\nc", "path": "x\x1b[31m\n"}
+    line = line_for_people(event)
+
+    assert line.isprintable()
+    assert "\\u001b" in line
+
+
+@pytest.mark.usefixtures("_logs_as_before")
+def test_the_file_has_every_line_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file gets what standard output gets, also after somebody has moved it away; only its owner may read it."""
+    file = tmp_path / "service.log"
+    configure_logging(json=False, file=file, level="warning")
+    log = structlog.get_logger("x")
+    log.warning("first", number=1)
+    log.info("never")
+    file.rename(tmp_path / "old.log")
+    log.error("second")
+
+    events = [json.loads((tmp_path / name).read_text())["event"] for name in ("old.log", "service.log")]
+    assert events == ["first", "second"]
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert [line.split()[-1] for line in capsys.readouterr().out.splitlines()] == ["number=1", "second"]
+
+
+@pytest.mark.usefixtures("_logs_as_before")
+def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    """The service does not start without the log that it is asked for."""
+    with pytest.raises(ConfigError, match=r"logging\.file: .*cannot be written"):
+        configure_logging(file=tmp_path)

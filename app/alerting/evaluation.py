@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import cast
+from typing import Any, cast
+
+import structlog
 
 from app.alerting.channels.routes import Route, outbox_routes
 from app.alerting.messages import Pages, compose
@@ -315,7 +317,9 @@ class AlertUpdater:
         schema = served.schemas.get(version)
         if schema is None or version not in _versions_with_alerts(connection, served):
             return
+        before = alerts.still_open(connection, report.model_name, version)
         changes = evaluate(connection, report, task=schema.task, retrain_share=self.retrain_share, rules=self.rules)
+        log_changes(before, alerts.still_open(connection, report.model_name, version))
         self.notifier.enqueue(connection, changes, now=at)
         firing = firing_unsilenced(connection, report.model_name, version, now=at)
         self.notifier.enqueue(connection, firing, now=at)
@@ -347,9 +351,45 @@ class AlertUpdater:
         """End the alerts of other versions; send firing alerts to channels that lack them."""
         now, name = database_now(connection), served.active.name
         versions = _versions_with_alerts(connection, served)
+        log_changes(alerts.unwatched(connection, name, versions), ())
         self.notifier.enqueue(connection, resolve_others(connection, name, versions, now=now), now=now)
         for version in versions:
             self.notifier.enqueue(connection, firing_unsilenced(connection, name, version, now=now), now=now)
+
+
+def log_changes(before: Sequence[Alert], now: Sequence[Alert]) -> None:
+    """Log each alert that has begun to fire, has grown worse or has ended, silenced or not."""
+    log = structlog.get_logger("alerts")
+    firing = {alert.alert_id: alert for alert in before if alert.state == "firing"}
+    still = {alert.alert_id: alert for alert in now if alert.state == "firing"}
+    for alert in still.values():
+        known = firing.get(alert.alert_id)
+        if known is None:
+            log.warning("alert_firing", **describe_alert(alert))
+        elif SEVERITIES.index(alert.finding.severity) < SEVERITIES.index(known.finding.severity):
+            log.warning("alert_worse", **describe_alert(alert), was=known.finding.severity)
+    for alert in firing.values():
+        if alert.alert_id not in still:
+            log.info("alert_resolved", **describe_alert(alert))
+
+
+def describe_alert(alert: Alert) -> Mapping[str, Any]:
+    """The fields of a log line about an alert.
+
+    Its message stays out: it may name a category of a feature.
+    """
+    finding = alert.finding
+    return {
+        "rule": alert.rule,
+        "severity": finding.severity,
+        "value": finding.value,
+        "limit": finding.limit,
+        "causes": list(finding.causes),
+        "model_name": alert.model_name,
+        "model_version": alert.model_version,
+        "alert_id": alert.alert_id,
+        "report_id": alert.report_id,
+    }
 
 
 def _versions_with_alerts(connection: Connection, served: ServedVersions) -> set[str]:

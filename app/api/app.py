@@ -149,7 +149,7 @@ class Application(FastAPI):
             title="Plumbline", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, dependencies=strict
         )
         self.state.services = services
-        self._access_log = AccessLog(services.metrics.requests)
+        self._access_log = AccessLog.of(services.config.logging, services.metrics.requests)
         self._described: tuple[tuple[str, str], asyncio.Task[bytes]] | None = None
         around: dict[str, Any] = {
             "hosts": services.hosts,

@@ -20,6 +20,7 @@ from starlette.datastructures import QueryParams
 
 from app.alerting.evaluation import AlertUpdater
 from app.alerting.rules.configured import RuleSet
+from app.alerting.service.summary import RequestCounts
 from app.api.documentation import answer_of
 from app.api.http import BodyLimits, Call, client_of
 from app.api.middleware import TrustedHosts
@@ -107,6 +108,7 @@ class Services:
     updater: AlertUpdater
     privacy: Privacy
     monitoring: Monitoring
+    counts: RequestCounts
     stored_metrics: MetricsRefresh
     background: list[BackgroundTask]
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice, product
 from typing import Any
 
+from app.alerting.service.summary import Summary
 from app.figures.drift import EXAMPLE_OF_CATEGORIES, EXAMPLE_OF_NUMBERS
 from app.reports.drift import ColumnSummary, JudgedColumn, JudgedPrediction
 from app.reports.performance import Metric
@@ -280,6 +281,24 @@ ACTION: Json = {
     "delivered_at": "2026-11-20T10:00:01.000000Z",
     "tries": 1,
     "error": None,
+}
+SUMMARY: Summary = {
+    "model_name": "credit",
+    "model_version": "1",
+    "from": _FROM,
+    "to": CHECKED_AT,
+    "requests": 36_000,
+    "refused": 12,
+    "failed": 0,
+    "success_share": 0.9997,
+    "latency_seconds": {"p50": 0.0016, "p95": 0.0042, "p99": 0.0088, "max": 0.061},
+    "latency_target_seconds": 0.5,
+    "share_under_target": 1.0,
+    "metrics": {"accuracy": {"average": 0.92, "min": 0.9, "max": 0.95, "last": 0.91}},
+    "estimated_metrics": {"accuracy": {"average": 0.93, "min": 0.92, "max": 0.95, "last": 0.92}},
+    "alerts": {"feature_drift": 1},
+    "drifted_features": ["income"],
+    "missing": [],
 }
 MAX_TRIES = 200
 """Rows that are looked at for one that the reference does not have."""

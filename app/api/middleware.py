@@ -7,13 +7,14 @@ requests carry its name as ``Host``. It can also post to any address; the browse
 from __future__ import annotations
 
 import asyncio
+import math
 import re
-import sys
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from http import HTTPStatus
 from ipaddress import ip_address
 from time import perf_counter
 from typing import Any, NamedTuple, TypeAlias
@@ -40,8 +41,10 @@ from app.api.http import (
     unpack,
 )
 from app.api.request_guards import Keyring
+from app.config.fields import Logging
 from app.config.settings import Scope, Server
 from app.errors import Forbidden, PlumblineError, UntrustedHost
+from app.logging import line_for_people, line_outputs, write_lines
 from app.request_metrics import RequestCounts
 from app.types import new_id
 
@@ -65,15 +68,30 @@ _Line: TypeAlias = tuple[str, str, str, int, float, Any, str | None]
 
 
 class AccessLog:
-    """JSON lines on standard output, written once a turn of the event loop.
+    """Lines about requests, written once a turn of the event loop.
 
     A write for each request would cost more than its answer. Requests are counted here too.
+
+    Args:
+        least: the least status of an answer whose request gets a line; None: no request does.
     """
 
-    def __init__(self, counts: RequestCounts, write: Callable[[bytes], object] | None = None) -> None:
+    def __init__(self, counts: RequestCounts, least: int | None = 0) -> None:
         self._counts = counts
-        self._write = write or _to_standard_output
+        self._least = math.inf if least is None else least
         self._noted: list[_Line] = []
+
+    @classmethod
+    def of(cls, logging: Logging, counts: RequestCounts) -> AccessLog:
+        """The log that the settings ask for.
+
+        A request that failed is of level error, each other one of level info.
+        """
+        least: dict[str, int] = {"all": 0, "errors": HTTPStatus.BAD_REQUEST}
+        if logging.access == "off":
+            return cls(counts, None)
+        quiet = HTTPStatus.INTERNAL_SERVER_ERROR if logging.level in ("warning", "error") else 0
+        return cls(counts, max(least[logging.access], quiet))
 
     def note(
         self,
@@ -87,26 +105,28 @@ class AccessLog:
     ) -> None:
         """Note a line; it is written when the loop has no more requests at hand."""
         self._counts.count(method, route, (status,))
-        self._add([(request_id, method, route, status, seconds, notes, key_name)])
+        if status >= self._least:
+            self._add([(request_id, method, route, status, seconds, notes, key_name)])
 
     def note_all(self, calls: Sequence[Call], replies: Sequence[Reply]) -> None:
         """Note a line for each of the calls for one route, which are answered now."""
-        now = perf_counter()
+        now, least = perf_counter(), self._least
         self._counts.count(calls[0].method, calls[0].path, [reply.status for reply in replies])
-        self._add(
-            [
-                (
-                    call.request_id,
-                    call.method,
-                    call.path,
-                    reply.status,
-                    now - call.received_at,
-                    call.notes,
-                    call.key_name,
-                )
-                for call, reply in zip(calls, replies, strict=True)
-            ]
-        )
+        noted: list[_Line] = [
+            (
+                call.request_id,
+                call.method,
+                call.path,
+                reply.status,
+                now - call.received_at,
+                call.notes,
+                call.key_name,
+            )
+            for call, reply in zip(calls, replies, strict=True)
+            if reply.status >= least
+        ]
+        if noted:
+            self._add(noted)
 
     def _add(self, lines: Sequence[_Line]) -> None:
         if not self._noted:
@@ -115,26 +135,39 @@ class AccessLog:
 
     def _flush(self) -> None:
         noted, self._noted = self._noted, []
-        head = f'{{"time":"{datetime.now(UTC).isoformat()}","level":"info","logger":"access","event":"request"'
-        self._write("".join([head + _rest(*note) for note in noted]).encode())
+        now = datetime.now(UTC).isoformat()
+        for output in line_outputs():
+            if output.for_people:
+                lines = [f"{line_for_people(_event(now, line), colours=output.colours)}\n" for line in noted]
+            else:
+                lines = [_json_line(now, *line) for line in noted]
+            write_lines(output, "".join(lines))
 
 
-def _rest(
-    request_id: str, method: str, route: str, status: int, seconds: float, notes: Any, key_name: str | None
+def _level(status: int) -> str:
+    return "error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "info"
+
+
+def _event(now: str, line: _Line) -> dict[str, Any]:
+    """A line as an event for people."""
+    request_id, method, route, status, seconds, notes, key_name = line
+    text = f"{method} {route} {status} in {seconds * 1000:.1f} ms"
+    key = {} if key_name is None else {"key": key_name}
+    return {"time": now, "level": _level(status), "event": text, **(notes or {}), **key, "request_id": request_id}
+
+
+def _json_line(
+    now: str, request_id: str, method: str, route: str, status: int, seconds: float, notes: Any, key_name: str | None
 ) -> str:
-    """A line behind its time; none of these texts needs escaping, the notes may."""
+    """A line of JSON; none of these texts needs escaping, the notes may."""
     more = f",{orjson.dumps(notes).decode()[1:-1]}" if notes else ""
     if key_name is not None:
         more += f',"key":"{key_name}"'
     return (
+        f'{{"time":"{now}","level":"{_level(status)}","logger":"access","event":"request"'
         f',"request_id":"{request_id}","method":"{method}","route":"{route}",'
         f'"status":{status},"duration_ms":{seconds * 1000:.3f}{more}}}\n'
     )
-
-
-def _to_standard_output(lines: bytes) -> None:
-    sys.stdout.buffer.write(lines)
-    sys.stdout.buffer.flush()
 
 
 @dataclass(slots=True, eq=False)

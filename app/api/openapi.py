@@ -163,12 +163,12 @@ def _answered(model: Model) -> tuple[Json | None, Json]:
 
     for row in synthetic_rows(model.schema, model.bundle.profile["features"], is_stored):
         named_row = dict(zip(model.schema.feature_names, row, strict=True))
-        if (answer := _ask(model, named_row)) is not None:
+        if (answer := ask_model(model, named_row)) is not None:
             return named_row, _shown_answer(model, answer)
     return None, {}
 
 
-def _ask(model: Model, row: Json) -> ModelAnswer | None:
+def ask_model(model: Model, row: Json) -> ModelAnswer | None:
     """The model's answer to a row; None where the model or its validation refuses it."""
     try:
         return model.bundle.estimator.predict(model.validator.parse(orjson.dumps({"features": row})).rows)[0]

@@ -13,15 +13,15 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv6Address
 from time import monotonic, time
 
-from app.config.settings import Key, Limits, Scope
+from app.config.fields import Limits
+from app.config.settings import Key, Scope
 from app.errors import Forbidden, NotFound, TooManyRequests, Unauthenticated
 from app.store.queries.keys import StoredKey
 from app.types import SECOND
 
 MAX_FAILURES = 20
 """Wrong keys that an address may send within ``FAILURE_WINDOW_S``."""
-FAILURE_WINDOW_S = 60.0
-MAX_ADDRESSES = 4096
+FAILURE_WINDOW_S, MAX_ADDRESSES = 60.0, 4096
 """Addresses whose wrong keys are remembered; the one that failed the longest ago is forgotten first."""
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+import shlex
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from app.commands.serve import plumbline_command
 from app.commands.tables.columns import read_columns
 from app.commands.tables.dialect import DayFirst, Decimal, Delimiter, Dialect, Missing, TimeZone
 from app.errors import BundleError
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
     from app.serving.bundle.schema_inference import KnownColumns
 
 SHOWN_CATEGORIES = 6
+CONFIDENCE = 0.95
+MIN_ROWS, GOOD_ROWS = 50, 1000
+"""Rows below which there is no verdict, and rows of a window as configured."""
 SHOWN_DEPENDENCE = 3
 Holdout = Annotated[Path | None, typer.Option(help="Rows it was not fitted on; without, verdicts are withheld.")]
 Positive = Annotated[str | None, typer.Option(help="Class that counts as positive; default: the second of two.")]
@@ -97,7 +103,7 @@ def bundle(
     given |= {"features": features, "in_sample": in_sample, "reference_rows": reference_rows, "made_by": made_by}
     given |= {"golden": golden and read(golden, answers=True)}
     with progress.status(f"bundling {name}/{version}"):
-        return _report(build_bundle(fitted, **given))
+        return _report(build_bundle(fitted, **given), trust or ())
 
 
 def _check_options(format: str, schema: Path | None, categorical: Sequence[str] | None) -> None:  # noqa: A002 - the option's name
@@ -175,7 +181,7 @@ def _show(features: Sequence[Feature]) -> None:
     typer.echo(yaml.safe_dump({"features": entries(features)}, sort_keys=False, allow_unicode=True), nl=False)
 
 
-def _report(folder: Path) -> None:
+def _report(folder: Path, trusted_types: Sequence[str]) -> None:
     from app.serving.bundle.manifest import MANIFEST, PROFILE, parse_manifest
 
     manifest = parse_manifest((folder / MANIFEST).read_bytes(), str(folder / MANIFEST))
@@ -185,8 +191,67 @@ def _report(folder: Path) -> None:
         typer.echo(_about_proof(manifest.proof, manifest.made_by))
     for line in manifest.warnings:
         typer.echo(f"warning: {line}", err=True)
-    typer.echo(_about_reference(json.loads((folder / PROFILE).read_bytes())))
-    typer.echo(folder)
+    profile = json.loads((folder / PROFILE).read_bytes())
+    typer.echo(_about_reference(profile))
+    for line in _about_baseline(folder, manifest):
+        typer.echo(line)
+    for line in about_verdicts(profile, manifest):
+        typer.echo(line)
+    typer.echo(f"{folder}\n\nNext:\n  {_next_command(folder, manifest, trusted_types)}")
+
+
+def _about_baseline(folder: Path, manifest: Manifest) -> Iterator[str]:
+    """Say how good the model's answers to the reference are, with intervals of 95 %."""
+    from app.monitoring.performance.degradation import Baseline
+    from app.monitoring.reference.reference import load_reference
+
+    scored = Baseline(reference := load_reference(folder, manifest.schema_of())).scored
+    if scored is None or not scored.rows:
+        yield "baseline: none, since no row of the reference has a known outcome"
+        return
+    yield f"baseline over {scored.rows:,} rows with their outcome, with its interval of 95 %:"
+    for name, measured in scored.measure(ordered=reference.times is not None).items():
+        if measured.value is not None:
+            low, high = measured.interval.bounds(CONFIDENCE) if measured.interval else (math.nan, math.nan)
+            interval = f" [{low:.3g}, {high:.3g}]" if math.isfinite(low) and math.isfinite(high) else ""
+            yield f"  {name:20} {measured.value:.4g}{interval}"
+
+
+def about_verdicts(profile: Json, manifest: Manifest) -> Iterator[str]:
+    """Say which verdicts the reference is fit for, and what would make it fit for more."""
+    rows, kept = profile["judged_rows"], profile["rows"]
+    outcomes = bool(profile["baseline"])
+    enough = kept >= MIN_ROWS
+    own = enough and not profile["in_sample"]
+    verdicts = {"drift of features": enough, "drift of predictions": own, "performance": own and outcomes}
+    yield f"fit for verdicts on {', '.join(f'{name}: {_yes(fit=fit)}' for name, fit in verdicts.items())}"
+    if profile["in_sample"]:
+        yield "  to change that: give rows that the model was not fitted on with --holdout"
+    if not outcomes:
+        yield f"  to change that: give the truth of some rows in the column that --target names ({manifest.task.value})"
+    if not enough:
+        yield f"  to change that: give at least {MIN_ROWS} rows, better {GOOD_ROWS:,}; there are {rows:,}"
+    elif kept < GOOD_ROWS:
+        yield f"  small drifts are found sooner with more rows: {kept:,} are there, {GOOD_ROWS:,} are a window"
+    if not profile["qualification"]["rows"]:
+        yield "  normal variation from day to day is not known: name the column of the rows' times with --time"
+
+
+def _yes(*, fit: bool) -> str:
+    return "yes" if fit else "no"
+
+
+def _next_command(folder: Path, manifest: Manifest, trusted_types: Sequence[str]) -> str:
+    """The command that serves the bundle from the current folder."""
+    entry = FORMATS[manifest.format]
+    settings = {
+        "ACTIVE": f"{manifest.name}/{manifest.version}",
+        "MODELS": "" if folder.parents[1] == Path("models") else str(folder.parents[1]),
+        "ALLOW_PICKLE": "true" if entry.runs_code else "",
+        "TRUSTED_TYPES": json.dumps(list(trusted_types)) if trusted_types else "",
+    }
+    words = [f"PLUMBLINE__SERVING__{name}={shlex.quote(value)}" for name, value in settings.items() if value]
+    return " ".join([*words, plumbline_command(), "serve"])
 
 
 def load_model_file(path: Path, *, allow_pickle: bool, trusted_types: Sequence[str]) -> tuple[Any, list[str]]:

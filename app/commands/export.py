@@ -20,6 +20,8 @@ import typer
 from rich.console import Console
 from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from app.commands.serve import DEFAULT_URL
+from app.commands.service import Url, explain_failure, explain_refusal
 from app.errors import PlumblineError
 from app.types import Feature, FeatureType, Json, Label, ModelSchema, Task, label_key, label_keys, named, to_rfc3339
 
@@ -46,7 +48,7 @@ class Tool(StrEnum):
 def export(
     *,
     out: Annotated[Path, typer.Option(help="File to write; it appears, or is replaced, once it is whole.")],
-    url: Annotated[str, typer.Option(help="Where the service listens.")] = "http://127.0.0.1:8000",
+    url: Url = DEFAULT_URL,
     form: Annotated[ExportFormat, typer.Option("--format", help="What to write.")] = ExportFormat.JSONL,
     start: Annotated[str | None, typer.Option("--from", help="From this time on; RFC 3339 with its zone.")] = None,
     end: Annotated[str | None, typer.Option("--to", help="Before this time; RFC 3339 with its zone.")] = None,
@@ -78,7 +80,7 @@ def export(
                 rows = _read_rows(client, {**params, "format": "jsonl", "model_version": schema.version})
             return _write_table(schema, rows, out, tool or Tool.PANDAS, form)
     except httpx.TransportError as error:
-        raise PlumblineError(f"{url}: {str(error) or 'no answer'}; {out} is as it was") from None
+        raise PlumblineError(f"{explain_failure(error, url)}; {out} is as it was") from None
 
 
 def _write_stream(client: httpx.Client, params: Mapping[str, Any], out: Path, form: ExportFormat) -> None:
@@ -141,11 +143,12 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 def _accept(answer: httpx.Response) -> None:
     """Go on with a 200; PlumblineError says what else came, and what to do."""
-    if answer.status_code == HTTPStatus.OK:
-        return
-    if answer.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        raise PlumblineError(f"{answer.url.host} wants an API key with the scope read: pass --api-key")
-    raise PlumblineError(f"{answer.url} answers {answer.status_code}: {answer.read().decode(errors='replace')[:500]}")
+    url = str(answer.request.url.copy_with(raw_path=b"/")).rstrip("/")
+    if answer.status_code != HTTPStatus.OK:
+        answer.read()
+        raise PlumblineError(explain_refusal(answer, url, "read"))
+    if "x-request-id" not in answer.headers:  # which every answer of ours has
+        raise PlumblineError(f"{url} answers no predictions: is this a Plumbline service?")
 
 
 def _progress(console: Console) -> Progress:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from urllib.parse import quote
 
@@ -13,9 +11,8 @@ import typer
 import yaml
 from typer.core import TyperGroup
 
-from app.commands.serve import ConfigFile
+from app.commands.serve import ConfigFile, read_config
 from app.config.fields import Duration
-from app.config.loader import load_config
 from app.config.settings import Config, Key
 from app.errors import ConfigError, PlumblineError, RequestError, StoreLocked
 from app.types import Json, Micros, to_rfc3339
@@ -28,7 +25,9 @@ Scopes = Annotated[
     list[str] | None,
     typer.Option("--scope", help="What it may do: predict, outcome, read, metrics, admin. Repeatable."),
 ]
-Url = Annotated[str | None, typer.Option(help="Where the service listens; by default as configured.")]
+Url = Annotated[
+    str | None, typer.Option(envvar="PLUMBLINE_URL", help="Where the service listens; by default as configured.")
+]
 ApiKey = Annotated[
     str | None,
     typer.Option(envvar="PLUMBLINE_API_KEY", help="Key with the scope admin, where a service runs on the store."),
@@ -79,7 +78,7 @@ def new(
     scope: Scopes = None,
     model: Annotated[str | None, typer.Option(help="The only model that it may ask about.")] = None,
     expires: Annotated[str | None, typer.Option(help="How long it is valid, for example 90d.")] = None,
-    config: ConfigFile = Path("config.yaml"),
+    config: ConfigFile = None,
     url: Url = None,
     api_key: ApiKey = None,
 ) -> None:
@@ -90,7 +89,7 @@ def new(
         expires_s = None if expires is None else Duration.parse(expires)
     except ValueError as error:
         raise ConfigError(f"--expires: {error}") from None
-    settings = load_config(config, os.environ)
+    settings = read_config(config)
     if name in {key.name for key in settings.auth.keys}:
         raise ConfigError(f"a key named {name} is in auth.keys of the configuration")
     from app.store.queries.keys import add_key, new_key
@@ -107,9 +106,9 @@ def new(
     typer.echo(f"key (shown once): {_act(settings, url, add, ask)}")
 
 
-def list_keys(config: ConfigFile = Path("config.yaml"), url: Url = None, api_key: ApiKey = None) -> None:
+def list_keys(config: ConfigFile = None, url: Url = None, api_key: ApiKey = None) -> None:
     """List the keys: name, scopes, model, times and state; never a key or its hash."""
-    settings = load_config(config, os.environ)
+    settings = read_config(config)
     from app.store.queries.keys import read_keys
 
     def ask() -> list[Json]:
@@ -126,12 +125,12 @@ def list_keys(config: ConfigFile = Path("config.yaml"), url: Url = None, api_key
 
 def revoke(
     name: Annotated[str, typer.Argument(help="Name of the key.")],
-    config: ConfigFile = Path("config.yaml"),
+    config: ConfigFile = None,
     url: Url = None,
     api_key: ApiKey = None,
 ) -> None:
     """End a key of the store for good: within a second, wherever a service runs on it."""
-    settings = load_config(config, os.environ)
+    settings = read_config(config)
     if name in {key.name for key in settings.auth.keys}:
         raise ConfigError(f"the key {name} is in the configuration: take it out of auth.keys and restart")
     from app.store.queries.keys import revoke_key
@@ -185,20 +184,9 @@ def _address(settings: Config, url: str | None) -> str:
 
 def _call(method: str, address: str, path: str, api_key: str | None, body: Json | None = None) -> Any:
     """The answer of the service that runs."""
-    import httpx
+    from app.commands.service import ServiceClient
 
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    try:
-        answer = httpx.request(method, address + path, headers=headers, json=body, timeout=30.0)
-    except (httpx.TransportError, httpx.InvalidURL) as error:
-        raise PlumblineError(
-            f"a process holds the store, and at {address} nobody answers: pass --url ({type(error).__name__})"
-        ) from None
-    if answer.is_success:
-        return answer.json()
-    if answer.status_code in (401, 403):
-        raise PlumblineError(f"{address} wants an API key with the scope admin: pass --api-key or PLUMBLINE_API_KEY")
-    raise PlumblineError(f"{address} answers {answer.status_code}: {answer.text[:500]}")
+    return ServiceClient(address, api_key).call(method, path, "admin", json=body)
 
 
 def _items(settings: Config, stored: Any) -> list[Json]:

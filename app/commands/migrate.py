@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -10,13 +9,12 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from app.commands.serve import ConfigFile
-from app.config.loader import load_config
+from app.commands.serve import ConfigFile, read_config
 from app.errors import ConfigError, PlumblineError
 
 
 def migrate(
-    config: ConfigFile = Path("config.yaml"),
+    config: ConfigFile = None,
     to: Annotated[
         str | None,
         typer.Option(envvar="PLUMBLINE_MIGRATE_TO", help="PostgreSQL to copy the SQLite store to; serving may go on."),
@@ -26,7 +24,7 @@ def migrate(
 
     With --to, copy the store to PostgreSQL.
     """
-    url = load_config(config, os.environ).store.url.get_secret_value()
+    url = read_config(config).store.url.get_secret_value()
     if to is None:
         _upgrade(url)
     else:

@@ -21,6 +21,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from app.commands.serve import DEFAULT_URL
+from app.commands.service import Url, explain_failure, explain_refusal
 from app.commands.tables.columns import Labels, cell_text
 from app.commands.tables.dialect import (
     MISSING_WORDS,
@@ -257,7 +259,7 @@ class Loader:
                     found: Json = orjson.loads(answer.content)
                     return found
                 if answer.status_code not in _LATER:
-                    raise PlumblineError(f"the service answers {answer.status_code}: {answer.text[:500]}")
+                    raise PlumblineError(explain_refusal(answer, str(self._client.base_url), "outcome"))
                 pause = float(answer.headers.get("retry-after") or 2**attempt / 4)
             except httpx.TransportError:
                 pause = 2**attempt / 4
@@ -292,7 +294,7 @@ def outcomes(
         Path, typer.Argument(help="CSV, TSV, JSON lines or Parquet: prediction_id, outcome, value, observed_at.")
     ],
     *,
-    url: Annotated[str, typer.Option(help="Where the service listens.")] = "http://127.0.0.1:8000",
+    url: Url = DEFAULT_URL,
     delimiter: Delimiter = None,
     decimal: Decimal = None,
     na: Missing = None,
@@ -340,14 +342,13 @@ def _classes(client: httpx.Client) -> list[Label]:
     try:
         answer = client.get("/models")
     except httpx.TransportError as error:
-        raise PlumblineError(f"no service answers at {client.base_url}: {str(error) or 'no answer'}") from None
-    if answer.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        raise PlumblineError(f"{client.base_url} wants an API key with the scopes outcome and read: pass --api-key")
+        raise PlumblineError(explain_failure(error, str(client.base_url))) from None
     if answer.status_code != HTTPStatus.OK:
-        raise PlumblineError(
-            f"{client.base_url} answers {answer.status_code} to GET /models: is this a Plumbline service?"
-        )
-    versions = (version for model in answer.json()["items"] for version in model["versions"])
+        raise PlumblineError(explain_refusal(answer, str(client.base_url), "outcome and read"))
+    try:
+        versions = [version for model in answer.json()["items"] for version in model["versions"]]
+    except (ValueError, KeyError, TypeError):
+        raise PlumblineError(f"{client.base_url} answers no models: is this a Plumbline service?") from None
     return [label for version in versions for label in version.get("classes") or ()]
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,8 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from app.commands.serve import ConfigFile
-from app.config.loader import load_config
+from app.commands.serve import ConfigFile, read_config
 
 if TYPE_CHECKING:
     from app.config.settings import Drift
@@ -27,7 +24,7 @@ MAX_ROUNDS = 200
 
 def selftest(
     *,
-    config: ConfigFile = Path("config.yaml"),
+    config: ConfigFile = None,
     model: Annotated[str | None, typer.Option(help="Model, `name` or `name/version`; default: the served one.")] = None,
     rows_per_hour: Annotated[
         float | None, typer.Option(min=0.001, help="Traffic to assume; default: as much as there can be looks.")
@@ -45,7 +42,7 @@ def selftest(
     from app.monitoring.reference.reference import load_reference
     from app.serving.registry import read_configured
 
-    settings = load_config(config, os.environ)
+    settings = read_config(config)
     serving = settings.serving if model is None else settings.serving.model_copy(update={"active": model})
     console = Console()
     with console.status(f"loading {serving.active}"):

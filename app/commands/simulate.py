@@ -19,6 +19,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from app.commands.serve import DEFAULT_URL
+from app.commands.service import Url
 from app.commands.simulation.drift import (
     DriftKind,
     Extra,
@@ -113,7 +115,7 @@ class Target:
 
 def simulate(
     *,
-    url: Annotated[str, typer.Option(help="Where the service listens.")] = "http://127.0.0.1:8000",
+    url: Url = DEFAULT_URL,
     rows: Annotated[
         int, typer.Option(min=1, help="Rows to send; when the data run out, fresh rows of the same law follow.")
     ] = 2000,

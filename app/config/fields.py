@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
@@ -107,13 +108,21 @@ FilledUrl: TypeAlias = Annotated[ChannelUrl, BeforeValidator(_url), BeforeValida
 """Secrets stay in the environment: ``https://HOST/PATH?token=${NAME}``."""
 
 
+def _word(value: object) -> object:
+    """YAML reads the word ``off`` as false."""
+    return "off" if value is False else value
+
+
+DigestEvery: TypeAlias = Annotated[Literal["off", "daily", "weekly"], BeforeValidator(_word)]
+
+
 class Section(BaseModel):
     """A section refuses keys it does not know and cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
 
 
-PrivacyMode: TypeAlias = Literal["clear", "hash", "truncate", "off"]
+PrivacyMode: TypeAlias = Annotated[Literal["clear", "hash", "truncate", "off"], BeforeValidator(_word)]
 
 
 class Privacy(Section):
@@ -133,3 +142,46 @@ class Privacy(Section):
         if self.subject is not None and self.features.get(self.subject) in ("truncate", "off"):
             raise ValueError("subject: must be stored clear or hashed, or its rows could not be found again")
         return self
+
+
+class Limits(Section):
+    """The most that callers may use."""
+
+    connections: int = Field(1000, ge=1, le=1_000_000, description="Most open connections.")
+    connections_per_address: int = Field(
+        200,
+        ge=1,
+        le=1_000_000,
+        description="Most open connections from one address; loopback is exempt while this is the default.",
+    )
+
+    requests_per_second_per_key: float | None = Field(
+        None, ge=0.01, le=1e6, strict=False, allow_inf_nan=False, description="Most requests of one key; null: any."
+    )
+    requests_per_second_per_address: float | None = Field(
+        None, ge=0.01, le=1e6, strict=False, allow_inf_nan=False, description="Most requests of one address; null: any."
+    )
+
+    @property
+    def loopback_connections(self) -> int | None:
+        """Give the limit for loopback, where a proxy or a benchmark is one address for many callers.
+
+        A file may list every key at its default, so only another value says that loopback is meant too.
+        """
+        default = type(self).model_fields["connections_per_address"].default
+        return None if self.connections_per_address == default else self.connections_per_address
+
+
+class Logging(Section):
+    """The log on standard output, and in a file."""
+
+    format: Literal["auto", "json", "console"] = Field(
+        "auto", description="JSON lines, or lines for people; auto: for people on a terminal, else JSON."
+    )
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level of a line.")
+    access: Annotated[Literal["off", "errors", "all"], BeforeValidator(_word)] = Field(
+        "errors", description="Requests with a line of their own; errors: those refused (4xx) or failed (5xx)."
+    )
+    file: Path | None = Field(
+        None, strict=False, description="File that gets every line too, as JSON; it may be moved away at any time."
+    )

@@ -7,7 +7,17 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from app.config.fields import ChannelUrl, Duration, FilledSecret, FilledUrl, Privacy, Section
+from app.config.fields import (
+    ChannelUrl,
+    DigestEvery,
+    Duration,
+    FilledSecret,
+    FilledUrl,
+    Limits,
+    Logging,
+    Privacy,
+    Section,
+)
 from app.types import Severity
 
 _HEADER = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
@@ -124,6 +134,10 @@ class Alerts(Section):
         strict=False,
         max_length=100,
         description="`default`, or a list of default rules and rules of your own; see [rules.md](rules.md).",
+    )
+    digest: DigestEvery = Field(
+        "off",
+        description="A summary for all channels at 8 h UTC, each day or each Monday; see [alerting.md](alerting.md).",
     )
     retrain: Retrain | None = Field(
         None, description="A pipeline to ask for a new model; null: advice alone. See [retraining.md](retraining.md)."
@@ -350,34 +364,6 @@ class Auth(Section):
         return self
 
 
-class Limits(Section):
-    """The most that callers may use."""
-
-    connections: int = Field(1000, ge=1, le=1_000_000, description="Most open connections.")
-    connections_per_address: int = Field(
-        200,
-        ge=1,
-        le=1_000_000,
-        description="Most open connections from one address; loopback is exempt while this is the default.",
-    )
-
-    requests_per_second_per_key: float | None = Field(
-        None, ge=0.01, le=1e6, strict=False, allow_inf_nan=False, description="Most requests of one key; null: any."
-    )
-    requests_per_second_per_address: float | None = Field(
-        None, ge=0.01, le=1e6, strict=False, allow_inf_nan=False, description="Most requests of one address; null: any."
-    )
-
-    @property
-    def loopback_connections(self) -> int | None:
-        """Give the limit for loopback, where a proxy or a benchmark is one address for many callers.
-
-        A file may list every key at its default, so only another value says that loopback is meant too.
-        """
-        default = type(self).model_fields["connections_per_address"].default
-        return None if self.connections_per_address == default else self.connections_per_address
-
-
 class Config(Section):
     """The whole configuration."""
 
@@ -388,6 +374,7 @@ class Config(Section):
     drift: Drift = Drift()
     performance: Performance = Performance()
     alerts: Alerts = Alerts()
+    logging: Logging = Logging()
     limits: Limits = Limits()
     privacy: Privacy = Privacy()
     auth: Auth = Auth()

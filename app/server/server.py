@@ -22,7 +22,7 @@ from starlette.types import ASGIApp
 
 from app.api.coalescing import HotRoutes
 from app.background import PeriodicTask
-from app.config.settings import Limits
+from app.config.fields import Limits
 from app.metrics import ConnectionMetrics
 
 BACKLOG = 4096
@@ -294,11 +294,21 @@ class PlumblineServer(uvicorn.Server):
     It closes the connections of clients that never finish a request.
 
     uvicorn itself raises the signal again after it has drained, and waits for a request for ever.
+
+    Args:
+        on_start: is called with the port once the server listens.
     """
 
-    def __init__(self, config: uvicorn.Config, context: ServerContext, receive_timeout_s: float) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        context: ServerContext,
+        receive_timeout_s: float,
+        on_start: Callable[[int], None] | None = None,
+    ) -> None:
         super().__init__(config)
         self._context = context
+        self._on_start = on_start
         self._receive_timeout_s = receive_timeout_s
         self._stalls = StallMeter(context.metrics)
         self.task = PeriodicTask("connections", self._look, interval_s=LOOK_EVERY_S, store_away="warn")
@@ -327,6 +337,12 @@ class PlumblineServer(uvicorn.Server):
         finally:
             self._stalls.stop()
             await self.task.stop(grace_s=0)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to listen, and say so."""
+        await super().startup(sockets)
+        if self._on_start is not None and self.started:
+            self._on_start(self.servers[0].sockets[0].getsockname()[1])
 
     async def _look(self) -> None:
         """Look at all connections."""

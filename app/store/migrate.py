@@ -33,6 +33,7 @@ from app.store.tables import (
     ALERTS,
     API_KEYS,
     AUDIT,
+    FIGURES,
     MODELS,
     OUTBOX,
     OUTCOMES,
@@ -50,7 +51,7 @@ LONG: dict[Table, Column[int]] = {
     SHADOW_PREDICTIONS: SHADOW_PREDICTIONS.c.predicted_at,
 }
 """Tables that only grow, with the time by which they do: read in short transactions, from where a copy ended."""
-SHORT = (MODELS, REPORTS, ALERTS, SILENCES, ACCEPTANCES, OUTBOX, API_KEYS, AUDIT, SETTINGS)
+SHORT = (MODELS, REPORTS, FIGURES, ALERTS, SILENCES, ACCEPTANCES, OUTBOX, API_KEYS, AUDIT, SETTINGS)
 """The other tables are read in one transaction, so that every alert finds its report."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATION_LOCK = 0x706C756D

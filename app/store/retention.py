@@ -52,7 +52,13 @@ async def clean(journal: Journal, *, retention_s: float, hold_s: float, now: Cal
     deleted = 0
     by_setting = ((purge_chunks, retention_s), (labelled.purge_shadow_answers, retention_s), (expire, hold_s))
     by_end = ((alerts.purge, ENDED_S), (alerts.purge_silences, ENDED_S))
-    acts = (*by_setting, (outbox.purge, SENT_S), *by_end, (reports.purge, retention_s))
+    acts = (
+        *by_setting,
+        (outbox.purge, SENT_S),
+        *by_end,
+        (reports.purge, retention_s),
+        (reports.purge_figures, retention_s),
+    )
     for delete_some, age_s in acts:
         while True:
             before, started = Micros(now() - round(age_s * SECOND)), perf_counter()

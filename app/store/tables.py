@@ -199,6 +199,21 @@ SHADOW_PREDICTIONS = Table(
     Index("ix_shadow_predictions_sample", "model_name", "model_version", "level", "predicted_at"),
 )
 
+FIGURES = Table(
+    "figures",
+    METADATA,
+    Column("model_name", Text, primary_key=True),
+    Column("model_version", Text, primary_key=True),
+    Column("at", BigInteger, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    Column("total", Float, nullable=False),
+    Column("low", Float, nullable=False),
+    Column("high", Float, nullable=False),
+    Column("last", Float, nullable=False),
+    Index(None, "at"),
+)
+
 PULSES = Table(
     "pulses",
     METADATA,

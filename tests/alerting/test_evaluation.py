@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.alerting.channels.routes import Route
 from app.alerting.evaluation import AlertUpdater, Notifier
@@ -16,7 +17,7 @@ from app.alerting.rules.configured import RuleSet
 from app.config.settings import Rule
 from app.store.queries import outbox, reports
 from app.store.queries.alerts import SEVERITIES
-from app.types import SECOND, Micros, ModelSchema, Report, ServedVersions, Severity, Task
+from app.types import SECOND, Micros, ModelSchema, Report, ServedVersions, Severity, Task, new_id
 from tests.support.alerting.alert_store import MINUTE, PAGES, Desk, finding
 from tests.support.alerting.reports import drift_body
 
@@ -74,6 +75,29 @@ def test_a_report_tells_of_an_alert_that_grew_worse(desk: Desk) -> None:
         desk.clock.forward(MINUTE)
 
     assert desk.heard(pager) == ["[CRITICAL]"]
+
+
+def test_every_change_of_an_alert_is_a_line(desk: Desk) -> None:
+    """Begin, worsening and end are in the log with value and limit: without a channel, and under a silence too."""
+    rules = RuleSet.of([Rule(name="mine", metric="drift.share", warning=0.2, critical=0.4)])
+    updater = AlertUpdater(rules, Notifier([], PAGES), Retraining(None, "", 0.3), 0.3)
+    desk.silence(60.0)
+    with capture_logs() as lines:
+        for share in (0.1, 0.3, 0.5, 0.5, 0.3, 0.1, 0.1):
+            body = drift_body({}) | {"drift_share": share}
+            at = desk.clock.now
+            report = Report(new_id(at * 1000), "drift", "m", "1", at, "drift", body)
+            with desk.database.writer.begin() as connection:
+                reports.save(connection, report)
+                updater.on_report(connection, report, SERVED)
+            desk.clock.forward(MINUTE)
+    told = [(line["event"], line["rule"], line["value"], line["limit"]) for line in lines if "rule" in line]
+
+    assert told == [
+        ("alert_firing", "mine", 0.3, 0.2),
+        ("alert_worse", "mine", 0.5, 0.4),
+        ("alert_resolved", "mine", 0.3, 0.2),
+    ]
 
 
 def test_a_report_on_a_version_that_does_not_answer_changes_no_alert(desk: Desk) -> None:

@@ -130,6 +130,7 @@ def _lose_everything(connection: Connection) -> None:
         "outbox",
         "alerts",
         "silences",
+        "figures",
         "reports",
         "outcomes",
         "predictions",

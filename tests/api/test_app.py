@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import json
 import random
 import re
 import subprocess
@@ -121,7 +123,7 @@ def test_one_request_is_one_line(capsys: pytest.CaptureFixture[str], start: Star
 
     Feature values and ids of rows are in none.
     """
-    mixed = start("mixed")
+    mixed = start("mixed", logging={"access": "all"})
     mixed.post("/predict", {"features": {**ROW, "age": 777123}}, headers={"x-request-id": "find-me"})
     mixed.get("/models/77123")
     mixed.get("/predictions/77123")
@@ -132,6 +134,29 @@ def test_one_request_is_one_line(capsys: pytest.CaptureFixture[str], start: Star
     assert any('"route":"/models/{name}"' in line for line in lines)
     assert any('"route":"/predictions/{prediction_id}"' in line for line in lines)
     assert not any("77123" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("section", "statuses"),
+    [
+        ({}, [422, 404]),
+        ({"access": "all"}, [200, 422, 404]),
+        ({"access": "off"}, []),
+        ({"access": "all", "level": "warning"}, []),
+    ],
+)
+def test_requests_have_a_line_where_it_is_asked_for(
+    capsys: pytest.CaptureFixture[str], start: Start, section: dict[str, str], statuses: list[int]
+) -> None:
+    """By default a request that was answered has no line, and one that was refused has one, on each kind of route."""
+    client = start("mixed", logging=section)
+    client.post("/predict", {"features": ROW})
+    client.post("/predict", {"features": {}})
+    client.get("/predictions/nobody")
+    client.wait_for(lambda: asyncio.sleep(0))
+    lines = [line for line in capsys.readouterr().out.splitlines() if '"event":"request"' in line]
+
+    assert [json.loads(line)["status"] for line in lines] == statuses
 
 
 def test_unknown_paths_and_methods_are_errors_like_others(mixed: Client) -> None:

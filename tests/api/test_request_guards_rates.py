@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from app.api.request_guards import RateLimits, TokenBuckets
-from app.config.settings import Limits
+from app.config.fields import Limits
 from app.errors import TooManyRequests
 from tests.api.conftest import Run, Start
 

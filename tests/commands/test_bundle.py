@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +30,7 @@ from app.errors import BundleError
 from app.serving.bundle.reader import read_bundle
 from app.types import FeatureType
 from tests.support.models import bundles
+from tests.support.processes import ROOT
 
 
 @pytest.fixture
@@ -75,7 +80,39 @@ def test_bundle(folder: Path) -> None:
     assert "phone, shop, web" in result.output
     assert re.search(r"^runs on onnxruntime: \d+ rows answered as by scikit-learn, to ", result.stdout, re.MULTILINE)
     assert "reference of 240 rows not qualified: no timestamps; the answer depends on income (" in result.stdout
-    assert str(made.folder) == result.stdout.splitlines()[-1]
+    assert str(made.folder) in result.stdout.splitlines()
+
+
+def test_the_end_says_what_was_found_and_what_is_next(folder: Path) -> None:
+    """The baseline has intervals, the reference its verdicts and what would make it fit; the next command serves."""
+    fit = run(folder, "--holdout", str(folder / "test.csv"), "--positive", "good").stdout
+    unfit = run(folder, "--version", "2").stdout
+    lines = fit.splitlines()
+    value, low, high = map(float, re.findall(r"^  accuracy +(\S+) \[(\S+), (\S+)\]$", fit, re.MULTILINE)[0])
+
+    assert 0 <= low <= value <= high <= 1
+    assert "baseline over 240 rows with their outcome, with its interval of 95 %:" in lines
+    assert "fit for verdicts on drift of features: yes, drift of predictions: yes, performance: yes" in lines
+    assert "fit for verdicts on drift of features: yes, drift of predictions: no, performance: no" in unfit.splitlines()
+    assert "--holdout" in unfit
+    assert "--holdout" not in fit
+    assert "--time" in fit
+    assert lines[-2] == "Next:"
+    assert lines[-1].startswith("  PLUMBLINE__SERVING__ACTIVE=credit/1 PLUMBLINE__SERVING__MODELS=")
+    assert lines[-1].endswith("plumbline serve")
+
+
+def test_the_next_command_has_what_the_model_needs(folder: Path) -> None:
+    """A model that is stored as a pickle is served with the permission for it, and checked with the same words."""
+    shown = run(folder, "--allow-pickle", "--format", "joblib", model="model.joblib").stdout.splitlines()[-1]
+    words = [word for word in shlex.split(shown) if word.startswith("PLUMBLINE__")]
+    environ = os.environ | dict(word.split("=", 1) for word in words)
+    done = subprocess.run(
+        [sys.executable, "-m", "app", "check"], cwd=ROOT, env=environ, capture_output=True, check=False
+    )
+
+    assert "PLUMBLINE__SERVING__ALLOW_PICKLE=true" in words
+    assert done.returncode == 0, done.stderr
 
 
 def test_joblib_becomes_skops(folder: Path) -> None:

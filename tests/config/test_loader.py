@@ -299,3 +299,14 @@ def test_other_durations_are_refused(text: object) -> None:
     """Without a unit, a number is a guess."""
     with pytest.raises(ValueError, match=r"unit|longer than 0"):
         Duration.parse(text)
+
+
+@pytest.mark.parametrize("text", ["off", '"off"', "OFF"])
+def test_the_word_off_is_a_word(tmp_path: Path, text: str) -> None:
+    """YAML takes ``off`` for false; where it is one of a key's words, it is this word, in a file and in a variable."""
+    file = tmp_path / "config.yaml"
+    file.write_text(f"alerts: {{digest: {text}}}\nprivacy: {{features: {{email: {text}}}}}\n")
+
+    assert load_config(file, {}).alerts.digest == "off"
+    assert load_config(file, {}).privacy.features == {"email": "off"}
+    assert load_config(None, {"PLUMBLINE__ALERTS__DIGEST": text}).alerts.digest == "off"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from app.config.settings import Limits
+from app.config.fields import Limits
 from app.server.server import MAX_BODIES_BYTES, SMALL_BODY_BYTES, MemoryBudget, usable_connections
 from tests.support.connections import Scene
 from tests.support.deadlines import wait_until

@@ -73,12 +73,17 @@ def slow_share(steps: Sequence[Step], seconds: float) -> Share:
 def quantile(steps: Sequence[Step], share: float = QUANTILE) -> float | None:
     """Compute a quantile of the latency in seconds.
 
-    It is interpolated within its bucket, as Prometheus does.
-
     >>> quantile([Step(0, 100, 0, 0, False, (100,))])
     0.000495
     """
-    counts = [sum(column) for column in zip(*(step.latencies for step in steps), strict=True)]
+    return quantile_of([sum(column) for column in zip(*(step.latencies for step in steps), strict=True)], share)
+
+
+def quantile_of(counts: Sequence[int], share: float) -> float | None:
+    """Compute a quantile from the counts of the latency's buckets, in seconds.
+
+    It is interpolated within its bucket, as Prometheus does.
+    """
     wanted = share * sum(counts)
     if not wanted:
         return None
@@ -107,7 +112,9 @@ MAX_ERROR_SHARE = 0.01
 """Share of rows that may fail, and of requests that may be slow: the limit of their 99th percentile."""
 MIN_ROWS = 50
 MIN_REQUESTS = 100
-SLOW: Mapping[float, Severity] = {1.0: "critical", 0.5: "medium"}
+TARGET_S = 0.5
+"""The latency that 99 of 100 requests shall not exceed, in seconds."""
+SLOW: Mapping[float, Severity] = {1.0: "critical", TARGET_S: "medium"}
 """Limits of the 99th percentile, in seconds, the worst first; bounds of the latency's buckets."""
 
 

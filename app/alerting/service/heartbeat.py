@@ -12,10 +12,12 @@ from typing import Protocol
 
 import structlog
 
+from app.alerting.evaluation import describe_alert
 from app.alerting.rules.configured import RuleSet
 from app.alerting.rules.service import OUTAGE_RULE, judge_service
 from app.alerting.service.report import Meter, ServiceEvaluation
 from app.alerting.service.rollback import AutomaticRollback
+from app.alerting.service.summary import RequestCounts
 from app.background import PeriodicTask
 from app.errors import Unavailable
 from app.reports.service import ServiceFigures, ServiceReport
@@ -42,6 +44,7 @@ class Heartbeat:
         self,
         *,
         meter: Meter,
+        counts: RequestCounts,
         outage: Outage,
         evaluation: ServiceEvaluation,
         rollback: AutomaticRollback,
@@ -51,6 +54,7 @@ class Heartbeat:
         listener: ReportListener,
     ) -> None:
         self._meter = meter
+        self._counts = counts
         self._outage = outage
         self._evaluation = evaluation
         self._rollback = rollback
@@ -69,6 +73,7 @@ class Heartbeat:
         if not self.task.started:
             return
         with suppress(Unavailable):
+            await self._counts.save(self._journal)
             await self._journal.run(partial(release, name=LEASE, holder=self._meter.replica))
 
     async def tick(self, clock: Micros, *, now: Micros) -> None:
@@ -92,6 +97,7 @@ class Heartbeat:
             return
         if beats:
             self._beat_at = Micros(clock + round(BEAT_S * SECOND))
+            await self._counts.save(self._journal)
         leading = await self._beat(clock)
         if probation:
             await self._rollback.check(probation, clock)
@@ -216,6 +222,8 @@ class Outage:
         seconds = (clock - self._began) / SECOND
         if self._alert is None and seconds >= LIMIT_S:
             self._alert = self._new_alert(_body(seconds, reason), active, Micros(now - (clock - self._began)), now)
+            if self._alert:
+                structlog.get_logger("alerts").warning("alert_firing", **describe_alert(self._alert))
             if self._alert and self._alert.told_at is not None:
                 self._notifier.begin(self._alert)
 

@@ -16,7 +16,7 @@ from typing_extensions import TypedDict
 from app.alerting.channels.webhook import NAME as RETRAIN
 from app.alerting.retraining import Advice, Evidence, recommend
 from app.alerting.rules.drift import playbook_section
-from app.api.dependencies import BoundModel, Cursor, Limit, ModelDep, Moment, ServicesDep, page, require
+from app.api.dependencies import BoundModel, Cursor, Limit, ModelDep, Moment, ServicesDep, micros, page, require
 from app.api.documentation import answers
 from app.api.examples import ACTION, ADVICE, ALERT, SILENCE
 from app.api.http import bytes_response, json_response
@@ -225,6 +225,7 @@ class Wanted:
     state: AlertState | None
     rule: str | None
     severity: Severity | None
+    start: Micros | None
 
     def has(self, alert: ShownAlert) -> bool:
         """Tell whether an alert fits every parameter that is set."""
@@ -239,9 +240,10 @@ async def get_wanted(
     state: AlertState | None = None,
     rule: Annotated[str | None, Query(max_length=64)] = None,
     severity: Severity | None = None,
+    start: Annotated[Moment | None, Query(alias="from", description="Alerts that began at this time or later.")] = None,
 ) -> Wanted:
     """The alerts that the query asks for."""
-    return Wanted(state, rule, severity)
+    return Wanted(state, rule, severity, micros(start))
 
 
 MAX_SILENCES_SHOWN = 100
@@ -283,13 +285,15 @@ async def alerts(
 ) -> Response:
     """Show the alerts, with silences, advice and requests.
 
-    Firing alerts come first, the worst at the top, then pending ones, then those resolved in the last week.
+    Firing alerts come first, the worst at the top, then pending ones, then those resolved in the last week; with
+    ``from``, all that began since then.
 
     Each alert names its section of the playbook.
     """
 
     def read(connection: Connection) -> bytes:
-        now, found = database_now(connection), stored.shown(connection, model.schema.name, model.schema.version)
+        schema, now = model.schema, database_now(connection)
+        found = stored.shown(connection, schema.name, schema.version, start=wanted.start)
         known = planned_silences(connection, at=now)
         active = [silence for silence in known if silence.starts_at <= now]
         accepted = of_alerts(connection, [alert.alert_id for alert in found])
@@ -298,7 +302,7 @@ async def alerts(
         behind = next((place + 1 for place, item in enumerate(items) if item["alert_id"] == cursor), 0)
         part = page(items[behind : behind + limit + 1], limit, lambda item: item, lambda item: str(item["alert_id"]))
         latest = reports.latest_of_each(connection, model.schema.name, model.schema.version)
-        firing = [alert for alert in found if alert.state == "firing"]
+        firing = stored.firing(connection, schema.name, schema.version)
         advice = recommend(model.schema.task, latest, firing, retrain_share=services.config.drift.retrain_share)
         body: Alerts = {
             "items": part["items"],

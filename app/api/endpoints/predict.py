@@ -102,6 +102,10 @@ class PredictHandler:
         refused = isinstance(error, RequestError) and error.status < HTTPStatus.INTERNAL_SERVER_ERROR
         status = "refused" if refused else "failed"
         model.metrics.rows[_type_of(item), status].inc(len(item.request.rows) if item else 1)
+        if refused:
+            model.metrics.latency.refused += 1
+        else:
+            model.metrics.latency.failed += 1
 
 
 def _type_of(item: Asked | None) -> str:

@@ -8,34 +8,65 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from http import HTTPStatus
-from typing import cast
+from typing import Annotated, Literal, TypeAlias, cast
 
 import orjson
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Query, Response
 from starlette.responses import HTMLResponse
 from typing_extensions import TypedDict
 
+from app.alerting.service.summary import Summary, read_summary
 from app.api.dependencies import (
     BoundModel,
+    Cursor,
+    From,
+    Limit,
     SchemaDep,
     Services,
     ServicesDep,
+    To,
+    micros,
+    page,
     require,
 )
 from app.api.documentation import answers
-from app.api.examples import DRIFT, PERFORMANCE, REPORT_ID
+from app.api.examples import CHECKED_AT, DRIFT, PERFORMANCE, REPORT_ID, SUMMARY
 from app.api.http import bytes_response, json_response
 from app.dashboard.report_page import CONTENT_SECURITY_POLICY, render_report
-from app.errors import NotFound
+from app.errors import FieldError, Invalid, NotFound
 from app.monitoring.monitor import NEW_SHARE
 from app.reports.service import NoReport, ShownDrift, ShownPerformance, ShownReport
 from app.store.database import Connection
 from app.store.queries import reports
-from app.types import ModelSchema, Report, to_rfc3339
+from app.store.queries.replicas import database_now
+from app.store.queries.reports import ReportFilter
+from app.types import SECOND, Micros, ModelSchema, Report, to_rfc3339
 
 router = APIRouter(tags=["monitoring"])
 PAGE_POLICY = f"{CONTENT_SECURITY_POLICY}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 READ = [Depends(require("read"))]
+Kind: TypeAlias = Literal["drift", "performance", "service"]
+Status: TypeAlias = Literal[
+    "stable", "drift", "no_reference", "ok", "degraded", "improved", "insufficient_data", "warning", "error"
+]
+
+
+class ListedReport(TypedDict):
+    """A report of the list; ``GET /reports/{report_id}`` has it whole."""
+
+    report_id: str
+    kind: str
+    model_name: str
+    model_version: str
+    checked_at: str
+    status: str
+
+
+class ReportPage(TypedDict):
+    """Reports, the latest first."""
+
+    items: list[ListedReport]
+    next: str | None
 
 
 class CheckedReport(TypedDict):
@@ -65,6 +96,14 @@ RUNNING: RunningChecks = {
     "reports": [],
     "pending": [{"report_id": REPORT_ID, "kind": "drift"}],
 }
+LISTED: ListedReport = {
+    "report_id": REPORT_ID,
+    "kind": "drift",
+    "model_name": "credit",
+    "model_version": "1",
+    "checked_at": CHECKED_AT,
+    "status": "drift",
+}
 CHECKED: CheckedReports = {"reports": [{"report_id": REPORT_ID, "kind": "drift"}]}
 
 
@@ -83,6 +122,70 @@ async def performance(services: ServicesDep, schema: SchemaDep) -> Response:
     It has realised and estimated metrics, with intervals, baseline and coverage.
     """
     return await _latest(services, schema, "performance")
+
+
+async def wanted_reports(
+    services: ServicesDep,
+    bound: BoundModel,
+    kind: Annotated[Kind | None, Query(description="Reports of this kind alone.")] = None,
+    status: Annotated[Status | None, Query(description="Reports that ended like this.")] = None,
+    model_version: Annotated[str | None, Query(max_length=64, description="Reports on this version alone.")] = None,
+    start: From = None,
+    end: To = None,
+) -> ReportFilter:
+    """The reports that the query asks for, of every version by default."""
+    name = bound or services.registry.active.schema.name
+    return ReportFilter(name, model_version, kind, status, micros(start), micros(end))
+
+
+@router.get("/reports", dependencies=READ)
+@answers(ReportPage, {"items": [LISTED], "next": None}, scope="read", errors=(503,))
+async def list_reports(
+    services: ServicesDep,
+    wanted: Annotated[ReportFilter, Depends(wanted_reports)],
+    limit: Limit = 100,
+    cursor: Cursor = "",
+) -> Response:
+    """Stored reports, the latest first."""
+    found = await services.readers.run(partial(reports.find, wanted=wanted, after=cursor, limit=limit + 1))
+    return json_response(page(found, limit, _listed, lambda report: report.report_id))
+
+
+@router.get("/summary", dependencies=READ)
+@answers(Summary, SUMMARY, scope="read", errors=(404, 503))
+async def summary(
+    services: ServicesDep,
+    schema: SchemaDep,
+    minutes: Annotated[int | None, Query(ge=1, le=366 * 1440, description="The last minutes; by default 60.")] = None,
+    days: Annotated[int | None, Query(ge=1, le=366, description="The last days, instead of minutes.")] = None,
+) -> Response:
+    """Requests, latency, metrics, alerts and drifted features of the last minutes or days.
+
+    The time begins at a mark of five minutes. A figure that is not there is null or empty, and ``missing`` says why.
+    """
+    if minutes is not None and days is not None:
+        raise Invalid([FieldError("days", "minutes or days", "both are given")], "query")
+    length = days * 1440 if days is not None else 60 if minutes is None else minutes
+
+    def read(connection: Connection) -> bytes:
+        now = database_now(connection)
+        start = Micros(max(0, now - length * 60 * SECOND))
+        return orjson.dumps(read_summary(connection, schema, start=start, end=now, unsaved=unsaved))
+
+    async with services.counts.turn:
+        unsaved = services.counts.unsaved((schema.name, schema.version))
+        return bytes_response(await services.readers.run(read))
+
+
+def _listed(report: reports.ReportRow) -> ListedReport:
+    return {
+        "report_id": report.report_id,
+        "kind": report.kind,
+        "model_name": report.model_name,
+        "model_version": report.model_version,
+        "checked_at": to_rfc3339(report.checked_at),
+        "status": report.status,
+    }
 
 
 @router.get("/reports/{report_id}.html", dependencies=READ, response_class=HTMLResponse)

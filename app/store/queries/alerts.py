@@ -18,7 +18,7 @@ State: TypeAlias = Literal["pending", "firing", "resolved", "passed"]
 """What the rule says; ``passed`` was pending and never fired. Who is on it, and who may not be told, is kept beside."""
 RECENT_S = 7 * 86_400
 """How long a resolved alert is still shown."""
-MAX_RESOLVED_SHOWN = 50
+MAX_RESOLVED_SHOWN, MAX_HISTORY_SHOWN = 50, 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +69,19 @@ class Alert:
         return self.state in ("pending", "firing")
 
 
-def shown(connection: Connection, name: str, version: str) -> Sequence[Alert]:
-    """Read the alerts to show: firing, then pending, then lately resolved ones.
+def shown(connection: Connection, name: str, version: str, *, start: Micros | None = None) -> Sequence[Alert]:
+    """Read the alerts to show: firing, then pending, then resolved ones.
+
+    Resolved ones are those of the last week; with ``start``, all are those that began since then.
 
     Firing alerts are sorted by severity and age, resolved ones by time, the latest first.
     """
-    since = database_now(connection) - RECENT_S * SECOND
-    resolved = _of(name, version, "resolved").where(ALERTS.c.changed_at >= since)
-    recent = connection.execute(resolved.order_by(ALERTS.c.changed_at.desc()).limit(MAX_RESOLVED_SHOWN)).mappings()
-    return [*still_open(connection, name, version), *map(_alert, recent)]
+    late, most = ALERTS.c.changed_at >= database_now(connection) - RECENT_S * SECOND, MAX_RESOLVED_SHOWN
+    if start is not None:
+        late, most = ALERTS.c.since >= start, MAX_HISTORY_SHOWN
+    resolved = _of(name, version, "resolved").where(late).order_by(ALERTS.c.changed_at.desc()).limit(most)
+    found = [*still_open(connection, name, version), *map(_alert, connection.execute(resolved).mappings())]
+    return [alert for alert in found if start is None or alert.since >= start]
 
 
 def still_open(connection: Connection, name: str, version: str) -> Sequence[Alert]:

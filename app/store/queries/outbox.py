@@ -205,6 +205,18 @@ def take_turn(connection: Connection, key: str, *, now: Micros, pause_s: float) 
     return connection.execute(taking.returning(SETTINGS.c.key)).first() is not None
 
 
+def advance(connection: Connection, key: str, moment: Micros) -> bool:
+    """Move a moment that all replicas share forward.
+
+    False means that another replica did, or that there was none.
+    """
+    first = insert_into(connection.dialect, SETTINGS).values(key=key, value="null", changed_at=moment)
+    if connection.execute(first.on_conflict_do_nothing().returning(SETTINGS.c.key)).first() is not None:
+        return False
+    moving = update(SETTINGS).where(SETTINGS.c.key == key, SETTINGS.c.changed_at < moment).values(changed_at=moment)
+    return connection.execute(moving).rowcount > 0
+
+
 def asked(connection: Connection, channel: str) -> Sequence[Action]:
     """Read what was requested through a channel of the outbox, the latest first."""
     latest = select(OUTBOX).where(OUTBOX.c.channel == channel).order_by(OUTBOX.c.created_at.desc()).limit(MAX_REQUESTS)

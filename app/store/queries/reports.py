@@ -1,14 +1,18 @@
-"""Reports: the saved results of checks, the latest and over time."""
+"""Reports, the saved results of checks; and figures over time, in slots of five minutes.
+
+A summary of months reads these sums. It would read every prediction and every report otherwise.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, and_, case, delete, func, insert, or_, select
 
-from app.store.tables import ALERTS, REPORTS, from_text, to_text
-from app.types import Micros, Report, ServedVersions, new_id
+from app.store.tables import ALERTS, FIGURES, REPORTS, from_text, insert_into, to_text
+from app.types import SECOND, Micros, Report, ServedVersions, new_id
 
 KINDS = ("drift", "performance", "service")
 MAX_PURGED_REPORTS = 20
@@ -26,12 +30,14 @@ class ReportListener(Protocol):
 
 
 def save(connection: Connection, report: Report) -> None:
-    """Store a report; reports are never changed."""
+    """Store a report and its figures; reports are never changed."""
     values = {
         name: getattr(report, name)
         for name in ("report_id", "kind", "model_name", "model_version", "checked_at", "status")
     }
     connection.execute(insert(REPORTS).values(**values, body=to_text(report.body)))
+    found = figures_of(report)
+    add_figures(connection, report.model_name, report.model_version, found, at=report.checked_at)
 
 
 def latest(connection: Connection, kind: str, name: str, version: str) -> Report | None:
@@ -60,6 +66,50 @@ def purge(connection: Connection, *, before: Micros, limit: int) -> int:
     ids = list(connection.execute(old.order_by(REPORTS.c.report_id).limit(min(limit, MAX_PURGED_REPORTS))).scalars())
     connection.execute(delete(REPORTS).where(REPORTS.c.report_id.in_(ids)))
     return len(ids)
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRow:
+    """A report without its body."""
+
+    report_id: str
+    kind: str
+    model_name: str
+    model_version: str
+    checked_at: Micros
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFilter:
+    """The reports that a caller asks for: those that fit everything that is set.
+
+    Attributes:
+        start, end: from this moment on, and before that one.
+    """
+
+    name: str | None = None
+    version: str | None = None
+    kind: str | None = None
+    status: str | None = None
+    start: Micros | None = None
+    end: Micros | None = None
+
+
+def find(connection: Connection, wanted: ReportFilter, *, after: str = "", limit: int) -> Sequence[ReportRow]:
+    """The reports that fit, the latest first, behind the id ``after``. Bodies are not read."""
+    table = REPORTS.c
+    equal = {"model_name": wanted.name, "model_version": wanted.version, "kind": wanted.kind, "status": wanted.status}
+    conditions = [table[name] == value for name, value in equal.items() if value is not None]
+    if wanted.start is not None:
+        conditions.append(table.checked_at >= wanted.start)
+    if wanted.end is not None:
+        conditions.append(table.checked_at < wanted.end)
+    if after:
+        conditions.append(table.report_id < after)
+    columns = [table[field.name] for field in fields(ReportRow)]
+    statement = select(*columns).where(*conditions).order_by(table.report_id.desc()).limit(limit)
+    return [ReportRow(*row) for row in connection.execute(statement)]
 
 
 def get(connection: Connection, report_id: str) -> Report | None:
@@ -141,3 +191,123 @@ def at(connection: Connection, kind: str, name: str, version: str, moments: Sequ
 def _report(row: Any) -> Report:
     body = from_text(row.body)
     return Report(row.report_id, row.kind, row.model_name, row.model_version, row.checked_at, row.status, body)
+
+
+SLOT_S = 300
+"""Length of a slot. Ninety days are 26,000 slots."""
+MAX_ROWS = 500
+"""Rows in one statement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """The sum of what was noted under one name.
+
+    Attributes:
+        count: how many values, or how many events.
+        last: the value that was noted last.
+    """
+
+    count: int
+    total: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+    last: float = 0.0
+
+    @classmethod
+    def of(cls, value: float) -> Figure:
+        """The figure of one value."""
+        return cls(1, value, value, value, value)
+
+    def plus(self, later: Figure) -> Figure:
+        """The figure of both."""
+        low, high = min(self.low, later.low), max(self.high, later.high)
+        return Figure(self.count + later.count, self.total + later.total, low, high, later.last)
+
+
+def slot_of(at: Micros) -> Micros:
+    """The beginning of the slot that holds a moment."""
+    return Micros(at - at % (SLOT_S * SECOND))
+
+
+def add_figures(connection: Connection, name: str, version: str, found: Mapping[str, Figure], *, at: Micros) -> None:
+    """Add figures of a version to the slot of a moment."""
+    table, key = FIGURES.c, {"model_name": name, "model_version": version, "at": slot_of(at)}
+    rows = [{**key, "name": figure, **asdict(values)} for figure, values in found.items()]
+    for start in range(0, len(rows), MAX_ROWS):
+        adding = insert_into(connection.dialect, FIGURES).values(rows[start : start + MAX_ROWS])
+        new = adding.excluded
+        sums = {
+            "count": table.count + new.count,
+            "total": table.total + new.total,
+            "low": case((new.low < table.low, new.low), else_=table.low),
+            "high": case((new.high > table.high, new.high), else_=table.high),
+            "last": new["last"],
+        }
+        connection.execute(adding.on_conflict_do_update(index_elements=list(FIGURES.primary_key), set_=sums))
+
+
+def figures_of(report: Report) -> dict[str, Figure]:
+    """The figures of a report: the metrics that have a value, and the features that drifted."""
+    found = {f"reports.{report.kind}": Figure(1)} if report.performance or report.drift else {}
+    if body := report.performance:
+        for basis in ("realised", "estimated"):
+            metrics = body.get(basis, {}).get("metrics", {})  # type: ignore[attr-defined]  # either has metrics
+            values = {name: metric["value"] for name, metric in metrics.items()}
+            found |= {f"{basis}.{name}": Figure.of(value) for name, value in values.items() if value is not None}
+    if drift := report.drift:
+        found |= {f"drift.{feature}": Figure(1) for feature in drift.get("drifted_features", ())}
+    return found
+
+
+def read_figures(connection: Connection, name: str, version: str, *, start: Micros, end: Micros) -> dict[str, Figure]:
+    """The sums over the slots from ``start`` on and before ``end``, by name."""
+    table = FIGURES.c
+    wanted = (table.model_name == name, table.model_version == version, table.at >= start, table.at < end)
+    sums = (func.sum(table.count), func.sum(table.total), func.min(table.low), func.max(table.high), func.max(table.at))
+    rows = connection.execute(select(table.name, *sums).where(*wanted).group_by(table.name)).all()
+    last = _last_figures(connection, name, version, [(row[0], row[5]) for row in rows])
+    return {row[0]: Figure(int(row[1]), float(row[2]), row[3], row[4], last[row[0]]) for row in rows}
+
+
+def _last_figures(
+    connection: Connection, name: str, version: str, slots: Sequence[tuple[str, int]]
+) -> dict[str, float]:
+    """The latest value of each name, from its last slot."""
+    table, found = FIGURES.c, dict[str, float]()
+    for start in range(0, len(slots), MAX_ROWS // 5):
+        some = or_(*(and_(table.name == figure, table.at == at) for figure, at in slots[start : start + MAX_ROWS // 5]))
+        mine = (table.model_name == name, table.model_version == version, some)
+        found |= {row[0]: float(row[1]) for row in connection.execute(select(table.name, table.last).where(*mine))}
+    return found
+
+
+def count_alerts(connection: Connection, name: str, version: str, *, start: Micros, end: Micros) -> dict[str, int]:
+    """Count the alerts of a version that fired from ``start`` on and before ``end``, by rule."""
+    table = ALERTS.c
+    mine = (table.model_name == name, table.model_version == version, table.since < end)
+    fired = or_(table.state == "firing", and_(table.state == "resolved", table.changed_at >= start))
+    counts = select(table.rule, func.count()).where(*mine, fired).group_by(table.rule).order_by(table.rule)
+    return {row[0]: int(row[1]) for row in connection.execute(counts)}
+
+
+def purge_figures(connection: Connection, *, before: Micros, limit: int) -> int:
+    """Delete up to ``limit`` old figures, and give their number."""
+    table = FIGURES.c
+    old = select(table.at).where(table.at < before).order_by(table.at).limit(1)
+    oldest = connection.execute(old).scalar_one_or_none()
+    if oldest is None:
+        return 0
+    key = (table.model_name, table.model_version, table.name)
+    rows = connection.execute(select(*key).where(table.at == oldest).limit(limit)).all()
+    mine = or_(*(and_(*(column == value for column, value in zip(key, row, strict=True))) for row in rows))
+    return connection.execute(delete(FIGURES).where(table.at == oldest, mine)).rowcount
+
+
+def merge_figures(parts: Iterable[Mapping[str, Figure]]) -> dict[str, Figure]:
+    """The figures of several parts, the later ones behind."""
+    found: dict[str, Figure] = {}
+    for part in parts:
+        for name, figure in part.items():
+            found[name] = found[name].plus(figure) if name in found else figure
+    return found

@@ -27,7 +27,7 @@ BOSS = {"x-api-key": KEYS["boss"]}
 @pytest.fixture
 def client(start: Callable[..., Client]) -> Client:
     """A service with one administrator in its configuration."""
-    return start("mixed", auth=keys("boss"))
+    return start("mixed", auth=keys("boss"), logging={"access": "all"})
 
 
 def make(client: Client, name: str, **body: Any) -> dict[str, str]:
