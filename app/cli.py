@@ -52,15 +52,13 @@ def _show_version(*, asked: bool) -> None:
 
 def _add_others(cli: typer.Typer) -> None:
     from app.commands.bundle import bundle
-    from app.commands.configuration import check, init
+    from app.commands.configuration import check, init, selftest
     from app.commands.export import export
-    from app.commands.keys import keys
-    from app.commands.migrate import migrate
     from app.commands.outcomes import outcomes
     from app.commands.report import report
-    from app.commands.selftest import selftest
     from app.commands.service import ack, activate, alerts, predict, rollback, silence, status
     from app.commands.simulate import simulate
+    from app.commands.store import keys, migrate
 
     commands: list[Callable[..., None]] = [init, bundle, check, simulate, predict, outcomes, export, report, selftest]
     commands += [status, ack, silence, activate, rollback, migrate]

@@ -11,10 +11,11 @@ import re
 import sys
 from collections.abc import Collection, Sequence
 from functools import partial
+from http import HTTPStatus
 from io import TextIOWrapper
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 import structlog
@@ -198,3 +199,33 @@ def _plain(value: object) -> str:
 def _printable(text: str) -> str:
     """Text without what a terminal would obey."""
     return "".join(each if each.isprintable() else " " for each in text)
+
+
+RequestLine: TypeAlias = tuple[str, str, str, int, float, Any, str | None]
+"""Request id, method, route, status, seconds, notes, and the name of the key."""
+
+
+def _level(status: int) -> str:
+    return "error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "info"
+
+
+def request_event(now: str, line: RequestLine) -> dict[str, Any]:
+    """A request as an event for people."""
+    request_id, method, route, status, seconds, notes, key_name = line
+    text = f"{method} {route} {status} in {seconds * 1000:.1f} ms"
+    key = {} if key_name is None else {"key": key_name}
+    return {"time": now, "level": _level(status), "event": text, **(notes or {}), **key, "request_id": request_id}
+
+
+def request_json(
+    now: str, request_id: str, method: str, route: str, status: int, seconds: float, notes: Any, key_name: str | None
+) -> str:
+    """A request as a line of JSON; none of these texts needs escaping, the notes may."""
+    more = f",{orjson.dumps(notes).decode()[1:-1]}" if notes else ""
+    if key_name is not None:
+        more += f',"key":"{key_name}"'
+    return (
+        f'{{"time":"{now}","level":"{_level(status)}","logger":"access","event":"request"'
+        f',"request_id":"{request_id}","method":"{method}","route":"{route}",'
+        f'"status":{status},"duration_ms":{seconds * 1000:.3f}{more}}}\n'
+    )

@@ -246,9 +246,8 @@ def create_app(config: Config, worker: Worker | None = None) -> Application:
     Raises:
         BundleError, ConfigError, StoreLocked: a part is refused; the text says what to do.
     """
-    routes = open_channels(config.alerts.notify)
-    series = new_registry()
-    serving, ledger = ServingMetrics(series), JournalMetrics(series)
+    routes, series = open_channels(config.alerts.notify), new_registry()
+    serving, ledger = ServingMetrics(series, package_version()), JournalMetrics(series)
     private = {name for name, mode in config.privacy.features.items() if mode != "clear"}
     registry = Registry(config.serving, serving, series, Verifier(config.serving, memory_of(config)), private)
     active = registry.load()
@@ -264,9 +263,8 @@ def create_app(config: Config, worker: Worker | None = None) -> Application:
     activator = Activator(registry, journal, readers, stored, serving.followed)
     meter, counts = Meter(serving, ledger, journal, readers), RequestCounts(serving)
     parts = ServingParts(config, registry, activator, journal, readers, meter, counts, series)
-    checks = worker or Worker(config.store.url.get_secret_value())
-    monitoring = build_monitoring(parts, routes, rules, retraining, checks)
-    serving.build({"version": package_version()})
+    worker = worker or Worker(config.store.url.get_secret_value())
+    monitoring = build_monitoring(parts, routes, rules, retraining, worker)
     shadows = Shadows(registry, config.serving, journal, serving)
     services = Services(
         config=config,

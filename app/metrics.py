@@ -282,9 +282,13 @@ class ConnectionMetrics:
 
 
 class ServingMetrics:
-    """The data path: predictions, their latency and values, batches, outcomes."""
+    """The data path: predictions, their latency and values, batches, outcomes.
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    Args:
+        version: the running version.
+    """
+
+    def __init__(self, registry: CollectorRegistry, version: str = "") -> None:
         model = ["model_name", "model_version"]
         self.predictions = Counter(
             "ml_predictions", "Rows asked for", [*model, "prediction_type", "status"], registry=registry
@@ -310,8 +314,7 @@ class ServingMetrics:
             "ml_shadow_rows", "Rows for a shadow version by what became of them", [*model, "state"], registry=registry
         )
         self.connections = ConnectionMetrics(registry)
-        build = Info("ml_build", "The running version", registry=registry)
-        self.build: Callable[[dict[str, str]], None] = build.info
+        Info("ml_build", "The running version", registry=registry).info({"version": version})
 
     def for_model(self, schema: ModelSchema) -> ModelMetrics:
         """The series of one loaded version, made once so that the hot path looks nothing up."""

@@ -40,8 +40,7 @@ from app.types import (
     to_rfc3339,
 )
 
-HOUR = 3600 * SECOND
-DAY = 24 * HOUR
+HOUR, DAY = 3600 * SECOND, 86_400 * SECOND
 
 
 def evaluate(

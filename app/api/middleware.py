@@ -17,10 +17,9 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from ipaddress import ip_address
 from time import perf_counter
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-import orjson
 from fastapi.routing import RouteContext, iter_route_contexts
 from starlette.routing import BaseRoute, compile_path
 from starlette.types import ASGIApp, Message, Receive, Send
@@ -44,7 +43,7 @@ from app.api.request_guards import Keyring
 from app.config.fields import Logging
 from app.config.settings import Scope, Server
 from app.errors import Forbidden, PlumblineError, UntrustedHost
-from app.logging import line_for_people, line_outputs, write_lines
+from app.logging import RequestLine, line_for_people, line_outputs, request_event, request_json, write_lines
 from app.request_metrics import RequestCounts
 from app.types import new_id
 
@@ -64,9 +63,6 @@ def common_headers(request_id: str) -> tuple[tuple[bytes, bytes], ...]:
     return ((b"x-request-id", request_id.encode()), *SECURITY_HEADERS)
 
 
-_Line: TypeAlias = tuple[str, str, str, int, float, Any, str | None]
-
-
 class AccessLog:
     """Lines about requests, written once a turn of the event loop.
 
@@ -79,7 +75,7 @@ class AccessLog:
     def __init__(self, counts: RequestCounts, least: int | None = 0) -> None:
         self._counts = counts
         self._least = math.inf if least is None else least
-        self._noted: list[_Line] = []
+        self._noted: list[RequestLine] = []
 
     @classmethod
     def of(cls, logging: Logging, counts: RequestCounts) -> AccessLog:
@@ -112,7 +108,7 @@ class AccessLog:
         """Note a line for each of the calls for one route, which are answered now."""
         now, least = perf_counter(), self._least
         self._counts.count(calls[0].method, calls[0].path, [reply.status for reply in replies])
-        noted: list[_Line] = [
+        noted: list[RequestLine] = [
             (
                 call.request_id,
                 call.method,
@@ -128,7 +124,7 @@ class AccessLog:
         if noted:
             self._add(noted)
 
-    def _add(self, lines: Sequence[_Line]) -> None:
+    def _add(self, lines: Sequence[RequestLine]) -> None:
         if not self._noted:
             asyncio.get_running_loop().call_soon(self._flush)
         self._noted += lines
@@ -138,36 +134,10 @@ class AccessLog:
         now = datetime.now(UTC).isoformat()
         for output in line_outputs():
             if output.for_people:
-                lines = [f"{line_for_people(_event(now, line), colours=output.colours)}\n" for line in noted]
+                lines = [f"{line_for_people(request_event(now, line), colours=output.colours)}\n" for line in noted]
             else:
-                lines = [_json_line(now, *line) for line in noted]
+                lines = [request_json(now, *line) for line in noted]
             write_lines(output, "".join(lines))
-
-
-def _level(status: int) -> str:
-    return "error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "info"
-
-
-def _event(now: str, line: _Line) -> dict[str, Any]:
-    """A line as an event for people."""
-    request_id, method, route, status, seconds, notes, key_name = line
-    text = f"{method} {route} {status} in {seconds * 1000:.1f} ms"
-    key = {} if key_name is None else {"key": key_name}
-    return {"time": now, "level": _level(status), "event": text, **(notes or {}), **key, "request_id": request_id}
-
-
-def _json_line(
-    now: str, request_id: str, method: str, route: str, status: int, seconds: float, notes: Any, key_name: str | None
-) -> str:
-    """A line of JSON; none of these texts needs escaping, the notes may."""
-    more = f",{orjson.dumps(notes).decode()[1:-1]}" if notes else ""
-    if key_name is not None:
-        more += f',"key":"{key_name}"'
-    return (
-        f'{{"time":"{now}","level":"{_level(status)}","logger":"access","event":"request"'
-        f',"request_id":"{request_id}","method":"{method}","route":"{route}",'
-        f'"status":{status},"duration_ms":{seconds * 1000:.3f}{more}}}\n'
-    )
 
 
 @dataclass(slots=True, eq=False)

@@ -1,7 +1,4 @@
-"""`plumbline export`: write stored predictions with their outcomes to a file.
-
-It may be a reference instead. With ``--for`` it has what another tool expects, and a second file maps its columns.
-"""
+"""`plumbline export`: stored predictions, or a reference, in a file for other tools."""
 
 from __future__ import annotations
 

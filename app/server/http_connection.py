@@ -162,8 +162,7 @@ class HttpConnection:
             if not isinstance(found, ParsedHead):
                 return found
             head = found
-        start = head.size
-        end = start + head.body_bytes
+        start, end = head.size, head.size + head.body_bytes
         unread = self._unread
         if len(unread) < end:
             if self._head is head:

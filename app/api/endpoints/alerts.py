@@ -392,9 +392,8 @@ def _action(action: outbox.Action) -> RequestedAction:
 def _state(alert: stored.Alert, silences: Sequence[Silence]) -> AlertState:
     if alert.state != "firing":
         return alert.state
-    if any(silence.covers(alert) for silence in silences):
-        return "silenced"
-    return "firing" if alert.acknowledged_at is None else "acknowledged"
+    shown: AlertState = "firing" if alert.acknowledged_at is None else "acknowledged"
+    return "silenced" if any(silence.covers(alert) for silence in silences) else shown
 
 
 def _time(moment: Micros | None) -> str | None:

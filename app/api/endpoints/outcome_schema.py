@@ -28,8 +28,7 @@ from app.serving.validation.errors import (
     refuse_rounded,
     rounded,
 )
-from app.serving.validation.fast_decoder import MAX_EXACT, NUL, REFUSED
-from app.serving.validation.size import containers, count_values, outline
+from app.serving.validation.fast_decoder import MAX_EXACT, NUL, REFUSED, containers, count_values, outline
 from app.serving.validation.validator import Flag, Integer, Number, PredictionId, Text
 from app.types import PREDICTION_ID, Micros, Outcome, OutcomeResult, OutcomeStatus, from_datetime
 

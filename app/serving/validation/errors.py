@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 from app.errors import MAX_FIELDS, FieldError, Invalid, TooLarge
-from app.serving.validation.size import TEXT, containers, count_values, outline, structure
+from app.serving.validation.fast_decoder import TEXT, containers, count_values, outline, structure
 from app.types import MAX_TEXT, Feature, FeatureType, Json, ModelSchema
 
 MAX_ERRORS = MAX_FIELDS - 1

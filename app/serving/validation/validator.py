@@ -30,8 +30,7 @@ from app.serving.validation.errors import (
     refuse_duplicate_keys,
     refuse_rounded,
 )
-from app.serving.validation.fast_decoder import MAX_CONTEXT_KEYS, NO_BOUNDS, QuickReader
-from app.serving.validation.size import may_have_wide_text
+from app.serving.validation.fast_decoder import MAX_CONTEXT_KEYS, NO_BOUNDS, QuickReader, may_have_wide_text
 from app.types import MAX_TEXT, PREDICTION_ID, Feature, FeatureType, ModelSchema, PredictRequest
 
 _NO_NUL = r"^[^\x00]*$"

@@ -1,4 +1,4 @@
-"""``plumbline keys``: make, list and revoke API keys."""
+"""Commands on the store itself: plumbline keys and plumbline migrate."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ from app.types import Json, Micros, to_rfc3339
 
 if TYPE_CHECKING:
     from app.store.database import Connection
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 Result = TypeVar("Result")
 Scopes = Annotated[
@@ -208,3 +212,74 @@ def _items(settings: Config, stored: Any) -> list[Json]:
 def _row(item: Json) -> tuple[str, ...]:
     times = [str(item.get(name) or "-")[:19] for name in ("created_at", "expires_at", "last_used_at")]
     return (str(item["name"]), ",".join(item["scopes"]), str(item["model"] or "-"), *times, str(item["state"]))
+
+
+def migrate(
+    config: ConfigFile = None,
+    to: Annotated[
+        str | None,
+        typer.Option(envvar="PLUMBLINE_MIGRATE_TO", help="PostgreSQL to copy the SQLite store to; serving may go on."),
+    ] = None,
+) -> None:
+    """Bring the store's schema up to date, as ``serve`` does at its start.
+
+    With --to, copy the store to PostgreSQL.
+    """
+    url = read_config(config).store.url.get_secret_value()
+    if to is None:
+        _upgrade(url)
+    else:
+        _copy(url, to)
+
+
+def _upgrade(url: str) -> None:
+    from app.store.database import check_reachable, open_database
+    from app.store.migrate import upgrade
+
+    database = open_database(url)
+    try:
+        check_reachable(database)
+        before, after = upgrade(database.writer)
+    finally:
+        database.close()
+    typer.echo(
+        f"schema {after}: " + ("already up to date" if before == after else f"migrated from {before or 'nothing'}")
+    )
+
+
+def _copy(url: str, to: str) -> None:
+    """Copy, then say how many rows each table has on both sides, and what to do next."""
+    from app.store.database import check_reachable, open_database, open_readers, parse_url
+    from app.store.migrate import check_source, copy, count, upgrade
+
+    here, there = parse_url(url), parse_url(to)
+    if here.get_backend_name() != "sqlite" or there.get_backend_name() != "postgresql":
+        raise ConfigError("migrate --to: copies from sqlite (store.url) to postgresql (--to), and no other way")
+    if not Path(here.database or "").is_file():
+        raise ConfigError(f"store.url: {here.database} does not exist")
+    source, target = open_readers(url), open_database(to, setting="--to")
+    try:
+        check_reachable(target, setting="--to")
+        _, revision = upgrade(target.writer)
+        check_source(source, revision)
+        with _progress() as progress:
+            task = progress.add_task("copying", total=sum(count(source).values()))
+            tables = copy(source, target.writer, lambda rows: progress.advance(task, rows))
+    finally:
+        source.dispose()
+        target.close()
+    for table in tables:
+        typer.echo(f"{table.table:<12} {table.source:>12} here {table.target:>12} there")
+    if not all(table.complete for table in tables):
+        raise PlumblineError("rows have come while copying: stop the service, and run the same command again")
+    typer.echo("complete. Stop the service, run this once more for its last rows, and start it with the new store.url.")
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )

@@ -9,7 +9,7 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from app.commands.selftest import read_setting, selftest
+from app.commands.configuration import read_setting, selftest
 from app.config.settings import Drift
 from tests.support.models.tasks import Fitted
 
