@@ -267,7 +267,6 @@ def create_app(config: Config, worker: Worker | None = None) -> Application:
     parts = ServingParts(config, registry, activator, journal, readers, meter, series)
     checks = worker or Worker(config.store.url.get_secret_value())
     monitoring = build_monitoring(parts, routes, rules, retraining, checks)
-    serving.build({"version": package_version()})
     shadows = Shadows(registry, config.serving, journal, serving)
     services = Services(
         config=config,
@@ -303,6 +302,7 @@ async def _lifespan(
             stack.callback(close)
         for stop in (journal.close, shadows.stop, monitoring.stop, services.keys.task.stop, activator.stop):
             stack.push_async_callback(stop)
+        services.metrics.build({"version": package_version()})
         journal.start()
         await activator.start()
         services.keys.task.start(after_s=REFRESH_S)

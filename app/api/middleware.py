@@ -42,7 +42,6 @@ from app.api.http import (
 from app.api.request_guards import Keyring
 from app.config.settings import Scope, Server
 from app.errors import Forbidden, PlumblineError, UntrustedHost
-from app.request_metrics import RequestCounts
 from app.types import new_id
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
@@ -70,8 +69,10 @@ class AccessLog:
     A write for each request would cost more than its answer. Requests are counted here too.
     """
 
-    def __init__(self, counts: RequestCounts, write: Callable[[bytes], object] | None = None) -> None:
-        self._counts = counts
+    def __init__(
+        self, count: Callable[[str, str, Sequence[int]], object], write: Callable[[bytes], object] | None = None
+    ) -> None:
+        self._count = count
         self._write = write or _to_standard_output
         self._noted: list[_Line] = []
 
@@ -86,13 +87,13 @@ class AccessLog:
         key_name: str | None = None,
     ) -> None:
         """Note a line; it is written when the loop has no more requests at hand."""
-        self._counts.count(method, route, (status,))
+        self._count(method, route, (status,))
         self._add([(request_id, method, route, status, seconds, notes, key_name)])
 
     def note_all(self, calls: Sequence[Call], replies: Sequence[Reply]) -> None:
         """Note a line for each of the calls for one route, which are answered now."""
         now = perf_counter()
-        self._counts.count(calls[0].method, calls[0].path, [reply.status for reply in replies])
+        self._count(calls[0].method, calls[0].path, [reply.status for reply in replies])
         self._add(
             [
                 (
