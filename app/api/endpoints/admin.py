@@ -28,7 +28,7 @@ from app.errors import ConfigError, Conflict, Forbidden, NotFound, Unavailable
 from app.store import retention
 from app.store.database import Connection, Database, Readers
 from app.store.journal.journal import Journal
-from app.store.journal.spool import Spool
+from app.store.journal.spool import Spooler
 from app.store.queries import alerts
 from app.store.queries.acceptances import of_alerts
 from app.store.queries.keys import (
@@ -53,21 +53,23 @@ ByAdmin = Annotated[str | None, Depends(require("admin"))]
 router = APIRouter()
 
 
-def open_keyring(config: Config, model: str, database: Database, spool: Spool | None, *, away: bool) -> Keyring:
-    """The keys of the configuration and of the store; of one that is away, those that the spool has kept.
+def open_keyring(config: Config, model: str, database: Database, spooler: Spooler | None) -> Keyring:
+    """The keys of the configuration and of the store.
+
+    Of a store that is away, those that the spool has kept.
 
     Raises:
         ConfigError: other machines can reach the service, and there is no key.
     """
     keyring = Keyring(config.auth.keys, config.auth.open, model)
-    if away and spool is not None:
-        keyring.load(spool.run(read_keys))
+    if spooler is not None and spooler.outage is not None:
+        keyring.load(spooler.spool.run(read_keys))
     else:
         with database.writer.begin() as connection:
             stored = read_keys(connection)
         keyring.load(stored)
-        if spool is not None:
-            spool.run(partial(replace_keys, keys=stored))
+        if spooler is not None:
+            spooler.spool.run(partial(replace_keys, keys=stored))
     if not (config.server.is_local or keyring.guards("predict")):
         database.close()
         raise ConfigError(no_key(config.server.host))
@@ -83,9 +85,9 @@ class KeyRefresh:
         keyring: the keys by which callers are let in.
     """
 
-    def __init__(self, keyring: Keyring, readers: Readers, journal: Journal, spool: Spool | None = None) -> None:
+    def __init__(self, keyring: Keyring, readers: Readers, journal: Journal, spooler: Spooler | None) -> None:
         self.keyring = keyring
-        self._spool = spool
+        self._spool = spooler.spool if spooler else None
         self._kept: list[StoredKey] = []
         self._readers = readers
         self._journal = journal

@@ -118,8 +118,7 @@ class Spool:
 
     def remember(self, schema: ModelSchema, sha256: str, *, now: Micros) -> None:
         """Note a loaded version, as the store does."""
-        with self._database.writer.begin() as connection:
-            remember(connection, schema, sha256, now=now)
+        self.run(lambda connection: remember(connection, schema, sha256, now=now))
 
     def salt(self, salt: str | None) -> str | None:
         """Keep the salt of the store; without one, the salt that was kept before."""
