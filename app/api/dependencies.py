@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -145,6 +146,8 @@ MAX_STREAMS = 4
 """Exports that are under way at once."""
 MAX_WAITING = 64
 """Calls that wait for their turn."""
+SWITCH_S = 0.0005
+"""How long a thread of long work keeps Python from the event loop, which asks for it several times in a request."""
 MAX_REST_S = 0.1
 """Longest rest behind a part; a shorter part rests as long as it took."""
 STALLED_S = 30.0
@@ -175,10 +178,12 @@ class Turns:
         try:
             async with self._turn:
                 await asyncio.sleep(max(0.0, self._rest_until - perf_counter()))
-                started = perf_counter()
+                started, usual_s = perf_counter(), sys.getswitchinterval()
+                sys.setswitchinterval(SWITCH_S)
                 try:
                     return await work()
                 finally:
+                    sys.setswitchinterval(usual_s)
                     ended = perf_counter()
                     self._rest_until = ended + min(ended - started, MAX_REST_S)
         finally:
