@@ -244,8 +244,7 @@ def create_app(config: Config, worker: Worker | None = None) -> Application:
     Raises:
         BundleError, ConfigError, StoreLocked: a part is refused; the text says what to do.
     """
-    routes = open_channels(config.alerts.notify)
-    series = new_registry()
+    routes, series = open_channels(config.alerts.notify), new_registry()
     serving, ledger = ServingMetrics(series), JournalMetrics(series)
     private = {name for name, mode in config.privacy.features.items() if mode != "clear"}
     registry = Registry(config.serving, serving, series, Verifier(config.serving, memory_of(config)), private)
