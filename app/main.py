@@ -278,7 +278,6 @@ def create_app(config: Config, worker: Worker | None = None) -> Application:
         keyring=keys.keyring,
         keys=keys,
         rules=rules,
-        updater=monitoring.updater,
         monitoring=monitoring,
         stored_metrics=StoredMetrics(registry, readers, latest, alerts, serving.last_predictions),
         background=[activator.task, keys.task, *shadows.tasks, *monitoring.tasks, *([spooler] if spooler else [])],

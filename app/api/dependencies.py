@@ -58,7 +58,13 @@ Moment: TypeAlias = Annotated[AwareDatetime, BeforeValidator(_written)]
 
 
 class Monitoring(Protocol):
-    """Runs checks when a caller asks for them."""
+    """Runs checks when a caller asks for them, and changes alerts.
+
+    Attributes:
+        updater: changes alerts in the writer thread.
+    """
+
+    updater: AlertUpdater
 
     async def check_now(self, model_version: str, seconds: float) -> list[RequestedCheck]:
         """Run every check on a version; return when all have ended, or after some seconds."""
@@ -89,7 +95,6 @@ class Services:
 
     Attributes:
         rules: the rules that alerts can come from.
-        updater: changes alerts in the writer thread.
         background: the tasks that must run as long as the service does; ``/health/ready`` asks all of them.
     """
 
@@ -105,7 +110,6 @@ class Services:
     keyring: Keyring
     keys: StoredKeys
     rules: RuleSet
-    updater: AlertUpdater
     privacy: Privacy
     monitoring: Monitoring
     stored_metrics: MetricsRefresh

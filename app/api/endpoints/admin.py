@@ -364,7 +364,9 @@ async def accept_alert(
     known = None if "\0" in alert_id else await services.readers.run(alerts.get, alert_id)
     if known is None or bound not in (None, known.model_name):
         raise NotFound("no alert has this id")
-    alert = await services.journal.run(partial(services.updater.accept, alert_id=alert_id, reason=body.reason, by=by))
+    alert = await services.journal.run(
+        partial(services.monitoring.updater.accept, alert_id=alert_id, reason=body.reason, by=by)
+    )
     accepted = await services.readers.run(of_alerts, [alert_id])
     structlog.get_logger("audit").info("alert_accepted", alert_id=alert_id, rule=alert.rule, by=by, reason=body.reason)
     return json_response(render_alert(alert, (), accepted.get(alert_id)))
