@@ -10,13 +10,14 @@ EXAMPLE = $(BIN)/python -m scripts.steps .cache/examples.log example $(@D) -- $(
 MINUTES ?= 15
 EXAMPLES ?= 20000
 TESTS ?=
+ADVISORIES ?=
 UPGRADE ?= --upgrade
 COMPILE := $(BIN)/uv pip compile --quiet $(UPGRADE) --universal --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --no-emit-package colorama --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test coverage test-faults test-interpreters fuzz lint bench bench-long soak profile examples lock sbom \
+.PHONY: help run test coverage test-faults test-interpreters fuzz lint bench bench-long soak profile examples lock sbom audit \
 	clean runtime development
 
 help: ## list the targets
@@ -65,6 +66,9 @@ examples: models/breast_cancer/1/bundle.yaml models/flights/1/bundle.yaml ## bui
 
 sbom: development ## write sbom.cdx.json, the bill of materials of the runtime, from its lock
 	@$(BIN)/python -m scripts.sbom
+
+audit: development ## compare both locks with security advisories in a file in OSV format, ADVISORIES=all.zip; no network
+	@$(BIN)/python -m scripts.audit $(ADVISORIES)
 
 lock: development ## resolve the dependencies again and rewrite both lock files (UPGRADE= keeps the present pins)
 	$(COMPILE) --extra build pyproject.toml -o requirements.lock

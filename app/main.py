@@ -25,13 +25,11 @@ from app.alerting.service.rollback import BY, AutomaticRollback, Probation
 from app.alerting.service.summary import Digest, RequestCounts
 from app.api.app import Application, build_api
 from app.api.dependencies import Services
-from app.api.endpoints.admin import REFRESH_S, KeyRefresh
+from app.api.endpoints.admin import REFRESH_S, KeyRefresh, open_keyring
 from app.api.endpoints.dashboard import read_playbook
 from app.api.endpoints.outcome import recorder
 from app.api.endpoints.probes import StoredMetrics
-from app.api.request_guards import Keyring
 from app.background import PeriodicTask
-from app.config.loader import no_key
 from app.config.settings import Config
 from app.errors import ConfigError
 from app.metrics import JournalMetrics, ServingMetrics, new_registry, package_version
@@ -49,7 +47,6 @@ from app.store.journal.journal import Journal
 from app.store.journal.spool import Spooler, open_spool
 from app.store.migrate import upgrade
 from app.store.privacy import Privacy, keep_salt
-from app.store.queries.keys import read_keys
 from app.store.queries.predictions import Stored, find
 from app.store.queries.versions import remember
 from app.store.retention import clean
@@ -259,7 +256,7 @@ def create_app(config: Config, worker: Worker | None = None) -> Application:
     latest, alerts = _register_collectors(config, active, rules, series)
     privacy = _open_privacy(config, database, spooler)
     stored = StoreAndSpool(readers, spooler)
-    keys = KeyRefresh(_open_keyring(config, active, database, spooler), readers, journal)
+    keys = KeyRefresh(open_keyring(config, active.schema.name, database, spooler), readers, journal, spooler)
     activator = Activator(registry, journal, readers, stored, serving.followed)
     meter, counts = Meter(serving, ledger, journal, readers), RequestCounts(serving)
     parts = ServingParts(config, registry, activator, journal, readers, meter, counts, series)
@@ -280,7 +277,6 @@ def create_app(config: Config, worker: Worker | None = None) -> Application:
         keyring=keys.keyring,
         keys=keys,
         rules=rules,
-        updater=monitoring.updater,
         monitoring=monitoring,
         counts=counts,
         stored_metrics=StoredMetrics(registry, readers, latest, alerts, serving.last_predictions),
@@ -301,6 +297,7 @@ async def _lifespan(
             stack.callback(close)
         for stop in (journal.close, shadows.stop, monitoring.stop, services.keys.task.stop, activator.stop):
             stack.push_async_callback(stop)
+        services.metrics.build({"version": package_version()})
         journal.start()
         await activator.start()
         services.keys.task.start(after_s=REFRESH_S)
@@ -347,22 +344,6 @@ def _register_collectors(
     series.register(latest)
     series.register(alerts)
     return latest, alerts
-
-
-def _open_keyring(config: Config, active: Model, database: Database, spooler: Spooler | None) -> Keyring:
-    """The keys of the configuration and of the store; of one that is away, once it is there.
-
-    Raises:
-        ConfigError: other machines can reach the service, and there is no key.
-    """
-    keyring = Keyring(config.auth.keys, config.auth.open, active.schema.name)
-    if spooler is None or spooler.outage is None:
-        with database.writer.begin() as connection:
-            keyring.load(read_keys(connection))
-    if not (config.server.is_local or keyring.guards("predict")):
-        database.close()
-        raise ConfigError(no_key(config.server.host))
-    return keyring
 
 
 def _open_privacy(config: Config, database: Database, spooler: Spooler | None) -> Privacy:

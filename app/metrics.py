@@ -27,7 +27,6 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from app.request_metrics import RequestCounts
 from app.types import ModelSchema, OutcomeStatus
 
 LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -294,7 +293,6 @@ class ServingMetrics:
             "ml_predictions", "Rows asked for", [*model, "prediction_type", "status"], registry=registry
         )
         self.latency = Latencies(registry)
-        self.requests = RequestCounts(registry)
         self.last_predictions = LastPredictions(registry)
         self.in_progress = InProgress()
         in_progress = Gauge("ml_requests_in_progress", "Requests being answered", registry=registry)

@@ -16,6 +16,7 @@ from prometheus_client.core import Metric
 
 from app.alerting.delivery import DeliveryMetrics, FiringAlerts
 from app.alerting.rules.configured import RuleSet
+from app.api.endpoints.probes import RequestCounts
 from app.metrics import JournalMetrics, ServingMetrics, new_registry
 from app.monitoring.metrics import LatestReports, check_durations
 from app.serving.value_histograms import ServedValues
@@ -60,6 +61,7 @@ def known_series() -> dict[str, str]:
     registry = new_registry()
     schema = ModelSchema("m", "1", Task.BINARY, ())
     ServingMetrics(registry).for_model(schema)
+    RequestCounts(registry)
     JournalMetrics(registry)
     DeliveryMetrics(registry)
     check_durations(registry)

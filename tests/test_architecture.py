@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS: dict[str, tuple[str, ...]] = {
     "app": (
         "errors types statistics figures reports",
-        "config logging metrics request_metrics background",
+        "config logging metrics background",
         "store",
         "serving monitoring alerting dashboard",
         "api bundling",

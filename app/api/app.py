@@ -149,7 +149,8 @@ class Application(FastAPI):
             title="Plumbline", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, dependencies=strict
         )
         self.state.services = services
-        self._access_log = AccessLog.of(services.config.logging, services.metrics.requests)
+        self._requests = probes.RequestCounts(services.series)
+        self._access_log = AccessLog.of(services.config.logging, self._requests.count)
         self._described: tuple[tuple[str, str], asyncio.Task[bytes]] | None = None
         around: dict[str, Any] = {
             "hosts": services.hosts,
@@ -205,7 +206,7 @@ class Application(FastAPI):
             for method in sorted(context.methods or ())
             if method != "HEAD"
         ]
-        self.state.services.metrics.requests.add_routes(routes, hot=[path for _, path in self._hot])
+        self._requests.add_routes(routes, hot=[path for _, path in self._hot])
 
     def openapi(self) -> dict[str, Any]:
         """The description in the terms of the loaded model, made anew."""

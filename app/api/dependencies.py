@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -58,7 +59,13 @@ Moment: TypeAlias = Annotated[AwareDatetime, BeforeValidator(_written)]
 
 
 class Monitoring(Protocol):
-    """Runs checks when a caller asks for them."""
+    """Runs checks when a caller asks for them, and changes alerts.
+
+    Attributes:
+        updater: changes alerts in the writer thread.
+    """
+
+    updater: AlertUpdater
 
     async def check_now(self, model_version: str, seconds: float) -> list[RequestedCheck]:
         """Run every check on a version; return when all have ended, or after some seconds."""
@@ -89,7 +96,6 @@ class Services:
 
     Attributes:
         rules: the rules that alerts can come from.
-        updater: changes alerts in the writer thread.
         background: the tasks that must run as long as the service does; ``/health/ready`` asks all of them.
     """
 
@@ -105,7 +111,6 @@ class Services:
     keyring: Keyring
     keys: StoredKeys
     rules: RuleSet
-    updater: AlertUpdater
     privacy: Privacy
     monitoring: Monitoring
     counts: RequestCounts
@@ -147,6 +152,8 @@ MAX_STREAMS = 4
 """Exports that are under way at once."""
 MAX_WAITING = 64
 """Calls that wait for their turn."""
+SWITCH_S = 0.0005
+"""How long a thread of long work keeps Python from the event loop, which asks for it several times in a request."""
 MAX_REST_S = 0.1
 """Longest rest behind a part; a shorter part rests as long as it took."""
 STALLED_S = 30.0
@@ -177,10 +184,12 @@ class Turns:
         try:
             async with self._turn:
                 await asyncio.sleep(max(0.0, self._rest_until - perf_counter()))
-                started = perf_counter()
+                started, usual_s = perf_counter(), sys.getswitchinterval()
+                sys.setswitchinterval(SWITCH_S)
                 try:
                     return await work()
                 finally:
+                    sys.setswitchinterval(usual_s)
                     ended = perf_counter()
                     self._rest_until = ended + min(ended - started, MAX_REST_S)
         finally:

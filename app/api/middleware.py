@@ -44,7 +44,6 @@ from app.config.fields import Logging
 from app.config.settings import Scope, Server
 from app.errors import Forbidden, PlumblineError, UntrustedHost
 from app.logging import RequestLine, line_for_people, line_outputs, request_event, request_json, write_lines
-from app.request_metrics import RequestCounts
 from app.types import new_id
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
@@ -63,6 +62,10 @@ def common_headers(request_id: str) -> tuple[tuple[bytes, bytes], ...]:
     return ((b"x-request-id", request_id.encode()), *SECURITY_HEADERS)
 
 
+Count: TypeAlias = Callable[[str, str, Sequence[int]], object]
+"""Counts the answers of a route: its method, its path and their statuses."""
+
+
 class AccessLog:
     """Lines about requests, written once a turn of the event loop.
 
@@ -72,22 +75,22 @@ class AccessLog:
         least: the least status of an answer whose request gets a line; None: no request does.
     """
 
-    def __init__(self, counts: RequestCounts, least: int | None = 0) -> None:
-        self._counts = counts
+    def __init__(self, count: Count, least: int | None = 0) -> None:
+        self._count = count
         self._least = math.inf if least is None else least
         self._noted: list[RequestLine] = []
 
     @classmethod
-    def of(cls, logging: Logging, counts: RequestCounts) -> AccessLog:
+    def of(cls, logging: Logging, count: Count) -> AccessLog:
         """The log that the settings ask for.
 
         A request that failed is of level error, each other one of level info.
         """
         least: dict[str, int] = {"all": 0, "errors": HTTPStatus.BAD_REQUEST}
         if logging.access == "off":
-            return cls(counts, None)
+            return cls(count, None)
         quiet = HTTPStatus.INTERNAL_SERVER_ERROR if logging.level in ("warning", "error") else 0
-        return cls(counts, max(least[logging.access], quiet))
+        return cls(count, max(least[logging.access], quiet))
 
     def note(
         self,
@@ -100,14 +103,14 @@ class AccessLog:
         key_name: str | None = None,
     ) -> None:
         """Note a line; it is written when the loop has no more requests at hand."""
-        self._counts.count(method, route, (status,))
+        self._count(method, route, (status,))
         if status >= self._least:
             self._add([(request_id, method, route, status, seconds, notes, key_name)])
 
     def note_all(self, calls: Sequence[Call], replies: Sequence[Reply]) -> None:
         """Note a line for each of the calls for one route, which are answered now."""
         now, least = perf_counter(), self._least
-        self._counts.count(calls[0].method, calls[0].path, [reply.status for reply in replies])
+        self._count(calls[0].method, calls[0].path, [reply.status for reply in replies])
         noted: list[RequestLine] = [
             (
                 call.request_id,

@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import ipaddress
 import math
+import os
 import resource
 import signal
 import socket
@@ -185,6 +186,7 @@ class ServerContext:
         for connection in self.connections:
             if connection.is_late(now, receive_timeout_s):
                 connection.end_late()
+        self._keep_descriptors()
         if self._unlogged and now - self._logged_at >= LOG_EVERY_S:
             self._log.warning("connections_refused", **self._unlogged, open=len(self.open))
             self._logged_at = now
@@ -202,6 +204,19 @@ class ServerContext:
         if len(self.open) >= self.max_connections and not self._make_room():
             return "connections"
         return "descriptors" if descriptor > self.max_descriptor and not self._make_room() else ""
+
+    def _keep_descriptors(self) -> None:
+        """End idle connections where no descriptor is left.
+
+        Others than connections need them too, and the limit may be lowered while the service runs. Without one, the
+        system's own loop closes each new connection, and nobody hears of it.
+        """
+        try:
+            os.close(os.open(os.devnull, os.O_RDONLY))
+        except OSError:
+            self._note("descriptors")
+            for _ in range(1 + len(self.open) // 8):
+                self._make_room()
 
     def _make_room(self) -> bool:
         """End the connection that is idle for longest, else one whose request is not whole."""

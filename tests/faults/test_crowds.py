@@ -4,29 +4,50 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
 import resource
 import select
 import socket
 import sqlite3
+import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from benchmarks.load.driver import read_answer
-from tests.support.deadlines import DEADLINE_S
+from tests.support.deadlines import DEADLINE_S, wait_until
 from tests.support.load import live_row, numbered, predict_requests, quick_settings, stored_in_sqlite
 from tests.support.processes import Service, resident_bytes, serving
+from tests.support.raw_client import connect, post, replies
 
 pytestmark = pytest.mark.fault
 CONNECTIONS = 9_000
 SEND_BYTES = 256 * 2**20
+SPARE = 5
 REFUSE_POISON = """
     CREATE TRIGGER poison BEFORE INSERT ON predictions WHEN NEW.prediction_id = 'poison'
     BEGIN SELECT RAISE(ABORT, 'poison'); END
 """
+
+
+def processor_s(process: Path) -> float:
+    """The processor time of a process and of its threads."""
+    fields = (process / "stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def answered(service: Service, *asked: Any) -> int:
+    """The status of an answer on a new connection; 0 where there is none."""
+    try:
+        return service.call(*asked)[0]
+    except OSError:
+        return 0
 
 
 @pytest.fixture
@@ -108,6 +129,38 @@ def test_thousands_of_connections_are_served(tmp_path: Path, example_models: Pat
 
     assert len(acknowledged) == 2 * CONNECTIONS
     assert set(acknowledged) - stored_in_sqlite(tmp_path / "plumbline.db") == set()
+
+
+def test_the_last_descriptor_is_not_the_end(tmp_path: Path, example_models: Path) -> None:
+    """Without a descriptor for one more connection a busy one goes on, and the log and a metric tell of it.
+
+    Room is made among those that say nothing, no time is spent in vain, and all is as before once they have gone.
+    """
+    body = {"features": live_row(example_models)}
+    request = post(json.dumps(body).encode())
+    with serving(tmp_path, models=example_models, settings=quick_settings()) as service, connect(service) as busy:
+
+        def goes_on() -> bool:
+            busy.sendall(request)
+            return replies(busy, 1)[0].status == 200
+
+        assert goes_on()
+        place = Path(f"/proc/{service.process.pid}")
+        used = len(list((place / "fd").iterdir()))
+        resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (used + SPARE, used + SPARE))
+        crowd = [socket.create_connection(("127.0.0.1", service.port), timeout=DEADLINE_S) for _ in range(20 * SPARE)]
+        began, spent = time.monotonic(), processor_s(place)
+        wait_until(lambda: goes_on() and "connections_refused" in service.log.read_text("utf-8"))
+        wait_until(lambda: answered(service, "GET", "/health/ready") == 200)
+        assert processor_s(place) - spent < 0.5 + (time.monotonic() - began) / 2
+        for connection in crowd:
+            connection.close()
+        wait_until(lambda: answered(service, "POST", "/predict", body) == 200)
+        with urllib.request.urlopen(f"http://127.0.0.1:{service.port}/metrics", timeout=DEADLINE_S) as answer:
+            refused = re.search(r'refused_total\{reason="descriptors"\} (\S+)', answer.read().decode())
+
+    assert refused is not None
+    assert float(refused[1]) > 0
 
 
 @pytest.mark.parametrize(("poison", "status"), [("nul\0", 422), ("poison", 500)])

@@ -48,12 +48,15 @@ class Service:
     port: int
     log: Path
 
-    def call(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+    def call(
+        self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, Any]:
         """Status and decoded JSON body of one request on a connection of its own."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_S)
         try:
             payload = None if body is None else json.dumps(body).encode()
-            connection.request(method, path, payload, {"Content-Type": "application/json"} if payload else {})
+            content = {"Content-Type": "application/json"} if payload else {}
+            connection.request(method, path, payload, {**content, **(headers or {})})
             answer = connection.getresponse()
             return answer.status, json.loads(answer.read() or b"null")
         finally:

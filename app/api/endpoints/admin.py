@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Literal
 
@@ -21,14 +22,26 @@ from app.api.http import json_response
 from app.api.request_guards import Keyring
 from app.background import PeriodicTask
 from app.config.fields import Duration
-from app.config.settings import Scope
-from app.errors import Conflict, Forbidden, NotFound, Unavailable
+from app.config.loader import no_key
+from app.config.settings import Config, Scope
+from app.errors import ConfigError, Conflict, Forbidden, NotFound, Unavailable
 from app.store import retention
-from app.store.database import Connection, Readers
+from app.store.database import Connection, Database, Readers
 from app.store.journal.journal import Journal
+from app.store.journal.spool import Spooler
 from app.store.queries import alerts
 from app.store.queries.acceptances import of_alerts
-from app.store.queries.keys import KeyState, StoredKey, add_audit, add_key, new_key, note_use, read_keys, revoke_key
+from app.store.queries.keys import (
+    KeyState,
+    StoredKey,
+    add_audit,
+    add_key,
+    new_key,
+    note_use,
+    read_keys,
+    replace_keys,
+    revoke_key,
+)
 from app.types import SECOND, Json, Micros, Scalar, to_rfc3339
 
 REFRESH_S = 0.5
@@ -40,15 +53,42 @@ ByAdmin = Annotated[str | None, Depends(require("admin"))]
 router = APIRouter()
 
 
+def open_keyring(config: Config, model: str, database: Database, spooler: Spooler | None) -> Keyring:
+    """The keys of the configuration and of the store.
+
+    Of a store that is away, those that the spool has kept.
+
+    Raises:
+        ConfigError: other machines can reach the service, and there is no key.
+    """
+    keyring = Keyring(config.auth.keys, config.auth.open, model)
+    if spooler is not None and spooler.outage is not None:
+        keyring.load(spooler.spool.run(read_keys))
+    else:
+        with database.writer.begin() as connection:
+            stored = read_keys(connection)
+        keyring.load(stored)
+        if spooler is not None:
+            spooler.spool.run(partial(replace_keys, keys=stored))
+    if not (config.server.is_local or keyring.guards("predict")):
+        database.close()
+        raise ConfigError(no_key(config.server.host))
+    return keyring
+
+
 class KeyRefresh:
     """Brings the keys of the store into the keyring, and their uses into the store.
+
+    The spool keeps them too, by their hashes: a start without the store must not open what they close.
 
     Attributes:
         keyring: the keys by which callers are let in.
     """
 
-    def __init__(self, keyring: Keyring, readers: Readers, journal: Journal) -> None:
+    def __init__(self, keyring: Keyring, readers: Readers, journal: Journal, spooler: Spooler | None) -> None:
         self.keyring = keyring
+        self._spool = spooler.spool if spooler else None
+        self._kept: list[StoredKey] = []
         self._readers = readers
         self._journal = journal
         self._used: set[str] = set()
@@ -62,6 +102,11 @@ class KeyRefresh:
         """
         stored = await self._readers.run(read_keys)
         self.keyring.load(stored)
+        keys = [replace(key, last_used_at=None) for key in stored]
+        if self._spool is not None and keys != self._kept:
+            keep = partial(self._spool.run, partial(replace_keys, keys=keys))
+            await self._journal.run(lambda _: keep())  # the writing thread alone changes the spool
+            self._kept = keys
         return stored
 
     async def note_uses(self, stored: Iterable[StoredKey], *, older_s: float) -> None:
@@ -319,7 +364,9 @@ async def accept_alert(
     known = None if "\0" in alert_id else await services.readers.run(alerts.get, alert_id)
     if known is None or bound not in (None, known.model_name):
         raise NotFound("no alert has this id")
-    alert = await services.journal.run(partial(services.updater.accept, alert_id=alert_id, reason=body.reason, by=by))
+    alert = await services.journal.run(
+        partial(services.monitoring.updater.accept, alert_id=alert_id, reason=body.reason, by=by)
+    )
     accepted = await services.readers.run(of_alerts, [alert_id])
     structlog.get_logger("audit").info("alert_accepted", alert_id=alert_id, rule=alert.rule, by=by, reason=body.reason)
     return json_response(render_alert(alert, (), accepted.get(alert_id)))

@@ -281,7 +281,7 @@ class CsvPages:
                 *(f"probability.{name}" for name in self._classes),
             ]
             writer.writerow(map(harmless, [*HEAD, *named, *TAIL, "context"]))
-        writer.writerows([harmless(cell) for cell in self._cells(row)] for row in rows)
+        writer.writerows([harmless(cell) if type(cell) is str else cell for cell in self._cells(row)] for row in rows)
         return text.getvalue().encode()
 
     def end(self) -> bytes:

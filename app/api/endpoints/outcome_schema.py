@@ -19,6 +19,7 @@ from app.errors import FieldError, Invalid, TooLarge
 from app.serving.validation import fast_decoder
 from app.serving.validation.errors import (
     LONG_INTEGER,
+    MAX_AROUND_BYTES,
     MAX_ERRORS,
     MAX_ID_BYTES,
     count_keys,
@@ -28,7 +29,7 @@ from app.serving.validation.errors import (
     refuse_rounded,
     rounded,
 )
-from app.serving.validation.fast_decoder import MAX_EXACT, NUL, REFUSED, containers, count_values, outline
+from app.serving.validation.fast_decoder import MAX_EXACT, NUL, REFUSED, containers, count_values, is_long, outline
 from app.serving.validation.validator import Flag, Integer, Number, PredictionId, Text
 from app.types import PREDICTION_ID, Micros, Outcome, OutcomeResult, OutcomeStatus, from_datetime
 
@@ -163,14 +164,13 @@ def _large(body: bytes, now: Micros, most: int) -> list[Outcome | OutcomeResult]
         listed = bytes(_PARTS.decode(body).outcomes)
         if containers(body, most + 8) > most + 8:
             raise TooLarge(too_many)
-        keys, commas = outline(body), outline(listed)
-        if keys is None or commas is None:
-            raise Invalid([FieldError("body", expected, "is nested too deeply")])
-        if keys.count(b":") > 1:
+        if len(body) - len(listed) > MAX_AROUND_BYTES and outline(body) != b":":
             raise Invalid([FieldError("outcomes", "this field once", "is written more than once")])
-        if commas.count(b",") >= most:
+        if is_long(listed, most):
             raise TooLarge(too_many)
         items = _ITEMS.decode(listed)
+        if len(items) > most:
+            raise TooLarge(too_many)
     except REFUSED as error:
         raise Invalid([FieldError("body", expected, str(error)[:MAX_REASON])]) from None
     if not any(_is_wide(bytes(item)) for item in items):

@@ -105,8 +105,8 @@ _CURSOR = re.compile(r"([0-9]{1,18})\.(.+)")
 MAX_REVISIONS_SHOWN = 100
 Place: TypeAlias = tuple[Micros, str]
 """The place of a row in the order of time: its time and its id."""
-EXPORT_CHUNK = 200
-"""Rows of one part: to read and render them takes some ten milliseconds, in which other threads wait for Python."""
+EXPORT_CHUNK = 100
+"""Rows of one part: to read and render them takes some milliseconds, in which other threads wait for Python."""
 
 
 @router.get("/predictions/{prediction_id}")

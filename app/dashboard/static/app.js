@@ -26,6 +26,7 @@ const main = document.getElementById("main");
 let turn = 0;
 let timer = 0;
 let shownView = null;
+let alerts = null; // not known yet
 
 async function readContext() {
   const query = parameters();
@@ -59,6 +60,7 @@ async function show() {
   if (view !== shownView) {
     document.body.removeAttribute("data-ready");
     morph(main, h("div", {}, h("p", {class: "loading", role: "status"}, "Loading …")));
+    morph(document.getElementById("views"), navigation(VIEWS, view, alerts ?? []));
   }
   try {
     const loading = VIEWS[view][1]();
@@ -68,10 +70,12 @@ async function show() {
       navigate(linkTo("sign-in", {next: location.pathname + location.search}), {replace: true});
       return;
     }
+    frame(view, context);
     const module = await loading;
-    const [content, alerts] = await Promise.all([module.view(context), firing(context)]);
+    const [content, found] = await Promise.all([module.view(context), firing(context)]);
     if (mine !== turn) return;
-    frame(view, context, alerts);
+    alerts = found;
+    frame(view, context);
     morph(main, h("div", {}, content));
     document.body.classList.remove("stale");
   } catch (error) {
@@ -81,21 +85,21 @@ async function show() {
   if (view !== shownView) focus(view);
   shownView = view;
   document.body.dataset.ready = view || "overview";
-  if (timeRange().live) timer = setTimeout(refresh, EVERY_MS);
+  if (timeRange().live || document.body.classList.contains("stale")) timer = setTimeout(refresh, EVERY_MS);
 }
 
 async function firing(context) {
   if (isStranger(context.caller)) return [];
-  const {items} = await get("/alerts", {limit: 1000}).catch(() => ({items: []}));
+  const {items} = await get("/alerts", {limit: 1000});
   return items.filter(isActive);
 }
 
-function frame(view, context, alerts) {
+function frame(view, context) {
   morph(document.getElementById("top"), header(context, alerts));
-  morph(document.getElementById("views"), navigation(VIEWS, view, alerts));
+  morph(document.getElementById("views"), navigation(VIEWS, view, alerts ?? []));
   morph(document.getElementById("controls"), controls(context, view));
   const name = VIEWS[view][0];
-  const worst = alerts.length ? `${alerts.length} firing · ` : "";
+  const worst = alerts?.length ? `${alerts.length} firing · ` : "";
   document.title = `${worst}${name} · Plumbline`;
 }
 

@@ -12,12 +12,12 @@ const TIMELESS = ["playbook", "sign-in", "models"];
 
 export function header(context, alerts) {
   const {caller, model, version} = context;
-  const worst = alerts.some(({severity}) => ["critical", "high"].includes(severity)) ? "bad" : alerts.length ? "warn" : "ok";
+  const worst = alerts === null ? null : alerts.some(({severity}) => ["critical", "high"].includes(severity)) ? "bad" : alerts.length ? "warn" : "ok";
   const known = model !== null;
   return h("div", {},
     h("a", {class: "brand", href: linkTo("")}, h("span", {class: "mark", "aria-hidden": "true"}), "Plumbline"),
     known && h("span", {class: "model"}, `${model.name} ${version ?? ""}`),
-    known && h("a", {class: "pill", "data-level": worst, href: linkTo("alerts")}, alerts.length ? `${plural(alerts.length, "alert")} firing` : "nothing fires"),
+    known && alerts !== null && h("a", {class: "pill", "data-level": worst, href: linkTo("alerts")}, alerts.length ? `${plural(alerts.length, "alert")} firing` : "nothing fires"),
     h("span", {class: "spacer"}),
     h("a", {href: "/docs", class: "quiet"}, "API"),
     h("button", {type: "button", class: "quiet", onclick: nextTheme, "aria-label": "Change the colours: automatic, light or dark"}, `Colours: ${theme()}`),

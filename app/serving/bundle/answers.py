@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import warnings
@@ -19,7 +18,6 @@ from app.serving.bundle.manifest import read_json
 from app.serving.bundle.schema_inference import MAX_CATEGORIES, by_kind, values_of
 from app.serving.runtimes.base import Runtime
 from app.serving.runtimes.sklearn import Estimator
-from app.serving.runtimes.skops import check_archive
 from app.types import Answer, Feature, FeatureType, ModelSchema, Row, Scalar
 
 if TYPE_CHECKING:
@@ -28,32 +26,19 @@ if TYPE_CHECKING:
 GOLDEN = "golden.json"
 """The file with golden rows that are not in the reference, and their answers."""
 GOLDEN_ROWS = 20
-_MISSING, _UNSEEN = -1, -2
+MISSING, UNSEEN = -1, -2
+"""Codes of a categorical column for a missing value and for a category that the schema does not know."""
 
 
-def golden_rows(schema: ModelSchema, data: bytes, where: str) -> tuple[list[Row], list[Answer]]:
-    """The first rows of ``reference.npz``, decoded, with the answers stored for them.
+def golden_rows(schema: ModelSchema, arrays: Mapping[str, NDArray[Any]]) -> tuple[list[Row], list[Answer]]:
+    """The first rows of a reference, decoded, with the answers stored for them.
 
     Rows with a category that the schema does not know are left out: their text is not stored. None may be left.
-
-    Raises:
-        BundleError: the file is damaged, or was not made for this schema.
     """
-    check_archive(data, where)
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-            arrays = dict(stored)
-        columns = [arrays[f"x{position}"] for position in range(len(schema.features))]
-        chosen = list(islice(_complete(schema, columns, len(arrays["prediction"])), GOLDEN_ROWS))
-        decoded = [_decode(item, column[chosen]) for item, column in zip(schema.features, columns, strict=True)]
-        answers = _answers(schema, arrays, chosen)
-    except (KeyError, IndexError, TypeError, ValueError, OSError) as error:
-        raise BundleError(
-            f"{where}: does not fit the schema in bundle.yaml ({error}); bundle the model again"
-        ) from error
-    if f"x{len(columns)}" in arrays:
-        raise BundleError(f"{where}: has more features than bundle.yaml; bundle the model again")
-    return list(zip(*decoded, strict=True)), answers
+    columns = [arrays[f"x{position}"] for position in range(len(schema.features))]
+    chosen = list(islice(_complete(schema, columns, len(arrays["prediction"])), GOLDEN_ROWS))
+    decoded = [_decode(item, column[chosen]) for item, column in zip(schema.features, columns, strict=True)]
+    return list(zip(*decoded, strict=True)), _answers(schema, arrays, chosen)
 
 
 def check_answers(
@@ -86,14 +71,14 @@ def _complete(schema: ModelSchema, columns: list[NDArray[Any]], rows: int) -> An
     known = np.ones(rows, dtype=bool)
     for feature, column in zip(schema.features, columns, strict=True):
         if feature.type is FeatureType.CATEGORICAL:
-            known &= column != _UNSEEN
+            known &= column != UNSEEN
     return np.flatnonzero(known).tolist()
 
 
 def _decode(feature: Feature, column: NDArray[Any]) -> list[Scalar]:
     match feature.type:
         case FeatureType.CATEGORICAL:
-            return [None if code == _MISSING else feature.categories[code] for code in column.tolist()]
+            return [None if code == MISSING else feature.categories[code] for code in column.tolist()]
         case FeatureType.BOOLEAN:
             return [None if math.isnan(value) else bool(value) for value in column.tolist()]
         case FeatureType.INTEGER:
@@ -178,10 +163,10 @@ def odd_values(feature: Feature) -> dict[str, Scalar]:
 def unseen_category(feature: Feature) -> str | int:
     """A category that is none of a feature's."""
     numbers = [value for value in feature.categories if isinstance(value, int)]
-    return max(numbers) + 1 if numbers else f"not {' '.join(map(str, feature.categories))}"[:MAX_UNSEEN]
+    return max(numbers) + 1 if numbers else f"not {' '.join(map(str, feature.categories))}"[:MAXUNSEEN]
 
 
-MAX_UNSEEN = 1024
+MAXUNSEEN = 1024
 MAX_NEIGHBOURS = 200
 """Most odd rows that golden rows are paired with."""
 

@@ -6,14 +6,16 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import orjson
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from app.config.loader import PlainLoader, explain_yaml
-from app.errors import BundleError
+from app.errors import BundleError, one_line
 from app.serving.runtimes.base import KNOWN_DTYPE
 from app.serving.runtimes.formats import FORMATS
 from app.serving.runtimes.sklearn import Layout
@@ -36,6 +38,8 @@ MAX_NAME = 1000
 
 MAX_YAML_BYTES = 8 * 2**20
 """Largest manifest, or description of features."""
+MAX_EDGES = 1000
+"""Most bounds of bins of one column; each is a series of the metrics."""
 MAX_FINDINGS = 20
 """Most findings of one file that are told."""
 
@@ -166,6 +170,78 @@ class Manifest(_Strict):
         return yaml.safe_dump(self.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True)
 
 
+class _Known(BaseModel):
+    """Part of a profile: of its type, and finite; newer versions may write more."""
+
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Summary(_Known):
+    """The reference's values of one column, as the profile has them."""
+
+    edges: Annotated[tuple[float, ...], Field(max_length=MAX_EDGES, strict=False)] = ()
+    categories: Annotated[tuple[Label, ...], Field(strict=False)] = ()
+    counts: Annotated[tuple[int, ...], Field(strict=False)] = ()
+    mean: float | None = None
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Summary:
+        if any(low >= high for low, high in pairwise(self.edges)):
+            raise ValueError("edges do not ascend")
+        return self
+
+
+class Inflation(_Known):
+    """How much more one column varies between blocks of the reference than by chance."""
+
+    inflation: Annotated[float, Field(ge=1)]
+    blocks: Annotated[int, Field(ge=0)]
+
+
+class Qualification(_Known):
+    """What the reference told of the variation over time."""
+
+    reason: str = ""
+    rows: Annotated[int, Field(ge=0)] = 0
+    features: dict[str, Inflation] = {}
+    answers: dict[str, Inflation] = {}
+
+    @model_validator(mode="after")
+    def _has_rows(self) -> Qualification:
+        if not self.rows and (self.features or self.answers):
+            raise ValueError("blocks without rows")
+        return self
+
+
+class Profile(_Known):
+    """The content of ``profile.json`` that is read."""
+
+    rows: Annotated[int, Field(ge=1)]
+    created_at: str
+    in_sample: bool
+    features: dict[str, Summary]
+    prediction: Summary = Summary()
+    baseline: dict[str, float | None]
+    dependence: dict[str, float] = {}
+    qualification: Qualification = Qualification()
+
+
+def parse_profile(data: bytes, where: str) -> Json:
+    """Read ``profile.json``.
+
+    Raises:
+        BundleError: one line that starts with ``where`` and names what is wrong.
+    """
+    try:
+        profile: Json = read_json(data)
+        Profile.model_validate(profile)
+    except ValidationError as error:
+        raise BundleError(f"{where}: is not a bundle's profile ({explain(error)}); bundle the model again") from None
+    except ValueError as error:
+        raise BundleError(f"{where}: is not a bundle's profile ({one_line(error)}); bundle the model again") from None
+    return profile
+
+
 def parse_manifest(text: bytes, where: str) -> Manifest:
     """Read ``bundle.yaml``.
 
@@ -236,17 +312,30 @@ def read_yaml(text: bytes, where: str) -> Any:
     if len(text) > MAX_YAML_BYTES:
         raise BundleError(f"{where}: is larger than {MAX_YAML_BYTES} bytes")
     try:
-        return yaml.load(text.decode("utf-8"), Loader=PlainLoader)  # noqa: S506 - a safe one
+        data = yaml.load(text.decode("utf-8"), Loader=PlainLoader)  # noqa: S506 - a safe one
     except (yaml.YAMLError, ValueError, TypeError) as error:
         line, reason = explain_yaml(error, text)
         raise BundleError(f"{where}:{line}: is not plain YAML: {' '.join(reason.split())[:160]}") from None
+    try:
+        _check_speakable(data)
+    except ValueError as error:
+        raise BundleError(f"{where}: holds what no answer can: {error}") from None
+    return data
+
+
+def _check_speakable(data: Any) -> None:
+    """Raise ValueError for text that is no Unicode, and for integers of over 64 bits."""
+    try:
+        orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError as error:
+        raise ValueError(str(error)) from None
 
 
 def read_json(data: bytes) -> Any:
     """Plain data of a JSON file.
 
     Raises:
-        ValueError: it is none, an object has a key twice, or it is nested too deep.
+        ValueError: it is none, an object has a key twice, it is nested too deep, or no answer can hold what it does.
     """
 
     def build(pairs: list[tuple[str, Any]]) -> Json:
@@ -256,9 +345,11 @@ def read_json(data: bytes) -> Any:
         return built
 
     try:
-        return json.loads(data, object_pairs_hook=build)
+        plain = json.loads(data, object_pairs_hook=build)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+    _check_speakable(plain)
+    return plain
 
 
 def explain(error: ValidationError) -> str:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from app.errors import BundleError, one_line
 from app.serving.bundle.answers import (
     GOLDEN,
     GOLDEN_ROWS,
+    MISSING,
+    UNSEEN,
     DependsOnBatch,
     check_answers,
     check_company,
@@ -22,12 +27,20 @@ from app.serving.bundle.answers import (
     load_golden,
     mixing,
 )
-from app.serving.bundle.manifest import MANIFEST, PROFILE, REFERENCE, Manifest, find_versions, parse_manifest, read_json
+from app.serving.bundle.manifest import (
+    MANIFEST,
+    PROFILE,
+    REFERENCE,
+    Manifest,
+    find_versions,
+    parse_manifest,
+    parse_profile,
+)
 from app.serving.runtimes.base import Levels, Runtime, RuntimeName
 from app.serving.runtimes.formats import FORMATS
 from app.serving.runtimes.sklearn import Estimator, classes_of, load_model
-from app.serving.runtimes.skops import MAX_BYTES
-from app.types import Answer, Json, ModelSchema, Row
+from app.serving.runtimes.skops import MAX_BYTES, check_archive
+from app.types import Answer, FeatureType, Json, ModelSchema, Row
 
 
 def choose(manifest: Manifest, wanted: str, where: str) -> RuntimeName:
@@ -160,9 +173,10 @@ def read_bundle(
         )
     chosen = choose(manifest, runtime, f"{folder}")
     files = {name: _verified(folder, name, pinned) for name, pinned in manifest.files.items()}
-    profile = _profile(files[PROFILE], f"{folder / PROFILE}")
+    profile = parse_profile(files[PROFILE], f"{folder / PROFILE}")
     estimator, where = load_runtime(manifest, files, chosen, trusted_types, folder)
-    rows, answers = golden_rows(estimator.schema, files[REFERENCE], f"{folder / REFERENCE}")
+    arrays = _read_reference(estimator.schema, files[REFERENCE], f"{folder / REFERENCE}")
+    rows, answers = golden_rows(estimator.schema, arrays)
     if GOLDEN in files:
         own = load_golden(estimator.schema, files[GOLDEN], f"{folder / GOLDEN}")
         rows, answers = [*rows, *own[0]], [*answers, *own[1]]
@@ -241,18 +255,50 @@ def _verified(folder: Path, name: str, pinned: str) -> bytes:
     return data
 
 
-def _profile(data: bytes, where: str) -> Json:
+def _read_reference(schema: ModelSchema, data: bytes, where: str) -> Mapping[str, NDArray[Any]]:
+    """The arrays of ``reference.npz``, if each is what a check expects of it.
+
+    Raises:
+        BundleError: the file is damaged, or was not made for this schema.
+    """
+    check_archive(data, where)
     try:
-        profile: Json = read_json(data)
-        if (
-            isinstance(profile["baseline"], dict)
-            and isinstance(profile["features"], dict)
-            and type(profile["in_sample"]) is bool
-        ):
-            return profile
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise BundleError(f"{where}: is not a bundle's profile; bundle the model again")
+        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+            arrays = dict(stored)
+        wrong = {name for name, array in arrays.items() if not _fits(schema, name, array)}
+    except Exception as error:  # a damaged archive raises whatever its parts do
+        raise BundleError(f"{where}: cannot be read ({one_line(error)}); bundle the model again") from error
+    wrong |= {"prediction", *(f"x{place}" for place in range(len(schema.features)))} - arrays.keys()
+    if not wrong:
+        rows, whole = len(arrays["prediction"]), len(arrays.get("all_outcomes", ()))
+        wrong = {name for name, array in arrays.items() if len(array) != (whole if name.startswith("all_") else rows)}
+    if wrong:
+        told = ", ".join(sorted(wrong))[:160]
+        raise BundleError(f"{where}: does not fit the schema in bundle.yaml ({told}); bundle the model again")
+    if f"x{len(schema.features)}" in arrays:
+        raise BundleError(f"{where}: has more features than bundle.yaml; bundle the model again")
+    return arrays
+
+
+def _fits(schema: ModelSchema, name: str, array: NDArray[Any]) -> bool:
+    """Whether an array has the type, the shape and the codes of what it stands for."""
+    part = name.removeprefix("all_")
+    if part == "probabilities":
+        return array.dtype == np.float64 and array.shape[1:] == (len(schema.classes),)
+    columns = {f"x{place}": feature for place, feature in enumerate(schema.features)}
+    if array.ndim != 1:
+        return False
+    if part == "time":
+        return array.dtype == np.int64
+    if part in columns and columns[part].type is FeatureType.CATEGORICAL:
+        return _has_codes(array, UNSEEN, len(columns[part].categories))
+    if part not in columns and schema.classes and part in ("prediction", "predictions", "outcomes"):
+        return _has_codes(array, MISSING if part == "outcomes" else 0, len(schema.classes))
+    return array.dtype == np.float64 and not np.isinf(array).any()
+
+
+def _has_codes(array: NDArray[Any], lowest: int, number: int) -> bool:
+    return array.dtype.kind == "i" and bool(((array >= lowest) & (array < number)).all())
 
 
 def _changed(then: Mapping[str, str]) -> dict[str, tuple[str, str]]:

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 from app.errors import MAX_FIELDS, FieldError, Invalid, TooLarge
-from app.serving.validation.fast_decoder import TEXT, containers, count_values, outline, structure
+from app.serving.validation.fast_decoder import TEXT, containers, count_values, is_long, outline, structure
 from app.types import MAX_TEXT, Feature, FeatureType, Json, ModelSchema
 
 MAX_ERRORS = MAX_FIELDS - 1
@@ -25,6 +25,8 @@ MAX_SMALL_BYTES = 32_768
 MAX_FIELD_BYTES = 6 * (MAX_TEXT + 128) + 64
 """The longest a key with its value can be: text of which each character is escaped."""
 MAX_ID_BYTES = 6 * 128 + 2
+MAX_AROUND_BYTES = 256
+"""Bytes around the parts of a body in which nothing is hidden, such as a part that is written twice."""
 MAX_CONTEXT_VALUES = 16
 _KEY = re.compile(rb'"((?:[^"\\]|\\.){0,200})"\s*:', re.DOTALL)
 _FIRST_ROW = re.compile(rb'"instances"\s*:\s*\[\s*+([\[{](?:[^\[\]{}"]++|%b)*+[\]}])' % TEXT, re.DOTALL)
@@ -117,16 +119,16 @@ class Refusals:
             parts = msgspec.json.decode(body, type=_Parts)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return [FieldError("body", "an object with features, or with instances", str(error)[:300])]
-        keys = outline(body)
-        if keys is None:
-            return [FieldError("body", "an object with features, or with instances", "is nested too deeply")]
-        if keys.count(b":") > sum(getattr(parts, name) is not UNSET for name in _KEYS):
-            return [FieldError("body", "each field once", "a field is written more than once")]
+        given = [name for name in _KEYS if getattr(parts, name) is not UNSET]
+        if len(body) - sum(len(parts.raw(name)) for name in given) > MAX_AROUND_BYTES:
+            keys = outline(body)
+            if keys is None or keys.count(b":") > len(given):
+                return [FieldError("body", "each field once", "a field is written more than once, or is nested deeply")]
         return self._of_lists(parts)
 
     def _of_lists(self, parts: _Parts) -> list[FieldError]:
         for name in ("instances", "prediction_ids", "contexts"):
-            if (items := outline(parts.raw(name))) is None or items.count(b",") >= self._max_rows:
+            if is_long(parts.raw(name), self._max_rows):
                 return [FieldError(name, f"a list of at most {self._max_rows}", "has more, or is nested too deeply")]
         contexts = [*parts.items("contexts"), Raw(parts.raw("context"))]
         if any(_is_wide(bytes(each)) for each in contexts):

@@ -160,6 +160,8 @@ _OTHER = tuple(byte for byte in range(256) if byte not in b"[]{},:")
 MAX_DEPTH = 4
 """Most objects and arrays in each other: a body, its list and a row of it; one more is to be refused by its name."""
 WINDOW_BYTES = 8192
+FREE_ITEMS = 100_000
+"""Items that are not counted one by one: unread, they take 7 MiB."""
 
 
 def structure(body: bytes) -> bytes:
@@ -195,6 +197,17 @@ def outline(part: bytes) -> bytes | None:
     for _ in range(MAX_DEPTH - 1):
         left = _FLAT.sub(b"", left)
     return None if left.translate(None, b",:") else left
+
+
+def is_long(part: bytes, most: int) -> bool:
+    """Whether a list has more than so many items, or is nested too deeply.
+
+    A short one is not looked at.
+    """
+    if part.count(b",") <= FREE_ITEMS:
+        return False
+    items = outline(part)
+    return items is None or items.count(b",") >= most
 
 
 def containers(body: bytes, most: int) -> int:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import structlog
 from msgspec.structs import asdict
@@ -26,6 +26,7 @@ from app.store.queries.versions import known, note, remember
 from app.store.tables import PREDICTIONS, from_text, to_text
 from app.types import Micros, ModelSchema, Outcome, OutcomeResult, OutcomeStatus, Prediction
 
+Result = TypeVar("Result")
 Item: TypeAlias = Prediction | Submission
 OWN = MetaData()
 SUBMISSIONS = Table(
@@ -117,13 +118,17 @@ class Spool:
 
     def remember(self, schema: ModelSchema, sha256: str, *, now: Micros) -> None:
         """Note a loaded version, as the store does."""
-        with self._database.writer.begin() as connection:
-            remember(connection, schema, sha256, now=now)
+        self.run(lambda connection: remember(connection, schema, sha256, now=now))
 
     def salt(self, salt: str | None) -> str | None:
         """Keep the salt of the store; without one, the salt that was kept before."""
         with self._database.writer.begin() as connection:
             return read_salt(connection) if salt is None else keep_salt(connection, salt)
+
+    def run(self, act: Callable[[Connection], Result]) -> Result:
+        """Run an act in a transaction of the file."""
+        with self._database.writer.begin() as connection:
+            return act(connection)
 
     def forget(self, needles: Collection[str]) -> None:
         """Delete what was kept for a person to look at, where it holds one of these JSON texts."""
@@ -135,8 +140,7 @@ class Spool:
 
     def models(self) -> list[dict[str, Any]]:
         """The versions that rows in the spool were made by."""
-        with self._database.writer.begin() as connection:
-            return known(connection)
+        return self.run(known)
 
     def close(self) -> None:
         """Close the file; what waits in it is forwarded after the next start."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
-from sqlalchemy import Connection, Engine, RowMapping, func, select, update
+from sqlalchemy import Connection, Engine, RowMapping, delete, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 from app.errors import Conflict, NotFound
@@ -61,6 +61,13 @@ def read_keys(connection: Connection) -> list[StoredKey]:
     """All stored keys by name, those that have ended too."""
     rows = connection.execute(select(API_KEYS).order_by(API_KEYS.c.name)).mappings()
     return [_key(row) for row in rows]
+
+
+def replace_keys(connection: Connection, keys: Iterable[StoredKey]) -> None:
+    """Take keys as another store has them, in the place of those that were here."""
+    connection.execute(delete(API_KEYS))
+    if rows := [{**asdict(key), "scopes": to_text(list(key.scopes))} for key in keys]:
+        connection.execute(insert(API_KEYS), rows)
 
 
 def has_keys(readers: Engine) -> bool:

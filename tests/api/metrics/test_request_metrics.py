@@ -7,9 +7,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.api.endpoints.probes import render
+from app.api.endpoints.probes import ERROR_REASONS, RequestCounts, render
 from app.metrics import LastPredictions
-from app.request_metrics import ERROR_REASONS, RequestCounts
 from app.types import FeatureType
 from tests.api.conftest import Start
 from tests.support.application import Client, samples

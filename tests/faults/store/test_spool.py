@@ -15,7 +15,7 @@ import pytest
 
 from app.store.database import STATEMENT_TIMEOUT_S
 from tests.support.deadlines import DEADLINE_S, wait_until
-from tests.support.load import CLIENTS, batch, ledger, predict_requests, quick_settings, under_load
+from tests.support.load import CLIENTS, batch, ledger, live_row, predict_requests, quick_settings, under_load
 from tests.support.processes import Postgres, Service, launch, serving
 
 pytestmark = pytest.mark.fault
@@ -127,6 +127,30 @@ def test_a_fresh_store_may_come_later(tmp_path: Path, example_models: Path, mort
 
     assert answer[0] == 200
     assert sorted(stored_ids(mortal)) == ["early-0", "early-1", "early-2"]
+
+
+def test_a_start_without_the_store_opens_nothing(tmp_path: Path, example_models: Path, mortal: Postgres) -> None:
+    """Keys of the store close a service also after a start without it: no key is a 401, and a stored one is taken."""
+    url = mortal.create_database("store")
+    body = {"features": live_row(example_models)}
+    service = launch(tmp_path, models=example_models, store=url, settings=SPOOL)
+    try:
+        service.wait_ready()
+        key = service.call("POST", "/keys", {"name": "made", "scopes": ["predict", "read", "admin"]})[1]["key"]
+        with mortal.away():
+            service.process.kill()
+            service.process.wait()
+            service = launch(tmp_path, models=example_models, store=url, port=service.port, settings=SPOOL)
+            service.wait_ready()
+            without = [service.call(*asked)[0] for asked in (("POST", "/predict", body), ("GET", "/models"))]
+            taken = service.call("POST", "/predict", body, {"X-API-Key": key})[0]
+        files = {file.name for file in tmp_path.glob("spool*") if file.stat().st_mode & 0o077}
+    finally:
+        service.process.kill()
+        service.process.wait()
+
+    assert (without, taken) == ([401, 401], 200)
+    assert files == set()
 
 
 def test_a_standby_and_a_locked_table_are_outages(tmp_path: Path, example_models: Path, mortal: Postgres) -> None:

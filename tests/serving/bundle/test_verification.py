@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
@@ -21,8 +20,7 @@ from app.errors import BundleError
 from app.serving.bundle.verification import Verifier, verify_bundle
 from app.serving.runtimes.skops import load_skops
 from tests.support.application import client_of, make_config
-from tests.support.models.bundles import pin
-from tests.support.models.faulty import DIES, HANGS, build_moody
+from tests.support.models.faulty import DIES, HANGS, build_moody, set_golden_row
 from tests.support.models.versions import ANSWERS, NAME, ROW, build_versions
 
 
@@ -65,20 +63,10 @@ def test_sound_trees_are_taken(model: object) -> None:
 def test_a_bundle_that_ends_or_hangs_its_process_is_refused(models: Path, value: float, word: str) -> None:
     """The process that tries a bundle dies or hangs in place of the service; the reason is told."""
     folder = models / "moody" / "1"
-    _set_golden_row(folder, value)
+    set_golden_row(folder, value)
 
     with pytest.raises(BundleError, match=f"tried in a process of its own, and .*{word}"):
         verify_bundle(folder, Serving(allow_pickle=True), seconds=2.0 if value == HANGS else 60.0)
-
-
-def _set_golden_row(folder: Path, value: float) -> None:
-    """Let the first golden row be one on which the model misbehaves."""
-    with np.load(io.BytesIO((folder / "reference.npz").read_bytes())) as stored:
-        arrays = dict(stored)
-    arrays["x0"][:] = value
-    written = io.BytesIO()
-    np.savez(written, **arrays)
-    pin(folder, "reference.npz", written.getvalue())
 
 
 def test_a_refused_activation_leaves_the_active_version(tmp_path: Path, models: Path) -> None:
@@ -87,7 +75,7 @@ def test_a_refused_activation_leaves_the_active_version(tmp_path: Path, models: 
     shutil.copytree(models / "moody" / "1", moody)
     manifest = (moody / "bundle.yaml").read_text().replace("name: moody", f"name: {NAME}")
     (moody / "bundle.yaml").write_text(manifest.replace("version: '1'", "version: '9'"))
-    _set_golden_row(moody, DIES)
+    set_golden_row(moody, DIES)
     config = make_config(tmp_path, models, f"{NAME}/1", serving={"allow_pickle": True})
     with client_of(config) as client:
         refused = client.post(f"/models/{NAME}/activate", {"version": "9"})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import signal
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -15,6 +17,8 @@ from tests.support.models import bundles
 
 RAISES, HANGS, DIES, SKIPS = 1e6, 2e6, 3e6, 4e6
 """Values of the first feature, and what the model does with a row that has it."""
+CRASHES = {5e6: signal.SIGSEGV, 6e6: signal.SIGABRT, 7e6: signal.SIGKILL}
+"""Further ones, and the signal that ends its process then, as a fault in compiled code or a lack of memory does."""
 
 
 class Moody(LogisticRegression):  # type: ignore[misc]  # scikit-learn is untyped
@@ -29,6 +33,8 @@ class Moody(LogisticRegression):  # type: ignore[misc]  # scikit-learn is untype
             Event().wait()
         if DIES in first:
             os._exit(1)
+        for value in first & CRASHES.keys():
+            os.kill(os.getpid(), CRASHES[value])
         return super().predict_proba(rows)[: -8 if SKIPS in first else None]
 
 
@@ -40,3 +46,13 @@ def build_moody(models: Path, name: str, version: str) -> None:
     build_bundle(
         model, data=data, holdout=holdout, target="y", name=name, version=version, models=models, format="joblib"
     )
+
+
+def set_golden_row(folder: Path, value: float) -> None:
+    """Let the first golden row be one on which the model misbehaves."""
+    with np.load(io.BytesIO((folder / "reference.npz").read_bytes())) as stored:
+        arrays = dict(stored)
+    arrays["x0"][:] = value
+    written = io.BytesIO()
+    np.savez(written, **arrays)
+    bundles.pin(folder, "reference.npz", written.getvalue())

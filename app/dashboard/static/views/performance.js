@@ -75,7 +75,9 @@ function metrics(report, realised, estimated, segment) {
   const rowsOf = segment ? segment.entry.rows : report.window?.rows;
   const labelled = segment ? segment.entry.labelled : report.realised?.labelled;
   const withheld = names.filter((name) => realised[name]?.withheld).map((name) => h("p", {class: "note"}, `${words(name)} is withheld: ${realised[name].withheld.reason}. It needs ${realised[name].withheld.needs}.`));
-  return card(segment ? `Metrics of ${segment.label}` : "Metrics", {wide: true, note: `${count(labelled)} labelled of ${count(rowsOf)} rows · estimate of ${count(report.estimated?.rows)} · ${ofReport(report, null)}`},
+  const others = segmentsOf(report).map(({label}) => [label, label]);
+  const choice = others.length ? [pick("Segment", [["", "all rows"], ...others], segment?.label ?? "", (label) => navigate(changed({segment: label})))] : [];
+  return card(segment ? `Metrics of ${segment.label}` : "Metrics", {wide: true, key: "metrics", actions: choice, note: `${count(labelled)} labelled of ${count(rowsOf)} rows · estimate of ${count(report.estimated?.rows)} · ${ofReport(report, null)}`},
     table("Metrics", ["metric", {text: "realised", n: true}, {text: "interval", n: true}, {text: "estimated", n: true}, {text: "interval", n: true}, {text: "baseline", n: true}, {text: "limit", n: true}, "status"], rows), withheld);
 }
 

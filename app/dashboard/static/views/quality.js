@@ -3,7 +3,7 @@
 import {lineChart} from "../charts/line.js";
 import {columnsOf, gapOf, reportsOf} from "../data.js";
 import {h} from "../dom.js";
-import {capital, count, duration, number, plural, share, words} from "../format.js";
+import {count, duration, number, plural, share, words} from "../format.js";
 import {linkTo} from "../state.js";
 import {card, missing, ofReport, pill, stat, stats, table, whatIsMissing} from "../ui.js";
 
@@ -18,7 +18,7 @@ export async function view(context) {
       h("p", {class: "verdict"}, found.length ? `${plural(found.length, "finding")}` : "Yes: nothing is broken"),
       stats(stat("Findings", count(found.length), {sub: [[...kinds].map(words).join(", ") || "none"]}), stat("Rows looked at", count(report.window.rows), {sub: [`of about ${count(report.window.sampled_from)}`]}),
         stat("Columns not compared", count((report.errors ?? []).length), {sub: [report.errors?.[0]?.reason ?? "none"]}))),
-    h("div", {class: "columns"}, findings(found, report), overTime(items, context), values(report)),
+    h("div", {class: "columns two"}, findings(found, report), overTime(items, context), values(report)),
   ];
 }
 
@@ -43,5 +43,5 @@ function values(report) {
     const total = [...current.histogram.counts, current.histogram.other ?? 0, current.histogram.unseen ?? 0, current.histogram.missing ?? 0].reduce((sum, value) => sum + value, 0) || 1;
     return {key: name, cells: [h("a", {href: linkTo("drift", {feature: name})}, name), type, share(current.missing_share), share(reference.missing_share), current.histogram.unseen == null ? "–" : share(current.histogram.unseen / total)]};
   });
-  return card("Values of each feature", {note: capital(ofReport(report))}, table("Values of each feature", ["feature", "type", {text: "missing now", n: true}, {text: "in the reference", n: true}, {text: "unseen now", n: true}], rows, {sticky: true}));
+  return card("Values of each feature", {note: ofReport(report)}, table("Values of each feature", ["feature", "type", {text: "missing now", n: true}, {text: "in the reference", n: true}, {text: "unseen now", n: true}], rows, {sticky: true}));
 }
