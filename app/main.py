@@ -297,7 +297,6 @@ async def _lifespan(
             stack.callback(close)
         for stop in (journal.close, shadows.stop, monitoring.stop, services.keys.task.stop, activator.stop):
             stack.push_async_callback(stop)
-        services.metrics.build({"version": package_version()})
         journal.start()
         await activator.start()
         services.keys.task.start(after_s=REFRESH_S)
