@@ -53,6 +53,18 @@ PAGE_POLICY = (
     "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; font-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+GROUPS = {
+    "predict": "Ask the model.",
+    "outcome": "Report the truth, once it is known.",
+    "predictions": "Read, export and erase what is stored.",
+    "monitoring": "Drift, performance, reports and summaries: is the model still right?",
+    "alerts": "Read, acknowledge and silence alerts.",
+    "models": "Versions: list, activate, roll back.",
+    "keys": "API keys: make, list, revoke.",
+    "health": "Is the service alive and ready?",
+    "metrics": "Series for Prometheus.",
+}
+"""The groups of operations, in the order in which somebody needs them."""
 EXAMPLE_ID = "018bcfe5-6800-7000-8000-000000000000"
 _INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 _CONVERTER = re.compile(r":\w+}")
@@ -114,10 +126,21 @@ def describe(app: FastAPI) -> Json:
     _, definitions = models_json_schema(bodies, ref_template="#/components/schemas/{model}")
     described["components"]["schemas"] |= definitions["$defs"] | schemas(types)
     described["components"]["securitySchemes"] = dict(SECURITY_SCHEMES)
-    described["paths"] = {"/predict": {"post": _predict(model)}, "/outcome": {"post": _outcome(model)}} | described[
-        "paths"
-    ]
+    hot = {"/predict": {"post": _predict(model)}, "/outcome": {"post": _outcome(model)}}
+    described["paths"] = _in_order_of_use(hot | described["paths"])
+    described["tags"] = [{"name": name, "description": text} for name, text in GROUPS.items()]
     return described
+
+
+def _in_order_of_use(paths: Json) -> Json:
+    """The paths by the groups of their operations; within a group as they are."""
+    order = {name: place for place, name in enumerate(GROUPS)}
+
+    def place(item: tuple[str, Any]) -> int:
+        tags = [tag for operation in item[1].values() for tag in operation.get("tags", ())]
+        return min((order[tag] for tag in tags if tag in order), default=len(order))
+
+    return dict(sorted(paths.items(), key=place))
 
 
 def _declared(app: FastAPI) -> Iterator[tuple[str, str, Answer]]:

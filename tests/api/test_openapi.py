@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Callable
 from functools import partial
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -75,6 +76,38 @@ def test_the_examples_work(start: Start, name: str) -> None:
 
     assert answer | {"prediction_id": ""} == shown | {"prediction_id": ""}
     assert client.post("/outcome", outcome).json()["status"] == "matched"
+
+
+def test_operations_stand_in_groups_in_the_order_of_use(mixed: Client) -> None:
+    """Every operation is in one described group, and the groups come in the order in which somebody needs them."""
+    described = mixed.get("/openapi.json").json()
+    groups = [tag["name"] for tag in described["tags"]]
+    used = [operation["tags"] for item in described["paths"].values() for operation in item.values()]
+    first = list(dict.fromkeys(tags[0] for tags in used))
+
+    assert all(len(tags) == 1 for tags in used)
+    assert first == groups[: len(first)]
+    assert set(first) == set(groups)
+    assert groups[:3] == ["predict", "outcome", "predictions"]
+    assert all(tag["description"] for tag in described["tags"])
+
+
+def test_a_key_that_is_entered_on_the_page_is_sent_as_it_is_asked_for(start: Start) -> None:
+    """Authorize offers the header that the service takes a key in, for every operation that needs one."""
+    client = start("mixed", auth={"keys": [{"name": "a", "sha256": sha256(b"k").hexdigest(), "scopes": ["read"]}]})
+    described = client.get("/openapi.json").json()
+    scheme = described["components"]["securitySchemes"]["apiKey"]
+    guarded = {
+        path
+        for path, item in described["paths"].items()
+        if any({"apiKey"} & each.keys() for each in item.get("get", {}).get("security", ()))
+    }
+
+    assert (scheme["type"], scheme["in"]) == ("apiKey", "header")
+    assert {"/alerts", "/drift", "/summary", "/reports", "/models"} <= guarded
+    for path in ("/alerts", "/drift", "/summary", "/reports", "/models"):
+        assert client.get(path).status_code == 401
+        assert client.get(path, headers={scheme["name"]: "k"}).status_code == 200
 
 
 def test_the_page_needs_no_network(mixed: Client) -> None:

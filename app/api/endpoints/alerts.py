@@ -30,7 +30,7 @@ from app.store.queries.alerts import Matcher, Silence, planned_silences
 from app.store.queries.replicas import database_now
 from app.types import SECOND, Micros, Severity, from_datetime, new_id, to_rfc3339
 
-router = APIRouter(tags=["monitoring"])
+router = APIRouter(tags=["alerts"])
 ByAdmin = Annotated[str | None, Depends(require("admin"))]
 MAX_SILENCE_S = 365 * 86_400
 """How long a silence may last, and how far ahead it may be planned."""
