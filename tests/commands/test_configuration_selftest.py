@@ -9,8 +9,9 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from app.commands.configuration import read_setting, selftest
+from app.commands.configuration import describe, drift_table, read_setting, selftest
 from app.config.settings import Drift
+from app.monitoring.power import Findings, Record
 from tests.support.models.tasks import Fitted
 
 
@@ -40,3 +41,14 @@ def test_traffic_decides_how_often_there_is_a_look(rows_per_hour: float | None, 
 
     assert (setting.new, setting.window) == (new, 1000)
     assert setting.limits.alpha == pytest.approx(0.5 * minutes / (30 * 24 * 60))
+
+
+def test_what_no_feature_can_show_is_told() -> None:
+    """A drift that befalls no feature has an empty line, one that was never found no delay; in-sample is said."""
+    found = Findings({"5 % go missing": Record(), "mean + 0.2 sd": Record(2, [None, None])}, looks=100, exam_alarms=1)
+    table = drift_table("credit 1", found, read_setting(Drift(), None))
+    lines = list(describe(found, read_setting(Drift(), None), 5000, in_sample=True))
+
+    assert [list(column.cells) for column in table.columns][1:5] == [["0", "2"], ["-", "2"], ["-", "0%"], ["-", "-"]]
+    assert "1.0% (" in lines[0]
+    assert lines[-1].startswith("the model was fitted on this reference")

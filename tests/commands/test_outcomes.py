@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from app.commands.outcomes import OutcomeReader
+from app.commands.outcomes import TRIES, Loader, OutcomeReader, Progress
 from app.errors import PlumblineError
 from app.types import Json
 from tests.support.load import batch
 from tests.support.processes import Service, free_port, serving
 from tests.support.programs import Done, run_command
+from tests.support.receivers import answering
 
 ROWS = 2_500
 """More than two requests."""
@@ -137,6 +140,33 @@ def test_a_file_that_is_none_is_refused(
     assert says in done.stderr
     assert "Traceback" not in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ([] if text is None else [name])
+
+
+def load_patiently(url: str, folder: Path) -> tuple[str, list[float]]:
+    """The line with which a load of three rows ends, and the pauses between its tries, which take no time here."""
+    file, pauses = folder / "truth.csv", list[float]()
+    write(file, "any", 3)
+    with httpx.Client(base_url=url) as client:
+        loader = Loader(client, Progress.of(file), folder / "errors", pauses.append)
+        with pytest.raises(PlumblineError) as ended:
+            loader.load(OutcomeReader(file).lines(), lambda _: None)
+    return str(ended.value), pauses
+
+
+@pytest.mark.parametrize("status", [429, 503, 504, None])
+def test_a_service_that_is_busy_or_away_is_asked_again(tmp_path: Path, status: int | None) -> None:
+    """After ever longer pauses the load ends with one line, and says that the same command goes on."""
+    with answering(status) if status else nullcontext(f"http://127.0.0.1:{free_port()}") as url:
+        line, pauses = load_patiently(url, tmp_path)
+
+    assert line.startswith(f"the service takes no outcomes after {TRIES} tries; 0 rows are loaded")
+    assert pauses == [2**attempt / 4 for attempt in range(TRIES)]
+
+
+def test_a_service_that_refuses_is_asked_once(tmp_path: Path) -> None:
+    """A refusal that time does not mend ends the load at once, with the status."""
+    with answering(400) as url:
+        assert load_patiently(url, tmp_path) == ("the service answers 400: {}", [])
 
 
 def test_without_a_service_nothing_happens(tmp_path: Path) -> None:
