@@ -27,7 +27,7 @@ run: runtime models/breast_cancer/1/bundle.yaml ## serve the example on 127.0.0.
 	@exec $(BIN)/python -m scripts.serve
 
 test: development examples ## run the whole suite, fault tests included (TESTS="tests/store" for a part)
-	@exec $(BIN)/python -m scripts.suite $(TESTS)
+	@exec $(BIN)/python -m scripts.suite $(if $(CI)$(TESTS),$(if $(TESTS),$(TESTS),--coverage))
 
 coverage: development examples ## the same, and measure which branches of app/ the quick tests take; fails below the limit
 	@exec $(BIN)/python -m scripts.suite --coverage
