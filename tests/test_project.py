@@ -16,7 +16,7 @@ import pytest
 from scripts.environment import supported
 
 ROOT = Path(__file__).parents[1]
-OWN = {"app", "benchmarks", "docs", "models", "scripts", "tests"}
+OWN = {"app", "benchmarks", "deploy", "docs", "models", "scripts", "tests"}
 LOCKS = ("requirements.lock", "requirements-dev.lock")
 TEXTS = (".css", ".html", ".ini", ".js", ".lock", ".lua", ".md", ".py", ".toml", ".yaml", ".yml", "")
 BUILT = {"__pycache__", "build", "dist", "htmlcov"}
