@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.serving.validation.size import (
+from app.serving.validation.fast_decoder import (
     FREE_ITEMS,
     WINDOW_BYTES,
     containers,
