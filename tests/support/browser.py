@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,11 +26,6 @@ class Reader:
     page: Page
     origin: str
     faults: list[str] = field(default_factory=list)
-
-    def note(self, line: str) -> None:
-        """Keep an error of the console, unless the service has no such figures yet."""
-        if not re.search(r"404 .*/(summary|reports)\?", line):
-            self.faults.append(f"console {line}")
 
     def open(self, path: str) -> None:
         """Open an address of the service, and return when its view is there."""
@@ -80,7 +74,10 @@ def reading(browser: Browser, port: int, size: tuple[int, int] = WIDE) -> Iterat
     page = reader.page
     page.on("pageerror", lambda error: reader.faults.append(f"error {error}"))
     page.on(
-        "console", lambda line: reader.note(f"{line.text} {line.location['url']}") if line.type == "error" else None
+        "console",
+        lambda line: (
+            reader.faults.append(f"console {line.text} {line.location['url']}") if line.type == "error" else None
+        ),
     )
     page.on(
         "request",
