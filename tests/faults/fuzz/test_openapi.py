@@ -23,6 +23,9 @@ LEFT_OUT = (
 )
 """Checks of schemathesis that say nothing here; ``tests/api`` has both with requests that are made for it."""
 
+LEFT_OUT_OF_NEW = ("negative_data_rejection",)
+"""By chance a wrong object in a query is the text of a good string, and a wrong second key stands beside a good one."""
+
 
 def operations(service: Service) -> int:
     """How many operations the description of a service has."""
@@ -38,7 +41,7 @@ def schemathesis(folder: Path, service: Service) -> subprocess.CompletedProcess[
         f"--header=X-API-Key: {KEY}",
         f"--max-examples={math.ceil(number / operations(service))}",
         "--phases=examples,coverage,fuzzing,stateful",
-        f"--exclude-checks={','.join(LEFT_OUT)}",
+        f"--exclude-checks={','.join(LEFT_OUT if number == USUAL else LEFT_OUT + LEFT_OUT_OF_NEW)}",
         f"--request-timeout={DEADLINE_S}",
         "--continue-on-failure",
         "--no-color",
