@@ -352,7 +352,7 @@ class AcceptBody(BaseModel):
     )
 
 
-@router.post("/alerts/{alert_id}/accept", tags=["monitoring"])
+@router.post("/alerts/{alert_id}/accept", tags=["alerts"])
 @answers(ShownAlert, ACCEPTED, scope="admin", errors=(404, 409, 422, 503))
 async def accept_alert(
     alert_id: str, body: AcceptBody, services: ServicesDep, by: ByAdmin, bound: BoundModel

@@ -192,14 +192,14 @@ class Summary(_Known):
 
 
 class Inflation(_Known):
-    """How much more one column varies between blocks of the reference than by chance."""
+    """The variation of one column between blocks of the reference, beyond chance."""
 
     inflation: Annotated[float, Field(ge=1)]
     blocks: Annotated[int, Field(ge=0)]
 
 
 class Qualification(_Known):
-    """What the reference told of the variation over time."""
+    """The variation of the reference over time."""
 
     reason: str = ""
     rows: Annotated[int, Field(ge=0)] = 0
