@@ -49,13 +49,13 @@ def test_pages_hold_everything_once(full: Client) -> None:
 
 
 def test_an_export_is_every_row(full: Client) -> None:
-    """As JSON lines and as CSV: all rows, each like the one that ``GET /predictions/{id}`` gives."""
+    """As JSON lines and as CSV: all rows, each like the one that ``GET /predictions/{id}`` gives with its request."""
     lines = [json.loads(line) for line in full.get("/predictions", params={"format": "jsonl"}).text.splitlines()]
     table = read_csv(full.get("/predictions", params={"format": "csv"}).text)
     one = full.get("/predictions/p00003").json()
 
     assert len(lines) == len(table) == COUNT
-    assert lines[3] == one
+    assert {**lines[3], "request_id": one["request_id"]} == one
     assert table[3]["feature.channel"] == one["features"]["channel"]
     assert float(table[3]["probability.good"]) == one["probabilities"]["good"]
     assert table[3]["outcome"] == "good"
@@ -115,7 +115,7 @@ def test_wrong_parameters_are_422(full: Client, path: str, params: dict[str, str
     "path",
     ["/predictions/nobody", "/predictions/a%00b", "/predictions/%F0%9F%98%80", "/predictions/..%2f..%2fetc",
      "/reports/nothing",
-     "/reports/a%00b", "/models/other", "/models/..", "/drift?model_version=9", "/drift?model_version=%00",
+     "/reports/a%00b", "/models/other", "/models/..%2fx", "/drift?model_version=9", "/drift?model_version=%00",
      "/performance?model_version=9", "/drift/history?feature=nothing"],
 )  # fmt: skip
 def test_what_is_not_there_is_404(full: Client, path: str) -> None:

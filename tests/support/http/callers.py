@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import Event
@@ -106,12 +107,12 @@ def sample(scene: Scene, name: str, labels: Any = ()) -> float:
 
 
 def counts(scene: Scene) -> dict[str, float]:
-    """Rows by what became of them, without zeros."""
-    return {
-        dict(labels)["status"]: value
-        for (name, labels), value in samples_of(scene).items()
-        if name == "ml_predictions_total" and value
-    }
+    """Rows by what became of them, alone or in bulk, without zeros."""
+    found: Counter[str] = Counter()
+    for (name, labels), value in samples_of(scene).items():
+        if name == "ml_predictions_total" and value:
+            found[dict(labels)["status"]] += round(value)
+    return dict(found)
 
 
 def assert_nothing_is_left(scene: Scene) -> None:
