@@ -107,9 +107,10 @@ def explain_failure(error: Exception, url: str) -> str:
 def explain_refusal(answer: httpx.Response, url: str, scope: str) -> str:
     """Say in one line why a service refused, and what to do."""
     status, detail = answer.status_code, _detail(answer)
+    wanted = f"{'scopes' if ' and ' in scope else 'scope'} {scope}"
     refusals = {
-        HTTPStatus.UNAUTHORIZED: f"wants an API key with the scope {scope}: pass --api-key or set PLUMBLINE_API_KEY",
-        HTTPStatus.FORBIDDEN: f"refuses this API key: {detail or 'it may not'}; pass one with the scope {scope}",
+        HTTPStatus.UNAUTHORIZED: f"wants an API key with the {wanted}: pass --api-key or set PLUMBLINE_API_KEY",
+        HTTPStatus.FORBIDDEN: f"refuses this API key: {detail or 'it may not'}; pass one with the {wanted}",
     }
     if status in refusals:
         return f"{url} {refusals[HTTPStatus(status)]}"

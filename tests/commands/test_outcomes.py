@@ -166,7 +166,8 @@ def test_a_service_that_is_busy_or_away_is_asked_again(tmp_path: Path, status: i
 def test_a_service_that_refuses_is_asked_once(tmp_path: Path) -> None:
     """A refusal that time does not mend ends the load at once, with the status."""
     with answering(400) as url:
-        assert load_patiently(url, tmp_path) == ("the service answers 400: {}", [])
+        line = f"{url} answers 400, and not as Plumbline does: is this a Plumbline service?"
+        assert load_patiently(url, tmp_path) == (line, [])
 
 
 def test_without_a_service_nothing_happens(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_traffic_without_a_drift_alarms_nobody(service: Service, example_models:
     assert alerts["items"] == []
 
 
-def test_a_simulated_shift_is_found(service: Service, example_models: Path) -> None:
+def test_a_simulated_shift_is_found(tmp_path: Path, example_models: Path) -> None:
     """A shift of two standard deviations in one feature ends with a drift report that names it."""
     options = (
         "--rows",
@@ -61,7 +61,8 @@ def test_a_simulated_shift_is_found(service: Service, example_models: Path) -> N
         "--from-row",
         "0",
     )
-    done = run(service, example_models, *options)
+    with serving(tmp_path, models=example_models) as service:  # without the other tests' rows in the window
+        done = run(service, example_models, *options)
 
     assert done.returncode == 0, done.stderr
     assert "drift: mean_texture" in done.stdout

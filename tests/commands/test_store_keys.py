@@ -61,7 +61,7 @@ def test_the_service_wants_a_key_of_its_own(config: Path, words: tuple[str, ...]
     done = keys(config, *words, api_key="b" * 40)
 
     assert done.returncode == 1
-    assert done.stderr.endswith("wants an API key with the scope admin: pass --api-key or PLUMBLINE_API_KEY\n")
+    assert done.stderr.endswith("wants an API key with the scope admin: pass --api-key or set PLUMBLINE_API_KEY\n")
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,6 @@ def test_another_address_is_asked_where_it_is_named(tmp_path: Path) -> None:
         other = run_command("keys", "revoke", "ci", "--config", file, "--url", url)
 
     assert (nobody.returncode, other.returncode) == (1, 1)
-    assert "nobody answers: pass --url (ConnectError)" in nobody.stderr
-    assert other.stderr == f"error: {url} answers 404: {{}}\n"
+    assert "no service answers at http://127.0.0.1" in nobody.stderr
+    assert other.stderr == f"error: {url} answers 404, and not as Plumbline does: is this a Plumbline service?\n"
     assert not (tmp_path / "store.db").exists()

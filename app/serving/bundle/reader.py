@@ -288,7 +288,7 @@ def _fits(schema: ModelSchema, name: str, array: NDArray[Any]) -> bool:
     columns = {f"x{place}": feature for place, feature in enumerate(schema.features)}
     if array.ndim != 1:
         return False
-    if part == "time":
+    if part in ("time", "groups"):
         return array.dtype == np.int64
     if part in columns and columns[part].type is FeatureType.CATEGORICAL:
         return _has_codes(array, UNSEEN, len(columns[part].categories))
