@@ -142,7 +142,7 @@ def test_a_crowd_gets_its_own_answers(service: Service) -> None:
 def test_the_log_names_the_path_of_its_own_request(service: Service) -> None:
     """The target of the next request in the packet, which is a client's text, stays out of the log."""
     with connect(service) as connection:
-        connection.sendall(post(BODY, b"x-request-id: first") + b'GET /"evil HTTP/1.1\r\nhost: localhost\r\n\r\n')
+        connection.sendall(post(b"{}", b"x-request-id: first") + b'GET /"evil HTTP/1.1\r\nhost: localhost\r\n\r\n')
         replies(connection, 2)
 
     lines = [json.loads(line) for line in service.log.read_text().splitlines()]
