@@ -39,7 +39,7 @@ from app.api.http import (
     render_error,
     unpack,
 )
-from app.api.request_guards import Keyring
+from app.api.request_guards import Keyring, sends_key
 from app.config.fields import Logging
 from app.config.settings import Scope, Server
 from app.errors import Forbidden, PlumblineError, UntrustedHost
@@ -317,7 +317,7 @@ class TrustedHosts:
         from_page = b"origin" in headers or b"sec-fetch-site" in headers
         if host in self._known and not from_page:
             return
-        has_key = b"x-api-key" in headers or b"authorization" in headers
+        has_key = sends_key(headers)
         if host not in self._known:
             exempt = self._any_with_keys or has_key or path.startswith(HEALTH)
             if not (exempt and self._keyring.guards("read")):

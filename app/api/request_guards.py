@@ -232,8 +232,8 @@ class Keyring:
         grant = cache.get(sent)
         if grant is None:
             key = sent if cache is self._by_key else _bearer(sent)
-            grant = self._identify(key, client) if sent else self._of_session(headers, client)
-            if sent and len(sent) <= MAX_CACHED_HEADER_BYTES and len(cache) < MAX_CACHED_HEADERS:
+            grant = self._identify(key, client) if key else self._of_session(headers, client)
+            if key and len(sent) <= MAX_CACHED_HEADER_BYTES and len(cache) < MAX_CACHED_HEADERS:
                 cache[sent] = grant
         if grant.expires_at is not None and grant.expires_at <= time():
             raise self._refusal(client)
@@ -293,6 +293,17 @@ class Keyring:
 
 MAX_CACHED_HEADERS = 1024
 MAX_CACHED_HEADER_BYTES = 256
+
+
+def sends_key(headers: Mapping[bytes, bytes]) -> bool:
+    """Tell whether a request has a key in a header.
+
+    The password of a proxy, which a browser sends along by itself, is none.
+
+    >>> sends_key({b"authorization": b"Bearer k"}), sends_key({b"authorization": b"Basic YTpi"}), sends_key({})
+    (True, False, False)
+    """
+    return bool(headers.get(b"x-api-key") or _bearer(headers.get(b"authorization", b"")))
 
 
 def _bearer(value: bytes) -> bytes:

@@ -108,6 +108,8 @@ def test_hosts_are_remembered_up_to_a_bound() -> None:
         ({b"sec-fetch-site": b"same-site"}, False),
         ({b"origin": b"http://evil.example", b"x-api-key": b"k"}, True),
         ({b"origin": b"http://evil.example", b"authorization": b"Bearer k"}, True),
+        ({b"origin": b"http://evil.example", b"authorization": b"Basic YTpi"}, False),
+        ({b"origin": b"http://evil.example", b"x-api-key": b""}, False),
     ],
 )
 def test_unsafe_requests_come_from_the_same_origin(headers: dict[bytes, bytes], allowed: bool) -> None:

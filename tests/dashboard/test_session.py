@@ -50,6 +50,14 @@ def test_a_session_stands_for_its_key(client: Client) -> None:
     assert client.get("/dashboard/session", headers=boss).json()["name"] == "boss"
 
 
+def test_a_session_goes_beside_the_password_of_a_proxy(client: Client) -> None:
+    """A browser sends that along by itself: it is no key, and does not stand for our own page."""
+    header = signed_in(client, "boss") | {"authorization": "Basic YTpi"}
+
+    assert client.get("/alerts", headers=header).status_code == 200
+    assert client.post("/checks", headers=header | {"origin": "https://evil.example"}).status_code == 403
+
+
 def test_a_session_ends_with_the_sign_out(client: Client) -> None:
     """The cookie is taken away, and its token opens nothing any more."""
     header = signed_in(client, "reader")
