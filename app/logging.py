@@ -179,7 +179,7 @@ def line_for_people(event: EventDict, *, colours: bool = False) -> str:
     shown = f"\x1b[{COLOURS.get(level, 0)}m{level:8}\x1b[0m" if colours else f"{level:8}"
     moment = str(event.get("time", ""))[:19].replace("T", " ")
     text = str(event.get("event", ""))
-    head = f"{moment}Z {shown} {text.replace('_', ' ') if text.isidentifier() else _printable(text)}"
+    head = f"{moment}Z {shown} {text.replace('_', ' ') if text.isidentifier() else printable(text)}"
     trace = f"\n{event['exception']}" if event.get("exception") else ""
     return f"{head}  {rest}{trace}" if rest else f"{head}{trace}"
 
@@ -196,7 +196,7 @@ def _plain(value: object) -> str:
     return text if text.isprintable() and " " not in text and text else orjson.dumps(text).decode()
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Text without what a terminal would obey."""
     return "".join(each if each.isprintable() else " " for each in text)
 

@@ -18,6 +18,7 @@ import typer
 
 from app.commands.serve import DEFAULT_URL, ConfigFile, read_config
 from app.errors import ConfigError, PlumblineError
+from app.logging import printable
 from app.types import Json, Micros
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def _detail(answer: httpx.Response) -> str:
         return ""
     if isinstance(detail, list):
         detail = "; ".join(f"{each['field']}: {each['msg']}, expected {each['expected']}" for each in detail)
-    return " ".join(str(detail).split())[:MAX_DETAIL]
+    return printable(" ".join(str(detail).split()))[:MAX_DETAIL]
 
 
 def echo_json(answer: object) -> None:
@@ -156,7 +157,7 @@ def status(url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: AsJson = Fal
         echo_json(found)
         return
     for name, text in describe_status(found).items():
-        typer.echo(f"{name:12} {text}")
+        typer.echo(f"{name:12} {printable(text)}")
 
 
 def describe_status(found: Mapping[str, Any]) -> dict[str, str]:
@@ -216,7 +217,8 @@ def list_alerts(
         typer.echo("no alerts")
     for item in found["items"]:
         typer.echo(f"{item['alert_id']}  {item['severity']:8}  {item['state']:12}  {item['rule']}")
-        typer.echo(f"    {item['message']}, since {item['since'][:19]}Z")
+        # A message may name a class that somebody sent as an outcome.
+        typer.echo(f"    {printable(item['message'])}, since {item['since'][:19]}Z")
 
 
 def ack(

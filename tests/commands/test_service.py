@@ -157,6 +157,20 @@ def test_another_answer(shell: Shell, words: list[str], status: int, body: bytes
     assert address in errors
 
 
+def test_no_text_of_a_client_reaches_the_terminal_as_it_is(shell: Shell) -> None:
+    """A message may name a class that came with an outcome: it breaks no line, and moves no cursor."""
+    evil = "a class\x1b]2;evil\x07\nlow  \u202efake"
+    alert = {"alert_id": "a", "severity": "high", "state": "firing", "rule": "unknown_class", "since": "2026-12-01"}
+    with other(200, json.dumps({"items": [{**alert, "message": evil}]}).encode()) as address:
+        printed, _ = shell.run("alerts", "--url", address)
+    with other(404, json.dumps({"detail": evil}).encode()) as address:
+        _, errors = shell.run("ack", "a", "--url", address)
+
+    assert len(printed.splitlines()) == 2
+    assert all(line.isprintable() for line in printed.splitlines())
+    assert only_line(errors).isprintable()
+
+
 def test_a_day_with_a_service(shell: Shell, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """Status, a prediction, a silence, an activation and a rollback, each said in a line or two."""
     monkeypatch.setenv("PLUMBLINE_URL", f"http://127.0.0.1:{service.port}")
