@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from io import TextIOWrapper
@@ -86,6 +87,11 @@ class StandardOutput(logging.StreamHandler[Any]):
     def reopen(self) -> None:
         """It stays open."""
 
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - a name of Python's
+        """Write nothing in the place of a line for which there is no room."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
 
 class LogFile(WatchedFileHandler):
     """JSON lines in a file, which is opened anew once somebody has moved it away."""
@@ -96,6 +102,16 @@ class LogFile(WatchedFileHandler):
     def reopen(self) -> None:
         """Open it anew if it was moved away."""
         self.reopenIfNeeded()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line; a file that cannot be opened anew fails no act that is logged."""
+        with suppress(OSError):
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - a name of Python's
+        """Write nothing in the place of a line for which there is no room."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
     def _open(self) -> TextIOWrapper:
         """Open it for its owner alone, like the store."""

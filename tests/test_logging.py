@@ -6,6 +6,7 @@ import json
 import logging
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,38 @@ def test_the_file_has_every_line_as_json(tmp_path: Path, capsys: pytest.CaptureF
     assert events == ["first", "second"]
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert [line.split()[-1] for line in capsys.readouterr().out.splitlines()] == ["number=1", "second"]
+
+
+@pytest.mark.usefixtures("_logs_as_before")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+def test_a_full_disk_is_no_flood(capsys: pytest.CaptureFixture[str]) -> None:
+    """Standard output goes on, and no traceback with the texts of lines comes instead of what finds no room."""
+    configure_logging(json=True, file=Path("/dev/full"))
+    structlog.get_logger("x").warning("first")
+    logging.getLogger("y").warning("second")
+
+    printed = capsys.readouterr()
+    assert [json.loads(line)["event"] for line in printed.out.splitlines()] == ["first", "second"]
+    assert printed.err == ""
+    with suppress(OSError):
+        logging.getLogger().handlers[1].close()
+
+
+@pytest.mark.usefixtures("_logs_as_before")
+def test_a_file_that_is_gone_harms_nobody(tmp_path: Path) -> None:
+    """A folder that was moved away fails no act that is logged; where it is back, the file goes on."""
+    file = tmp_path / "logs" / "service.log"
+    file.parent.mkdir()
+    configure_logging(json=True, file=file)
+    log = structlog.get_logger("x")
+    log.warning("first")
+    file.parent.rename(tmp_path / "old")
+    log.warning("lost")
+    log.warning("lost too")
+    file.parent.mkdir()
+    log.warning("last")
+
+    assert [json.loads(line)["event"] for line in file.read_text().splitlines()] == ["last"]
 
 
 @pytest.mark.usefixtures("_logs_as_before")
