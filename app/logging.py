@@ -61,8 +61,9 @@ def configure_logging(
     root.setLevel(least)
     for noisy in ("httpx", "httpcore", "alembic", "uvicorn.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    # A person reads the banner instead of uvicorn's lines about its start.
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING if handlers[0].for_people else logging.NOTSET)
+    # On a terminal a person reads the banner instead of uvicorn's lines about its start.
+    has_banner = handlers[0].for_people and sys.stdout.isatty()
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING if has_banner else logging.NOTSET)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(least),

@@ -53,6 +53,15 @@ def test_lines_for_people_have_no_escape_codes_where_no_terminal_is(capsys: pyte
     assert line[19:] == 'Z warning  message put off  channel=json-1 tries=2 reason="not reached"'
 
 
+@pytest.mark.usefixtures("_logs_as_before")
+def test_a_start_is_told_where_no_terminal_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """The banner is for a terminal; in a pipe, lines for people tell of the start as those of JSON do."""
+    configure_logging(json=False)
+    logging.getLogger("uvicorn.error").info("Uvicorn running on http://127.0.0.1:8000")
+
+    assert "Uvicorn running on http://127.0.0.1:8000" in capsys.readouterr().out
+
+
 def test_a_value_cannot_break_a_line() -> None:
     """What a client wrote stands in quotes: no line break, and no code that a terminal would obey."""
     event = {"time": "2026-12-01T10:00:00", "level": "error", "event": "a\x1b[2Jb\nc", "path": "x\x1b[31m\n"}
