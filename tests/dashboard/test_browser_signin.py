@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser
@@ -100,6 +101,18 @@ def test_a_wrong_key_is_told_so(browser: Browser, told: tuple[Service, Webhook])
 
         assert reader.page.context.cookies() == []
         assert "/dashboard/sign-in?next=" in reader.page.url
+
+
+def test_no_link_leads_elsewhere(browser: Browser, told: tuple[Service, Webhook]) -> None:
+    """Whatever ``next`` names, a reader who signs in, or has signed in, stays with this service."""
+    hostile = ["//evil.example", "/.//evil.example", "/x/..//evil.example", "/%2e//evil.example", "//["]
+    with reading(browser, told[0].port) as reader:
+        for place, target in enumerate(hostile):
+            reader.page.goto(f"{reader.origin}/dashboard/sign-in?next={quote(target)}")
+            if place == 0:
+                sign_in(reader, "key-of-reader")
+            reader.page.wait_for_url(f"{reader.origin}/dashboard")
+            reader.page.wait_for_selector("body[data-ready=overview]")
 
 
 def test_a_reader_lands_on_the_report_and_may_not_act(browser: Browser, told: tuple[Service, Webhook]) -> None:

@@ -5,11 +5,14 @@ import {h} from "../dom.js";
 import {navigate} from "../state.js";
 import {card, missing} from "../ui.js";
 
-// Only addresses of this service: a link must not send a reader elsewhere.
+// Only addresses of this service: a link must not send a reader elsewhere. "/.//host" is a path, but one that begins
+// with two slashes once it is resolved, and an address that begins so names another host.
 function destination(query) {
-  const next = query.get("next") ?? "/dashboard";
-  const url = new URL(next, location.origin);
-  return next.startsWith("/") && url.origin === location.origin && !url.pathname.startsWith("/dashboard/sign-in") ? url.pathname + url.search + url.hash : "/dashboard";
+  const next = query.get("next") ?? "";
+  if (!next.startsWith("/") || !URL.canParse(next, location.origin)) return "/dashboard";
+  const {origin, pathname, search, hash} = new URL(next, location.origin);
+  const ours = origin === location.origin && !pathname.startsWith("//") && !pathname.startsWith("/dashboard/sign-in");
+  return ours ? pathname + search + hash : "/dashboard";
 }
 
 function leave(query) {
