@@ -248,8 +248,9 @@ def _joint_drift(severity: Severity, body: DriftReport, *, is_open: bool) -> Ver
     if joint["status"] == "stable" or by_features or "joint" in held(body):
         return {"joint_drift": None}
     names = [entry["feature"] for entry in joint["features"]]
+    alone = "features drifted, and" if body["drifted_features"] else "no feature drifted by itself,"
     message = (
-        f"no feature drifted by itself, their combination did: a classifier tells the window from the reference with "
+        f"{alone} their combination did: a classifier tells the window from the reference with "
         f"an AUC of {joint['auc']:.3g}, limit {joint['material_auc']:.3g}, most of all by {listed(names)}{worse}"
     )
     causes = tuple(names[:MAX_CAUSES])

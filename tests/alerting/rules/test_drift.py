@@ -132,6 +132,17 @@ def test_joint_drift_speaks_where_no_feature_does() -> None:
     assert "joint_drift" not in judged(drift_body({}, multivariate={"status": "insufficient_data"}))
 
 
+def test_joint_drift_that_goes_on_says_that_features_drifted_too() -> None:
+    """An alert that was open before does not go on saying that no feature drifted."""
+    joint = {"status": "drift", "auc": 0.71, "material_auc": 0.55, "features": [{"feature": "a", "share": 0.3}]}
+    body = drift_body({"a": 0.2}, multivariate=joint)
+
+    found = judge_drift(Task.BINARY, body, retrain_share=0.3, open_rules={"joint_drift"})["joint_drift"]
+
+    assert found is not None
+    assert found.message.startswith("features drifted, and their combination did:")
+
+
 def test_withheld_predictions_are_not_judged() -> None:
     """Where the reference is in-sample, the drift of predictions is withheld and its alert left as it is."""
     withheld = {"status": "withheld", "probability": {"status": "withheld"}}
