@@ -61,6 +61,8 @@ class ServiceClient:
 
     def __init__(self, url: str, api_key: str | None) -> None:
         self.url = check_url(url)
+        if api_key and not (api_key.isascii() and api_key.isprintable()):
+            raise ConfigError("--api-key: no key has such characters: pass it as it was shown")
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
     def get(self, path: str) -> Any:

@@ -157,6 +157,16 @@ def test_another_answer(shell: Shell, words: list[str], status: int, body: bytes
     assert address in errors
 
 
+@pytest.mark.parametrize("key", ["schlüssel", "two\nlines"])
+def test_a_key_that_is_none(shell: Shell, key: str) -> None:
+    """Its characters are said to be wrong, and not the address."""
+    _, errors = shell.run("status", "--url", f"http://127.0.0.1:{free_port()}", "--api-key", key)
+
+    assert shell.code == 2
+    assert "--api-key" in only_line(errors)
+    assert key not in errors
+
+
 def test_no_text_of_a_client_reaches_the_terminal_as_it_is(shell: Shell) -> None:
     """A message may name a class that came with an outcome: it breaks no line, and moves no cursor."""
     evil = "a class\x1b]2;evil\x07\nlow  \u202efake"
