@@ -22,7 +22,7 @@ from app.alerting.rules.configured import RuleSet, rule_set
 from app.alerting.service.heartbeat import Heartbeat, Outage
 from app.alerting.service.report import Meter, ServiceEvaluation
 from app.alerting.service.rollback import BY, AutomaticRollback, Probation
-from app.alerting.service.summary import Digest, RequestCounts
+from app.alerting.service.summary import Digest, ReplicaRequests
 from app.api.app import Application, build_api
 from app.api.dependencies import Services
 from app.api.endpoints.admin import REFRESH_S, KeyRefresh, open_keyring
@@ -92,7 +92,7 @@ class ServingParts:
     journal: Journal
     readers: Readers
     meter: Meter
-    counts: RequestCounts
+    counts: ReplicaRequests
     series: CollectorRegistry
 
 
@@ -258,7 +258,7 @@ def create_app(config: Config, worker: Worker | None = None) -> Application:
     stored = StoreAndSpool(readers, spooler)
     keys = KeyRefresh(open_keyring(config, active.schema.name, database, spooler), readers, journal, spooler)
     activator = Activator(registry, journal, readers, stored, serving.followed)
-    meter, counts = Meter(serving, ledger, journal, readers), RequestCounts(serving)
+    meter, counts = Meter(serving, ledger, journal, readers), ReplicaRequests(serving)
     parts = ServingParts(config, registry, activator, journal, readers, meter, counts, series)
     worker = worker or Worker(config.store.url.get_secret_value())
     monitoring = build_monitoring(parts, routes, rules, retraining, worker)

@@ -21,7 +21,7 @@ from starlette.datastructures import QueryParams
 
 from app.alerting.evaluation import AlertUpdater
 from app.alerting.rules.configured import RuleSet
-from app.alerting.service.summary import RequestCounts
+from app.alerting.service.summary import ReplicaRequests
 from app.api.documentation import answer_of
 from app.api.http import BodyLimits, Call, client_of
 from app.api.middleware import TrustedHosts
@@ -113,7 +113,7 @@ class Services:
     rules: RuleSet
     privacy: Privacy
     monitoring: Monitoring
-    counts: RequestCounts
+    counts: ReplicaRequests
     stored_metrics: MetricsRefresh
     background: list[BackgroundTask]
 

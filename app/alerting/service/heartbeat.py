@@ -17,7 +17,7 @@ from app.alerting.rules.configured import RuleSet
 from app.alerting.rules.service import OUTAGE_RULE, judge_service
 from app.alerting.service.report import Meter, ServiceEvaluation
 from app.alerting.service.rollback import AutomaticRollback
-from app.alerting.service.summary import RequestCounts
+from app.alerting.service.summary import ReplicaRequests
 from app.background import PeriodicTask
 from app.errors import Unavailable
 from app.reports.service import ServiceFigures, ServiceReport
@@ -44,7 +44,7 @@ class Heartbeat:
         self,
         *,
         meter: Meter,
-        counts: RequestCounts,
+        counts: ReplicaRequests,
         outage: Outage,
         evaluation: ServiceEvaluation,
         rollback: AutomaticRollback,

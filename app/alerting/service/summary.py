@@ -73,7 +73,7 @@ class Summary(_Times):
     """The figures that are not there, and the reason."""
 
 
-class RequestCounts:
+class ReplicaRequests:
     """Counts of this replica's requests, and those of them that are not in the store yet."""
 
     def __init__(self, serving: ServingMetrics) -> None:

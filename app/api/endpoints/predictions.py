@@ -176,8 +176,11 @@ async def predictions(
     ] = None,
     limit: Limit = 100,
     cursor: Cursor = "",
+    request: Request,
 ) -> Response:
     """Stored predictions by time: a page of them, or with ``format`` all of them as a stream."""
+    if form is not None and "limit" in request.query_params:
+        raise Invalid([FieldError("limit", "no limit beside format", "an export has every row that matches")], "query")
     bounds = {"start": micros(start), "end": micros(end), "version": model_version, "labelled": labelled, "name": bound}
     after = _parse_cursor(cursor) if cursor else None
     if form is None:

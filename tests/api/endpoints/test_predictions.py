@@ -95,6 +95,7 @@ def test_selections_narrow(full: Client) -> None:
         ("/predictions", {"from": "1700000000"}),
         ("/predictions", {"to": "NaN"}),
         ("/predictions", {"format": "pickle"}),
+        ("/predictions", {"limit": "1", "format": "csv"}),
         ("/predictions", {"labelled": "perhaps"}),
         ("/outcomes", {"cursor": "\0"}),
         ("/outcomes", {"status": "lost"}),

@@ -15,7 +15,7 @@ from app.alerting.rules.configured import RuleSet
 from app.alerting.service.heartbeat import Heartbeat, Outage
 from app.alerting.service.report import Meter, ServiceEvaluation
 from app.alerting.service.rollback import AutomaticRollback, Probation
-from app.alerting.service.summary import RequestCounts
+from app.alerting.service.summary import ReplicaRequests
 from app.errors import Conflict
 from app.metrics import JournalMetrics, ModelMetrics, ServingMetrics
 from app.store.database import Connection, Database, Readers
@@ -123,7 +123,7 @@ async def beating(
     rollback = AutomaticRollback(readers, replica, replica, evaluation, probation_s=600)
     replica.heartbeat = Heartbeat(
         meter=Meter(serving, ledger, journal, readers),
-        counts=RequestCounts(serving),
+        counts=ReplicaRequests(serving),
         outage=outage or Outage(Heard()),
         evaluation=evaluation,
         rollback=rollback,
