@@ -115,16 +115,8 @@ def _type_of(item: Asked | None) -> str:
 
 def _one(model: Model, answered: Answered) -> Json:
     row = answered.predictions[0]
-    probabilities = row.answer.probabilities
-    body: Json = {
-        "prediction_id": row.prediction_id,
-        "model_name": row.model_name,
-        "model_version": row.model_version,
-        "prediction": row.answer.prediction,
-    }
-    if probabilities is not None:
-        body["probabilities"] = dict(zip(_keys(model, answered, row), probabilities, strict=True))
-    return body
+    shown = {"prediction_id": row.prediction_id, "model_name": row.model_name, "model_version": row.model_version}
+    return _with_answer(shown, model, answered, row)
 
 
 def _many(model: Model, answered: Answered) -> Json:
@@ -133,25 +125,25 @@ def _many(model: Model, answered: Answered) -> Json:
     A replay may come from another version than the one that answers now, and then says so.
     """
     schema = model.schema
-    predictions = [
-        {
-            "prediction_id": row.prediction_id,
-            **({"model_version": row.model_version} if row.model_version != schema.version else {}),
-            **_answer(row, _keys(model, answered, row)),
-        }
-        for row in answered.predictions
-    ]
+    predictions = []
+    for row in answered.predictions:
+        shown = {"prediction_id": row.prediction_id}
+        if row.model_version != schema.version:
+            shown["model_version"] = row.model_version
+        predictions.append(_with_answer(shown, model, answered, row))
     return {"model_name": schema.name, "model_version": schema.version, "predictions": predictions}
+
+
+def _with_answer(shown: Json, model: Model, answered: Answered, row: Prediction) -> Json:
+    """Add what the model said of a row."""
+    shown["prediction"] = row.answer.prediction
+    probabilities = row.answer.probabilities
+    if probabilities is not None:
+        shown["probabilities"] = dict(zip(_keys(model, answered, row), probabilities, strict=True))
+    return shown
 
 
 def _keys(model: Model, answered: Answered, row: Prediction) -> Sequence[str]:
     """The names of the classes of the version that answered the row."""
     replayed = answered.replayed.get(row.prediction_id) if answered.replayed else None
     return model.label_keys if replayed is None else label_keys(replayed)
-
-
-def _answer(row: Prediction, keys: Sequence[str]) -> Json:
-    probabilities = row.answer.probabilities
-    if probabilities is None:
-        return {"prediction": row.answer.prediction}
-    return {"prediction": row.answer.prediction, "probabilities": dict(zip(keys, probabilities, strict=True))}

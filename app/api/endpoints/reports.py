@@ -177,7 +177,7 @@ async def summary(
         return bytes_response(await services.readers.run(read))
 
 
-def _listed(report: reports.ReportRow) -> ListedReport:
+def _listed(report: reports.ReportRow | Report) -> ListedReport:
     return {
         "report_id": report.report_id,
         "kind": report.kind,
@@ -261,13 +261,4 @@ async def _latest(services: Services, schema: ModelSchema, kind: str) -> Respons
 
 def render(report: Report) -> ShownReport:
     """A report as the API shows it."""
-    shown = {
-        "report_id": report.report_id,
-        "kind": report.kind,
-        "model_name": report.model_name,
-        "model_version": report.model_version,
-        "checked_at": to_rfc3339(report.checked_at),
-        "status": report.status,
-        **report.body,
-    }
-    return cast("ShownReport", shown)
+    return cast("ShownReport", {**_listed(report), **report.body})
