@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.support.deadlines import wait_until
 from tests.support.models.tasks import Fitted
 from tests.support.processes import ROOT, serving
 from tests.support.programs import require_tool
@@ -74,8 +74,8 @@ def test_the_log_collector_reads_fields_that_lines_have(
     wanted = set(re.findall(r"= \"(\w+)\"", expressions))
     with serving(tmp_path, models=small_models[0], settings={"SERVING__ACTIVE": "mixed"}) as service:
         service.call("GET", "/predictions/nobody")  # what went well has no line
-    lines = [json.loads(line) for line in service.log.read_text(encoding="utf-8").splitlines()]
+        wait_until(lambda: any(wanted <= line.keys() for line in service.lines()), service.lines)  # after the answer
+        lines = service.lines()
 
     assert wanted == {"time", "level", "logger", "event", "request_id", "route", "status"}
     assert all({"time", "level", "logger", "event"} <= line.keys() for line in lines)
-    assert any(wanted <= line.keys() for line in lines)

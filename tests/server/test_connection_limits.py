@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import socket
 from collections.abc import Iterator
@@ -86,8 +85,7 @@ def test_an_address_has_a_limit_of_its_own(tmp_path: Path, small_models: tuple[P
         wait_until(lambda: ask_anew(service) == 200)
         wait_for(service, 'ml_connections_refused_total{reason="connections"}', 0)
         wait_for(service, "ml_connections_open", PER_ADDRESS)  # the scrape itself has the free place
-        lines = [json.loads(line) for line in service.log.read_text(encoding="utf-8").splitlines()]
-        assert sum(line.get("event") == "connections_refused" for line in lines) <= 1
+        assert sum(line.get("event") == "connections_refused" for line in service.lines()) <= 1
 
 
 def test_a_peer_that_takes_nothing_is_let_go(tmp_path: Path, small_models: tuple[Path, dict[str, Fitted]]) -> None:

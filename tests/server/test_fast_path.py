@@ -16,6 +16,7 @@ import pytest
 
 from app.server.fast_path import KEEP_ALIVE_S
 from tests.support.connections import Scene
+from tests.support.deadlines import wait_until
 from tests.support.http.callers import held
 from tests.support.models.tasks import Fitted
 from tests.support.processes import Service, serving
@@ -144,9 +145,9 @@ def test_the_log_names_the_path_of_its_own_request(service: Service) -> None:
     with connect(service) as connection:
         connection.sendall(post(b"{}", b"x-request-id: first") + b'GET /"evil HTTP/1.1\r\nhost: localhost\r\n\r\n')
         replies(connection, 2)
+    wait_until(lambda: any(line.get("request_id") == "first" for line in service.lines()), service.lines)
 
-    lines = [json.loads(line) for line in service.log.read_text().splitlines()]
-    assert [line["route"] for line in lines if line.get("request_id") == "first"] == ["/predict"]
+    assert [line["route"] for line in service.lines() if line.get("request_id") == "first"] == ["/predict"]
 
 
 @pytest.mark.parametrize("rest", [b"", post(), LIVE, post()[:30]], ids=["alone", "hot", "cold", "part"])

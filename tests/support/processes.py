@@ -62,6 +62,11 @@ class Service:
         finally:
             connection.close()
 
+    def lines(self) -> list[dict[str, Any]]:
+        """The whole lines of its log so far; what belongs to an answer may be written after it."""
+        whole = self.log.read_text(encoding="utf-8").rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines()]
+
     def wait_ready(self, seconds: float = DEADLINE_S) -> float:
         """Seconds until /health/ready answers 200; RuntimeError with the log when it ends or stays unready."""
         started = time.monotonic()
