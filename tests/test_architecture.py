@@ -6,6 +6,7 @@ import ast
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -75,6 +76,7 @@ OWN = {
 """The modules that hold code of their own: neither a package's docstring nor a migration."""
 
 
+@cache
 def tree(module: str) -> ast.Module:
     """The parsed source of a module."""
     return ast.parse(MODULES[module].read_text(encoding="utf-8"))
@@ -85,18 +87,21 @@ def lines_of(module: str) -> int:
     return len(MODULES[module].read_text(encoding="utf-8").splitlines())
 
 
-def imports(module: str) -> Iterator[str]:
+@cache
+def imports(module: str) -> tuple[str, ...]:
     """The dotted name of everything that a module imports, inside its functions too."""
+    names: list[str] = []
     package = module.split(".") if MODULES[module].name == "__init__.py" else module.split(".")[:-1]
     for node in ast.walk(tree(module)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             source = ".".join([*base, *([node.module] if node.module else [])])
             for alias in node.names:
                 name = f"{source}.{alias.name}"
-                yield name if name in MODULES else source
+                names.append(name if name in MODULES else source)
+    return tuple(names)
 
 
 def room(module: str) -> str:
@@ -135,10 +140,10 @@ def run_at_import(node: ast.AST) -> Iterator[ast.AST]:
             yield from run_at_import(inner)
 
 
-def edges() -> Iterator[tuple[str, str]]:
+@cache
+def edges() -> tuple[tuple[str, str], ...]:
     """Every import of one module of the application by another."""
-    for module in MODULES:
-        yield from ((module, name) for name in imports(module) if name.startswith("app.") and name in MODULES)
+    return tuple((module, name) for module in MODULES for name in imports(module) if name in MODULES and name != "app")
 
 
 def edges_within(package: str) -> set[tuple[str, str]]:
