@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,8 @@ import pytest
 from app.commands.export import Tool, table_of
 from app.types import Feature, FeatureType, Json, ModelSchema, Task
 from tests.support.models.tasks import Fitted
-from tests.support.processes import ROOT, Service, serving
+from tests.support.processes import Service, serving
+from tests.support.programs import run_command
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +35,7 @@ def service(
 
 def exported(service: Service, out: Path, *options: str) -> tuple[pd.DataFrame, Json]:
     """A table as pandas reads it by its mapping, and the mapping."""
-    command = [sys.executable, "-m", "app", "export", "--url", f"http://127.0.0.1:{service.port}", "--out", str(out)]
-    done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = run_command("export", "--url", f"http://127.0.0.1:{service.port}", "--out", out, *options)
     assert done.returncode == 0, done.stderr
     mapping = json.loads(out.with_name(f"{out.name}.mapping.json").read_text(encoding="utf-8"))
     if "parquet" in options:
