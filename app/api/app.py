@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
+from html import escape
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -16,7 +17,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -27,7 +28,7 @@ from app.api.endpoints import admin, alerts, histories, models, predictions, pro
 from app.api.endpoints.dashboard import dashboard_router, session_router
 from app.api.endpoints.outcome import OutcomeHandler
 from app.api.endpoints.predict import PredictHandler
-from app.api.http import Reply, client_of, internal_error, received_at_of, render_error
+from app.api.http import JSON, Reply, client_of, internal_error, received_at_of, render_error
 from app.api.middleware import HEALTH, AccessLog, BodyGate, Deadlines, TrustedHosts, common_headers, request_id_of
 from app.api.request_guards import GRANT, RateLimits
 from app.background import BackgroundTask
@@ -258,14 +259,15 @@ async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, PlumblineError)  # noqa: S101 - registered for this type alone
     if isinstance(error, Unauthenticated) and _is_page(request):
         return RedirectResponse(f"/dashboard/sign-in?next={quote(request.url.path)}", HTTPStatus.SEE_OTHER)
-    return _response(render_error(error, request.scope["plumbline.request_id"]))
+    return _response(request, render_error(error, request.scope["plumbline.request_id"]))
 
 
 def _is_page(request: Request) -> bool:
     """Whether a browser follows a link to a page that people read."""
     path = request.url.path
-    is_shown = path == "/docs" or (path.startswith("/reports/") and path.endswith(".html"))
-    return is_shown and "text/html" in request.headers.get("accept", "")
+    is_report = path.startswith("/reports/") and path.endswith(".html")
+    is_shown = path in ("/", "/docs", "/dashboard") or path.startswith("/dashboard/") or is_report
+    return is_shown and request.method == "GET" and "text/html" in request.headers.get("accept", "")
 
 
 async def _fail(request: Request, _error: Exception) -> Response:
@@ -273,15 +275,15 @@ async def _fail(request: Request, _error: Exception) -> Response:
 
     The framework raises it again after this answer, and the gateway logs it.
     """
-    return _response(internal_error(request.scope["plumbline.request_id"]))
+    return _response(request, internal_error(request.scope["plumbline.request_id"]))
 
 
-async def _refuse_parameters(_request: Request, error: Exception) -> Response:
+async def _refuse_parameters(request: Request, error: Exception) -> Response:
     """FastAPI's own handler repeats the input, and answers 500 where that is NaN."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this type alone
     found = error.errors()
     fields = (FieldError(".".join(map(str, item["loc"][1:])) or "body", item["msg"], item["type"]) for item in found)
-    return _response(render_error(Invalid(fields, str(found[0]["loc"][0]) if found else "body"), ""))
+    return _response(request, render_error(Invalid(fields, str(found[0]["loc"][0]) if found else "body"), ""))
 
 
 async def _refuse_route(request: Request, error: Exception) -> Response:
@@ -289,8 +291,7 @@ async def _refuse_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this type alone
     refusal = RequestError(error.detail)
     refusal.status = error.status_code
-    reply = render_error(refusal, "")
-    response = _response(reply)
+    response = _response(request, render_error(refusal, ""))
     response.headers.update(error.headers or {})
     if "allow" in response.headers:
         response.headers["allow"] = ", ".join(_methods_at(request))
@@ -309,7 +310,21 @@ def _methods_at(request: Request) -> list[str]:
     return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
 
 
-def _response(reply: Reply) -> Response:
+def _response(request: Request, reply: Reply) -> Response:
+    """An error, as JSON for a program and as a page for a person."""
+    if _is_page(request):
+        response: Response = HTMLResponse(_error_page(reply), reply.status, headers={"vary": "accept"})
+        response.raw_headers.extend(header for header in reply.headers if header != JSON)
+        return response
     response = Response(reply.body, reply.status)
     response.raw_headers.extend(reply.headers)
     return response
+
+
+def _error_page(reply: Reply) -> str:
+    detail = orjson.loads(reply.body)["detail"]
+    lines = [detail] if isinstance(detail, str) else [f"{item['field']}: {item['msg']}" for item in detail]
+    title = escape(HTTPStatus(reply.status).phrase)
+    text = "".join(f"<p>{escape(line)}</p>" for line in lines)
+    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+    return f'{head}<h1>{title}</h1>{text}<p><a href="/dashboard">To the page</a></p></html>'

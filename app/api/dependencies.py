@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+import unicodedata
 from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from weakref import WeakKeyDictionary
 from fastapi import Depends, Query, Request
 from fastapi.dependencies.models import Dependant
 from prometheus_client import CollectorRegistry
-from pydantic import AwareDatetime, BeforeValidator
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 from starlette.datastructures import QueryParams
 
 from app.alerting.evaluation import AlertUpdater
@@ -56,6 +57,21 @@ def _written(value: Any) -> Any:
 
 Moment: TypeAlias = Annotated[AwareDatetime, BeforeValidator(_written)]
 """A time in a body or a query string."""
+
+
+def _visible(text: str) -> str:
+    """Refuse text without a letter, digit, mark, sign or symbol: spaces of no width too, which nobody can read."""
+    if not any(unicodedata.category(character)[0] in "LNPSM" for character in text):
+        raise ValueError("must hold a character that can be seen")
+    return text
+
+
+Reason: TypeAlias = Annotated[
+    str,
+    AfterValidator(_visible),
+    Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$", description="why, for those who read it later"),
+]
+"""What a person gives as the reason of an act."""
 
 
 class Monitoring(Protocol):

@@ -81,6 +81,7 @@ SESSION_COOKIE = "plumbline_session"
 SESSION_S = 12 * 3600
 """How long a sign-in lasts."""
 MAX_SESSIONS = 4096
+MAX_SESSIONS_OF_KEY = 256
 """Sign-ins that are kept; the oldest is forgotten first."""
 
 
@@ -108,7 +109,10 @@ class Sessions:
         token = secrets.token_urlsafe(32)
         session = Session(hashlib.sha256(key).hexdigest(), self._clock() + SESSION_S)
         self._sessions[hashlib.sha256(token.encode()).hexdigest()] = session
-        if len(self._sessions) > MAX_SESSIONS:
+        of_key = [name for name, other in self._sessions.items() if other.key_sha256 == session.key_sha256]
+        if len(of_key) > MAX_SESSIONS_OF_KEY:
+            del self._sessions[of_key[0]]
+        elif len(self._sessions) > MAX_SESSIONS:
             self._sessions.popitem(last=False)
         return token
 

@@ -117,11 +117,23 @@ def test_sessions_end_by_time_and_by_number() -> None:
     """After twelve hours, or where too many others came, the oldest is forgotten."""
     now = [0.0]
     sessions = Sessions(lambda: now[0])
-    cookies = [f"plumbline_session={sessions.open(b'key')}".encode() for _ in range(MAX_SESSIONS + 1)]
+    keys = [f"key {number}".encode() for number in range(MAX_SESSIONS + 1)]
+    cookies = [f"plumbline_session={sessions.open(key)}".encode() for key in keys]
 
     assert [sessions.find(cookie) is None for cookie in (cookies[0], cookies[1])] == [True, False]
     now[0] = SESSION_S
     assert sessions.find(cookies[1]) is None
+
+
+def test_a_key_ends_its_own_sessions_alone() -> None:
+    """Who signs in again and again with one key pushes out that key's oldest session, and nobody else's."""
+    sessions = Sessions(lambda: 0.0)
+    other, first = (f"plumbline_session={sessions.open(key)}".encode() for key in (b"other", b"key"))
+    for _ in range(MAX_SESSIONS):
+        sessions.open(b"key")
+
+    assert sessions.find(other) is not None
+    assert sessions.find(first) is None
 
 
 def test_a_browser_without_a_key_is_sent_to_the_sign_in(client: Client) -> None:
@@ -155,3 +167,16 @@ def test_the_root_and_the_playbook_lead_to_the_page(client: Client) -> None:
 def test_every_view_has_an_address(client: Client, path: str, status: int) -> None:
     """The page is served for each view with what it was opened with; others are refused."""
     assert client.get(path).status_code == status
+
+
+@pytest.mark.parametrize("path", ["/?<b>=1", "/dashboard?<b>=1", "/dashboard/<b>", "/docs?<b>=1"])
+def test_a_person_reads_an_error_as_a_page(client: Client, path: str) -> None:
+    """A browser that follows a bad link shows what is wrong and a way back, as text; a program gets JSON."""
+    shown = client.get(path, headers={"accept": "text/html,*/*;q=0.8"})
+    told = client.get(path)
+
+    assert shown.status_code == told.status_code >= 400
+    assert shown.headers["content-type"] == "text/html; charset=utf-8"
+    assert 'href="/dashboard"' in shown.text
+    assert "<b>" not in shown.text
+    assert "detail" in told.json()

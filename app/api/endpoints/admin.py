@@ -14,7 +14,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 from typing_extensions import TypedDict
 
-from app.api.dependencies import BoundModel, Cursor, Limit, Services, ServicesDep, StoredKeys, page, require
+from app.api.dependencies import BoundModel, Cursor, Limit, Reason, Services, ServicesDep, StoredKeys, page, require
 from app.api.documentation import answers
 from app.api.endpoints.alerts import ShownAlert, render_alert
 from app.api.examples import ALERT
@@ -347,9 +347,7 @@ class AcceptBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", title="Acceptance")
 
-    reason: str = Field(
-        max_length=500, pattern=r"^[^\x00]*[^\x00\s][^\x00]*$", description="why, for those who read the reports"
-    )
+    reason: Reason
 
 
 @router.post("/alerts/{alert_id}/accept", tags=["alerts"])

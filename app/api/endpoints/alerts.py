@@ -16,7 +16,7 @@ from typing_extensions import TypedDict
 from app.alerting.channels.webhook import NAME as RETRAIN
 from app.alerting.retraining import Advice, Evidence, recommend
 from app.alerting.rules.drift import playbook_section
-from app.api.dependencies import BoundModel, Cursor, Limit, ModelDep, Moment, ServicesDep, micros, page, require
+from app.api.dependencies import BoundModel, Cursor, Limit, ModelDep, Moment, Reason, ServicesDep, micros, page, require
 from app.api.documentation import answers
 from app.api.examples import ACTION, ADVICE, ALERT, SILENCE
 from app.api.http import bytes_response, json_response
@@ -61,7 +61,7 @@ class SilenceBody(BaseModel):
     duration: Annotated[
         Duration, AfterValidator(_bounded), WithJsonSchema({"type": "string", "examples": ["30m", "2h", "7d"]})
     ]
-    reason: str = Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$", description="why, for those who wonder")
+    reason: Reason
     starts_at: Moment | None = Field(None, description="by default now; RFC 3339 with its zone")
 
 

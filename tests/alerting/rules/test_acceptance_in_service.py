@@ -165,7 +165,8 @@ def test_only_a_firing_state_of_the_data_is_accepted(client: Client, stream: Str
     alert = stream.look(shift={"a": 1.5})["feature_drift"]
     path = f"/alerts/{alert['alert_id']}/accept"
     refused = {
-        reason: stream.client.post(path, {"reason": reason}).status_code for reason in ("", " \n", "a\0b", "x" * 501)
+        reason: stream.client.post(path, {"reason": reason}).status_code
+        for reason in ("", " \n", "\u200b\ufeff", "a\0b", "x" * 501)
     }
     assert set(refused.values()) == {422}
     assert stream.client.post(path, {}).status_code == 422

@@ -194,6 +194,7 @@ def test_somebody_acknowledges_and_silences(tmp_path: Path, small_models: tuple[
         ({"matcher": {}, "duration": "366d", "reason": "why"}, "duration"),
         ({"matcher": {}, "duration": "2h", "reason": ""}, "reason"),
         ({"matcher": {}, "duration": "2h", "reason": "a\0b"}, "reason"),
+        ({"matcher": {}, "duration": "2h", "reason": " \u200b\u2060\u3000"}, "reason"),
         ({"matcher": {}, "duration": "2h", "reason": "why", "starts_at": "2020-01-01T00:00:00Z"}, "starts_at"),
         ({"matcher": {}, "duration": "2h", "reason": "why", "starts_at": "9999-12-31T23:00:00Z"}, "starts_at"),
     ],
