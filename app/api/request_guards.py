@@ -239,6 +239,10 @@ class Keyring:
             grant = self._identify(key, client) if key else self._of_session(headers, client)
             if key and len(sent) <= MAX_CACHED_HEADER_BYTES and len(cache) < MAX_CACHED_HEADERS:
                 cache[sent] = grant
+        self._admit(grant, scope, client)
+        return grant
+
+    def _admit(self, grant: Grant, scope: str, client: str) -> None:
         if grant.expires_at is not None and grant.expires_at <= time():
             raise self._refusal(client)
         grant.used = True
@@ -246,7 +250,6 @@ class Keyring:
             raise Forbidden(f"this key lacks the scope {scope}")
         if grant.model is not None and grant.model != self._model:
             raise NotFound("no model that this key is for is served here")
-        return grant
 
     def _identify(self, key: bytes, client: str) -> Grant:
         """The rights of a key.
@@ -267,12 +270,10 @@ class Keyring:
         """Begin a session with a key: its token and its rights.
 
         Raises:
-            Unauthenticated, TooManyRequests: see :meth:`authorise`.
+            Unauthenticated, TooManyRequests, Forbidden, NotFound: see :meth:`authorise`. The page reads all it shows.
         """
         grant = self._identify(key, client)
-        if grant.expires_at is not None and grant.expires_at <= time():
-            raise self._refusal(client)
-        grant.used = True
+        self._admit(grant, "read", client)
         return self.sessions.open(key), grant
 
     def signed_in(self, headers: Mapping[bytes, bytes]) -> Grant | None:

@@ -13,16 +13,17 @@ from app.api.request_guards import MAX_SESSIONS, SESSION_S, Sessions
 from tests.support.application import Client, client_of, make_config
 from tests.support.models.tasks import Fitted
 
-KEYS = {"reader": ["read"], "boss": ["admin"]}
+KEYS = {"reader": ["read"], "boss": ["admin"], "sender": ["predict", "outcome"]}
 
 
 @pytest.fixture
 def client(tmp_path: Path, small_models: tuple[Path, dict[str, Fitted]]) -> Iterator[Client]:
-    """A service with a key that reads and one that acts."""
+    """A service with a key that reads, one that acts, one that only sends, and one that is for another model."""
     keys = [
         {"name": name, "sha256": hashlib.sha256(name.encode()).hexdigest(), "scopes": scopes}
         for name, scopes in KEYS.items()
     ]
+    keys.append({"name": "far", "sha256": hashlib.sha256(b"far").hexdigest(), "scopes": ["read"], "model": "other"})
     with client_of(make_config(tmp_path, small_models[0], "mixed", auth={"keys": keys})) as client:
         yield client
 
@@ -110,6 +111,18 @@ def test_a_wrong_key_begins_no_session(client: Client, body: dict[str, Any]) -> 
     answer = client.post("/dashboard/session", body)
 
     assert answer.status_code in (401, 422)
+    assert "set-cookie" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("key", "status", "reason"),
+    [("sender", 403, "lacks the scope read"), ("far", 404, "no model that this key is for")],
+)
+def test_a_key_that_cannot_read_here_begins_no_session(client: Client, key: str, status: int, reason: str) -> None:
+    """The form says why, where the page would be empty without a word."""
+    answer = client.post("/dashboard/session", {"key": key})
+
+    assert (answer.status_code, reason in answer.json()["detail"]) == (status, True)
     assert "set-cookie" not in answer.headers
 
 
