@@ -168,16 +168,28 @@ def describe_status(found: Mapping[str, Any]) -> dict[str, str]:
     firing = [item for item in found["alerts"]["items"] if item["state"] in ("firing", "acknowledged", "silenced")]
     rules = ", ".join(f"{item['rule']} ({item['severity']}, {item['state']})" for item in firing)
     drifted = ", ".join(drift.get("drifted_features", ()))
-    metrics = performance.get("realised", {}).get("metrics") or performance.get("estimated", {}).get("metrics") or {}
+    status, metrics = performance_verdict(performance)
     shown = ", ".join(f"{name} {each['value']:.3f}" for name, each in metrics.items() if each["value"] is not None)
     return {
         "service": "ready",
         "model": f"{summary['model_name']} {summary['model_version']}",
         "last hour": _traffic(summary),
         "drift": f"{drift['status']}{f': {drifted}' if drifted else ''}{_checked(drift)}",
-        "performance": f"{performance['status']}{f': {shown}' if shown else ''}{_checked(performance)}",
+        "performance": f"{status}{f': {shown}' if shown else ''}{_checked(performance)}",
         "alerts": f"{len(firing)} firing: {rules}" if firing else "none",
     }
+
+
+def performance_verdict(report: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The status of a performance report with what it stands on, and the metrics that it stands on.
+
+    >>> performance_verdict({"status": "degraded", "basis": "estimated", "estimated": {"metrics": {}}})
+    ('degraded by the estimate, without outcomes', {})
+    """
+    stands = {"realised": " by the outcomes", "estimated": " by the estimate, without outcomes"}
+    basis = report.get("basis", "none")
+    figures = report.get("estimated" if basis == "estimated" else "realised", {})
+    return f"{report['status']}{stands.get(basis, '')}", figures.get("metrics", {})
 
 
 def _traffic(summary: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from app.commands.serve import DEFAULT_URL
-from app.commands.service import Url
+from app.commands.service import Url, performance_verdict
 from app.commands.simulation.drift import (
     DriftKind,
     Extra,
@@ -89,14 +89,14 @@ def _drift(report: DriftReport | NoReport | None) -> str:
 def _performance(report: PerformanceReport | NoReport | None) -> str:
     if report is None:
         return "not available"
-    metrics = report["realised"]["metrics"] if "realised" in report else {}
+    status, metrics = performance_verdict(report)
     name = next((name for name in ("accuracy", "rmse") if name in metrics), None)
     value = metrics[name]["value"] if name else None
     if name is None or value is None:
-        return str(report["status"])
-    baseline = metrics[name]["baseline"]
+        return status
+    baseline = metrics[name].get("baseline")
     against = f" against {baseline:.3f} at the reference" if baseline is not None else ""
-    return f"{report['status']}: {name} {value:.3f}{against}"
+    return f"{status}: {name} {value:.3f}{against}"
 
 
 def _counts(counts: Mapping[str, int]) -> str:
