@@ -44,7 +44,7 @@ class Tool(StrEnum):
 
 def export(
     *,
-    out: Annotated[Path, typer.Option(help="File to write; it appears, or is replaced, once it is whole.")],
+    out: Annotated[Path, typer.Option(dir_okay=False, help="File to write; it takes its name once it is whole.")],
     url: Url = DEFAULT_URL,
     form: Annotated[ExportFormat, typer.Option("--format", help="What to write.")] = ExportFormat.JSONL,
     start: Annotated[str | None, typer.Option("--from", help="From this time on; RFC 3339 with its zone.")] = None,

@@ -202,7 +202,8 @@ def report(
     reference: Annotated[Path, typer.Argument(help="CSV, TSV, JSON lines or Parquet file of what is normal.")],
     current: Annotated[Path, typer.Argument(help="File to compare with it.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write: .html for a page, .json for the figures.")
+        Path | None,
+        typer.Option("--output", "-o", dir_okay=False, help="File to write: .html for a page, .json for the figures."),
     ] = None,
     target: Annotated[str | None, typer.Option(help="Column that is judged like a model's answer.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Column to leave out; may be given again.")] = None,

@@ -95,3 +95,11 @@ def test_a_refused_export_leaves_the_file_alone(
     assert len(done.stderr.splitlines()) == 1
     assert out.read_text() == "before"
     assert [path.name for path in tmp_path.iterdir()] == ["rows"]
+
+
+def test_a_folder_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    """The command ends at once, with no service there."""
+    done = run(free_port(), tmp_path)
+
+    assert done.returncode == 2
+    assert "is a directory" in done.stderr
