@@ -17,7 +17,7 @@ COMPILE := $(BIN)/uv pip compile --quiet $(UPGRADE) --universal --generate-hashe
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test coverage test-faults test-interpreters fuzz lint bench bench-long soak profile examples lock sbom audit \
+.PHONY: help run demo test coverage test-faults test-interpreters fuzz lint bench bench-long soak profile examples lock sbom audit \
 	clean runtime development
 
 help: ## list the targets
@@ -25,6 +25,9 @@ help: ## list the targets
 
 run: runtime models/breast_cancer/1/bundle.yaml ## serve the example on 127.0.0.1:8000 (PLUMBLINE__SERVER__PORT)
 	@exec $(BIN)/python -m scripts.serve
+
+demo: development models/flights/1/bundle.yaml ## a week of flights in three minutes with a drift, wrong outcomes and recoveries, then the page on it
+	@exec $(BIN)/python -m scripts.demo
 
 test: development examples ## run the whole suite, fault tests included (TESTS="tests/store" for a part)
 	@exec $(BIN)/python -m scripts.suite $(if $(CI)$(TESTS),$(if $(TESTS),$(TESTS),--coverage))

@@ -65,18 +65,21 @@ def default_logging() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def example_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of bundles with the breast_cancer example in it, which one worker builds for all."""
-    place = tmp_path_factory.getbasetemp()
-    folder = (place.parent if "PYTEST_XDIST_WORKER" in os.environ else place) / "example-models"
+    return _example(tmp_path_factory.getbasetemp(), "breast_cancer")
+
+
+@pytest.fixture(scope="session")
+def flights_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of bundles with the flights example in it, which one worker builds for all."""
+    return _example(tmp_path_factory.getbasetemp(), "flights")
+
+
+def _example(place: Path, name: str) -> Path:
+    folder = (place.parent if "PYTEST_XDIST_WORKER" in os.environ else place) / f"{name}-models"
     with folder.with_suffix(".lock").open("w") as lock:
         flock(lock, LOCK_EX)
         if not folder.exists():
-            build: list[str | Path] = [
-                sys.executable,
-                ROOT / "models" / "examples.py",
-                "breast_cancer",
-                "--models",
-                folder,
-            ]
+            build: list[str | Path] = [sys.executable, ROOT / "models" / "examples.py", name, "--models", folder]
             subprocess.run(build, check=True, cwd=ROOT)
     return folder
 

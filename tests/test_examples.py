@@ -23,11 +23,9 @@ def breast_cancer(example_models: Path) -> Bundle:
 
 
 @pytest.fixture(scope="module")
-def flights(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def flights(flights_models: Path) -> Bundle:
     """The larger example."""
-    models = tmp_path_factory.mktemp("models")
-    subprocess.run([sys.executable, ROOT / "models" / "examples.py", "flights", "--models", models], check=True)
-    return read_bundle(models / "flights" / "1")
+    return read_bundle(flights_models / "flights" / "1")
 
 
 def live_accuracy(bundle: Bundle, rows: int) -> float:

@@ -90,11 +90,11 @@ def _default(
     if report.kind == "service":
         return _of_service(report)
     verdicts: Verdicts = {}
+    firing = {alert.rule: alert for alert in before if alert.state == "firing"}
     if body := report.performance:
-        verdicts |= judge_performance(task, body, drift) | judge_segments(task, body, drift)
+        verdicts |= judge_performance(task, body, drift, open_rules=firing) | judge_segments(task, body, drift)
         verdicts |= _coverage(connection, report, body, task)
     elif report.drift:
-        firing = {alert.rule: alert for alert in before if alert.state == "firing"}
         verdicts |= judge_drift(task, report.drift, retrain_share=retrain_share, open_rules=firing)
         if verdicts.get("data_quality", True) is None and _overlaps(connection, firing, report.drift):
             del verdicts["data_quality"]

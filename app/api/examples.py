@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice, product
 from typing import Any
 
-from app.alerting.service.summary import Summary
+from app.alerting.service.summary import RequestsStep, Summary
 from app.figures.drift import EXAMPLE_OF_CATEGORIES, EXAMPLE_OF_NUMBERS
 from app.reports.drift import ColumnSummary, JudgedColumn, JudgedPrediction
 from app.reports.performance import Metric
@@ -299,6 +299,15 @@ SUMMARY: Summary = {
     "alerts": {"feature_drift": 1},
     "drifted_features": ["income"],
     "missing": [],
+}
+REQUESTS_STEP: RequestsStep = {
+    "from": _FROM,
+    "to": CHECKED_AT,
+    "requests": 36_000,
+    "refused": 12,
+    "failed": 0,
+    "latency_seconds": {"p50": 0.0016, "p95": 0.0042, "p99": 0.0088, "max": 0.061},
+    "share_under_target": 1.0,
 }
 MAX_TRIES = 200
 """Rows that are looked at for one that the reference does not have."""

@@ -7,14 +7,34 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from time import monotonic
 
+from app.config.settings import Config
 from app.types import Json
+from benchmarks.months.arrivals import arrivals_of
 from benchmarks.months.replay import Replay, watching
-from benchmarks.months.stream import BEGIN, HOUR, Stream
+from benchmarks.months.stream import BEGIN, DAY, HOUR, NAME, Stream
 
 DAYS = 30
+TICK_ROWS = 50
+"""Rows between two turns of the scheduler, on average: a check waits for twice as many."""
+
+
+async def live(watch: Replay, stream: Stream, day: int) -> None:
+    """Live through one day: rows and labels come, and whenever a check is due, it runs."""
+    turns = round(24 * stream.rows_per_hour / TICK_ROWS)
+    arrivals = [arrivals_of(stream, watch.bundle, each) for each in range(max(day - 2, 0), day + 1)]
+    labels = [label for each in arrivals for label in each.labels]
+    for start, end in pairwise(BEGIN + day * DAY + DAY * turn // turns for turn in range(turns + 1)):
+        rows = [row for row in arrivals[-1].rows if start <= row.predicted_at < end]
+        await watch.run_until(end, rows, [each for each in labels if start <= each.recorded_at < end])
+
+
+def settings(folder: Path) -> Config:
+    """The default settings with a store in a folder."""
+    return Config.model_validate({"store": {"url": f"sqlite:///{folder / 'store.db'}"}})
 
 
 @dataclass
@@ -49,9 +69,9 @@ class Month:
         stream, place = Stream(self.seed, self.rows_per_hour), folder / self.name
         if not place.exists():
             stream.bundle(place)
-        async with watching(place, self.days) as watch:
+        async with watching(settings(place), place / NAME / "1", now=BEGIN + self.days * DAY) as watch:
             while self.days < DAYS and monotonic() < until:
-                await watch.live(stream, self.days)
+                await live(watch, stream, self.days)
                 self._note(watch)
                 (folder / f"{self.name}.json").write_text(json.dumps(vars(self)), encoding="utf-8")
         if self.days == DAYS:

@@ -1,11 +1,10 @@
-"""Days of a stream through the monitor: the real store, checks and rules, and a database whose clock is simulated."""
+"""Rows and outcomes through the monitor: the real store, checks and rules, and a database with a simulated clock."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +26,12 @@ from app.store.database import Connection, Readers, open_database, open_readers
 from app.store.journal.journal import Journal
 from app.store.migrate import upgrade
 from app.store.queries.alerts import Change
-from app.store.queries.outcomes import append
+from app.store.queries.outcomes import Revision, append
 from app.store.queries.predictions import insert
 from app.store.queries.versions import remember
-from app.types import Micros, ModelSchema, Report, ServedVersions, Watched
-from benchmarks.months.arrivals import arrivals_of
-from benchmarks.months.stream import BEGIN, DAY, NAME, Stream
+from app.types import SECOND, Micros, ModelSchema, Prediction, Report, ServedVersions, Watched
 
-TICK_ROWS = 50
-"""Rows between two turns of the scheduler, on average: a check waits for twice as many."""
+_DAY = 86_400 * SECOND
 _JULIAN_1970 = 2_440_587.5
 
 
@@ -50,7 +46,7 @@ class Clock:
 
         @event.listens_for(engine, "connect")
         def _replace(connection: Any, _record: object) -> None:
-            connection.create_function("julianday", 1, lambda _: self.now / DAY + _JULIAN_1970)
+            connection.create_function("julianday", 1, lambda _: self.now / _DAY + _JULIAN_1970)
 
 
 class _InProcess(Worker):
@@ -111,16 +107,12 @@ class Replay:
     told: list[Change]
     reports: list[Report]
 
-    async def live(self, stream: Stream, day: int) -> None:
-        """Live through one day: rows and labels come, and whenever a check is due, it runs."""
-        turns = round(24 * stream.rows_per_hour / TICK_ROWS)
-        arrivals = [arrivals_of(stream, self.bundle, each) for each in range(max(day - 2, 0), day + 1)]
-        labels = [label for each in arrivals for label in each.labels]
-        for start, end in pairwise(BEGIN + day * DAY + DAY * turn // turns for turn in range(turns + 1)):
-            await self._store(insert, [row for row in arrivals[-1].rows if start <= row.predicted_at < end])
-            await self._store(append, [each for each in labels if start <= each.recorded_at < end])
-            self.clock.now = Micros(end)
-            self.reports.extend(await self.monitor.run_due())
+    async def run_until(self, end: int, rows: Sequence[Prediction], labels: Sequence[Revision]) -> None:
+        """Store what came since the last time, move the clock, and run the checks that are due."""
+        await self._store(insert, rows)
+        await self._store(append, labels)
+        self.clock.now = Micros(end)
+        self.reports.extend(await self.monitor.run_due())
 
     async def _store(self, write: Callable[[Connection, Sequence[Any]], object], items: Sequence[Any]) -> None:
         if items:
@@ -128,11 +120,10 @@ class Replay:
 
 
 @asynccontextmanager
-async def watching(folder: Path, day: int) -> AsyncIterator[Replay]:
-    """Watch the bundle and the store in a folder with the default settings, from the beginning of a day on."""
-    config = Config.model_validate({"store": {"url": f"sqlite:///{folder / 'store.db'}"}})
-    url, series, clock = config.store.url.get_secret_value(), CollectorRegistry(), Clock(Micros(BEGIN + day * DAY))
-    bundle = read_bundle(folder / NAME / "1")
+async def watching(config: Config, bundle_folder: Path, *, now: int) -> AsyncIterator[Replay]:
+    """Watch a bundle and the store of a configuration from a moment on."""
+    url, series, clock = config.store.url.get_secret_value(), CollectorRegistry(), Clock(Micros(now))
+    bundle = read_bundle(bundle_folder)
     database = open_database(url)
     clock.set_in(database.writer)
     clock.set_in(database.readers)

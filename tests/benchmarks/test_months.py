@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from app.store.queries.alerts import Change
-from benchmarks.months.month import Month
+from benchmarks.months.month import Month, live, settings
 from benchmarks.months.replay import watching
 from benchmarks.months.results import results
-from benchmarks.months.stream import BEGIN, DAY, Rows, Stream
+from benchmarks.months.stream import BEGIN, DAY, NAME, Rows, Stream
 
 
 class Moved(Stream):
@@ -28,16 +28,16 @@ class Moved(Stream):
 def days(folder: Path, stream: Stream, number: int) -> Sequence[Change]:
     """What is told in some days, each in a watch of its own."""
 
-    async def live() -> Sequence[Change]:
+    async def run() -> Sequence[Change]:
         told: list[Change] = []
         for day in range(number):
-            async with watching(folder, day) as watch:
-                await watch.live(stream, day)
+            async with watching(settings(folder), folder / NAME / "1", now=BEGIN + day * DAY) as watch:
+                await live(watch, stream, day)
             told += watch.told
         return told
 
     stream.bundle(folder)
-    return asyncio.run(live())
+    return asyncio.run(run())
 
 
 def test_a_drift_is_told_once_at_its_simulated_time(tmp_path: Path) -> None:

@@ -24,15 +24,20 @@ COVERAGE_SHARE = 0.5
 """Part of the earlier label coverage below which labels are missing."""
 
 
-def judge_performance(task: Task, body: PerformanceReport, drift: DriftReport | None) -> Verdicts:
+def judge_performance(
+    task: Task, body: PerformanceReport, drift: DriftReport | None, *, open_rules: Collection[str] = frozenset()
+) -> Verdicts:
     """Judge realised and estimated performance.
 
-    ``drift`` is the body of the latest drift report, which names the causes.
+    The main metric speaks for the others: ``metrics_drop`` fires where only they are degraded. An open alert of the
+    main metric stays open, with the severity of the others, until they have recovered too.
 
-    The main metric speaks for the others: ``metrics_drop`` fires where only they are degraded.
+    Args:
+        drift: the body of the latest drift report, which names the causes.
+        open_rules: rules whose alerts are open.
     """
     causes = ranked_causes(drift)
-    return _realised(task, body, causes) | _estimated(task, body, causes) | _unknown_class(task, body)
+    return _realised(task, body, causes, open_rules) | _estimated(task, body, causes) | _unknown_class(task, body)
 
 
 def _unknown_class(task: Task, body: PerformanceReport) -> Verdicts:
@@ -73,7 +78,7 @@ def _coverage(body: PerformanceReport) -> float | None:
     return realised.get("coverage") if realised.get("mature") else None
 
 
-def _realised(task: Task, body: PerformanceReport, causes: tuple[str, ...]) -> Verdicts:
+def _realised(task: Task, body: PerformanceReport, causes: tuple[str, ...], open_rules: Collection[str]) -> Verdicts:
     main, metrics = MAIN_METRIC[task], body.get("realised", {}).get("metrics", {})
     judged = [name for name in metrics if metrics[name]["status"] != "insufficient_data"]
     known = held(body)
@@ -88,7 +93,9 @@ def _realised(task: Task, body: PerformanceReport, causes: tuple[str, ...]) -> V
         message = f"{degradation(name, metric)}, over {body['realised']['labelled']} labelled rows"
         message += _also(other for other in degraded if other != name)
         message += beyond_accepted(body, *(f"realised:{each}" for each in degraded))
-        verdicts[rule] = Finding(severities(task)[rule], metric["value"], metric["limit"], message, causes)
+        keeps_name = drop in open_rules and main in judged
+        finding = Finding(severities(task)[rule], metric["value"], metric["limit"], message, causes)
+        verdicts[drop if keeps_name else rule] = finding
     return verdicts
 
 
@@ -140,7 +147,11 @@ def degradation(name: str, metric: Metric) -> str:
     side = "above" if METRIC[name].better == "lower" or limit > baseline else "below"
     interval = f"[{_bound(metric['low'])}, {_bound(metric['high'])}]"
     limits = f"its limit {limit:.3g}, baseline {baseline:.3g}"
-    return f"{name} {metric['value']:.3g} {interval} is {side} {limits}"
+    value, last = metric["value"] or 0.0, metric.get("last_degraded_at")
+    if last is None or (value > limit) == (side == "above"):
+        return f"{name} {value:.3g} {interval} is {side} {limits}"
+    # The window still has rows of the last look in which it was beyond its limit.
+    return f"{name} {value:.3g} {interval} is within {limits}, and was {side} it until {last}"
 
 
 def _bound(value: float | None) -> str:

@@ -20,7 +20,7 @@ from app.store.database import Connection, Readers
 from app.store.journal.journal import Journal
 from app.store.queries import outbox, reports
 from app.store.queries.replicas import database_now
-from app.store.queries.reports import Figure, merge_figures, slot_of
+from app.store.queries.reports import SLOT_S, Figure, merge_figures, slot_of
 from app.types import SECOND, Json, Micros, ModelSchema, VersionSource, to_rfc3339
 
 Version: TypeAlias = tuple[str, str]
@@ -71,6 +71,16 @@ class Summary(_Times):
     """Those that drifted in most reports first."""
     missing: list[str]
     """The figures that are not there, and the reason."""
+
+
+class RequestsStep(_Times):
+    """The requests for predictions in one part of some time."""
+
+    requests: int
+    refused: int
+    failed: int
+    latency_seconds: LatencySummary
+    share_under_target: float | None
 
 
 class ReplicaRequests:
@@ -146,34 +156,70 @@ def read_summary(
         [reports.read_figures(connection, schema.name, schema.version, start=start, end=end), unsaved]
     )
     alerts = reports.count_alerts(connection, schema.name, schema.version, start=start, end=end)
-    answered, refused, failed = (_count(found, f"requests.{name}") for name in ("answered", "refused", "failed"))
-    requests = answered + refused + failed
-    slowest = found["requests.answered"].high if answered else None
-    counts = [_count(found, name) for name in _BOUNDS]
-    fast = sum(counts[: LATENCY_BUCKETS.index(TARGET_S) + 1])
+    step = _requests(found, start, end)
+    requests = step["requests"]
     drifted = sorted(_named(found, "drift."), key=lambda feature: (-found[f"drift.{feature}"].count, feature))
     return {
         "model_name": schema.name,
         "model_version": schema.version,
+        **step,
+        "success_share": _count(found, "requests.answered") / requests if requests else None,
+        "latency_target_seconds": TARGET_S,
+        "metrics": _metrics(found, "realised."),
+        "estimated_metrics": _metrics(found, "estimated."),
+        "alerts": alerts,
+        "drifted_features": drifted,
+        "missing": _missing(found, requests),
+    }
+
+
+def read_requests(
+    connection: Connection,
+    schema: ModelSchema,
+    *,
+    start: Micros,
+    end: Micros,
+    points: int,
+    unsaved: Mapping[str, Figure],
+) -> list[RequestsStep]:
+    """The requests of a version in at most so many parts of a time, each some slots long; the last one goes on.
+
+    Args:
+        unsaved: figures of now that are not in the store yet.
+    """
+    start, slot = slot_of(start), SLOT_S * SECOND
+    slots = max(1, -(-(end - start) // slot))
+    part = slot * -(-slots // points)
+    names = ("requests.", "latency.")
+    found = reports.figures_by_part(connection, schema.name, schema.version, names, start=start, end=end, part=part)
+    now = (database_now(connection) - start) // part
+    begins = range(start, max(end, start + 1), part)
+    if 0 <= now < len(begins):
+        found[now] = merge_figures([found.get(now, {}), unsaved])
+    return [
+        _requests(found.get(number, {}), Micros(begin), Micros(min(begin + part, end)))
+        for number, begin in enumerate(begins)
+    ]
+
+
+def _requests(found: Mapping[str, Figure], start: Micros, end: Micros) -> RequestsStep:
+    answered, refused, failed = (_count(found, f"requests.{name}") for name in ("answered", "refused", "failed"))
+    slowest = found["requests.answered"].high if answered else None
+    counts = [_count(found, name) for name in _BOUNDS]
+    fast = sum(counts[: LATENCY_BUCKETS.index(TARGET_S) + 1])
+    return {
         "from": to_rfc3339(start),
         "to": to_rfc3339(end),
-        "requests": requests,
+        "requests": answered + refused + failed,
         "refused": refused,
         "failed": failed,
-        "success_share": answered / requests if requests else None,
         "latency_seconds": {
             "p50": _quantile(counts, 0.5, slowest),
             "p95": _quantile(counts, 0.95, slowest),
             "p99": _quantile(counts, 0.99, slowest),
             "max": slowest,
         },
-        "latency_target_seconds": TARGET_S,
         "share_under_target": fast / answered if answered else None,
-        "metrics": _metrics(found, "realised."),
-        "estimated_metrics": _metrics(found, "estimated."),
-        "alerts": alerts,
-        "drifted_features": drifted,
-        "missing": _missing(found, requests),
     }
 
 

@@ -6,17 +6,20 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Annotated, Any, NotRequired
 
+import orjson
 from fastapi import APIRouter, Depends, Query, Response
 from typing_extensions import TypedDict
 
+from app.alerting.service.summary import DAY, RequestsStep, read_requests
 from app.api.dependencies import Cursor, From, Limit, SchemaDep, ServicesDep, To, micros, page, require
 from app.api.documentation import answers
-from app.api.examples import CHECKED_AT, REPORT_ID
-from app.api.http import json_response
+from app.api.examples import CHECKED_AT, REPORT_ID, REQUESTS_STEP
+from app.api.http import bytes_response, json_response
 from app.errors import NotFound
 from app.reports.performance import Metric
 from app.store.database import Connection
 from app.store.queries import reports
+from app.store.queries.replicas import database_now
 from app.types import Json, Micros, Report, to_rfc3339
 
 router = APIRouter(tags=["monitoring"])
@@ -49,6 +52,12 @@ class HistoryItem(TypedDict):
     """The same without outcomes; with ``detail`` only."""
     rows: NotRequired[int | None]
     """Rows of the window; with ``detail`` only."""
+
+
+class RequestsHistory(TypedDict):
+    """Requests for predictions over time, over all replicas."""
+
+    items: list[RequestsStep]
 
 
 class HistoryPage(TypedDict):
@@ -148,6 +157,29 @@ async def drift_history(
 async def performance_history(read: HistoryDep, *, detail: Detail = False) -> Response:
     """Realised metrics and label coverage over time."""
     return json_response(await read("performance", _performance_detail if detail else _performance_item))
+
+
+@router.get("/summary/history", dependencies=READ)
+@answers(RequestsHistory, {"items": [REQUESTS_STEP]}, scope="read", errors=(404, 422, 503))
+async def requests_history(
+    services: ServicesDep,
+    schema: SchemaDep,
+    start: From = None,
+    end: To = None,
+    points: Annotated[int, Query(ge=1, le=500, description="At most so many parts, each some five minutes.")] = 96,
+) -> Response:
+    """Requests and their latency over time, by default of the last day; a part without a request has zeros."""
+    since, until = micros(start), micros(end)
+
+    def read(connection: Connection) -> bytes:
+        last = min(until or Micros(2**62), database_now(connection))
+        first = Micros(max(0, last - DAY)) if since is None else since
+        steps = read_requests(connection, schema, start=first, end=last, points=points, unsaved=unsaved)
+        return orjson.dumps({"items": steps if first < last else []})
+
+    async with services.counts.turn:
+        unsaved = services.counts.unsaved((schema.name, schema.version))
+        return bytes_response(await services.readers.run(read))
 
 
 def _item(report: Report, status: str, values: Mapping[str, float | None]) -> HistoryItem:

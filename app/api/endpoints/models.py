@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NotRequired
 
 from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,9 +12,11 @@ from typing_extensions import TypedDict
 
 from app.api.dependencies import ServicesDep, page, require
 from app.api.documentation import answers
+from app.api.examples import CHECKED_AT
 from app.api.http import json_response
 from app.errors import NotFound
-from app.store.queries.versions import Activation
+from app.reports.service import RollbackEvidence
+from app.store.queries.versions import Activation, read_activation
 from app.types import Label
 
 router = APIRouter(prefix="/models", tags=["models"])
@@ -98,6 +100,24 @@ class Activated(TypedDict):
     earlier: list[str]
 
 
+class ActivationAct(TypedDict):
+    """A change of the version that answers."""
+
+    act: Literal["activate", "rollback"]
+    version: str
+    by: str | None
+    """The name of the key; null without keys, and where the service itself rolled back."""
+    at: str
+    evidence: NotRequired[RollbackEvidence]
+    """Why the service itself rolled back."""
+
+
+class ActivationPage(TypedDict):
+    """The latest changes of the version that answers, by time."""
+
+    items: list[ActivationAct]
+
+
 _LOADED: LoadedVersion = {
     "version": "1",
     "role": "active",
@@ -141,6 +161,20 @@ async def models(services: ServicesDep) -> Response:
 async def model(name: str, services: ServicesDep) -> Response:
     """One model with its versions; loaded ones in full."""
     return json_response(await asyncio.to_thread(services.registry.describe, name))
+
+
+@router.get("/{name}/activations", dependencies=[Depends(require("read"))])
+@answers(
+    ActivationPage,
+    {"items": [{"act": "activate", "version": "2", "by": "ops", "at": CHECKED_AT}]},
+    scope="read",
+    errors=(404, 503),
+)
+async def activations(name: str, services: ServicesDep) -> Response:
+    """Which version was activated when, and by whom: the latest hundred changes, the latest last."""
+    _check(name, services.registry.active.schema.name)
+    found = await services.readers.run(lambda connection: read_activation(connection, name))
+    return json_response({"items": list(found.history) if found else []})
 
 
 @router.post("/{name}/activate")

@@ -1,7 +1,7 @@
 // The page: who reads it, which view the address names, and its refreshing.
 
 import {get, Refused} from "./api.js";
-import {isActive} from "./data.js";
+import {isActive, marksOf} from "./data.js";
 import {h, morph} from "./dom.js";
 import {capital, useZone} from "./format.js";
 import {controls, header, navigation} from "./shell.js";
@@ -34,10 +34,11 @@ async function readContext() {
   const models = isStranger(caller) ? null : await get("/models").catch(onlyRefusals);
   const model = models?.items?.[0] ?? null;
   const active = model?.versions.find(({role}) => role === "active")?.version ?? null;
+  const range = timeRange();
+  range.marks = model?.versions.length > 1 ? await marksOf(model.name, range) : [];
   return {
-    caller, model, active, query,
+    caller, model, active, query, range,
     version: query.get("version") ?? active,
-    range: timeRange(),
     segment: query.get("segment"),
     can: (scope) => caller.scopes.includes(scope) || caller.scopes.includes("admin"),
     refresh,

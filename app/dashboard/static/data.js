@@ -1,6 +1,6 @@
 // What several views read.
 
-import {get} from "./api.js";
+import {get, getIfThere} from "./api.js";
 
 const POINTS = {drift: 60, performance: 120};
 const MAIN = ["accuracy", "mae"];
@@ -36,6 +36,12 @@ export async function latest(kind, context) {
   const {items} = await get(`/${kind}/history`, {...span(context.range), points: 1, model_version: context.version});
   if (!items.length) return {status: "insufficient_data", report_id: null, checked_at: null, message: "no check ran in the chosen time", errors: []};
   return get(`/reports/${items.at(-1).report_id}`);
+}
+
+// Where another version began to answer, as marks of a chart.
+export async function marksOf(name, range) {
+  const found = await getIfThere(`/models/${encodeURIComponent(name)}/activations`);
+  return (found?.items ?? []).map(({at, version, act}) => ({t: Date.parse(at), text: `${act === "rollback" ? "back to " : ""}version ${version}`})).filter(({t}) => t >= range.from && t <= range.to);
 }
 
 export const mainMetric = (...found) => MAIN.find((name) => found.some((metrics) => metrics && name in metrics)) ?? Object.keys(found.find(Boolean) ?? {})[0];

@@ -270,6 +270,28 @@ def read_figures(connection: Connection, name: str, version: str, *, start: Micr
     return {row[0]: Figure(int(row[1]), float(row[2]), row[3], row[4], last[row[0]]) for row in rows}
 
 
+def figures_by_part(
+    connection: Connection, name: str, version: str, prefixes: Sequence[str], *, start: Micros, end: Micros, part: int
+) -> dict[int, dict[str, Figure]]:
+    """The sums of the figures with one of these prefixes over each part of a time, by the part's number.
+
+    Args:
+        part: length of a part in microseconds; a multiple of a slot.
+    """
+    table = FIGURES.c
+    number = (table.at - start) // part
+    wanted = (table.model_name == name, table.model_version == version, table.at >= start, table.at < end)
+    named = or_(*(table.name.startswith(prefix, autoescape=True) for prefix in prefixes))
+    sums = (func.sum(table.count), func.sum(table.total), func.min(table.low), func.max(table.high))
+    found: dict[int, dict[str, Figure]] = {}
+    for place, figure, *values in connection.execute(
+        select(number, table.name, *sums).where(*wanted, named).group_by(number, table.name)
+    ):
+        count, total, low, high = values
+        found.setdefault(int(place), {})[figure] = Figure(int(count), float(total), low, high)
+    return found
+
+
 def _last_figures(
     connection: Connection, name: str, version: str, slots: Sequence[tuple[str, int]]
 ) -> dict[str, float]:

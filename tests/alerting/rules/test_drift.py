@@ -48,6 +48,21 @@ def test_another_degraded_metric_is_high() -> None:
     assert found["metrics_drop"].severity == "high"
 
 
+def test_an_alert_keeps_its_name_while_other_metrics_recover() -> None:
+    """Accuracy is well again before recall: the alert on the same cause goes on, less severe, and no new one begins."""
+    body = performance_body(accuracy="ok", recall="degraded")
+    body["realised"]["metrics"]["recall"] |= {"value": 0.93, "last_degraded_at": "2026-11-30T09:09:54Z"}
+
+    found = judge_performance(Task.BINARY, body, None, open_rules={"accuracy_drop"})
+
+    assert found["metrics_drop"] is None
+    assert found["accuracy_drop"] is not None
+    assert found["accuracy_drop"].severity == "high"
+    assert found["accuracy_drop"].message.startswith(
+        "recall 0.93 [0.81, 0.87] is within its limit 0.9, baseline 0.95, and was below it until 2026-11-30T09:09:54Z"
+    )
+
+
 def test_regression_is_judged_by_its_error() -> None:
     """In regression the mean absolute error is the main metric, and worse is above its limit."""
     found = judge_performance(Task.REGRESSION, performance_body(mae="degraded", r2="ok"), None)

@@ -126,6 +126,45 @@ def test_older_requests_are_not_counted(client: Client) -> None:
     assert [client.get(f"/summary?{query}").json()["requests"] for query in asked] == [0, 2, 2, 302]
 
 
+def test_requests_over_time_are_those_of_the_summary(client: Client, small_models: Small) -> None:
+    """Each request is in the part of the time in which it came, those that are not stored yet in the last one."""
+
+    def earlier(connection: Any) -> None:
+        old = Micros(database_now(connection) - 20 * 3600 * SECOND)
+        reports.add_figures(connection, "text", "1", {"requests.refused": Figure(7), "drift.a": Figure(1)}, at=old)
+
+    client.wait_for(lambda: client.services.journal.run(earlier))
+    client.post("/predict", {"features": small_models[1]["text"].rows[0]})
+    steps = client.get("/summary/history?points=12").json()["items"]
+    last = steps[-1]
+
+    assert len(steps) == 12
+    assert [step["to"] for step in steps[:-1]] == [step["from"] for step in steps[1:]]
+    assert sum(step["requests"] for step in steps[:-1]) == sum(step["refused"] for step in steps) == 7
+    assert (last["requests"], last["refused"], last["share_under_target"] is not None) == (1, 0, True)
+    assert 0 < last["latency_seconds"]["p50"] <= last["latency_seconds"]["max"]
+    assert all(step["latency_seconds"]["p99"] is None for step in steps[:-1])
+
+
+@pytest.mark.parametrize(
+    ("query", "number"),
+    [
+        ("from=2020-01-01T00:00:00Z&to=2020-01-02T00:00:00Z&points=10", 10),
+        ("from=2020-01-01T00:00:00Z&to=2020-01-01T00:07:00Z", 2),
+        ("from=2020-01-02T00:00:00Z&to=2020-01-01T00:00:00Z", 0),
+        ("from=0001-01-01T00:00:00Z&points=500", 500),
+        ("from=9998-01-01T00:00:00Z", 0),
+    ],
+)
+def test_a_time_without_requests_has_zeros(client: Client, query: str, number: int) -> None:
+    """Whatever time is asked for, there are at most so many parts, each five minutes or more."""
+    client.post("/predict", {"features": {}})
+    steps = client.get(f"/summary/history?{query}").json()["items"]
+
+    assert number * 0.9 <= len(steps) <= number
+    assert sum(step["requests"] for step in steps[:-1]) == 0
+
+
 def test_a_summary_needs_one_length(client: Client) -> None:
     """Minutes and days at once are refused, like a length of nothing."""
     for query in ("minutes=5&days=1", "minutes=0", "days=0", "days=x"):

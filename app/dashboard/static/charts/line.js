@@ -34,7 +34,7 @@ function draw({shown, rules, marks, from, to, show, domain, gap, pick}, width, h
   const x = linear(span, [EDGE.left, width - EDGE.right]);
   const place = linear(values, [height - EDGE.bottom, EDGE.top]);
   const y = (value) => Math.min(height - EDGE.bottom, Math.max(EDGE.top, place(value)));
-  const shapes = [...axes(span, values, x, y, width, height, show), ...marks.map((mark) => vertical(mark, x, height))];
+  const shapes = [...axes(span, values, x, y, width, height, show), ...marks.filter(({t}) => t >= span[0] && t <= span[1]).map((mark) => vertical(mark, x, height))];
   for (const {value, kind} of rules) {
     if (value == null) continue;
     shapes.push(svg("line", {class: `rule ${kind}`, x1: EDGE.left, x2: width - EDGE.right, y1: y(value), y2: y(value)}));

@@ -56,7 +56,7 @@ function feature(chosen, named, columns, steps, report, context) {
     h("p", {}, status(chosen.status, chosen.severity ?? undefined), " ", chosen.reason && capital(chosen.reason)),
     h("div", {class: "columns"},
       histogramPair({title: "Reference and window", reference: chosen.reference.histogram, current: chosen.current.histogram, effective: chosen.effective_rows, height: 240}),
-      points.some(({v}) => v != null) ? lineChart({title: "PSI over time", height: 240, from: context.range.from, to: context.range.to, gap: gapOf(steps), domain: [0, 1.1 * Math.max(0.02, ...points.map(({v}) => v ?? 0), ...floor.map(({v}) => v ?? 0))],
+      points.some(({v}) => v != null) ? lineChart({title: "PSI over time", height: 240, from: context.range.from, to: context.range.to, marks: context.range.marks, gap: gapOf(steps), domain: [0, 1.1 * Math.max(0.02, ...points.map(({v}) => v ?? 0), ...floor.map(({v}) => v ?? 0))],
         series: [{name: "PSI", kind: "now", points}, {name: "noise floor", kind: "quiet", points: floor}]})
         : missing("No history", chosen.isAnswer ? "Histories are of features; the map has the status of each check." : "No check in the chosen time has this feature.")),
     facts([

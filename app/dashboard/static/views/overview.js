@@ -125,7 +125,7 @@ function metricCard(performance, items, main, range) {
   const known = items.some((item) => item.realised?.[name]?.value != null || item.estimated?.[name]?.value != null);
   if (!known) return card("Performance over time", {}, missing("No performance yet", `${capital(performance.message ?? "no check ran in this time")}.`, "Outcomes come with POST /outcome; the estimate needs fifty rows."));
   return card("Performance over time", {}, lineChart({
-    title: capital(words(name)), from: range.from, to: range.to, gap: gapOf(items), note: ofReport(performance),
+    title: capital(words(name)), from: range.from, to: range.to, marks: range.marks, gap: gapOf(items), note: ofReport(performance),
     series: [{name: "realised", kind: "now", points: metricPoints(items, "realised", name)}, {name: "estimated", kind: "second", points: metricPoints(items, "estimated", name)}],
     rules: [{name: "limit", value: metric?.limit, kind: "limit"}, {name: "baseline", value: metric?.baseline, kind: "baseline"}].filter(({value}) => value != null)}));
 }
@@ -134,6 +134,6 @@ function driftCard(drift, items, range) {
   if (!items.some((item) => item.values.drift_share != null)) return card("Drift over time", {}, missing("No drift check yet", `${capital(drift.message ?? "no check ran in this time")}.`));
   const points = items.map((item) => ({t: item.t, v: item.values.drift_share, note: plural(item.values.drifted_features ?? 0, "feature")}));
   const highest = Math.max(0.1, ...points.map(({v}) => v ?? 0));
-  return card("Drift over time", {}, lineChart({title: "Share of features that drifted", note: ofReport(drift), show: share, domain: [0, highest * 1.05], from: range.from, to: range.to, gap: gapOf(items),
+  return card("Drift over time", {}, lineChart({title: "Share of features that drifted", note: ofReport(drift), show: share, domain: [0, highest * 1.05], from: range.from, to: range.to, marks: range.marks, gap: gapOf(items),
     series: [{name: "drifted", kind: "now", steps: true, points}]}));
 }

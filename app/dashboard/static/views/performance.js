@@ -55,7 +55,7 @@ function overTime(items, name, report, context) {
   const coverage = items.map((item) => ({t: item.t, v: item.values.coverage ?? null}));
   return card("Over time", {wide: true}, choice,
     lineChart({
-      title: capital(words(name)), height: 240, from: context.range.from, to: context.range.to, gap: gapOf(items), note: ofReport(report),
+      title: capital(words(name)), height: 240, from: context.range.from, to: context.range.to, marks: context.range.marks, gap: gapOf(items), note: ofReport(report),
       series: [{name: "realised", kind: "now", points: metricPoints(items, "realised", name)}, {name: "estimated", kind: "second", points: metricPoints(items, "estimated", name)}],
       rules: [{name: "limit", value: graded?.limit, kind: "limit"}, {name: "baseline", value: graded?.baseline, kind: "baseline"}].filter(({value}) => value != null)}),
     lineChart({title: "Label coverage", height: 110, show: share, domain: [0, 1], from: context.range.from, to: context.range.to, gap: gapOf(items), series: [{name: "coverage", kind: "quiet", points: coverage}]}));

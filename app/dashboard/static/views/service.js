@@ -1,10 +1,10 @@
-// Traffic, errors by kind and latency: over the chosen time from /summary, and live from /metrics.
+// Traffic, latency and errors by kind: of all replicas over the chosen time from /summary, of this one from /metrics.
 
 import {get, getIfThere} from "../api.js";
 import {lineChart} from "../charts/line.js";
 import {h} from "../dom.js";
 import {ago, capital, count, duration, moment, number, share, words} from "../format.js";
-import {readMetrics, remember, sum} from "../metrics.js";
+import {readMetrics, sum} from "../metrics.js";
 import {linkTo} from "../state.js";
 import {card, missing, pill, stat, stats, status, table} from "../ui.js";
 import {span} from "../data.js";
@@ -12,13 +12,13 @@ import {span} from "../data.js";
 export async function view(context) {
   const {range, version} = context;
   const minutes = Math.max(1, Math.round((range.to - range.from) / 60_000));
-  const [ready, summary, series, reports] = await Promise.all([
-    get("/health/ready", {}, [503]), range.live ? getIfThere("/summary", {minutes, model_version: version}) : null, readMetrics(),
+  const [ready, summary, steps, series, reports] = await Promise.all([
+    get("/health/ready", {}, [503]), range.live ? getIfThere("/summary", {minutes, model_version: version}) : null,
+    get("/summary/history", {...span(range), points: 120, model_version: version}), readMetrics(),
     getIfThere("/reports", {kind: "service", ...span(range), limit: 20})]);
-  const looks = series ? remember(series, version, Date.now()) : [];
   return [
     health(ready, series, version),
-    h("div", {class: "columns"}, overall(summary, range), traffic(looks, series), latency(looks, series), errors(series, context), metricsOf(summary), reportsOf(reports)),
+    h("div", {class: "columns"}, overall(summary, range), traffic(steps.items, range), latency(steps.items, range), errors(series, context), metricsOf(summary), reportsOf(reports)),
   ];
 }
 
@@ -63,21 +63,25 @@ function errors(series, context) {
     rows.map(({labels, value}) => ({key: `${labels.route} ${labels.method} ${labels.status}`, cells: [h("span", {class: "wrap"}, labels.route), labels.method, pill(failed(labels.status), labels.status), count(value)]})), {sticky: true}));
 }
 
-const waiting = (what) => missing(`No ${what} yet`, "The line begins with the second look, ten seconds after this view was opened.");
+// A part of the time is drawn at its end, as what has come until then; the last one goes on.
+const ends = (steps) => steps.map((step) => ({...step, t: Date.parse(step.to), seconds: Math.max(1, (Date.parse(step.to) - Date.parse(step.from)) / 1000)}));
 
-function traffic(looks, series) {
-  if (!series) return card("Traffic", {}, noMetrics());
-  if (!looks.length) return card("Traffic", {}, waiting("traffic"));
-  return card("Traffic", {note: `now ${number(looks.at(-1).rows)} rows a second, this replica`}, lineChart({title: "Rows a second", domain: [0, 1.1 * Math.max(1, ...looks.map(({rows, bad}) => Math.max(rows, bad)))],
-    series: [{name: "answered", kind: "now", points: looks.map(({t, rows}) => ({t, v: rows}))}, {name: "failed or refused", kind: "second", points: looks.map(({t, bad}) => ({t, v: bad}))}]}));
+function traffic(items, range) {
+  const steps = ends(items);
+  if (!steps.some(({requests}) => requests)) return card("Traffic", {}, missing("No requests in this time", "POST /predict makes the first; the page at /docs has an example."));
+  const answered = steps.map(({t, seconds, requests, failed, refused}) => ({t, v: (requests - failed - refused) / seconds, note: `${count(requests)} requests`}));
+  const bad = steps.map(({t, seconds, failed, refused}) => ({t, v: (failed + refused) / seconds}));
+  return card("Traffic", {note: `all replicas; a point is ${duration(steps[0].seconds)}`}, lineChart({title: "Requests a second", marks: range.marks, domain: [0, 1.1 * Math.max(...[...answered, ...bad].map(({v}) => v))],
+    series: [{name: "answered", kind: "now", points: answered}, {name: "failed or refused", kind: "second", points: bad}]}));
 }
 
-function latency(looks, series) {
-  if (!series) return card("Latency", {}, noMetrics());
-  const known = looks.filter(({p99}) => p99 !== null);
-  if (!known.length) return card("Latency", {}, looks.length ? missing("No request", "Nothing was predicted since this view was opened.") : waiting("latency"));
-  return card("Latency", {note: "upper bounds of the histogram's bins, this replica"}, lineChart({title: "Time to an answer", show: duration, domain: [0, 1.1 * Math.max(...known.map(({p99}) => p99))],
-    series: [{name: "p50", kind: "now", points: known.map(({t, p50}) => ({t, v: p50}))}, {name: "p99", kind: "second", points: known.map(({t, p99}) => ({t, v: p99}))}]}));
+function latency(items, range) {
+  const steps = ends(items);
+  const known = steps.filter(({latency_seconds: each}) => each.p99 !== null);
+  if (!known.length) return card("Latency", {}, missing("No request was answered in this time", "The line begins with the first answer."));
+  const points = (name) => steps.map(({t, latency_seconds: each}) => ({t, v: each[name]}));
+  return card("Latency", {note: "all replicas, interpolated within the histogram's bins"}, lineChart({title: "Time to an answer", marks: range.marks, show: duration, domain: [0, 1.1 * Math.max(...known.map(({latency_seconds: each}) => each.p99))],
+    series: [{name: "p50", kind: "now", points: points("p50")}, {name: "p99", kind: "second", points: points("p99")}]}));
 }
 
 function metricsOf(summary) {
