@@ -127,6 +127,21 @@ DRIFT: ShownDrift = {
         "alpha": 0.00007,
         "features": [{"feature": "income", "share": 0.9}],
     },
+    "unusual_rows": {
+        "status": "judged",
+        "reason": None,
+        "rate": 0.001,
+        "expected_rows": 1.0,
+        "count": 1,
+        "rows": [
+            {
+                "prediction_id": "order-7781",
+                "p_value": 0.0001,
+                "score": 9.2,
+                "features": [{"feature": "income", "score": 9.2}],
+            }
+        ],
+    },
     "seasonal": {"status": "none", "reason": "no seasonal reference: the reference has no times"},
     "data_quality": {
         "status": "warning",

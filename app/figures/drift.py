@@ -357,3 +357,33 @@ def checks_of(feature_type: str) -> tuple[QualityCheck, ...]:
     ['missing_share', 'constant']
     """
     return tuple(check for check in FEATURE_CHECKS if feature_type in check.types)
+
+
+class UnusualFeature(TypedDict):
+    """A feature that makes a row unusual; ``score`` is its surprise in nats."""
+
+    feature: str
+    score: float
+
+
+class UnusualRow(TypedDict):
+    """A row that is more unusual than nearly all rows of the reference."""
+
+    prediction_id: str
+    p_value: float
+    """The share of the reference's rows that are at least as unusual."""
+    score: float
+    features: list[UnusualFeature]
+
+
+class UnusualRows(TypedDict):
+    """The window's unusual rows; ``reason`` says why none were looked for."""
+
+    status: Literal["judged", "not_judged"]
+    reason: str | None
+    rate: float | None
+    """The largest p-value of an unusual row: so many rows of an unchanged window have it by chance."""
+    expected_rows: float | None
+    count: int
+    rows: list[UnusualRow]
+    """The most unusual first, up to 20."""

@@ -12,7 +12,7 @@ from typing import Literal, NotRequired, TypeAlias
 
 from typing_extensions import TypedDict
 
-from app.figures.drift import Distances
+from app.figures.drift import Distances, UnusualRows
 
 Severity: TypeAlias = Literal["minor", "moderate", "severe"]
 Role: TypeAlias = Literal["active", "shadow"]
@@ -255,13 +255,7 @@ class BriefColumn(TypedDict):
     js_distance: float
 
 
-class FailedBriefColumn(TypedDict):
-    """A column of a second reading that could not be compared."""
-
-    status: Literal["error"]
-
-
-Brief: TypeAlias = BriefColumn | FailedBriefColumn
+Brief: TypeAlias = BriefColumn | Failed
 _Span = TypedDict("_Span", {"rows": int, "from": str | None, "to": str | None})
 
 
@@ -388,6 +382,8 @@ class DriftReport(TypedDict):
     features: dict[str, Column]
     prediction: Prediction | None
     multivariate: JointDrift
+    unusual_rows: NotRequired[UnusualRows]
+    """Absent in older reports."""
     seasonal: Seasonal
     data_quality: DataQuality
     previous_window: PreviousWindow | None

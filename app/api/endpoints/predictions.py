@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Annotated, Any, Literal, NotRequired, TypeAlias
+from typing import Annotated, Any, Literal, NotRequired, TypeAlias, cast
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -21,10 +21,12 @@ from app.api.endpoints.exports import MEDIA, Format, Pages, join_schemas, render
 from app.api.http import bytes_response, json_response
 from app.api.request_guards import GRANT, Grant
 from app.errors import FieldError, Invalid, NotFound
+from app.figures.drift import UnusualRow, UnusualRows
 from app.store.database import Connection
 from app.store.queries.labelled import read_page
 from app.store.queries.outcomes import pending, revisions_of
 from app.store.queries.predictions import Stored, find
+from app.store.queries.reports import latest
 from app.store.queries.versions import known
 from app.types import PREDICTION_ID, SECOND, Label, Micros, Recorded, Scalar, named, to_rfc3339
 
@@ -57,6 +59,8 @@ class StoredPrediction(TypedDict):
     """The number of all revisions."""
     request_id: NotRequired[str]
     """The ``X-Request-ID`` of the request that asked for it, as in the log; of one prediction, not in lists."""
+    unusual: NotRequired[UnusualRow]
+    """What makes it unusual, where ``unusual=true`` asks for such rows."""
 
 
 class PredictionPage(TypedDict):
@@ -65,6 +69,8 @@ class PredictionPage(TypedDict):
     items: list[StoredPrediction]
     next: str | None
     """The ``cursor`` of the next page; null at the end."""
+    reason: NotRequired[str]
+    """Why no row was judged, where ``unusual=true`` asks for unusual ones."""
 
 
 class PendingOutcome(StoredOutcome):
@@ -171,6 +177,9 @@ async def predictions(
     end: To = None,
     model_version: Annotated[str | None, Query(pattern=r"^[^\x00]{1,64}$")] = None,
     labelled: bool | None = None,
+    unusual: Annotated[
+        Literal["true"] | None, Query(description="Only the unusual rows that the latest drift report names.")
+    ] = None,
     form: Annotated[
         Format | None, Query(alias="format", description="A streamed export of everything that matches.")
     ] = None,
@@ -181,10 +190,19 @@ async def predictions(
     """Stored predictions by time: a page of them, or with ``format`` all of them as a stream."""
     if form is not None and "limit" in request.query_params:
         raise Invalid([FieldError("limit", "no limit beside format", "an export has every row that matches")], "query")
-    bounds = {"start": micros(start), "end": micros(end), "version": model_version, "labelled": labelled, "name": bound}
+    bounds: dict[str, Any] = {
+        "start": micros(start),
+        "end": micros(end),
+        "version": model_version,
+        "labelled": labelled,
+        "name": bound,
+    }
     after = _parse_cursor(cursor) if cursor else None
+    named: UnusualRows | None = await _unusual(services, model_version) if unusual else None
+    if named is not None:
+        bounds["ids"] = [row["prediction_id"] for row in named["rows"]]
     if form is None:
-        return bytes_response(await _page(services, bounds, after, limit))
+        return bytes_response(await _page(services, bounds, after, limit, named))
     stream = Export(services, bounds, await _renderer(services, form, model_version))
     services.turns.begin_stream(stream)
     first = await stream.next(after)
@@ -192,11 +210,23 @@ async def predictions(
     return StreamingResponse(stream.parts(first), media_type=MEDIA[form], headers={"content-disposition": name})
 
 
-async def _page(services: Services, bounds: dict[str, Any], after: Place | None, limit: int) -> bytes:
+async def _unusual(services: Services, version: str | None) -> UnusualRows:
+    """The unusual rows that the latest drift report of a version names."""
+    schema = services.registry.get(None).schema
+    report = await services.readers.run(latest, "drift", schema.name, version or schema.version)
+    if report and (found := report.body.get("unusual_rows")):
+        return cast("UnusualRows", found)
+    reason = "no drift report of this version has looked for unusual rows yet"
+    return {"status": "not_judged", "reason": reason, "rate": None, "expected_rows": None, "count": 0, "rows": []}
+
+
+async def _page(
+    services: Services, bounds: dict[str, Any], after: Place | None, limit: int, named: UnusualRows | None
+) -> bytes:
     """One page as JSON, read and rendered in parts like an export."""
     items: list[tuple[Place, bytes]] = []
     while (most := min(EXPORT_CHUNK, limit + 1 - len(items))) > 0:
-        read = partial(_items, bounds | {"after": after, "limit": most})
+        read = partial(_items, bounds | {"after": after, "limit": most}, named)
         part = await services.turns.run(partial(services.readers.run, read))
         items += part
         if len(part) < most:
@@ -204,12 +234,19 @@ async def _page(services: Services, bounds: dict[str, Any], after: Place | None,
         after = part[-1][0]
     following = "{}.{}".format(*items[limit - 1][0]) if len(items) > limit else None
     shown = b",".join(item for _, item in items[:limit])
-    return b'{"items":[%b],"next":%b}' % (shown, orjson.dumps(following))
+    reason = b',"reason":%b' % orjson.dumps(named["reason"]) if named and named["reason"] else b""
+    return b'{"items":[%b],"next":%b%b}' % (shown, orjson.dumps(following), reason)
 
 
-def _items(bounds: dict[str, Any], connection: Connection) -> list[tuple[Place, bytes]]:
-    rows = read_page(connection, bounds)
-    return [(_place(stored), orjson.dumps(render(stored, revisions))) for stored, revisions in rows]
+def _items(bounds: dict[str, Any], named: UnusualRows | None, connection: Connection) -> list[tuple[Place, bytes]]:
+    about = {row["prediction_id"]: row for row in named["rows"]} if named else {}
+    items = []
+    for stored, revisions in read_page(connection, bounds):
+        item = render(stored, revisions)
+        if item["prediction_id"] in about:
+            item["unusual"] = about[item["prediction_id"]]
+        items.append((_place(stored), orjson.dumps(item)))
+    return items
 
 
 async def _renderer(services: Services, form: Format, version: str | None) -> Pages:

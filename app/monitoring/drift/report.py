@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from app.monitoring.drift.column_tests import Comparison, answers, compare_all
 from app.monitoring.drift.multivariate import joint_of, not_run
+from app.monitoring.drift.unusual_rows import find_unusual, no_rows
 from app.monitoring.drift.verdict import (
     Look,
     comparable_report,
@@ -90,6 +91,7 @@ def empty_report(reference: Reference | None, window: Window, limits: Limits) ->
         "features": {},
         "prediction": None,
         "multivariate": not_run("there is nothing to compare with"),
+        "unusual_rows": no_rows("there is nothing to compare with"),
         "seasonal": {"status": "none", "reason": "no seasonal reference"},
         "data_quality": {"status": "insufficient_data", "findings": []},
         "previous_window": None,
@@ -138,25 +140,25 @@ def drift_report(
 
     The result is the answer of ``GET /drift`` without its id, model and time. It depends on the arguments alone.
     ``previous`` is the report of the look before, or None: a drift that it holds stays open until the window has none
-    of the rows left that last showed it. A column that cannot be compared is an
-    entry in ``errors``; the others go on. ``earlier`` is the window before, and ``segments`` name the categorical
-    features by whose values the rows are looked at separately; what they show is for people, and alarms nobody.
-    ``arrivals`` say when rows came, for data quality. ``entity`` names the feature or the key of the context whose rows
-    resemble each other.
+    of the rows left that last showed it. A column that cannot be compared is an entry in ``errors``; the others go on.
+    ``earlier`` is the window before, and ``segments`` name the categorical features by whose values the rows are looked
+    at separately; what they show is for people, and alarms nobody. ``arrivals`` say when rows came, for data quality.
+    ``entity`` names the feature or the key of the context whose rows resemble each other.
     """
     report = empty_report(reference, window, limits)
     if window.rows < limits.min_rows:
         message = f"the window has {window.rows} rows, {limits.min_rows} are needed"
-        return report | {"status": "insufficient_data", "message": message}
+        return report | {"status": "insufficient_data", "message": message, "unusual_rows": no_rows(message)}
     arrays = encode(schema, window.features) + answers(schema, window)
     if reference is None:
         quality = data_quality(schema, None, arrays[: len(schema.features)], limits, arrivals=arrivals, pause=pause)
         message = "the model was bundled without reference data: bundle it with --holdout"
+        report["unusual_rows"] = no_rows(message)
         return report | {"data_quality": quality, "status": "no_reference", "message": message}
     sides = _sides(reference, window, arrays, earlier, entity)
     watched, arrays, columns = sides.watched, sides.arrays, sides.arrays[: len(schema.features)]
-    known: dict[str, Any] = {"predictions": arrays[len(columns)], "season": sides.season.columns}
-    known |= {"inflations": sides.inflations, "arrivals": arrivals, "pause": pause}
+    known: dict[str, Any] = {"predictions": arrays[len(columns)], "season": sides.season.columns, "arrivals": arrivals}
+    known |= {"inflations": sides.inflations, "pause": pause}
     report |= {
         "seasonal": sides.season.about,
         "entity": _entity(sides.groups),
@@ -169,6 +171,7 @@ def drift_report(
     distinct = worth(codes, reference.collisions)
     report = _with_verdicts(report, reference, sides, window, limits, previous, distinct=distinct, pause=pause)
     report["multivariate"] = _joint(report, reference, sides, codes, window, limits, previous, pause=pause)
+    report["unusual_rows"] = find_unusual(sides.season.together, columns, window.ids, limits, pause)
     return _completed(report, reference, limits, entity)
 
 
@@ -343,10 +346,8 @@ def by_segment(
 ) -> dict[str, DriftSegments]:
     """Compare each segment's rows with the reference's rows of the same segment.
 
-    A segment is one value of a categorical feature.
-
-    One family over all segments. What did not drift is counted only; a name that is no categorical feature of the
-    reference has a reason instead.
+    A segment is one value of a categorical feature. One family over all segments. What did not drift is counted only;
+    a name that is no categorical feature of the reference has a reason instead.
     """
     report: dict[str, DriftSegments] = {}
     places, found = [], []
@@ -373,10 +374,7 @@ def by_segment(
 def _parts(
     watched: Sequence[ReferenceColumn], arrays: Sequence[NDArray[Any]], by: int, least: int, pause: Pause
 ) -> Iterator[tuple[str, DriftSegment, list[tuple[str, Comparison | None]]]]:
-    """Give each frequent value of a segment with its entry.
-
-    It is compared where both sides have enough rows.
-    """
+    """Give each frequent value of a segment; those with enough rows on both sides are compared."""
     categories = watched[by].subject.categories or ()
     codes, counts = np.unique(arrays[by][arrays[by] >= 0], return_counts=True)
     for code in codes[np.argsort(-counts, kind="stable")][:MAX_SEGMENTS].tolist():

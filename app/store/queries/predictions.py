@@ -125,6 +125,7 @@ def stream(
     name: str | None = None,
     version: str | None = None,
     labelled: bool | None = None,
+    ids: Sequence[str] | None = None,
     after: tuple[Micros, str] | None = None,
     limit: int | None = None,
 ) -> Iterator[Stored]:
@@ -134,6 +135,7 @@ def stream(
 
     Args:
         labelled: only those with (True) or without (False) an outcome.
+        ids: only these; they must fit into one statement.
         after: continue behind this row.
     """
     table = PREDICTIONS.c
@@ -143,6 +145,7 @@ def stream(
         None if end is None else table.predicted_at < end,
         None if name is None else table.model_name == name,
         None if version is None else table.model_version == version,
+        None if ids is None else table.prediction_id.in_(ids),
         None if labelled is None else (select(OUTCOMES.c.revision).where(key).exists() == labelled),
         None if after is None else table.predicted_at >= after[0],  # by itself, so that the index leads there
         None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -149,6 +149,28 @@ def test_models_tell_their_schema(full: Client, fitted: dict[str, Fitted]) -> No
     assert 0.5 < version["baseline"]["accuracy"] <= 1
     assert version["reference"]["rows"] == len(fitted["mixed"].rows)
     assert re.fullmatch(r"[0-9a-f]{64}", version["sha256"])
+
+
+def test_unusual_rows_are_a_selection(start: Callable[..., Client], fitted: dict[str, Fitted]) -> None:
+    """A strange row of a checked window is listed with what makes it so, as a page and as an export."""
+    client, rows = start("mixed"), fitted["mixed"].rows[:100]
+    asked = client.get("/predictions", params={"unusual": "true"}).json()
+    reason = "no drift report of this version has looked for unusual rows yet"
+    assert asked == {"items": [], "next": None, "reason": reason}
+    strange = rows[0] | {"age": 1e9}
+    ids = [*(f"row-{place}" for place in range(len(rows))), "strange"]
+    assert client.post("/predict", {"instances": [*rows, strange], "prediction_ids": ids}).status_code == 200
+    assert client.post("/checks").status_code == 200
+
+    report = client.get("/drift").json()["unusual_rows"]
+    page = client.get("/predictions", params={"unusual": "true"}).json()["items"]
+    lines = client.get("/predictions", params={"unusual": "true", "format": "jsonl"}).text.splitlines()
+
+    assert report["rows"][0]["prediction_id"] == "strange"
+    assert report["rows"][0]["features"][0]["feature"] == "age"
+    named = {each["prediction_id"]: each for each in report["rows"]}
+    assert {row["prediction_id"]: row["unusual"] for row in page} == named
+    assert len(lines) == len(page)
 
 
 def test_the_probes(full: Client) -> None:

@@ -6,7 +6,7 @@ import {lineChart} from "../charts/line.js";
 import {columnsOf, gapOf, levelOf, reportsOf, segmentsOf} from "../data.js";
 import {h} from "../dom.js";
 import {capital, count, moment, number, period, plural, share, words} from "../format.js";
-import {changed, navigate} from "../state.js";
+import {changed, linkTo, navigate} from "../state.js";
 import {bar, card, facts, missing, ofReport, status, table, whatIsMissing} from "../ui.js";
 
 const MAP_ROWS = 30;
@@ -20,7 +20,7 @@ export async function view(context) {
   return [
     summary(report),
     columns.length ? h("div", {class: "columns"},
-      feature(chosen, named, columns, steps, report, context), ranking(columns, chosen, report), map(items, columns), joint(report), before(report), unjudged(report), segments(report)) : null,
+      feature(chosen, named, columns, steps, report, context), ranking(columns, chosen, report), map(items, columns), joint(report), unusual(report), before(report), unjudged(report), segments(report)) : null,
   ];
 }
 
@@ -98,6 +98,15 @@ function joint(report) {
   return card("All features together", {note: ofReport(report)}, h("p", {}, status(found.status), " ", found.reason && capital(found.reason)),
     facts([["AUC of window against reference", found.auc == null ? null : number(found.auc)], ["it matters from", found.material_auc == null ? null : number(found.material_auc)], ["p-value", found.p_value == null ? null : number(found.p_value)]]),
     rows.length ? table("What tells them apart", ["feature", "share", {text: "", n: true}], rows) : null);
+}
+
+function unusual(report) {
+  const found = report.unusual_rows;
+  if (!found) return null;
+  if (found.status !== "judged") return card("Unusual rows", {}, missing("Not judged", capital(found.reason), "It is looked at again with each check."));
+  const rows = found.rows.map((each) => ({key: each.prediction_id, cells: [h("a", {href: linkTo("predictions", {id: each.prediction_id})}, each.prediction_id), number(each.p_value), each.features.map(({feature}) => feature).join(", ") || "all together"]}));
+  const note = `${plural(found.count, "row")}; about ${number(found.expected_rows)} of an unchanged window by chance`;
+  return card("Unusual rows", {note}, rows.length ? table("Unusual rows", ["id", {text: "p-value", n: true}, "because of"], rows) : h("p", {}, "No row is unusual."));
 }
 
 function before(report) {

@@ -28,9 +28,10 @@ const shown = (value) => (value == null ? "–" : typeof value === "number" ? nu
 
 async function list(context) {
   const labelled = context.query.get("labelled");
-  const {items, next} = await get("/predictions", {...span(context.range), model_version: context.version, labelled, limit: PAGE, cursor: context.query.get("cursor")});
+  const {items, next} = await get("/predictions", {...span(context.range), model_version: context.version, labelled, unusual: context.query.get("unusual"), limit: PAGE, cursor: context.query.get("cursor")});
   const choice = pick("Outcome", [["", "with or without"], ["true", "with an outcome"], ["false", "without one"]], labelled ?? "", (chosen) => navigate(changed({labelled: chosen, cursor: null})));
-  const more = [choice, next && h("a", {href: changed({cursor: next})}, "Next page"), context.query.has("cursor") && h("a", {href: changed({cursor: null})}, "First page"),
+  const which = pick("Rows", [["", "all"], ["true", "unusual ones"]], context.query.get("unusual") ?? "", (chosen) => navigate(changed({unusual: chosen || null, cursor: null})));
+  const more = [choice, which, next && h("a", {href: changed({cursor: next})}, "Next page"), context.query.has("cursor") && h("a", {href: changed({cursor: null})}, "First page"),
     h("a", {href: exportOf(context, labelled), download: "predictions.csv"}, "All as CSV")].filter(Boolean);
   if (!items.length) return [card("Predictions", {wide: true, actions: more}, missing("No predictions", `Nothing was predicted by version ${context.version ?? "–"} in ${context.range.label}${labelled ? ` ${labelled === "true" ? "with" : "without"} an outcome` : ""}.`, "POST /predict makes the first; the page at /docs has an example."))];
   const rows = items.map((each) => ({key: each.prediction_id, cells: [h("a", {href: linkTo("predictions", {id: each.prediction_id})}, each.prediction_id), h("span", {class: "nowrap"}, moment(each.predicted_at)), each.model_version, shown(each.prediction), shown(probabilityOf(each)),
