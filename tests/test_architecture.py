@@ -49,8 +49,8 @@ NEIGHBOURS = ("serving", "monitoring", "alerting", "dashboard")
 SQL = {"sqlalchemy", "alembic", "psycopg", "sqlite3", "pysqlite3"}
 DECLARATIONS = """
     frozenset tuple range Path timedelta datetime re.compile NewType TypeVar ParamSpec MappingProxyType nullcontext
-    MetaData Table Column Index ForeignKey UniqueConstraint CheckConstraint TypeAdapter BeforeValidator Field Meta
-    text sa.text Decoder
+    MetaData Table Column Index ForeignKey UniqueConstraint CheckConstraint TypeAdapter AfterValidator BeforeValidator
+    Field Meta text sa.text Decoder
     DriftStatistic DriftSummary PerformanceMetric QualityCheck HistogramDistance ValueDistance
     ModelFormat
     TypedDict APIRouter Depends Query Security require typer.Option typer.Argument

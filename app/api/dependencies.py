@@ -60,7 +60,7 @@ Moment: TypeAlias = Annotated[AwareDatetime, BeforeValidator(_written)]
 
 
 def _visible(text: str) -> str:
-    """Refuse text without a letter, digit, mark, sign or symbol: spaces of no width too, which nobody can read."""
+    """Refuse text without a letter, digit, mark, sign or symbol, such as spaces of no width."""
     if not any(unicodedata.category(character)[0] in "LNPSM" for character in text):
         raise ValueError("must hold a character that can be seen")
     return text

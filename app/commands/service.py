@@ -181,7 +181,7 @@ def describe_status(found: Mapping[str, Any]) -> dict[str, str]:
 
 
 def performance_verdict(report: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The status of a performance report with what it stands on, and the metrics that it stands on.
+    """The status of a performance report with its basis, and the metrics of that basis.
 
     >>> performance_verdict({"status": "degraded", "basis": "estimated", "estimated": {"metrics": {}}})
     ('degraded by the estimate, without outcomes', {})

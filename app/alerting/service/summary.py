@@ -182,7 +182,7 @@ def read_requests(
     points: int,
     unsaved: Mapping[str, Figure],
 ) -> list[RequestsStep]:
-    """The requests of a version in at most so many parts of a time, each some slots long; the last one goes on.
+    """The requests of a version in at most so many parts of a time; the last one goes on.
 
     Args:
         unsaved: figures of now that are not in the store yet.

@@ -168,7 +168,7 @@ async def requests_history(
     end: To = None,
     points: Annotated[int, Query(ge=1, le=500, description="At most so many parts, each some five minutes.")] = 96,
 ) -> Response:
-    """Requests and their latency over time, by default of the last day; a part without a request has zeros."""
+    """Requests and their latency over time, by default of the last day."""
     since, until = micros(start), micros(end)
 
     def read(connection: Connection) -> bytes:

@@ -171,7 +171,7 @@ async def model(name: str, services: ServicesDep) -> Response:
     errors=(404, 503),
 )
 async def activations(name: str, services: ServicesDep) -> Response:
-    """Which version was activated when, and by whom: the latest hundred changes, the latest last."""
+    """The latest hundred activations, with who made them, the latest last."""
     _check(name, services.registry.active.schema.name)
     found = await services.readers.run(lambda connection: read_activation(connection, name))
     return json_response({"items": list(found.history) if found else []})

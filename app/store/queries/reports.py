@@ -273,7 +273,7 @@ def read_figures(connection: Connection, name: str, version: str, *, start: Micr
 def figures_by_part(
     connection: Connection, name: str, version: str, prefixes: Sequence[str], *, start: Micros, end: Micros, part: int
 ) -> dict[int, dict[str, Figure]]:
-    """The sums of the figures with one of these prefixes over each part of a time, by the part's number.
+    """The sums of the figures with one of these prefixes, by the number of a part of time.
 
     Args:
         part: length of a part in microseconds; a multiple of a slot.
