@@ -59,6 +59,8 @@ class StoredPrediction(TypedDict):
     """The number of all revisions."""
     request_id: NotRequired[str]
     """The ``X-Request-ID`` of the request that asked for it, as in the log; of one prediction, not in lists."""
+    latency_ms: NotRequired[float]
+    """From the request's first byte to the answer of the model; of one prediction, not in lists."""
     unusual: NotRequired[UnusualRow]
     """What makes it unusual, where ``unusual=true`` asks for such rows."""
 
@@ -128,6 +130,7 @@ async def prediction(prediction_id: str, services: ServicesDep, bound: BoundMode
     stored = found[prediction_id]
     shown = render(stored, revisions.get(prediction_id, []))
     shown["request_id"] = stored.prediction.request_id
+    shown["latency_ms"] = stored.prediction.latency_us / 1000
     return json_response(shown)
 
 
