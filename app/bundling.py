@@ -26,6 +26,7 @@ from app.serving.bundle.reader import libraries, read_bundle
 from app.serving.bundle.schema_inference import KnownColumns, infer_features, rows_of, widen
 from app.serving.bundle.sources import FittedModel, OnnxFile, Source
 from app.serving.bundle.times import read_times
+from app.serving.bundle.user_code import CODE, UserCode, pack
 from app.serving.runtimes.formats import FORMATS
 from app.types import Feature, Json, Label, Micros, ModelSchema, Task, from_datetime, to_rfc3339
 
@@ -87,26 +88,26 @@ def build_bundle(
     golden: pd.DataFrame | None = None,
     made_by: str | None = None,
     reference_rows: int = REFERENCE_ROWS,
+    code_path: Sequence[Path] = (),
     replace: bool = False,
     now: Micros | None = None,
 ) -> Path:
     """Write ``models/<name>/<version>/``, whole or not at all, and give its path.
 
     Args:
-        model: a fitted scikit-learn classifier or regressor, which is not changed; or the bytes of an ONNX file.
-        data: the rows it was fitted on: its feature columns, and the column ``target`` with the truth.
-        holdout: rows it was not fitted on: the reference. Without them the reference is ``data``, marked in-sample.
-        positive, threshold: the class that counts as positive, and the probability from which it is predicted.
+        model, data: a fitted scikit-learn model, or the bytes of an ONNX file; the rows it was fitted on.
+        holdout, in_sample: rows it was not fitted on: the reference, else ``data``, marked in-sample; take both.
+        positive, threshold: the class that counts as positive; the probability from which it is predicted.
         time, reference_rows: the column with the rows' times; rows kept of the reference, whose baseline is of all.
-        in_sample: take a holdout with rows of ``data`` too, and mark the reference as in-sample.
         features, format: the schema, instead of the one inferred; ``joblib`` is served with ``serving.allow_pickle``.
         trusted_types, attachments: types that skops may build beyond the reviewed list; further files by name.
-        single_rows, golden, made_by: one row at a time; answers given elsewhere, and by what: see docs/models.md.
+        code_path, single_rows, golden, made_by: own modules; one row at a time; answers given elsewhere, and by what.
 
     Raises:
         BundleError: the model, the data or the names are refused; one line says why.
     """
     folder = _new_folder(models, name, version, replace=replace)
+    model, trusted_types, added = _with_code(model, trusted_types, code_path)
     source, data, holdout = _source(model, format, trusted_types), _with_text_names(data), _with_text_names(holdout)
     names, sample, times, whole = _chosen(source, data, holdout, target, TimeColumn.of(time), reference_rows)
     seen = in_sample or holdout is None or check_unseen(data[[*names, target]], holdout[[*names, target]])
@@ -115,7 +116,17 @@ def build_bundle(
     tables = Data(sample[names], sample[target], data[names])
     proved = _proved_by_user(source.prove(schema, tables, single_rows=single_rows), golden, made_by)
     known: Json = _truth(proved.schema, sample, whole, names, target) | {"times": times, "in_sample": seen, "now": now}
-    return _write(folder, {**proved.files, **(attachments or {})}, proved, source, known, trusted_types)
+    return _write(folder, {**proved.files, **(attachments or {}), **added}, proved, source, known, trusted_types)
+
+
+def _with_code(
+    model: Any, trusted_types: Sequence[str], code_path: Sequence[Path]
+) -> tuple[Any, Sequence[str], dict[str, bytes]]:
+    """Give a model of own classes, the types that it may build, and the file of its code."""
+    if not code_path:
+        return model, trusted_types, {}
+    code = UserCode(pack(code_path))
+    return code.bind(model), [*trusted_types, f"{code.package}.*"], {CODE: code.archive}
 
 
 def _write(
@@ -131,7 +142,8 @@ def _write(
         for file, content in files.items():
             (staged / file).write_bytes(content)
         _record(staged, proved, source, known)
-        read_bundle(staged, allow_pickle=FORMATS[source.format].runs_code, trusted_types=trusted_types)
+        runs_code = FORMATS[source.format].runs_code or CODE in files
+        read_bundle(staged, allow_pickle=runs_code, trusted_types=trusted_types)
     return folder
 
 

@@ -27,7 +27,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "app.serving": ("runtimes validation batcher value_histograms", "bundle", "model", "*"),
     "app.monitoring": (
-        "check_request false_alarm_budget reference",
+        "check_request reference",
         "performance quality",
         "drift estimation",
         "*",

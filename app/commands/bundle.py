@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from app.serving.bundle.manifest import Manifest, ProofEntry
     from app.serving.bundle.schema_inference import KnownColumns
+    from app.serving.bundle.user_code import UserCode
 
 SHOWN_CATEGORIES = 6
 CONFIDENCE = 0.95
@@ -48,6 +49,9 @@ SingleRows = Annotated[bool, typer.Option("--single-rows", help="Let the model a
 Golden = Annotated[Path | None, typer.Option(help="Rows with the model's own answers, which it must give here too.")]
 ReferenceRows = Annotated[
     int, typer.Option(min=100, help="Rows kept for drift and estimates; baselines are of all rows.")
+]
+CodePath = Annotated[
+    list[Path] | None, typer.Option(help="Own module or package that the model needs; may be given again.")
 ]
 AcceptVersion = Annotated[
     bool, typer.Option("--accept-version", help="Take a file of another scikit-learn; needs --golden.")
@@ -81,6 +85,7 @@ def bundle(
     golden: Golden = None,
     accept_version: AcceptVersion = False,
     reference_rows: ReferenceRows = 10_000,
+    code_path: CodePath = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace the version if it is there.")] = False,
     show: Annotated[bool, typer.Option("--show", help="Print the inferred features as YAML and stop.")] = False,
 ) -> None:
@@ -88,21 +93,20 @@ def bundle(
     from app.bundling import TimeColumn, build_bundle, known_columns
 
     _check_options(format, schema, categorical)
-    progress, dialect = Console(stderr=True), Dialect.of(delimiter, decimal, na)
-    with progress.status("loading model and data"):
-        fitted, made_by = _load(model, allow_pickle, trust or (), accept=accept_version and golden is not None)
+    dialect, accept = Dialect.of(delimiter, decimal, na), accept_version and golden is not None
+    with Console(stderr=True).status(f"bundling {name}/{version}"):
+        fitted, made_by = _load(model, allow_pickle, trust or (), code_path or (), accept=accept)
         features: Sequence[Feature] | None = None if schema is None else read_features(schema)
         read = partial(_read, dialect=dialect, known=known_columns(fitted), features=features, target=target, time=time)
         given: dict[str, Any] = {"data": read(data), "holdout": holdout and read(holdout), "target": target}
         given |= {"time": TimeColumn(time, time_zone, day_first)}
-    features = features or _with_codes(fitted, categorical or (), **given)
-    if show:
-        return _show(features)
-    given |= {"name": name, "version": version, "models": models, "positive": positive, "threshold": threshold}
-    given |= {"format": format, "trusted_types": trust or (), "replace": replace, "single_rows": single_rows}
-    given |= {"features": features, "in_sample": in_sample, "reference_rows": reference_rows, "made_by": made_by}
-    given |= {"golden": golden and read(golden, answers=True)}
-    with progress.status(f"bundling {name}/{version}"):
+        features = features or _with_codes(fitted, categorical or (), **given)
+        if show:
+            return _show(features)
+        given |= {"name": name, "version": version, "models": models, "positive": positive, "threshold": threshold}
+        given |= {"format": format, "trusted_types": trust or (), "replace": replace, "single_rows": single_rows}
+        given |= {"features": features, "in_sample": in_sample, "reference_rows": reference_rows, "made_by": made_by}
+        given |= {"code_path": code_path or (), "golden": golden and read(golden, answers=True)}
         return _report(build_bundle(fitted, **given), trust or ())
 
 
@@ -161,15 +165,19 @@ def _with_codes(model: Any, names: Sequence[str], **data: Any) -> tuple[Feature,
     return infer_schema(model, **{**data, **coded})
 
 
-def _load(path: Path, allow_pickle: bool, trusted_types: Sequence[str], *, accept: bool) -> tuple[Any, str | None]:
+def _load(
+    path: Path, allow_pickle: bool, trusted_types: Sequence[str], code_path: Sequence[Path], *, accept: bool
+) -> tuple[Any, str | None]:
     """Load a model, and name what wrote it, where that is another version.
 
     Raises:
         BundleError: it is, and is not accepted; or as :func:`load_model_file`.
     """
+    from app.serving.bundle.user_code import UserCode, pack
     from app.serving.runtimes.sklearn import another_version
 
-    fitted, versions = load_model_file(path, allow_pickle=allow_pickle, trusted_types=trusted_types)
+    code = UserCode(pack(code_path)) if code_path else None
+    fitted, versions = load_model_file(path, allow_pickle=allow_pickle, trusted_types=trusted_types, code=code)
     if versions and not accept:
         raise BundleError(another_version(versions, str(path)))
     return fitted, f"scikit-learn {', '.join(versions)}" if versions else None
@@ -247,14 +255,23 @@ def _next_command(folder: Path, manifest: Manifest, trusted_types: Sequence[str]
     settings = {
         "ACTIVE": f"{manifest.name}/{manifest.version}",
         "MODELS": "" if folder.parents[1] == Path("models") else str(folder.parents[1]),
-        "ALLOW_PICKLE": "true" if entry.runs_code else "",
+        "ALLOW_PICKLE": "true" if entry.runs_code or _runs_own_code(manifest) else "",
         "TRUSTED_TYPES": json.dumps(list(trusted_types)) if trusted_types else "",
     }
     words = [f"PLUMBLINE__SERVING__{name}={shlex.quote(value)}" for name, value in settings.items() if value]
     return " ".join([*words, plumbline_command(), "serve"])
 
 
-def load_model_file(path: Path, *, allow_pickle: bool, trusted_types: Sequence[str]) -> tuple[Any, list[str]]:
+def _runs_own_code(manifest: Manifest) -> bool:
+    """Whether the bundle's own modules run where it is served: an ONNX graph needs none."""
+    from app.serving.bundle.user_code import CODE
+
+    return CODE in manifest.files and not (manifest.onnx and manifest.onnx.file)
+
+
+def load_model_file(
+    path: Path, *, allow_pickle: bool, trusted_types: Sequence[str], code: UserCode | None = None
+) -> tuple[Any, list[str]]:
     """Load the model in a file, by its name's ending, and list other versions that wrote it.
 
     It is a fitted model, or the bytes of an ONNX file.
@@ -271,7 +288,10 @@ def load_model_file(path: Path, *, allow_pickle: bool, trusted_types: Sequence[s
     data = _bytes(path)
     if entry.load is None:
         return data, []
-    return load_model(data, file=name, trusted_types=trusted_types, what=str(path))
+    own = sorted(code.names) if code else []
+    trusted = [*trusted_types, *(f"{each}.*" for each in own)]
+    names = code.under_own_names() if code else None
+    return load_model(data, file=name, trusted_types=trusted, what=str(path), names=names)
 
 
 def read_features(path: Path) -> list[Feature]:

@@ -174,7 +174,7 @@ def read_setting(drift: Drift, rows_per_hour: float | None) -> Setting:
 
     By default a look is due every ``drift.every``.
     """
-    from app.monitoring.false_alarm_budget import DRIFT_SHARE, Limits, alpha_per_look
+    from app.monitoring.check_request import DRIFT_SHARE, Limits, alpha_per_look
     from app.monitoring.monitor import NEW_SHARE
     from app.monitoring.power import Setting
 

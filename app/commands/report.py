@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from app.errors import BundleError
+from app.monitoring.check_request import DRIFT_SHARE, Limits
 from app.monitoring.drift.report import drift_report
-from app.monitoring.false_alarm_budget import DRIFT_SHARE, Limits
 from app.monitoring.reference.encoding import encode, encode_labels
 from app.monitoring.reference.reference import Reference
 from app.reports.drift import CheckError, Column, DriftReport, DriftWindow

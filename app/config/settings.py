@@ -203,7 +203,9 @@ class Serving(Section):
     max_batch_rows: int = Field(512, ge=1, le=65536, description="Most rows in one call of the model.")
     max_queue_rows: int = Field(20_000, ge=1, description="Most rows waiting for the model or the store; then 503.")
     runtime: Literal["auto", "onnx", "sklearn"] = Field("auto", description="What runs the model; auto: ONNX if able.")
-    allow_pickle: bool = Field(False, description="Load joblib bundles too; loading one runs the code inside it.")
+    allow_pickle: bool = Field(
+        False, description="Load bundles that run code: joblib files, and models of own modules (bundle --code-path)."
+    )
     trusted_types: tuple[str, ...] = Field(
         (), strict=False, description="Types that skops may load beyond the reviewed list."
     )

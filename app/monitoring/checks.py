@@ -10,10 +10,9 @@ from dataclasses import replace
 from typing import Any, cast
 
 from app.config.settings import AbsentMeans
-from app.monitoring.check_request import Check
+from app.monitoring.check_request import DRIFT_SHARE, PERFORMANCE_SHARE, Check, Limits, alpha_per_look
 from app.monitoring.drift.report import drift_report
 from app.monitoring.estimation.report import MAX_ESTIMATED_ROWS, estimated, with_estimate
-from app.monitoring.false_alarm_budget import DRIFT_SHARE, PERFORMANCE_SHARE, Limits, alpha_per_look
 from app.monitoring.performance.concept_drift import MAX_STREAM_ROWS
 from app.monitoring.performance.degradation import Degradation
 from app.monitoring.performance.report import beside, is_same_look, performance_report, places

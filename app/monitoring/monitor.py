@@ -16,8 +16,7 @@ from prometheus_client import Histogram
 from app.background import WORK_PREFIX, PeriodicTask, start_work
 from app.config.settings import Config
 from app.errors import Unavailable
-from app.monitoring.check_request import KINDS, Check
-from app.monitoring.false_alarm_budget import QUALITY_SHARE, alpha_per_look
+from app.monitoring.check_request import KINDS, QUALITY_SHARE, Check, alpha_per_look
 from app.monitoring.quality.traffic import is_silent, quality_tests
 from app.monitoring.worker import CheckFailed, Worker
 from app.reports.drift import DriftReport, FailedCheck

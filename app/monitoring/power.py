@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.monitoring.check_request import Limits
 from app.monitoring.drift.column_tests import Comparison, compare
 from app.monitoring.drift.verdict import Look, judge
-from app.monitoring.false_alarm_budget import Limits
 from app.monitoring.reference.columns import MISSING, ReferenceColumn
 from app.monitoring.reference.reference import Reference
 from app.reports.drift import Verdict

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from app.monitoring.check_request import Limits
 from app.monitoring.drift.column_tests import answers, compare_all
 from app.monitoring.drift.report import drift_report
 from app.monitoring.drift.verdict import Look, judge
-from app.monitoring.false_alarm_budget import Limits
 from app.monitoring.quality.report import data_quality
 from app.monitoring.reference.encoding import encode
 from app.monitoring.reference.reference import Reference

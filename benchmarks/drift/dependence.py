@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
+from app.monitoring.check_request import Limits
 from app.monitoring.drift.column_tests import compare_all
 from app.monitoring.drift.verdict import Look, judge
-from app.monitoring.false_alarm_budget import Limits
 from app.monitoring.reference.qualification import qualify
 from app.monitoring.reference.reference import Reference
 from app.monitoring.reference.seasonality import choose

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
+from app.monitoring.check_request import DRIFT_SHARE, Limits, alpha_per_look
 from app.monitoring.drift.column_tests import compare_all
 from app.monitoring.drift.report import drift_report
 from app.monitoring.drift.verdict import Look, judge
-from app.monitoring.false_alarm_budget import DRIFT_SHARE, Limits, alpha_per_look
 from app.store.queries.windows import Window
 from app.types import SECOND, Micros
 from benchmarks.drift.dependence import Table, reference_of, schema

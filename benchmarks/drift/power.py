@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from app.monitoring.check_request import DRIFT_SHARE, Limits, alpha_per_look
 from app.monitoring.drift.column_tests import Comparison, Evidence, compare
 from app.monitoring.drift.verdict import adjust
-from app.monitoring.false_alarm_budget import DRIFT_SHARE, Limits, alpha_per_look
 from benchmarks.drift.draws import Draw, missing, reference_of
 
 WINDOW, REFERENCE_ROWS, FEATURES, PER_REFERENCE = 1000, 10_000, 20, 10

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from app.monitoring.false_alarm_budget import Limits, alpha_per_look
+from app.monitoring.check_request import Limits, alpha_per_look
 from app.monitoring.quality.report import data_quality
 from app.monitoring.reference.columns import UNSEEN
 from app.monitoring.reference.reference import Reference

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import statistics
+from app.monitoring.check_request import Limits
 from app.monitoring.drift.column_tests import ORDER_SHARE, compare
 from app.monitoring.drift.verdict import Look, judge
-from app.monitoring.false_alarm_budget import Limits
 from app.monitoring.reference.columns import ReferenceColumn
 from benchmarks.drift.draws import laws, reference_of
 

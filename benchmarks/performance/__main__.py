@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from app.monitoring.false_alarm_budget import PERFORMANCE_SHARE, alpha_per_look
+from app.monitoring.check_request import PERFORMANCE_SHARE, alpha_per_look
 from app.monitoring.performance.degradation import Degradation
 from benchmarks.performance import cost
 from benchmarks.performance.coverage import coverage, true_values

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter
 from scipy.special import ndtr, ndtri
 
-from app.monitoring.false_alarm_budget import PERFORMANCE_SHARE, alpha_per_look
+from app.monitoring.check_request import PERFORMANCE_SHARE, alpha_per_look
 from app.monitoring.performance.degradation import Degradation
 from app.monitoring.performance.report import performance_report
 from app.monitoring.reference.reference import Judged, Reference

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from app.monitoring.false_alarm_budget import Limits
+from app.monitoring.check_request import Limits
 from app.monitoring.power import Findings, Injection, Setting, injections, rounds
 from app.monitoring.reference.columns import ReferenceColumn
 from app.monitoring.reference.reference import Reference

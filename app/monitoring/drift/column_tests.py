@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from app import statistics
 from app.errors import describe_error
 from app.figures.drift import DRIFT_STATISTICS, Distances
-from app.monitoring.false_alarm_budget import SHAPE_SHARE
+from app.monitoring.check_request import SHAPE_SHARE
 from app.monitoring.reference.columns import (
     UNSEEN,
     GapsBefore,

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy import special
 
 from app.errors import describe_error
+from app.monitoring.check_request import Limits
 from app.monitoring.drift.design_matrix import DesignMatrix, design
 from app.monitoring.drift.verdict import MIN_ROWS_BEYOND_VARIATION, comparable_report
-from app.monitoring.false_alarm_budget import Limits
 from app.monitoring.reference.columns import ReferenceColumn, Subject, pool
 from app.monitoring.reference.encoding import Groups
 from app.monitoring.reference.qualification import block_inflation, block_variance, growth

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from app.monitoring.check_request import SHAPE_SHARE, Limits
 from app.monitoring.drift.column_tests import Comparison, answers, compare_all
 from app.monitoring.drift.multivariate import joint_of, not_run
 from app.monitoring.drift.unusual_rows import find_unusual, no_rows
@@ -23,7 +24,6 @@ from app.monitoring.drift.verdict import (
     rank_causes,
     withhold,
 )
-from app.monitoring.false_alarm_budget import SHAPE_SHARE, Limits
 from app.monitoring.quality.report import data_quality
 from app.monitoring.reference.columns import GapsBefore, ReferenceColumn, gaps_before, snap
 from app.monitoring.reference.encoding import (

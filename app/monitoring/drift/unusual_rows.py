@@ -12,7 +12,7 @@ from scipy import special
 
 from app.errors import describe_error
 from app.figures.drift import UnusualRow, UnusualRows
-from app.monitoring.false_alarm_budget import Limits
+from app.monitoring.check_request import Limits
 from app.monitoring.reference.columns import MISSING, UNSEEN, ReferenceColumn, Subject
 from app.statistics import FloatArray, IntArray, middle_ranks
 from app.store.database import Pause, no_pause

@@ -12,8 +12,8 @@ from typing import Literal
 
 import numpy as np
 
+from app.monitoring.check_request import SHAPE_SHARE, Limits
 from app.monitoring.drift.column_tests import Comparison, Evidence
-from app.monitoring.false_alarm_budget import SHAPE_SHARE, Limits
 from app.monitoring.reference.reference import Reference
 from app.reports.drift import (
     Brief,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from app.errors import describe_error
 from app.figures.drift import NUMBERS, UNREADABLE, WINDOW_CHECKS, checks_of
-from app.monitoring.false_alarm_budget import Limits
+from app.monitoring.check_request import Limits
 from app.monitoring.quality.traffic import Rule, freshness_findings, make_finding, quality_tests, traffic_findings
 from app.monitoring.reference.columns import MISSING, ROUNDING, UNSEEN, ReferenceColumn
 from app.monitoring.reference.reference import Reference

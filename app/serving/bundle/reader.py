@@ -36,6 +36,7 @@ from app.serving.bundle.manifest import (
     parse_manifest,
     parse_profile,
 )
+from app.serving.bundle.user_code import CODE, UserCode
 from app.serving.runtimes.base import Levels, Runtime, RuntimeName
 from app.serving.runtimes.formats import FORMATS
 from app.serving.runtimes.sklearn import Estimator, classes_of, load_model
@@ -158,7 +159,7 @@ def read_bundle(
     """Read, verify and load ``models/<name>/<version>/``.
 
     Args:
-        allow_pickle: whether a joblib model may be loaded, which runs the code inside it.
+        allow_pickle: whether a model may be loaded that runs code: a joblib file's, or the bundle's own modules'.
         trusted_types: types that skops may build beyond the reviewed list.
         runtime: what runs the model; ``auto`` is ONNX where the bundle has a graph that agrees, else scikit-learn.
 
@@ -173,6 +174,8 @@ def read_bundle(
         )
     chosen = choose(manifest, runtime, f"{folder}")
     files = {name: _verified(folder, name, pinned) for name, pinned in manifest.files.items()}
+    if chosen == "sklearn" and CODE in files:
+        trusted_types = [*trusted_types, _install(files[CODE], folder, permitted=allow_pickle)]
     profile = parse_profile(files[PROFILE], f"{folder / PROFILE}")
     estimator, where = load_runtime(manifest, files, chosen, trusted_types, folder)
     arrays = _read_reference(estimator.schema, files[REFERENCE], f"{folder / REFERENCE}")
@@ -196,6 +199,18 @@ def read_bundle(
         created_at=manifest.created_at,
         libraries=manifest.libraries,
     )
+
+
+def _install(archive: bytes, folder: Path, *, permitted: bool) -> str:
+    """Let the process import the bundle's own modules, and give the name of their types."""
+    if not permitted:
+        raise BundleError(
+            f"{folder / CODE}: the bundle has code of its own, which runs when the model is loaded; set "
+            "serving.allow_pickle: true if you trust its source"
+        )
+    code = UserCode(archive)
+    code.install()
+    return f"{code.package}.*"
 
 
 def _check(estimator: Runtime, rows: Sequence[Row], answers: Sequence[Answer], manifest: Manifest, where: str) -> None:

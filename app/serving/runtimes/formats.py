@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from app.errors import BundleError, one_line
-from app.serving.runtimes.skops import load_skops
+from app.serving.runtimes.skops import load_skops, own_code
 
 if TYPE_CHECKING:
     from app.serving.runtimes.base import RuntimeName
@@ -61,8 +61,11 @@ def _load_joblib(data: bytes, trusted_types: Sequence[str], what: str) -> Any:  
 
     try:
         return joblib.load(io.BytesIO(data))
+    except ModuleNotFoundError as error:
+        raise BundleError(f"{what}: {own_code((error.name or '').partition('.')[0])}") from error
     except Exception as error:  # unpickling runs foreign code
-        raise BundleError(f"{what}: joblib cannot read it ({one_line(error)}); bundle the model again") from error
+        hint = own_code("__main__") if "'__main__'" in str(error) else "bundle the model again"
+        raise BundleError(f"{what}: joblib cannot read it ({one_line(error)}); {hint}") from error
 
 
 def _dump_joblib(model: Any) -> bytes:

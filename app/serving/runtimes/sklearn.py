@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -243,12 +244,22 @@ def parts(model: Any) -> Iterator[Any]:
         yield from parts(value)
 
 
-def load_model(data: bytes, *, file: str, trusted_types: Sequence[str], what: str) -> tuple[Any, list[str]]:
+def load_model(
+    data: bytes,
+    *,
+    file: str,
+    trusted_types: Sequence[str],
+    what: str,
+    names: AbstractContextManager[None] | None = None,
+) -> tuple[Any, list[str]]:
     """Load the estimator in a file's bytes, and list other versions that wrote it.
 
     The format is the one that is claimed for it, never guessed from its content.
 
     A file of some formats runs the code inside it: the caller has asked for permission.
+
+    Args:
+        names: holds while the file is read: what names of the user's own modules mean.
 
     Raises:
         BundleError: it cannot be loaded, or is no estimator.
@@ -257,7 +268,7 @@ def load_model(data: bytes, *, file: str, trusted_types: Sequence[str], what: st
     from sklearn.exceptions import InconsistentVersionWarning
 
     load = FORMATS[file].load
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as said, names or nullcontext():
         warnings.simplefilter("always")
         model = data if load is None else load(data, trusted_types, what)
     found = [each.message for each in said if isinstance(each.message, InconsistentVersionWarning)]

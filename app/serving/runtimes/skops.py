@@ -8,7 +8,9 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -127,7 +129,7 @@ def load_skops(data: bytes, *, trusted_types: Sequence[str] = (), what: str = "t
     """The object in a skops file, if every type in it is trusted.
 
     Args:
-        trusted_types: names trusted beyond skops' own list and the reviewed one.
+        trusted_types: names trusted beyond skops' own list and the reviewed one; ``package.*`` is all of a package.
         what: names the file in errors.
 
     Raises:
@@ -138,13 +140,17 @@ def load_skops(data: bytes, *, trusted_types: Sequence[str] = (), what: str = "t
     check_archive(data, what)
     try:
         found = skops.io.get_untrusted_types(data=data)
-        missing = sorted(set(found) - REVIEWED - set(trusted_types))
+        packages = tuple(name[:-1] for name in trusted_types if name.endswith(".*"))
+        unknown = set(found) - REVIEWED - set(trusted_types)
+        missing = sorted(name for name in unknown if not name.startswith(packages))
         if not missing:
             loaded = skops.io.loads(data, trusted=found)
             check_trees(loaded, what)
             return loaded
     except BundleError:
         raise
+    except ModuleNotFoundError as error:
+        raise BundleError(f"{what}: {own_code((error.name or '').partition('.')[0])}") from error
     except Exception as error:
         raise BundleError(f"{what}: skops cannot read it ({one_line(error)}); bundle the model again") from error
     raise BundleError(f"{what}: holds types that are not trusted; {_advise(missing)}")
@@ -165,14 +171,35 @@ def _advise(missing: Sequence[str]) -> str:
     """Say which types can be set as trusted, and which ones run code."""
     foreign = [name for name in missing if name.split(".")[0] not in SUGGESTED or _RUNS_CODE.search(name)]
     known = [name for name in missing if name not in foreign]
+    absent = [name for name in foreign if _is_absent(name)]
+    foreign = [name for name in foreign if name not in absent]
     hint = "; or store the search's best_estimator_ alone" if any(map(_is_distribution, missing)) else ""
     parts = [f"if you trust its source, set serving.trusted_types: [{', '.join(known)}]"] if known else []
+    if absent:
+        parts += [own_code(top, named) for top, named in groupby(absent, key=lambda name: name.partition(".")[0])]
     if foreign:
         parts.append(
             f"it names code that would run: {', '.join(foreign)}; find out who made the file, "
             "and bundle the model again without it"
         )
     return "; ".join(parts) + hint
+
+
+def _is_absent(name: str) -> bool:
+    """Tell whether the package of a type is not installed here, as a user's own module is not."""
+    top = name.partition(".")[0]
+    try:
+        return top == "__main__" or (top.isidentifier() and find_spec(top) is None)
+    except (ImportError, ValueError):
+        return False
+
+
+def own_code(top: str, names: Iterable[str] = ()) -> str:
+    """Say how a model gets the code that it needs, which is not installed."""
+    what = ", ".join(names) or f"the module {top}"
+    if top == "__main__":
+        return f"{what} was defined in a script or a notebook: move it into a module, and fit the model again"
+    return f"{what} is not installed here: if it is your own code, bundle the model with --code-path {top}.py"
 
 
 def _is_distribution(name: str) -> bool:

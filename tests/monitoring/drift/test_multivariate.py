@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import signal
 
+from app.monitoring.check_request import Limits
 from app.monitoring.drift.multivariate import Separation, joint_drift, not_run, separate
-from app.monitoring.false_alarm_budget import Limits
 from app.monitoring.reference.columns import ReferenceColumn, Subject
 from app.statistics import mann_whitney
 

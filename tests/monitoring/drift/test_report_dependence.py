@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from app.monitoring.check_request import Limits
 from app.monitoring.drift.report import drift_report
-from app.monitoring.false_alarm_budget import Limits
 from app.monitoring.reference.reference import Reference
 from app.store.queries.windows import Window
 from app.types import Row

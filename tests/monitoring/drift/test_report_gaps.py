@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.monitoring.check_request import DRIFT_SHARE, Limits, alpha_per_look
 from app.monitoring.drift.report import drift_report
-from app.monitoring.false_alarm_budget import DRIFT_SHARE, Limits, alpha_per_look
 from app.monitoring.reference.reference import Reference
 from app.statistics import FloatArray
 from app.store.queries.windows import Window

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from app.monitoring.check_request import Limits
 from app.monitoring.drift.unusual_rows import MAX_ROWS, find_unusual
-from app.monitoring.false_alarm_budget import Limits
 from app.monitoring.reference.columns import MISSING, UNSEEN, ReferenceColumn, Subject
 
 Columns = list[NDArray[Any]]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import signal
 
+from app.monitoring.check_request import SHAPE_SHARE, Limits
 from app.monitoring.drift.column_tests import Comparison, Evidence, compare
 from app.monitoring.drift.verdict import Look, adjust, judge, list_unjudged, severity
-from app.monitoring.false_alarm_budget import SHAPE_SHARE, Limits
 from app.monitoring.reference.columns import ReferenceColumn, Subject
 from app.statistics import benjamini_hochberg
 

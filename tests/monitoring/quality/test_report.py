@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.monitoring.false_alarm_budget import Limits
+from app.monitoring.check_request import Limits
 from app.monitoring.quality.report import data_quality
 from app.monitoring.reference.reference import Reference, encode, encode_labels
 from app.monitoring.reference.seasonality import DAY, choose

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from app.monitoring.check_request import Limits
 from app.monitoring.drift.column_tests import compare
-from app.monitoring.false_alarm_budget import Limits
 from app.monitoring.quality.report import data_quality
 from app.monitoring.reference.columns import ReferenceColumn, Subject, snap
 from app.monitoring.reference.encoding import encode_labels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.monitoring.false_alarm_budget import alpha_per_look
+from app.monitoring.check_request import alpha_per_look
 
 
 def test_alpha_is_the_share_of_the_period() -> None:
