@@ -15,8 +15,8 @@ pytestmark = pytest.mark.fault
 
 MAX_FILES = {"predict": 24, "predict with an id": 24, "outcome": 18, "drift check": 47}
 """Files under ``app/`` whose functions run in each journey. Measured are 23, 23, 17 and 45; a background task
-that wakes in most repetitions adds one or two. The guards of requests, the grammar of heads, the counts by route and unusual rows took a file each.
-To be lowered, and raised for a new promise alone; the aim is 14, 16, 12 and 35."""
+that wakes in most repetitions adds one or two. The guards of requests, the grammar of heads, the counts by route
+and unusual rows took a file each. To be lowered, and raised for a new promise alone; the aim is 14, 16, 12 and 35."""
 
 
 def test_journeys_run_through_few_files() -> None:
