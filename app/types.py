@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -307,21 +307,6 @@ def label_keys(classes: Sequence[Label]) -> tuple[str, ...]:
 def named(classes: Sequence[Label], probabilities: Sequence[float]) -> dict[str, float]:
     """Probabilities by class."""
     return dict(zip(label_keys(classes), probabilities, strict=True))
-
-
-def names_beside(names: Iterable[str], features: Collection[str]) -> dict[str, str]:
-    """Give names beside those of features: one that a feature has begins with ``plumbline.``.
-
-    >>> names_beside(["prediction", "value"], {"value", "age"})
-    {'prediction': 'prediction', 'value': 'plumbline.value'}
-    """
-    found = {}
-    for name in names:
-        free = name
-        while free in features:
-            free = f"plumbline.{free}"
-        found[name] = free
-    return found
 
 
 def normalise_label(schema: dict[str, Any], label: Label) -> Label:

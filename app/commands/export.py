@@ -20,7 +20,7 @@ from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, T
 from app.commands.serve import DEFAULT_URL
 from app.commands.service import Url, explain_failure, explain_refusal
 from app.errors import PlumblineError
-from app.types import Feature, FeatureType, Json, Label, ModelSchema, Task, label_key, named, names_beside, to_rfc3339
+from app.types import Feature, FeatureType, Json, Label, ModelSchema, Task, label_key, label_keys, named, to_rfc3339
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -177,9 +177,10 @@ class Layout:
     @classmethod
     def of(cls, schema: ModelSchema) -> Layout:
         """The layout of a version's rows."""
-        shares = {key: f"probability.{key}" for key in map(label_key, schema.classes)}
-        free = names_beside((*OWN, *shares.values()), set(schema.feature_names))
-        return cls(schema, {name: free[name] for name in OWN}, {key: free[name] for key, name in shares.items()})
+        taken = set(schema.feature_names)
+        free = {name: f"plumbline.{name}" if name in taken else name for name in OWN}
+        shares = {key: f"probability.{key}" for key in label_keys(schema.classes)}
+        return cls(schema, free, {key: f"plumbline.{name}" if name in taken else name for key, name in shares.items()})
 
     @property
     def positive(self) -> str | None:

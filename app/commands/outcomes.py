@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
@@ -70,15 +70,6 @@ class Line:
     problem: str | None = None
 
 
-def _of_plumbline(record: Record) -> Record:
-    """Read ``plumbline.value`` as the field where an export has a feature ``value``."""
-    cells = record.cells
-    if cells is None or not any(f"plumbline.{name}" in cells for name in FIELDS):
-        return record
-    own = {name: cells[f"plumbline.{name}"] for name in FIELDS if f"plumbline.{name}" in cells}
-    return replace(record, cells={**cells, **own})
-
-
 @dataclass(frozen=True, slots=True)
 class OutcomeReader:
     """Reads the rows of a file as ``POST /outcome`` takes them.
@@ -102,7 +93,7 @@ class OutcomeReader:
         """
         records = read_records(self.file, self.dialect, FIELDS[:2])
         labels, number = Labels(self.classes), None
-        while part := [_of_plumbline(record) for record in islice(records, ROWS_A_REQUEST)]:
+        while part := list(islice(records, ROWS_A_REQUEST)):
             number = number or NumberParser(self._decimal(part))
             times = self._times([cell_text((record.cells or {}).get("observed_at")).strip() for record in part])
             for record, time_of in zip(part, times, strict=True):

@@ -58,7 +58,7 @@ def test_parquet_has_types(service: Service, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert f"{out.stat().st_size} bytes in" in done.stderr
     assert table.num_rows == len(rows) == ROWS
-    assert isinstance(rows["row-5"]["mean_radius"], float)
+    assert isinstance(rows["row-5"]["feature.mean_radius"], float)
     assert rows["row-5"]["predicted_at"].tzinfo is not None
     assert (rows["row-5"]["outcome"], rows["row-50"]["outcome"]) == ("benign", None)
     assert sum(rows["row-5"][name] for name in table.column_names if name.startswith("probability.")) == pytest.approx(

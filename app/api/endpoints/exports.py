@@ -14,27 +14,22 @@ import orjson
 
 from app.errors import FieldError, Invalid, PlumblineError
 from app.store.tables import from_text
-from app.types import Feature, FeatureType, Label, ModelSchema, Task, label_key, label_keys, names_beside
+from app.types import Feature, FeatureType, Label, ModelSchema, Task, label_key, label_keys
 
 HEAD = ("prediction_id", "model_name", "model_version", "predicted_at", "prediction")
 TAIL = ("outcome", "value", "observed_at")
 
 
 def columns(schema: ModelSchema) -> list[tuple[str, str]]:
-    """Name and type of every column: Arrow's names of types, and ``time``.
-
-    A feature has its name in the schema; another column of that name begins with ``plumbline.``.
-    """
+    """Name and type of every column: Arrow's names of types, and ``time``."""
     one_task = bool(schema.classes) != (schema.task is Task.REGRESSION)
     label = (_type_of(schema.classes) if schema.classes else "double") if one_task else "string"
-    shares = [f"probability.{label_key(each)}" for each in schema.classes]
-    own = names_beside((*HEAD, *shares, *TAIL, "context"), set(schema.feature_names))
-    head, tail = [own[name] for name in HEAD], [own[name] for name in (*TAIL, "context")]
     return [
-        *zip(head, ("string", "string", "string", "time", label), strict=True),
-        *((feature.name, _type_of_feature(feature)) for feature in schema.features),
-        *((own[name], "double") for name in shares),
-        *zip(tail, (label, "double", "time", "string"), strict=True),
+        *zip(HEAD, ("string", "string", "string", "time", label), strict=True),
+        *((f"feature.{feature.name}", _type_of_feature(feature)) for feature in schema.features),
+        *((f"probability.{label_key(each)}", "double") for each in schema.classes),
+        *zip(TAIL, (label, "double", "time"), strict=True),
+        ("context", "string"),
     ]
 
 
@@ -263,22 +258,15 @@ def harmless(cell: object) -> object:
     return cell
 
 
-def _integer(cell: object) -> object:
-    """A whole number without its decimal point; everything else as it is."""
-    return int(cell) if type(cell) is float and cell.is_integer() else cell
-
-
 class CsvPages:
-    """Rows with one column a feature (``age``) and one a class (``probability.good``).
+    """Rows with one column a feature (``feature.age``) and one a class (``probability.good``).
 
-    The columns are those of all versions; each row fills those that its version has. An integer feature is written
-    without a decimal point where its value is whole. Text that a spreadsheet would run
+    The columns are those of all versions; each row fills those that its version has. Text that a spreadsheet would run
     as a formula begins with an apostrophe.
     """
 
     def __init__(self, schema: ModelSchema) -> None:
-        self._header = [name for name, _ in columns(schema)]
-        self._features = [(feature.name, feature.type is FeatureType.INTEGER) for feature in schema.features]
+        self._features = list(schema.feature_names)
         self._classes = list(label_keys(schema.classes))
         self._begun = False
 
@@ -288,7 +276,11 @@ class CsvPages:
         writer = csv.writer(text)
         if not self._begun:
             self._begun = True
-            writer.writerow(map(harmless, self._header))
+            named = [
+                *(f"feature.{name}" for name in self._features),
+                *(f"probability.{name}" for name in self._classes),
+            ]
+            writer.writerow(map(harmless, [*HEAD, *named, *TAIL, "context"]))
         writer.writerows([harmless(cell) if type(cell) is str else cell for cell in self._cells(row)] for row in rows)
         return text.getvalue().encode()
 
@@ -300,10 +292,7 @@ class CsvPages:
         probabilities, outcome = row["probabilities"] or {}, row["outcome"] or {}
         return [
             *(row[name] for name in HEAD),
-            *(
-                _integer(row["features"].get(name)) if whole else row["features"].get(name)
-                for name, whole in self._features
-            ),
+            *(row["features"].get(name) for name in self._features),
             *(probabilities.get(name) for name in self._classes),
             *(outcome.get(name) for name in TAIL),
             orjson.dumps(row["context"]).decode() if row["context"] else "",

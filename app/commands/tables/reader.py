@@ -180,31 +180,21 @@ def _tidy(table: Table, keep: Collection[str], doubles: Mapping[str, str]) -> Ta
 
 _RECORD = ("prediction_id", "model_name", "model_version", "predicted_at", "observed_at", "context", "revisions")
 """Columns of an export that say which row it is, and nothing about what is in it."""
-_EXPORT = ("prediction_id", "model_version", "predicted_at", "prediction", "outcome", "observed_at")
-"""Columns of every table that is an export, also where features have such names."""
 
 
 def _named_features(table: Table, keep: Collection[str]) -> Table:
     """In an export, a feature takes its own name, before columns that every export has."""
     features = [name for name in table.columns if name.startswith("feature.")]
-    if not features and all(name in table.columns for name in _EXPORT):
-        moved = {name for name in table.columns if name.startswith("plumbline.")}
-        record = {name for name in _RECORD if name not in keep and f"plumbline.{name}" not in moved}
-        return _without(table, moved | record, own_truth="plumbline.outcome" in moved)
     if "prediction_id" not in table.columns or not features:
         return table
     own = {name.removeprefix("feature.") for name in features}
-    return _without(table, {*own, *(name for name in _RECORD if name not in keep)}, own_truth="outcome" in own)
-
-
-def _without(table: Table, left_out: Collection[str], *, own_truth: bool) -> Table:
-    """Leave out columns of an export, and give features their own names."""
-    if own_truth:
+    if "outcome" in own:
         raise PlumblineError(f"{table.file}: the export has a feature and a truth named 'outcome'; rename one column")
+    left_out = {*own, *(name for name in _RECORD if name not in keep)}
     table.columns = {
         name.removeprefix("feature."): cells for name, cells in table.columns.items() if name not in left_out
     }
-    table.notes.append("an export: ids and times left out")
+    table.notes.append("an export: its columns feature.NAME are read as NAME, ids and times left out")
     return table
 
 

@@ -54,8 +54,8 @@ def test_every_column_has_its_type() -> None:
     """Numbers, flags, texts, coded categories and times keep their type; the context is JSON text."""
     found = read([[row(outcome={"outcome": "bad", "value": 1, "observed_at": None})]], schema())[0]
 
-    assert (found["age"], found["member"]) == (41.0, True)
-    assert (found["channel"], found["code"]) == ("web", 2)
+    assert (found["feature.age"], found["feature.member"]) == (41.0, True)
+    assert (found["feature.channel"], found["feature.code"]) == ("web", 2)
     assert found["predicted_at"].isoformat() == "2026-01-01T00:00:00.000001+00:00"
     assert (found["outcome"], found["value"], found["observed_at"]) == ("bad", 1.0, None)
     assert found["context"] == '{"region":"EU"}'
@@ -66,8 +66,8 @@ def test_what_fits_no_type_is_null() -> None:
     features = {"age": "old", "member": 7, "channel": 5, "code": 1.5}
     found = read([[row(features=features, context=None)]], schema())[0]
 
-    assert (found["age"], found["member"], found["code"]) == (None, None, None)
-    assert (found["channel"], found["context"]) == ("5", None)
+    assert (found["feature.age"], found["feature.member"], found["feature.code"]) == (None, None, None)
+    assert (found["feature.channel"], found["context"]) == ("5", None)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_versions_are_joined() -> None:
 
     assert joined.feature_names == ("age", "member", "channel", "code", "size", "shape")
     assert joined.classes == ("bad", "good", "odd")
-    assert (first["size"], first["shape"], second["shape"]) == (7.5, None, "3")
+    assert (first["feature.size"], first["feature.shape"], second["feature.shape"]) == (7.5, None, "3")
     assert (second["prediction"], second["probability.odd"]) == ("odd", 1.0)
 
 
@@ -100,7 +100,7 @@ def test_a_changed_type_makes_a_column_text() -> None:
     newer = ModelSchema("m", "2", Task.BINARY, (Feature("age", FeatureType.CATEGORICAL, categories=("old",)),))
     found = read([[row(), row(features={"age": "old"})]], join_schemas(schema(), [newer], []))
 
-    assert [each["age"] for each in found] == ["41", "old"]
+    assert [each["feature.age"] for each in found] == ["41", "old"]
 
 
 def test_a_changed_task_makes_labels_text() -> None:

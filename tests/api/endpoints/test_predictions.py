@@ -57,7 +57,7 @@ def test_an_export_is_every_row(full: Client) -> None:
     assert len(lines) == len(table) == COUNT
     assert one["latency_ms"] > 0
     assert {**lines[3], "request_id": one["request_id"], "latency_ms": one["latency_ms"]} == one
-    assert table[3]["channel"] == one["features"]["channel"]
+    assert table[3]["feature.channel"] == one["features"]["channel"]
     assert float(table[3]["probability.good"]) == one["probabilities"]["good"]
     assert table[3]["outcome"] == "good"
     assert table[4]["outcome"] == ""
@@ -194,6 +194,6 @@ def test_csv_has_the_columns_of_all_versions() -> None:
     page = renderer("csv", join_schemas(older, [newer], []))([row | rest | {"prediction": True} for row in rows])
     table = read_csv(page.decode())
 
-    assert [row["c"] for row in table] == ["", "7.5"]
+    assert [row["feature.c"] for row in table] == ["", "7.5"]
     assert [row["probability.false"] for row in table] == ["1.0", ""]
     assert renderer("csv", newer)([]).decode().startswith("prediction_id,model_name,")

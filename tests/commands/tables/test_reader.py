@@ -186,27 +186,8 @@ def test_exports_are_read_again(tmp_path: Path, form: Any) -> None:
 
     assert json.dumps([sample.features for sample in samples]) == json.dumps([row["features"] for row in rows])
     assert [sample.outcome for sample in samples] == [(row["outcome"] or {}).get("outcome") for row in rows]
-    assert "an export: ids and times left out" in assumed
+    assert "an export: its columns feature.NAME are read as NAME" in assumed
     names = set(read_table(file, Dialect(), keep=["predicted_at"]).columns)
     assert names & {"predicted_at", "observed_at", "prediction_id", "age"} == {"predicted_at", "age"}
     assert [line.item and line.item["outcome"] for line in lines] == [sample.outcome for sample in samples]
     assert [line.problem for line in lines] == [None] * len(rows)
-
-
-@pytest.mark.parametrize("form", ["csv", "parquet"])
-def test_a_feature_with_the_name_of_a_field_is_read_again(tmp_path: Path, form: Any) -> None:
-    """In an export of a model with a feature ``value`` both keep their cells: the feature, and the outcome's value."""
-    schema = ModelSchema("m", "1", Task.REGRESSION, (Feature("value", FeatureType.INTEGER),))
-    told = {"outcome": 2.5, "value": -1.5, "observed_at": None}
-    row = stored(1) | {"features": {"value": 7.0}, "prediction": 1.0, "probabilities": None, "outcome": told}
-    pages, file = renderer(form, schema), tmp_path / f"rows.{form}"
-    file.write_bytes(pages([row]) + pages.end())
-
-    columns = read_table(file, Dialect()).columns
-    [line] = OutcomeReader(file).lines()
-
-    assert {name: float(next(iter(cells))) for name, cells in columns.items()} == {
-        "prediction": 1.0, "value": 7.0, "outcome": 2.5,
-    }  # fmt: skip
-    assert line.item == {"prediction_id": "p1", "outcome": 2.5, "value": -1.5}
-    assert form == "parquet" or file.read_text(encoding="utf-8").splitlines()[1].split(",")[5] == "7"
