@@ -178,15 +178,12 @@ class UserCode:
             content = pickle.dumps(model)
             with self.under_own_names():
                 return pickle.loads(content)  # noqa: S301 - written one line above
+        except ModuleNotFoundError as error:
+            raise BundleError(f"--code-path: {own_code(error.name or '')}") from error
         except Exception as error:  # whatever the user's own code raises
-            raise BundleError(f"--code-path: {explain(error)}") from error
-
-
-def explain(error: Exception) -> str:
-    """Say in one line why own code cannot be loaded, and what to do where a module is missing."""
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        return own_code(error.name.partition(".")[0])
-    return f"the model's own code fails when it is loaded ({one_line(error)})"
+            raise BundleError(
+                f"--code-path: the model's own code fails when it is loaded ({one_line(error)})"
+            ) from error
 
 
 class _Finder(MetaPathFinder):

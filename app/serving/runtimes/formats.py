@@ -62,7 +62,7 @@ def _load_joblib(data: bytes, trusted_types: Sequence[str], what: str) -> Any:  
     try:
         return joblib.load(io.BytesIO(data))
     except ModuleNotFoundError as error:
-        raise BundleError(f"{what}: {own_code((error.name or '').partition('.')[0])}") from error
+        raise BundleError(f"{what}: {own_code(error.name or '')}") from error
     except Exception as error:  # unpickling runs foreign code
         hint = own_code("__main__") if "'__main__'" in str(error) else "bundle the model again"
         raise BundleError(f"{what}: joblib cannot read it ({one_line(error)}); {hint}") from error

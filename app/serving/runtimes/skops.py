@@ -150,7 +150,7 @@ def load_skops(data: bytes, *, trusted_types: Sequence[str] = (), what: str = "t
     except BundleError:
         raise
     except ModuleNotFoundError as error:
-        raise BundleError(f"{what}: {own_code((error.name or '').partition('.')[0])}") from error
+        raise BundleError(f"{what}: {own_code(error.name or '')}") from error
     except Exception as error:
         raise BundleError(f"{what}: skops cannot read it ({one_line(error)}); bundle the model again") from error
     raise BundleError(f"{what}: holds types that are not trusted; {_advise(missing)}")
@@ -194,8 +194,9 @@ def _is_absent(name: str) -> bool:
         return False
 
 
-def own_code(top: str, names: Iterable[str] = ()) -> str:
-    """Say how a model gets the code that it needs, which is not installed."""
+def own_code(module: str, names: Iterable[str] = ()) -> str:
+    """Say how a model gets a module that it needs, which is not installed."""
+    top = module.partition(".")[0]
     what = ", ".join(names) or f"the module {top}"
     if top == "__main__":
         return f"{what} was defined in a script or a notebook: move it into a module, and fit the model again"
