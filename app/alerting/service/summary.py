@@ -185,17 +185,17 @@ def read_requests(
     """The requests of a version in at most so many parts of a time; the last one goes on.
 
     Args:
-        unsaved: figures of now that are not in the store yet.
+        unsaved: figures of the last part that are not in the store yet.
     """
+    if start >= end:
+        return []
     start, slot = slot_of(start), SLOT_S * SECOND
-    slots = max(1, -(-(end - start) // slot))
-    part = slot * -(-slots // points)
+    part = slot * -(-(end - start) // (slot * points))
     names = ("requests.", "latency.")
     found = reports.figures_by_part(connection, schema.name, schema.version, names, start=start, end=end, part=part)
-    now = (database_now(connection) - start) // part
-    begins = range(start, max(end, start + 1), part)
-    if 0 <= now < len(begins):
-        found[now] = merge_figures([found.get(now, {}), unsaved])
+    begins = range(start, end, part)
+    last = len(begins) - 1
+    found[last] = merge_figures([found.get(last, {}), unsaved])
     return [
         _requests(found.get(number, {}), Micros(begin), Micros(min(begin + part, end)))
         for number, begin in enumerate(begins)

@@ -172,10 +172,12 @@ async def requests_history(
     since, until = micros(start), micros(end)
 
     def read(connection: Connection) -> bytes:
-        last = min(until or Micros(2**62), database_now(connection))
+        now = database_now(connection)
+        last = now if until is None else min(until, now)
         first = Micros(max(0, last - DAY)) if since is None else since
-        steps = read_requests(connection, schema, start=first, end=last, points=points, unsaved=unsaved)
-        return orjson.dumps({"items": steps if first < last else []})
+        new = unsaved if last == now else {}
+        steps = read_requests(connection, schema, start=first, end=last, points=points, unsaved=new)
+        return orjson.dumps({"items": steps})
 
     async with services.counts.turn:
         unsaved = services.counts.unsaved((schema.name, schema.version))
