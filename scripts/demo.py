@@ -22,7 +22,6 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
-import httpx
 import numpy as np
 import structlog
 
@@ -34,8 +33,9 @@ from app.store.queries.outcomes import Revision
 from app.store.tables import to_text
 from app.types import SECOND, Micros, Prediction
 from benchmarks.months.replay import Replay, watching
+from benchmarks.months.stream import HOUR
+from scripts.serve import LOOK_EVERY_S, is_ready
 
-HOUR = 3600 * SECOND
 DAYS = 7
 TURN_H = 2
 """Hours between two checks."""
@@ -170,8 +170,10 @@ def serve(store: str, models: Path, port: int) -> None:
     program, address = [sys.executable, "-m", "app"], f"http://127.0.0.1:{port}"
     service = subprocess.Popen([*program, "serve"], env=environ)
     try:
-        if not _answers(service, address):
-            sys.exit(service.wait())
+        while not is_ready("127.0.0.1", port):
+            if service.poll() is not None:
+                sys.exit(service.returncode)
+            time.sleep(LOOK_EVERY_S)
         page = f"{address}/dashboard?range=7d"
         print(f"\nThe week is at {page}, and live traffic follows. Ctrl-C ends both.\n", flush=True)
         if sys.stdout.isatty():
@@ -185,16 +187,6 @@ def serve(store: str, models: Path, port: int) -> None:
     finally:
         service.terminate()
         service.wait()
-
-
-def _answers(service: subprocess.Popen[bytes], address: str) -> bool:
-    """Wait until the service is ready; whether it is."""
-    while service.poll() is None:
-        with suppress(httpx.TransportError):
-            if httpx.get(f"{address}/health/ready").is_success:
-                return True
-        time.sleep(0.1)
-    return False
 
 
 def _end(*_: object) -> None:

@@ -72,13 +72,21 @@ def _answers(config: Config, service: int) -> bool:
             os.kill(service, 0)
         except ProcessLookupError:
             return False
-        connection = http.client.HTTPConnection(config.server.host, config.server.port, timeout=1)
-        with suppress(OSError, http.client.HTTPException):
-            connection.request("GET", "/health/ready")
-            if connection.getresponse().status == http.client.OK:
-                return True
-        connection.close()
+        if is_ready(config.server.host, config.server.port):
+            return True
     return False
+
+
+def is_ready(host: str, port: int) -> bool:
+    """Whether a service answers there that it is ready."""
+    connection = http.client.HTTPConnection(host, port, timeout=1)
+    try:
+        connection.request("GET", "/health/ready")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def _next_steps(config: Config, seconds: float) -> str:

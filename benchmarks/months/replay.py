@@ -29,9 +29,9 @@ from app.store.queries.alerts import Change
 from app.store.queries.outcomes import Revision, append
 from app.store.queries.predictions import insert
 from app.store.queries.versions import remember
-from app.types import SECOND, Micros, ModelSchema, Prediction, Report, ServedVersions, Watched
+from app.types import Micros, ModelSchema, Prediction, Report, ServedVersions, Watched
+from benchmarks.months.stream import DAY
 
-_DAY = 86_400 * SECOND
 _JULIAN_1970 = 2_440_587.5
 
 
@@ -46,7 +46,7 @@ class Clock:
 
         @event.listens_for(engine, "connect")
         def _replace(connection: Any, _record: object) -> None:
-            connection.create_function("julianday", 1, lambda _: self.now / _DAY + _JULIAN_1970)
+            connection.create_function("julianday", 1, lambda _: self.now / DAY + _JULIAN_1970)
 
 
 class _InProcess(Worker):
