@@ -387,3 +387,8 @@ class UnusualRows(TypedDict):
     count: int
     rows: list[UnusualRow]
     """The most unusual first, up to 20."""
+
+
+def no_unusual_rows(reason: str) -> UnusualRows:
+    """Say why no row was judged."""
+    return {"status": "not_judged", "reason": reason, "rate": None, "expected_rows": None, "count": 0, "rows": []}

@@ -16,7 +16,7 @@ from sklearn.ensemble import IsolationForest
 
 from app.monitoring.drift.design_matrix import design
 from app.monitoring.drift.unusual_rows import RATE, score_rows
-from app.monitoring.reference.columns import Subject
+from app.monitoring.reference.columns import ReferenceColumn, Subject
 
 Columns: TypeAlias = list[NDArray[Any]]
 Rng: TypeAlias = np.random.Generator
@@ -76,9 +76,14 @@ KINDS: tuple[Callable[[Rng, Columns, NDArray[np.int64]], None], ...] = (
 )
 
 
+def watched(subjects: list[Subject], columns: Columns) -> list[ReferenceColumn]:
+    """The columns as those of a reference."""
+    return [ReferenceColumn(*pair) for pair in zip(subjects, columns, strict=True)]
+
+
 def conditional(reference: Columns, window: Columns) -> NDArray[np.float64]:
     """The score of the service."""
-    return score_rows(SUBJECTS, reference, window).score
+    return score_rows(watched(SUBJECTS, reference), window).score
 
 
 def forest(reference: Columns, window: Columns) -> NDArray[np.float64]:
@@ -127,7 +132,7 @@ def honesty(draw: Callable[[Rng, int], Columns], rows: int) -> tuple[float, floa
     for seed in range(CLEAN_WINDOWS):
         drawn = draw(np.random.default_rng(seed + 1000), rows + ROWS)
         parts = [column[:rows] for column in drawn], [column[rows:] for column in drawn]
-        called += float(np.mean(score_rows(SUBJECTS, *parts).p_values <= rate)) / CLEAN_WINDOWS
+        called += float(np.mean(score_rows(watched(SUBJECTS, parts[0]), parts[1]).p_values <= rate)) / CLEAN_WINDOWS
     return rate, called
 
 
@@ -146,7 +151,7 @@ def tables() -> Iterator[str]:
     rng = np.random.default_rng(0)
     reference, window = list(rng.normal(size=(100, 10_000))), list(rng.normal(size=(100, 10_000)))
     start = time.process_time()
-    score_rows([Subject(str(place), "numeric") for place in range(100)], reference, window)
+    score_rows(watched([Subject(str(place), "numeric") for place in range(100)], reference), window)
     yield f"\n10,000 rows of 100 features against 10,000: {time.process_time() - start:.1f} s of a processor"
     start = time.process_time()
     IsolationForest(random_state=0, n_estimators=200).fit(np.column_stack(reference)).score_samples(

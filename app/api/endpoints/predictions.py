@@ -21,7 +21,7 @@ from app.api.endpoints.exports import MEDIA, Format, Pages, join_schemas, render
 from app.api.http import bytes_response, json_response
 from app.api.request_guards import GRANT, Grant
 from app.errors import FieldError, Invalid, NotFound
-from app.figures.drift import UnusualRow, UnusualRows
+from app.figures.drift import UnusualRow, UnusualRows, no_unusual_rows
 from app.store.database import Connection
 from app.store.queries.labelled import read_page
 from app.store.queries.outcomes import pending, revisions_of
@@ -219,8 +219,7 @@ async def _unusual(services: Services, version: str | None) -> UnusualRows:
     report = await services.readers.run(latest, "drift", schema.name, version or schema.version)
     if report and (found := report.body.get("unusual_rows")):
         return cast("UnusualRows", found)
-    reason = "no drift report of this version has looked for unusual rows yet"
-    return {"status": "not_judged", "reason": reason, "rate": None, "expected_rows": None, "count": 0, "rows": []}
+    return no_unusual_rows("no drift report of this version has looked for unusual rows yet")
 
 
 async def _page(

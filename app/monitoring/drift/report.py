@@ -8,10 +8,11 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from app.figures.drift import no_unusual_rows
 from app.monitoring.check_request import SHAPE_SHARE, Limits
 from app.monitoring.drift.column_tests import Comparison, answers, compare_all
 from app.monitoring.drift.multivariate import joint_of, not_run
-from app.monitoring.drift.unusual_rows import find_unusual, no_rows
+from app.monitoring.drift.unusual_rows import find_unusual
 from app.monitoring.drift.verdict import (
     Look,
     comparable_report,
@@ -91,7 +92,7 @@ def empty_report(reference: Reference | None, window: Window, limits: Limits) ->
         "features": {},
         "prediction": None,
         "multivariate": not_run("there is nothing to compare with"),
-        "unusual_rows": no_rows("there is nothing to compare with"),
+        "unusual_rows": no_unusual_rows("there is nothing to compare with"),
         "seasonal": {"status": "none", "reason": "no seasonal reference"},
         "data_quality": {"status": "insufficient_data", "findings": []},
         "previous_window": None,
@@ -148,12 +149,12 @@ def drift_report(
     report = empty_report(reference, window, limits)
     if window.rows < limits.min_rows:
         message = f"the window has {window.rows} rows, {limits.min_rows} are needed"
-        return report | {"status": "insufficient_data", "message": message, "unusual_rows": no_rows(message)}
+        return report | {"status": "insufficient_data", "message": message, "unusual_rows": no_unusual_rows(message)}
     arrays = encode(schema, window.features) + answers(schema, window)
     if reference is None:
         quality = data_quality(schema, None, arrays[: len(schema.features)], limits, arrivals=arrivals, pause=pause)
         message = "the model was bundled without reference data: bundle it with --holdout"
-        report["unusual_rows"] = no_rows(message)
+        report["unusual_rows"] = no_unusual_rows(message)
         return report | {"data_quality": quality, "status": "no_reference", "message": message}
     sides = _sides(reference, window, arrays, earlier, entity)
     watched, arrays, columns = sides.watched, sides.arrays, sides.arrays[: len(schema.features)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from app.errors import describe_error
-from app.figures.drift import UnusualRow, UnusualRows
+from app.figures.drift import UnusualRow, UnusualRows, no_unusual_rows
 from app.monitoring.check_request import Limits
 from app.monitoring.reference.columns import MISSING, UNSEEN, ReferenceColumn, Subject
 from app.statistics import FloatArray, IntArray, middle_ranks
@@ -62,21 +63,21 @@ def find_unusual(
         window: encoded columns of the window, aligned with ``ids``.
     """
     if not watched:
-        return no_rows("the reference has too few rows at the window's weekday and hour")
+        return no_unusual_rows("the reference has too few rows at the window's weekday and hour")
     rows = len(watched[0].values)
     if rows < limits.min_reference_rows:
-        return no_rows(f"the reference has {rows} rows, {limits.min_reference_rows} are needed")
+        return no_unusual_rows(f"the reference has {rows} rows, {limits.min_reference_rows} are needed")
     watched = watched[: len(window)]
-    subjects, columns = [each.subject for each in watched], [each.values for each in watched]
+    subjects = [each.subject for each in watched]
     unreadable = [each.name for each, column in zip(subjects, window, strict=True) if column.dtype.kind not in "fi"]
     if unreadable:
-        return no_rows(f"the values of {unreadable[0]} cannot be read")
+        return no_unusual_rows(f"the values of {unreadable[0]} cannot be read")
     if (width := sum(map(_width, subjects))) > _MAX_COLUMNS:
-        return no_rows(f"the features make {width} columns, rows are judged up to {_MAX_COLUMNS}")
+        return no_unusual_rows(f"the features make {width} columns, rows are judged up to {_MAX_COLUMNS}")
     try:
-        found = score_rows(subjects, columns, window, pause)
+        found = score_rows(watched, window, pause)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with the rows, the features were still judged
-        return no_rows(f"not scored: {describe_error(error)}")
+        return no_unusual_rows(f"not scored: {describe_error(error)}")
     rate = max(RATE, 1 / (min(rows, _MAX_REFERENCE_ROWS) + 1))
     return _named([each.name for each in subjects], ids, found, rate)
 
@@ -107,12 +108,7 @@ def _named(names: Sequence[str], ids: Sequence[str], found: Scores, rate: float)
     }
 
 
-def score_rows(
-    subjects: Sequence[Subject],
-    reference: Sequence[NDArray[Any]],
-    window: Sequence[NDArray[Any]],
-    pause: Pause = no_pause,
-) -> Scores:
+def score_rows(watched: Sequence[ReferenceColumn], window: Sequence[NDArray[Any]], pause: Pause = no_pause) -> Scores:
     """Score the rows of a window, with the reference's rows as a yardstick.
 
     Formula:
@@ -127,21 +123,38 @@ def score_rows(
         Vovk, Nouretdinov and Gammerman (2003), "Testing exchangeability on-line"; cross-conformal: Vovk (2015),
         doi:10.1007/s10472-013-9368-4.
     """
-    rows = len(reference[0])
-    taken = np.linspace(0, rows - 1, min(rows, _MAX_REFERENCE_ROWS)).round().astype(np.int64)
-    kept = [column[taken] for column in reference]
-    half = np.arange(len(taken)) * _CHUNKS // len(taken) % 2
-    atypical = np.zeros(len(window[0]))
-    surprise = np.zeros((len(window[0]), len(subjects) + 1))
+    watched = tuple(watched)
+    atypical, count = np.zeros(len(window[0])), 0
+    surprise = np.zeros((len(window[0]), len(watched) + 1))
     for number in (0, 1):
         pause()
-        model = RowModel(subjects, [column[half != number] for column in kept])
+        half = _half_of(watched, number)
         pause()
-        own = np.sort(model.surprise([column[half == number] for column in kept]).max(axis=1))
-        theirs = model.surprise(window)
-        atypical += len(own) - np.searchsorted(own, theirs.max(axis=1) - _ROUNDING, side="left")
+        theirs = half.model.surprise(window)
+        count += len(half.scores)
+        atypical += len(half.scores) - np.searchsorted(half.scores, theirs.max(axis=1) - _ROUNDING, side="left")
         surprise += theirs / 2
-    return Scores((1 + atypical) / (1 + len(taken)), surprise[:, :-1], surprise.max(axis=1))
+    return Scores((1 + atypical) / (1 + count), surprise[:, :-1], surprise.max(axis=1))
+
+
+class _Half(NamedTuple):
+    """A half of the reference's rows, as a yardstick."""
+
+    model: RowModel
+    """A model of the other half."""
+    scores: FloatArray
+    """The half's own scores by that model, ascending."""
+
+
+@lru_cache(maxsize=4)  # both halves of two versions
+def _half_of(watched: tuple[ReferenceColumn, ...], number: int) -> _Half:
+    """Fit and score a half once: the columns of a reference are the same objects in each look."""
+    rows = len(watched[0].values)
+    taken = np.linspace(0, rows - 1, min(rows, _MAX_REFERENCE_ROWS)).round().astype(np.int64)
+    kept = [each.values[taken] for each in watched]
+    half = np.arange(len(taken)) * _CHUNKS // len(taken) % 2
+    model = RowModel([each.subject for each in watched], [column[half != number] for column in kept])
+    return _Half(model, np.sort(model.surprise([column[half == number] for column in kept]).max(axis=1)))
 
 
 _ROUNDING = 1e-9
@@ -317,8 +330,3 @@ def _scale_of(subject: Subject, column: NDArray[Any]) -> _Scale:
 
 def _width(subject: Subject) -> int:
     return 2 if subject.categories is None else min(len(subject.categories), _TOP_CATEGORIES) + 3
-
-
-def no_rows(reason: str) -> UnusualRows:
-    """Say why no row was judged."""
-    return {"status": "not_judged", "reason": reason, "rate": None, "expected_rows": None, "count": 0, "rows": []}

@@ -225,7 +225,7 @@ def score_of(schema: ModelSchema, probabilities: FloatArray) -> FloatArray:
     return np.asarray(probabilities.max(axis=1), dtype=np.float64)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ReferenceColumn:
     """One reference column, with what is computed from it once: order, bins and counts.
 

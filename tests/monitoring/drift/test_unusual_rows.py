@@ -109,3 +109,16 @@ def test_it_says_why_no_row_was_judged() -> None:
     assert few["reason"] == "the reference has 20 rows, 30 are needed"
     assert season["reason"] == "the reference has too few rows at the window's weekday and hour"
     assert wide["reason"] == "the features make 1002 columns, rows are judged up to 1000"
+
+
+def test_a_later_look_at_the_same_reference_says_the_same() -> None:
+    """What was fitted for one window is used for the next, and depends on the reference alone."""
+    rng = np.random.default_rng(5)
+    watched = [ReferenceColumn(Subject(f"x{place}", "numeric"), rng.normal(size=400)) for place in range(3)]
+    first, other = (list(rng.normal(size=(3, 100))) for _ in range(2))
+    first[0][7] = other[1][9] = 50.0
+    looks = [find_unusual(watched, window, names(window), LIMITS) for window in (first, other, first)]
+    anew = [ReferenceColumn(each.subject, each.values) for each in watched]
+
+    assert looks[0] == looks[2] == find_unusual(anew, first, names(first), LIMITS)
+    assert [look["rows"][0]["features"][0]["feature"] for look in looks] == ["x0", "x1", "x0"]
