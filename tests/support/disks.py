@@ -41,7 +41,10 @@ class LoopDisk:
         run("umount", self.mounted)
 
     def cut_power(self) -> None:
-        """From now on nothing reaches the disk: what was not synced is lost."""
+        """From now on nothing reaches the disk: what was not synced is lost.
+
+        No sync may be under way: ext4 and XFS then confirm it, and lose what it has added to a file all the same.
+        """
         run("xfs_io", "-x", "-c", "shutdown", self.mounted)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tests.support.deadlines import DEADLINE_S
+from tests.support.deadlines import DEADLINE_S, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,6 +38,11 @@ def free_port() -> int:
     else:
         holder.close()
     return port
+
+
+def _state(task: Path) -> str:
+    """The state of a thread, as ``/proc`` has it."""
+    return (task / "stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0]
 
 
 @dataclass(slots=True)
@@ -66,6 +71,17 @@ class Service:
         """The whole lines of its log so far; what belongs to an answer may be written after it."""
         whole = self.log.read_text(encoding="utf-8").rpartition("\n")[0]
         return [json.loads(line) for line in whole.splitlines()]
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Hold every thread of it, each behind the system call that it was in."""
+        self.process.send_signal(signal.SIGSTOP)
+        tasks = Path(f"/proc/{self.process.pid}/task")
+        try:
+            wait_until(lambda: all(_state(task) == "T" for task in tasks.iterdir()))
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def wait_ready(self, seconds: float = DEADLINE_S) -> float:
         """Seconds until /health/ready answers 200; RuntimeError with the log when it ends or stays unready."""

@@ -45,9 +45,13 @@ def test_acknowledged_rows_survive_a_power_loss(tmp_path: Path, example_models: 
             body = batch(example_models, "refused", 1)
             return {(await asyncio.to_thread(service.call, "POST", "/predict", body))[0] for _ in range(times)}
 
+        def cut() -> None:
+            with service.stopped():
+                disk.cut_power()
+
         async with under_load(service.port, tmp_path / "acknowledged.txt", predict_requests(example_models)) as run:
             await run.more()
-            await asyncio.to_thread(disk.cut_power)
+            await asyncio.to_thread(cut)
             after = await refused(10)
             acknowledged = len(run.acknowledged)
             after |= await refused(50)
