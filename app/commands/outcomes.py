@@ -34,6 +34,7 @@ from app.commands.tables.dialect import (
     NumberParser,
     TimeZone,
     find_decimal,
+    shown_decimal,
 )
 from app.commands.tables.reader import Record, assumptions, read_records, size_of
 from app.errors import BundleError, PlumblineError
@@ -92,17 +93,25 @@ class OutcomeReader:
             PlumblineError: the file cannot be read, is of another kind, or lacks a column.
         """
         records = read_records(self.file, self.dialect, FIELDS[:2])
-        labels, number = Labels(self.classes), None
+        labels, number = Labels(self.classes), NumberParser(self._decimal())
         while part := list(islice(records, ROWS_A_REQUEST)):
-            number = number or NumberParser(self._decimal(part))
             times = self._times([cell_text((record.cells or {}).get("observed_at")).strip() for record in part])
             for record, time_of in zip(part, times, strict=True):
                 yield self._line(record, labels, number, time_of)
 
-    def _decimal(self, part: Sequence[Record]) -> str:
-        names = ("value",) if self.classes else ("value", "outcome")
-        cells = {name: [cell_text((record.cells or {}).get(name)) for record in part] for name in names}
-        return self.dialect.decimal or find_decimal(self.file, cells)
+    def _decimal(self) -> str:
+        """The decimal mark; the first part of the file that shows it decides for all rows."""
+        if self.dialect.decimal:
+            return self.dialect.decimal
+        columns: dict[str, list[str]] = {name: [] for name in (("value",) if self.classes else ("value", "outcome"))}
+        records = read_records(self.file, self.dialect, FIELDS[:2])
+        while part := list(islice(records, ROWS_A_REQUEST)):
+            for name, cells in columns.items():
+                cells += [cell_text((record.cells or {}).get(name)) for record in part]
+            if mark := shown_decimal(self.file, columns)[0]:
+                return mark
+            columns = {name: [cell for cell in cells if "," in cell][:1] for name, cells in columns.items()}
+        return find_decimal(self.file, columns)
 
     def _times(self, cells: Sequence[str]) -> list[str | ValueError]:
         """The times as the service takes them; an error in place of a wrong one."""

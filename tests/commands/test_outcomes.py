@@ -242,6 +242,15 @@ def test_outcomes_in_another_dialect(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(("late", "read_as"), [("0,5", [1234, 0.5]), ("0.5", [1.234, 0.5])])
+def test_one_decimal_mark_for_all_rows(tmp_path: Path, late: str, read_as: list[float]) -> None:
+    """A mark that only a late row shows holds for the first rows too."""
+    rows = "".join(f"p{row};1.234\n" for row in range(2_500))
+    found = read(tmp_path / "rows.csv", f"prediction_id;outcome\n{rows}q;{late}\n")
+
+    assert [item["outcome"] for item in (found[0], found[-1]) if isinstance(item, dict)] == read_as
+
+
 @pytest.mark.parametrize("classes", [(False, True), (0, 1)])
 def test_flags_are_classes(tmp_path: Path, classes: tuple[bool | int, ...]) -> None:
     """True, true, 1 and 1.0 are the class true, and the class 1."""

@@ -23,6 +23,7 @@ from app.commands.tables.dialect import (
     NumberParser,
     are_numbers,
     find_decimal,
+    may_be_grouped,
     number_series,
     plain_numbers,
 )
@@ -276,7 +277,9 @@ class Typing:
         """
         import pandas as pd
 
-        if not self.dialect.missing and (plain := plain_numbers(texts, declared=declared)) is not None:
+        by_mark = not self.table.typed and may_be_grouped(texts)
+        plain = None if self.dialect.missing else plain_numbers(texts, declared=declared)
+        if plain is not None and not (by_mark and self._decimal == ","):
             return plain
         counts = Counter(texts)
         words = {text: text.strip() for text in counts}
@@ -287,7 +290,8 @@ class Typing:
         if present and len(flags) == len(present):
             values = [flags.get(text) for text in texts]
             return pd.Series(values, dtype=object if len(flags) < len(counts) else bool)
-        parse = NumberParser(self._decimal if any("," in word for word in present.values()) else ".")
+        by_mark = by_mark or any("," in word for word in present.values())
+        parse = NumberParser(self._decimal if by_mark else ".")
         numbers = {text: number for text, word in present.items() if (number := parse(word)) is not None}
         wrong = Counter({text: counts[text] for text in present.keys() - numbers.keys()})
         total = sum(counts[text] for text in present)

@@ -9,7 +9,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,23 +39,8 @@ HEAD_BYTES = 1 << 18
 _MARKS = (("utf-8-sig", b"\xef\xbb\xbf"), ("utf-32", b"\xff\xfe\0\0"), ("utf-16", b"\xff\xfe"), ("utf-16", b"\xfe\xff"))
 
 
-MISSING_WORDS = frozenset(
-    {
-        "na",
-        "n/a",
-        "nan",
-        "-nan",
-        "none",
-        "null",
-        "<na>",
-        "#n/a",
-        "#na",
-        "#n/a n/a",
-        "nat",
-        "1.#qnan",
-        "-1.#ind",
-        "1.#ind",
-    }
+MISSING_WORDS = frozenset({"na", "n/a", "nan", "-nan", "none", "null", "nat", "<na>"}).union(
+    ("#n/a", "#na", "#n/a n/a", "1.#qnan", "-1.#ind", "1.#ind")
 )
 """What programs write for a missing value, in lower case. In text these are words, unless the model says otherwise."""
 MAX_MISFITS = 0.05
@@ -65,6 +50,8 @@ MAX_CODES = 20
 _NO_NUMBER = re.compile(r"[^0-9eE.+\-\n]")
 _NO_INTEGER = re.compile(r"[eE.]")
 LEADING_ZERO = re.compile(r"^[+-]?0\d", re.MULTILINE)
+_GROUPED = re.compile(r"\s*[+-]?[1-9]\d{0,2}(?:\.\d{3})+\s*", re.ASCII)
+"""A number whose points may divide thousands."""
 _MAX_INTEGER = 1 << 63
 
 
@@ -347,7 +334,7 @@ class NumberParser:
         self._decimal = decimal
         marks = f"{',' if decimal == '.' else '.'}' \xa0\u202f\u2019"
         self._form = re.compile(
-            rf"[+-]?(?:\d{{1,3}}(?:(?P<mark>[{marks}])\d{{3}}(?:(?P=mark)\d{{3}})*)|\d*)"
+            rf"[+-]?(?:[1-9]\d{{0,2}}(?:(?P<mark>[{marks}])\d{{3}}(?:(?P=mark)\d{{3}})*)|\d*)"
             rf"(?P<part>{re.escape(decimal)}\d*)?(?P<power>[eE][+-]?\d{{1,4}})?",
             re.ASCII,
         )
@@ -367,14 +354,33 @@ class NumberParser:
         return number if math.isfinite(number) else None
 
 
+def may_be_grouped(texts: Iterable[str]) -> bool:
+    """Whether the points in a column may divide thousands: 1.234 is two numbers, by the file's decimal mark."""
+    pointed = (text for text in texts if "." in text)
+    first = next(pointed, None)
+    return first is not None and _GROUPED.fullmatch(first) is not None and all(map(_GROUPED.fullmatch, pointed))
+
+
 def find_decimal(file: Path, columns: Mapping[str, Sequence[str]]) -> str:
-    """Find the decimal mark of a file's numbers.
+    """Find the decimal mark of a file's numbers; a point where nothing shows it.
+
+    Raises:
+        PlumblineError: both marks are shown, or 1,234 can be meant in two ways.
+    """
+    mark, unsure = shown_decimal(file, columns)
+    if unsure:
+        raise PlumblineError(f"{file}: {unsure} can be meant in two ways; say --decimal . or --decimal ,")
+    return mark or "."
+
+
+def shown_decimal(file: Path, columns: Mapping[str, Sequence[str]]) -> tuple[str, str]:
+    """The decimal mark that numbers show, or a number that can be meant in two ways; each may be empty.
 
     A column of numbers shows it where one reading alone fits: 1,5 and 1.234,5 have a decimal comma, 1.5 and 1,234.5 a
     decimal point.
 
     Raises:
-        PlumblineError: both marks are shown, or 1,234 can be meant in two ways.
+        PlumblineError: both marks are shown.
     """
     parsers = {mark: NumberParser(mark) for mark in ".,"}
     shown: dict[str, str] = {}
@@ -389,6 +395,4 @@ def find_decimal(file: Path, columns: Mapping[str, Sequence[str]]) -> str:
         unsure += [f"{word} in column {name!r}" for word in sorted(words) if "," in word][: not any(only.values())]
     if len(shown) > 1:
         raise PlumblineError(f"{file}: two decimal marks: {shown['.']}, {shown[',']}; say --decimal . or --decimal ,")
-    if unsure and not shown:
-        raise PlumblineError(f"{file}: {unsure[0]} can be meant in two ways; say --decimal . or --decimal ,")
-    return next(iter(shown), ".")
+    return next(iter(shown), ""), "" if shown else next(iter(unsure), "")

@@ -110,6 +110,26 @@ def test_one_content_in_many_dialects(tmp_path: Path, form: str) -> None:
     assert_frame_equal(read(tmp_path, FORMS[form](content())).frame, content(), check_dtype=False)
 
 
+@pytest.mark.parametrize(
+    ("cells", "other", "given", "numbers"),
+    [
+        (["27.679", "44.210", "900"], "1,5", None, [27_679, 44_210, 900]),
+        (["1.234.567", "-2.000"], "1,5", None, [1_234_567, -2_000]),
+        (["27.679", "44.210"], "1", ",", [27_679, 44_210]),
+        (["27.679", "44.210"], "1.5", None, [27.679, 44.21]),
+        (["27.679", "0.210"], "1", None, [27.679, 0.21]),
+        (["27.679", "44.21"], "1", ",", [27.679, 44.21]),
+    ],
+)
+def test_points_divide_thousands_where_the_file_has_a_decimal_comma(
+    cells: list[str], other: str, given: str | None, numbers: list[float], tmp_path: Path
+) -> None:
+    """A column of whole numbers in groups is read by the mark that another column, or the option, shows."""
+    (file := tmp_path / "rows.csv").write_text("x;y\n" + "".join(f"{cell};{other}\n" for cell in cells))
+
+    assert read_columns(file, Dialect.of(None, given, None)).frame["x"].tolist() == numbers
+
+
 @pytest.mark.parametrize(("suffix", "form"), [(".parquet", as_parquet), (".jsonl", None)])
 def test_one_content_in_typed_formats(tmp_path: Path, suffix: str, form: Any) -> None:
     """Parquet and JSON lines hold what CSV holds."""
