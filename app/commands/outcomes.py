@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cached_property
 from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
@@ -71,7 +72,7 @@ class Line:
     problem: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class OutcomeReader:
     """Reads the rows of a file as ``POST /outcome`` takes them.
 
@@ -93,12 +94,20 @@ class OutcomeReader:
             PlumblineError: the file cannot be read, is of another kind, or lacks a column.
         """
         records = read_records(self.file, self.dialect, FIELDS[:2])
-        labels, number = Labels(self.classes), NumberParser(self._decimal())
+        labels, number = Labels(self.classes), NumberParser(self._decimal)
         while part := list(islice(records, ROWS_A_REQUEST)):
             times = self._times([cell_text((record.cells or {}).get("observed_at")).strip() for record in part])
             for record, time_of in zip(part, times, strict=True):
                 yield self._line(record, labels, number, time_of)
 
+    def assumptions(self) -> str:
+        """One line on what is assumed of the file; empty where nothing is."""
+        assumed = assumptions(self.file, self.dialect)
+        if self._decimal == ".":
+            return assumed
+        return f"{assumed}; decimal comma" if assumed else f"{self.file}: decimal comma"
+
+    @cached_property
     def _decimal(self) -> str:
         """The decimal mark; the first part of the file that shows it decides for all rows."""
         if self.dialect.decimal:
@@ -325,7 +334,7 @@ def outcomes(
     with httpx.Client(base_url=url, headers=headers, timeout=60.0) as client:
         reader = OutcomeReader(file, _classes(client), Dialect.of(delimiter, decimal, na), time_zone, day_first)
         size = size_of(file)
-        if assumed := assumptions(file, reader.dialect):
+        if assumed := reader.assumptions():
             console.print(assumed, markup=False, soft_wrap=True)
         if progress.rows:
             console.print(f"{progress.rows} rows are loaded already; going on")

@@ -249,6 +249,7 @@ def test_one_decimal_mark_for_all_rows(tmp_path: Path, late: str, read_as: list[
     found = read(tmp_path / "rows.csv", f"prediction_id;outcome\n{rows}q;{late}\n")
 
     assert [item["outcome"] for item in (found[0], found[-1]) if isinstance(item, dict)] == read_as
+    assert ("decimal comma" in OutcomeReader(tmp_path / "rows.csv").assumptions()) == ("," in late)
 
 
 @pytest.mark.parametrize("classes", [(False, True), (0, 1)])

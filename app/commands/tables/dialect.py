@@ -39,8 +39,8 @@ HEAD_BYTES = 1 << 18
 _MARKS = (("utf-8-sig", b"\xef\xbb\xbf"), ("utf-32", b"\xff\xfe\0\0"), ("utf-16", b"\xff\xfe"), ("utf-16", b"\xfe\xff"))
 
 
-MISSING_WORDS = frozenset({"na", "n/a", "nan", "-nan", "none", "null", "nat", "<na>"}).union(
-    ("#n/a", "#na", "#n/a n/a", "1.#qnan", "-1.#ind", "1.#ind")
+MISSING_WORDS = frozenset({"na", "n/a", "nan", "-nan", "none", "null", "nat", "<na>", "#n/a"}) | frozenset(
+    {"#na", "#n/a n/a", "1.#qnan", "-1.#ind", "1.#ind"}
 )
 """What programs write for a missing value, in lower case. In text these are words, unless the model says otherwise."""
 MAX_MISFITS = 0.05
@@ -355,7 +355,7 @@ class NumberParser:
 
 
 def may_be_grouped(texts: Iterable[str]) -> bool:
-    """Whether the points in a column may divide thousands: 1.234 is two numbers, by the file's decimal mark."""
+    """Whether the points in a column may divide thousands, as in 1.234."""
     pointed = (text for text in texts if "." in text)
     first = next(pointed, None)
     return first is not None and _GROUPED.fullmatch(first) is not None and all(map(_GROUPED.fullmatch, pointed))
@@ -374,7 +374,7 @@ def find_decimal(file: Path, columns: Mapping[str, Sequence[str]]) -> str:
 
 
 def shown_decimal(file: Path, columns: Mapping[str, Sequence[str]]) -> tuple[str, str]:
-    """The decimal mark that numbers show, or a number that can be meant in two ways; each may be empty.
+    """The decimal mark that numbers show, or else one with two readings; each may be empty.
 
     A column of numbers shows it where one reading alone fits: 1,5 and 1.234,5 have a decimal comma, 1.5 and 1,234.5 a
     decimal point.

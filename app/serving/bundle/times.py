@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, tzinfo
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -23,10 +24,16 @@ _EXCEL_DAYS = (29_220, 73_415)
 """Excel's day numbers of 1980 and 2100."""
 _ZONE = re.compile(r"(?:Z|UTC|GMT|[+-]\d\d:?(?:\d\d)?)$", re.IGNORECASE)
 _YEAR_FIRST = re.compile(r"\d{4}[-/.]?\d")
-_DATE = re.compile(r"(\d{1,2})[./-](\d{1,2})[./-](\d{4})(?=\D|$)")
-"""A date that ends in its year."""
+_DATE = re.compile(r"(?<!\d)(\d{1,2})[./-](\d{1,2})[./-](\d{4}|\d\d)(?!\d)")
+"""A date that ends in its year, of four digits or two."""
+_ISO_DATE = re.compile(r"(?<!\d)(\d{4})[./-](\d{1,2})[./-](\d{1,2})(?!\d)")
+_FRACTION = re.compile(r"(:\d\d),(?=\d)")
+_YEAR = re.compile(r"(?<!\d)\d{4}(?!\d)")
+_WORD = re.compile(r"[^\W\d_]+")
+_MONTHS = frozenset({"jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"})
+_OTHER_WORDS = frozenset({"am", "pm", "t", "z", "mon", "tue", "wed", "thu", "fri", "sat", "sun"})
 _UTC = re.compile(r"\s*(?:UTC|GMT)$", re.IGNORECASE)
-_TIME_OF_DAY = re.compile(r"\d:\d\d")
+_TIME_OF_DAY = re.compile(r"\d:\d\d|\dT\d{4}", re.IGNORECASE)
 
 
 def read_times(column: pd.Series[Any], *, zone: str | None = None, day_first: bool | None = None) -> NDArray[np.int64]:
@@ -124,7 +131,6 @@ def _as_utc(cells: pd.Series[Any], unit: str) -> pd.Series[Any]:
 
 
 def _from_text(texts: pd.Series[Any], zone: str | None, day_first: bool | None, name: str) -> pd.Series[Any]:
-    import pandas as pd
 
     iso = texts.str.match(_YEAR_FIRST)
     if day_first is None:
@@ -134,15 +140,51 @@ def _from_text(texts: pd.Series[Any], zone: str | None, day_first: bool | None, 
     zoned = texts.str.contains(_ZONE) & texts.str.contains(_TIME_OF_DAY)
     if zoned.any():
         _require_all(~zoned, name, "has no zone, and other rows have one", texts)
-    order = r"\3-\2-\1" if day_first else r"\3-\1-\2"
-    written = texts.str.replace(_DATE, order, n=1, regex=True).str.replace("/", "-")
-    written = written.str.replace(_UTC, "Z", regex=True)
-    iso &= texts.str.contains("-")
-    moments: pd.Series[Any] = pd.to_datetime(written, format="ISO8601", errors="coerce", utc=True)
-    if (moments.isna() & ~iso).any():  # such as 9:00 PM
-        moments = moments.where(iso, pd.to_datetime(written, format="mixed", errors="coerce", utc=True))
+    moments = _parsed(texts.where(iso))
+    if (odd := moments.isna()).any():
+        written = texts[odd].map(partial(_year_first, day_first=bool(day_first)))
+        moments = moments.fillna(_parsed(written))
+        clear = written[moments[odd].isna() & written.map(_is_clear)]
+        moments = moments.fillna(_parsed(clear, "mixed"))
     _require_all(moments.isna(), name, "is no time", texts)
     return moments if zoned.any() else _in_zone(moments.dt.tz_localize(None), zone, name)
+
+
+def _parsed(texts: pd.Series[Any], form: str = "ISO8601") -> pd.Series[Any]:
+    import pandas as pd
+
+    moments = pd.to_datetime(texts, format=form, errors="coerce", utc=True)
+    return pd.Series(moments.dt.as_unit("us"))
+
+
+def _year_first(text: str, *, day_first: bool) -> str:
+    """A text with its date as ISO 8601 has it.
+
+    >>> _year_first("5.1.26 10:00:00,5", day_first=True)
+    '2026-01-05 10:00:00.5'
+    """
+    found = _ISO_DATE.search(text) or _DATE.search(text)
+    if found:
+        first, second, third = found.groups()
+        if found.re is _DATE:
+            short = len(third) == 2  # noqa: PLR2004 - two digits of a year
+            year = f"{'19' if third >= str(MIN_YEAR)[2:] else '20'}{third}" if short else third
+            first, second, third = (year, second, first) if day_first else (year, first, second)
+        text = f"{text[: found.start()]}{first}-{second:0>2}-{third:0>2}{text[found.end() :]}"
+    return _FRACTION.sub(r"\1.", _UTC.sub("Z", text), count=1)
+
+
+def _is_clear(text: str) -> bool:
+    """Whether a text that is not ISO 8601 has one reading alone.
+
+    It has a date with its year, or a month's English name and a year, and no word such as a zone's name.
+    """
+    words = {word.lower() for word in _WORD.findall(text)}
+    months = {word for word in words if word[:3] in _MONTHS}
+    if any(word not in _OTHER_WORDS and word[:3] not in _OTHER_WORDS for word in words - months):
+        return False
+    date = _ISO_DATE.search(text)
+    return int(date[2]) <= 12 if date else bool(months and _YEAR.search(text))  # noqa: PLR2004 - months
 
 
 def _in_zone(moments: pd.Series[Any], zone: str | None, name: str) -> pd.Series[Any]:

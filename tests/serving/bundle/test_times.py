@@ -37,6 +37,13 @@ def refusal(cells: list[Any], **options: Any) -> str:
         ("05.01.2026 09:00", {"zone": "UTC", "day_first": True}),
         ("1/5/2026 9:00 AM", {"zone": "UTC", "day_first": False}),
         ("2026/01/05 09:00", {"zone": "UTC"}),
+        ("5.1.26 9:00", {"zone": "UTC", "day_first": True}),
+        ("1/5/26 9:00 AM", {"zone": "UTC", "day_first": False}),
+        ("5 Jan 2026 09:00", {"zone": "UTC", "day_first": True}),
+        ("2026-1-5 9:00 AM", {"zone": "UTC"}),
+        ("2026-01-05 09:00:00,000", {"zone": "UTC"}),
+        ("2026-01-05t09:00:00z", {}),
+        ("20260105T090000Z", {}),
         (NINE, {}),
         (NINE.tz_localize(None), {"zone": "UTC"}),
         (1_767_603_600, {}),
@@ -65,6 +72,9 @@ def test_one_moment_in_many_forms(cell: Any, options: dict[str, Any]) -> None:
         ),
         (["01/02/2026"], {"zone": "UTC"}, "say --day-first or --month-first"),
         (["31/01/2026"], {"zone": "UTC", "day_first": False}, "row 1 (31/01/2026) is no time"),
+        (["2026/31/01 9:00 PM"], {"zone": "UTC"}, "row 1 (2026/31/01 9:00 PM) is no time"),
+        (["09:30"], {"zone": "UTC", "day_first": True}, "row 1 (09:30) is no time"),
+        (["05/01/2026 09:00 CET"], {"zone": "UTC", "day_first": True}, "row 1 (05/01/2026 09:00 CET) is no time"),
         ([20260105, 20260106], {}, "look like dates without marks"),
         (["20260105"], {}, "look like dates without marks"),
         ([46_027.375], {}, "look like a spreadsheet's day numbers"),
@@ -82,6 +92,17 @@ def test_one_moment_in_many_forms(cell: Any, options: dict[str, Any]) -> None:
 def test_times_without_sense_are_refused(cells: list[Any], options: dict[str, Any], reason: str) -> None:
     """No zone, no order of day and month, a wrong unit, a hole: the column is named, with what to do."""
     assert reason in refusal(cells, **options)
+
+
+def test_a_short_year_keeps_the_order_of_day_and_month() -> None:
+    """Days above and below 12 are read in one order; years from 80 on are of the last century."""
+    cells = ["05.01.26", "31.01.26", "05.01.85"]
+
+    assert [str(moment.date()) for moment in read(cells, zone="UTC", day_first=True)] == [
+        "2026-01-05",
+        "2026-01-31",
+        "1985-01-05",
+    ]
 
 
 def test_clock_changes() -> None:
