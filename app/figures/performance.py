@@ -49,6 +49,7 @@ class PerformanceMetric(NamedTuple):
         return 2 if self.better == "zero" else 1
 
 
+TARGET_UNIT = "the target's unit"
 CLASSES: tuple[TaskName, ...] = ("binary", "multiclass")
 NUMBER: tuple[TaskName, ...] = ("regression",)
 
@@ -110,7 +111,7 @@ PERFORMANCE_METRICS = (
         "mae",
         NUMBER,
         "The mean absolute error.",
-        "the target's unit",
+        TARGET_UNIT,
         better="lower",
         limit="share of the baseline",
     ),
@@ -118,7 +119,7 @@ PERFORMANCE_METRICS = (
         "rmse",
         NUMBER,
         "The root of the mean squared error.",
-        "the target's unit",
+        TARGET_UNIT,
         better="lower",
         limit="share of the baseline",
     ),
@@ -141,7 +142,7 @@ PERFORMANCE_METRICS = (
         "bias",
         NUMBER,
         "The mean of prediction minus outcome.",
-        "the target's unit",
+        TARGET_UNIT,
         better="zero",
         limit="share of the baseline's MAE",
     ),

@@ -278,7 +278,8 @@ def _excess(found: EstimateComparison) -> dict[str, float]:
         if each["difference"] is not None and each["low"] is not None and each["high"] is not None:
             error = (each["high"] - each["low"]) / _BAND
             if abs(each["difference"]) > _SURPRISING * error:
-                excess[name] = each["difference"] ** 2 - error**2
+                gap = abs(each["difference"])
+                excess[name] = (gap - error) * (gap + error)  # infinite where no double holds the squares
     return excess
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.figures.performance import METRIC, TARGET_UNIT
 from app.monitoring.performance.metrics import metrics
 from app.monitoring.performance.standard_errors import spread
+from app.monitoring.reference.columns import finite
 from app.monitoring.reference.encoding import encode_labels, encode_outcomes, encode_probabilities
 from app.reports.performance import LabelDelay, MetricError, UnknownClasses
 from app.statistics import FloatArray, IntArray
@@ -25,6 +28,32 @@ class Measured:
 
     value: float | None
     interval: Interval | None
+
+    def times(self, unit: float) -> Measured:
+        """Give the metric of rows that were divided by this unit."""
+        value = None if self.value is None else finite(self.value * unit)
+        return Measured(value, None if self.interval is None or value is None else InUnit(self.interval, unit))
+
+
+@dataclass(frozen=True, slots=True)
+class InUnit:
+    """Hold the interval of a metric that was measured in a unit."""
+
+    interval: Interval
+    unit: float
+
+    def bounds(self, confidence: float) -> tuple[float, float]:
+        """Give the bounds of a two-sided interval."""
+        low, high = self.interval.bounds(confidence)
+        return low * self.unit, high * self.unit
+
+    def widened(self, ratio: float) -> InUnit:
+        """Give the same interval with this multiple of its variance."""
+        return replace(self, interval=self.interval.widened(ratio))
+
+
+COMPUTABLE = (1e-45, 1e45)
+"""Sizes of numbers whose sixth powers, which the skewness of a squared error has, a double holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +86,31 @@ class Scored:
     def measure(self, *, ordered: bool = True) -> dict[str, Measured]:
         """Compute every metric of the task with its interval; nothing without rows.
 
-        ``ordered`` tells that rows are in order of time, so that neighbours tell how independent they are.
+        ``ordered`` tells that rows are in order of time, so that neighbours tell how independent they are. Numbers
+        whose squares no double holds are measured in a unit of their size.
         """
         if not self.rows:
             return {}
+        unit = self._unit()
+        if unit == 1.0:
+            return self._measured(ordered=ordered)
+        scaled = replace(self, outcomes=self.outcomes / unit, predictions=self.predictions / unit)
+        found = scaled._measured(ordered=ordered)  # noqa: SLF001 - of this class
+        found |= {name: each.times(unit) for name, each in found.items() if METRIC[name].unit == TARGET_UNIT}
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            return found | {"mape": self._measured(ordered=ordered)["mape"]}
+
+    def _unit(self) -> float:
+        """A power of two near a regression's largest number; 1 where its powers can be computed."""
+        if self.schema.task is not Task.REGRESSION:
+            return 1.0
+        largest = float(max(np.abs(self.outcomes).max(), np.abs(self.predictions).max()))
+        low, high = COMPUTABLE
+        if largest == 0 or low < largest < high or not math.isfinite(largest):
+            return 1.0
+        return math.ldexp(1.0, math.frexp(largest)[1] - 1)
+
+    def _measured(self, *, ordered: bool) -> dict[str, Measured]:
         places = np.repeat(np.arange(self.rows), 1 if self.copies is None else self.copies)
         shares = None if self.probabilities is None else self.probabilities[places]
         arrays = (self.outcomes[places], self.predictions[places], shares)

@@ -10,7 +10,7 @@ from sklearn.calibration import calibration_curve
 from app.figures.performance import METRIC
 from app.monitoring.performance.metrics import metrics
 from app.monitoring.performance.report import by_class
-from app.monitoring.performance.scoring import Scored
+from app.monitoring.performance.scoring import Measured, Scored
 from app.monitoring.performance.standard_errors import spread
 from tests.support.monitoring.labelled_windows import REGRESSION, binary, draw, multiclass
 
@@ -156,3 +156,32 @@ def test_labels_of_unknown_classes_count_as_scikit_learn_counts_them() -> None:
     assert found["f1"] == pytest.approx(sk.f1_score(truth, said, average="macro", zero_division=0))
     seen = [sk.recall_score(truth == code, said == code) for code in np.unique(truth)]
     assert found["balanced_accuracy"] == pytest.approx(np.mean(seen))
+
+
+@pytest.mark.parametrize("unit", [2.0**-560, 2.0**560, 2.0**1018])
+def test_the_size_of_the_numbers_changes_no_metric(unit: float) -> None:
+    """Outcomes whose squares no double holds give the metrics of ordinary ones, in their unit."""
+    rng = np.random.default_rng(5)
+    truth, noise = rng.normal(10, 3, 400), rng.normal(0, 1, 400)
+    plain, sized = (Scored(REGRESSION, truth * each, (truth + noise) * each, None).measure() for each in (1.0, unit))
+
+    for name, factor in {"mae": unit, "rmse": unit, "bias": unit, "r2": 1.0, "mape": 1.0}.items():
+        if name == "mape" and unit < 1:  # its denominator has a floor
+            continue
+        assert figures(sized[name]) == pytest.approx([each * factor for each in figures(plain[name])], rel=1e-6)
+
+
+def figures(measured: Measured) -> list[float]:
+    """The value of a metric, and the bounds of its interval."""
+    assert measured.value is not None
+    assert measured.interval is not None
+    return [measured.value, *measured.interval.bounds(0.95)]
+
+
+def test_one_absurd_outcome_is_measured() -> None:
+    """One outcome near the largest double leaves every metric a number."""
+    truth = np.r_[np.linspace(1, 2, 99), -1.7e308]
+    found = Scored(REGRESSION, truth, np.ones(100), None).measure()
+
+    assert all(each.value is not None and np.isfinite(each.value) for each in found.values())
+    assert found["mae"].value == pytest.approx(1.7e306)
