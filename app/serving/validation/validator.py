@@ -7,7 +7,7 @@ bounds, unseen categories and fractions in an integer feature are monitored, not
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, NotRequired, TypeAlias
+from typing import Annotated, Any, LiteralString, NotRequired, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -16,7 +16,9 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
+    ValidatorFunctionWrapHandler,
     WithJsonSchema,
+    WrapValidator,
 )
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
@@ -43,7 +45,27 @@ PredictionId = Annotated[str, Field(strict=True, pattern=f"^{PREDICTION_ID.patte
 ContextKey = Annotated[str, Field(strict=True, min_length=1, max_length=128, pattern=r"^[^\x00]*$")]
 MAX_LISTED_VALUES = 100
 """Most values of a feature that the API documentation lists."""
-Context: TypeAlias = dict[ContextKey, Flag | Integer | Number | Text | None]
+SCALARS: LiteralString = "text, a number, true, false or null"
+
+
+def _one_error(value: Any, inner: ValidatorFunctionWrapHandler) -> Any:
+    """Give a value of a context one error, where each type that it may have gives its own."""
+    try:
+        return inner(value)
+    except ValidationError as refused:
+        found = refused.errors(include_url=False)
+    told = {error["type"]: error["msg"] for error in found if not error["type"].endswith("_type")}
+    if "finite_number" in told:
+        raise PydanticCustomError("finite_number", SCALARS)
+    if "string_pattern_mismatch" in told:
+        raise PydanticCustomError("scalar", "text without the character NUL")
+    if "string_too_long" in told:
+        raise PydanticCustomError("scalar", f"text of at most {MAX_TEXT} characters")
+    raise PydanticCustomError("scalar_type", SCALARS)
+
+
+Scalar = Annotated[Flag | Integer | Number | Text | None, WrapValidator(_one_error)]
+Context: TypeAlias = dict[ContextKey, Scalar]
 
 
 def _narrow(value: Any) -> Any:

@@ -96,3 +96,25 @@ def test_long_text() -> None:
     assert taken(validator(LONG), {"note": "x" * 5000}) == ["x" * 5000]
     assert refused(validator(LONG), {"note": "x" * 5001})[0].field == "features.note"
     assert refused(validator(short), {"name": "x" * 1025})[0].field == "features.name"
+
+
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("[1]", "got an array"),
+        ('{"a": 1}', "got an object"),
+        ("1e400", "NaN and Infinity, or a number too large for a double, are refused"),
+        ('"a\\u0000"', "text without the character NUL"),
+        (f'"{"x" * 2000}"', "text of at most 1024 characters"),
+    ],
+)
+def test_a_wrong_value_of_a_context_is_one_error(value: str, reason: str, many: bool) -> None:
+    """It is named by its key, once, and not by the types that it may have."""
+    form = '{"instances": [[1]], "contexts": [{"k": %s}]}' if many else '{"features": [1], "context": {"k": %s}}'
+    with pytest.raises(Invalid) as caught:
+        validator(Feature("x", FeatureType.NUMERIC)).parse((form % value).encode())
+    [error] = caught.value.fields
+
+    assert (error.field, error.reason) == ("contexts.0.k" if many else "context.k", reason)
+    assert error.expected.startswith("text")
