@@ -172,21 +172,34 @@ def check_reachable(database: Database, *, setting: str = "store.url") -> None:
     """Ask the database for a sign of life; ``setting`` is what errors name.
 
     Raises:
-        ConfigError: it does not answer, in one line without its password.
+        ConfigError: it does not answer, in one line without its password; or it cannot hold any text.
     """
     try:
         with database.writer.connect() as connection:
-            connection.execute(text("SELECT 1"))
+            postgres = connection.dialect.name == "postgresql"
+            encoding = connection.execute(text("SHOW server_encoding" if postgres else "SELECT 'UTF8'")).scalar()
     except DBAPIError as error:
         shown = database.writer.url.render_as_string(hide_password=False)
         reason = str(error.orig).strip().splitlines()[0] if error.orig else "no answer"
         raise ConfigError(
             f"{setting}: {mask_secrets(shown)} cannot be opened: {mask_secrets(reason, secrets_in(shown))}"
         ) from None
+    if encoding not in ("UTF8", "SQL_ASCII"):
+        raise ConfigError(
+            f"{setting}: the database stores text as {encoding}, which lacks most characters: "
+            "make one with ENCODING 'UTF8' TEMPLATE template0"
+        )
+
+
+SESSION = (
+    "-c timezone=UTC -c extra_float_digits=3 -c standard_conforming_strings=on"
+    " -c default_transaction_isolation=read\\ committed"
+)
+"""What a role, a database or the environment may have set otherwise, and the store relies on."""
 
 
 def _postgres(url: URL, size: int, *, writer: bool = False) -> Engine:
-    options = f"-c statement_timeout={STATEMENT_TIMEOUT_S * 1000} -c timezone=UTC"
+    options = f"-c statement_timeout={STATEMENT_TIMEOUT_S * 1000} {SESSION}"
     if not writer:
         options += " -c default_transaction_read_only=on"
     return create_engine(
@@ -201,6 +214,7 @@ def _postgres(url: URL, size: int, *, writer: bool = False) -> Engine:
             "connect_timeout": 5,
             "tcp_user_timeout": STATEMENT_TIMEOUT_S * 1000,  # a network that swallows packets is an outage, not a wait
             "options": options,
+            "client_encoding": "UTF8",
             "application_name": "plumbline",
         },
     )

@@ -15,6 +15,7 @@ from app.errors import ConfigError, StoreLocked
 from app.store.database import Database, check_reachable, open_database, open_readers, parse_url
 from app.store.migrate import upgrade
 from app.store.tables import METADATA
+from tests.support.processes import Postgres
 
 
 def test_migrations_make_the_tables_that_the_code_knows(database: Database) -> None:
@@ -91,6 +92,40 @@ def test_what_cannot_be_opened_is_refused(tmp_path: Path) -> None:
         assert str(caught.value).startswith("store.url: ")
         assert len(str(caught.value).splitlines()) == 1
         assert "s3cret" not in str(caught.value)
+
+
+def test_a_postgresql_that_cannot_hold_any_text_is_refused(postgres: Postgres) -> None:
+    """The line names the encoding, and how a database with another one is made; bytes as they are will do."""
+    for encoding in ("LATIN1", "SQL_ASCII"):
+        name = f"in_{encoding.lower()}"
+        postgres.execute(
+            "postgres", f"CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+        )
+    with pytest.raises(ConfigError, match=r"stores text as LATIN1, .* ENCODING 'UTF8'"):
+        check(postgres.url("in_latin1"))
+    check(postgres.url("in_sql_ascii"))
+
+
+def test_settings_of_a_database_change_nothing_that_is_stored(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Text and numbers come back as they were, whatever the database, the role or the environment has set."""
+    url = postgres.create_database("odd_settings")
+    for setting in ("client_encoding = 'LATIN1'", "extra_float_digits = -3", "standard_conforming_strings = off"):
+        postgres.execute("postgres", f"ALTER DATABASE odd_settings SET {setting}")
+    postgres.execute("postgres", "ALTER DATABASE odd_settings SET default_transaction_isolation = 'serializable'")
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    database = open_database(url)
+    with database.writer.connect() as connection:
+        found = connection.execute(
+            text("SELECT CAST(:number AS float8), :word"), {"number": 0.1 + 0.2, "word": "\U0001f600\\"}
+        )
+        row = found.one()
+        isolation = connection.execute(text("SHOW transaction_isolation")).scalar()
+    database.close()
+
+    assert tuple(row) == (0.1 + 0.2, "\U0001f600\\")
+    assert isolation == "read committed"
 
 
 def check(url: str) -> None:
