@@ -6,7 +6,6 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,14 +23,16 @@ from app.serving.bundle.manifest import MANIFEST, PROFILE, check_name, make_mani
 from app.serving.bundle.proof import Data, Proved, prove_golden
 from app.serving.bundle.reader import libraries, read_bundle
 from app.serving.bundle.schema_inference import KnownColumns, infer_features, rows_of, widen
-from app.serving.bundle.sources import FittedModel, OnnxFile, Source
-from app.serving.bundle.times import read_times
+from app.serving.bundle.sources import BoosterModel, FittedModel, OnnxFile, Source
+from app.serving.bundle.times import TimeColumn
 from app.serving.bundle.user_code import CODE, UserCode, pack
-from app.serving.runtimes.formats import FORMATS
+from app.serving.runtimes.formats import AUTO, FORMATS
 from app.types import Feature, Json, Label, Micros, ModelSchema, Task, from_datetime, to_rfc3339
 
 if TYPE_CHECKING:
     import pandas as pd
+
+__all__ = ["TimeColumn", "build_bundle", "check_unseen", "infer_schema", "known_columns"]
 
 REFERENCE_ROWS = 10_000
 """Rows that are kept of a larger reference, unless another number is asked for."""
@@ -42,29 +43,6 @@ MAX_ANSWERS = 4_000_000
 SHOWN_NAMES = 12
 MAX_SEEN_SHARE = 0.05
 """Share of the holdout's rows that may be rows of the training data, beyond those that are equal by chance."""
-
-
-@dataclass(frozen=True, slots=True)
-class TimeColumn:
-    """The column of the rows' times, if there is one.
-
-    It says how times without a zone and dates are meant.
-
-    See :func:`app.serving.bundle.times.read_times`.
-    """
-
-    name: str | None = None
-    zone: str | None = None
-    day_first: bool | None = None
-
-    @classmethod
-    def of(cls, time: str | TimeColumn | None) -> TimeColumn:
-        """The column that a name stands for."""
-        return time if isinstance(time, TimeColumn) else cls(time)
-
-    def read(self, frame: pd.DataFrame) -> NDArray[np.int64] | None:
-        """Read the times in microseconds."""
-        return None if self.name is None else read_times(frame[self.name], zone=self.zone, day_first=self.day_first)
 
 
 def build_bundle(
@@ -81,7 +59,7 @@ def build_bundle(
     time: str | TimeColumn | None = None,
     in_sample: bool = False,
     features: Sequence[Feature] | None = None,
-    format: str = "skops",  # noqa: A002 - the manifest's word
+    format: str = AUTO,  # noqa: A002 - the manifest's word
     trusted_types: Sequence[str] = (),
     attachments: Mapping[str, bytes] | None = None,
     single_rows: bool = False,
@@ -108,10 +86,10 @@ def build_bundle(
     """
     folder = _new_folder(models, name, version, replace=replace)
     model, trusted_types, added = _with_code(model, trusted_types, code_path)
-    source, data, holdout = _source(model, format, trusted_types), _with_text_names(data), _with_text_names(holdout)
+    data, holdout = _tables(source := _source(model, format, trusted_types), data, holdout)
     names, sample, times, whole = _chosen(source, data, holdout, target, TimeColumn.of(time), reference_rows)
     seen = in_sample or holdout is None or check_unseen(data[[*names, target]], holdout[[*names, target]])
-    listed = _ordered(features, names) if features else widen(infer_features(data[names]), sample)
+    listed = _ordered(features, names) if features else _inferred(source, data[names], sample)
     schema = source.schema(name, version, listed, target=data[target], positive=positive, threshold=threshold)
     tables = Data(sample[names], sample[target], data[names])
     proved = _proved_by_user(source.prove(schema, tables, single_rows=single_rows), golden, made_by)
@@ -232,9 +210,10 @@ def infer_schema(
     Raises:
         BundleError: columns are missing, or are nothing that a model takes.
     """
-    data, holdout = _with_text_names(data), _with_text_names(holdout)
-    names, sample, *_ = _chosen(_source(model), data, holdout, target, TimeColumn.of(time), REFERENCE_ROWS)
-    return widen(infer_features(data[names]), sample)
+    source = _source(model)
+    data, holdout = _tables(source, data, holdout)
+    names, sample, *_ = _chosen(source, data, holdout, target, TimeColumn.of(time), REFERENCE_ROWS)
+    return _inferred(source, data[names], sample)
 
 
 def known_columns(model: Any) -> KnownColumns:
@@ -247,8 +226,34 @@ def _with_text_names(frame: Any) -> Any:
     return frame if frame is None or all(isinstance(name, str) for name in frame.columns) else frame.rename(columns=str)
 
 
-def _source(model: Any, format: str = "skops", trusted_types: Sequence[str] = ()) -> Source:  # noqa: A002 - the manifest's word
-    return OnnxFile(model) if isinstance(model, bytes) else FittedModel(model, format, trusted_types)
+def _tables(source: Source, data: Any, holdout: Any) -> tuple[Any, Any]:
+    """Give both tables the names and the categories that the model knows."""
+    data, holdout = _with_text_names(data), _with_text_names(holdout)
+    if not isinstance(source, BoosterModel):
+        return data, holdout
+    from app.serving.runtimes.boosters import with_categories
+
+    first, second = with_categories(source.model, data, [data, holdout])
+    return first, second
+
+
+def _inferred(source: Source, data: pd.DataFrame, sample: pd.DataFrame) -> tuple[Feature, ...]:
+    """Infer the features; a column of names has categories, though they be numbers."""
+    codes = source.model.content.codes if isinstance(source, BoosterModel) else ()
+    kinds = dict.fromkeys(set(codes) & set(map(str, data.columns)), "category")
+    return widen(infer_features(data.astype(kinds)), sample.astype(kinds))
+
+
+def _source(model: Any, format: str = AUTO, trusted_types: Sequence[str] = ()) -> Source:  # noqa: A002 - the manifest's word
+    from app.serving.runtimes.boosters import Booster, as_booster, library_of
+
+    if isinstance(model, bytes):
+        return OnnxFile(model)
+    library = library_of(model)
+    if library is not None and (format == AUTO or isinstance(model, Booster)):
+        booster = as_booster(model, library)
+        return BoosterModel(booster, library, trusted_types, made=None if booster is model else model)
+    return FittedModel(model, "skops" if format == AUTO else format, trusted_types)
 
 
 def _chosen(

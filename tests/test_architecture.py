@@ -52,7 +52,7 @@ DECLARATIONS = """
     MetaData Table Column Index ForeignKey UniqueConstraint CheckConstraint TypeAdapter AfterValidator BeforeValidator
     WrapValidator Field Meta text sa.text Decoder
     DriftStatistic DriftSummary PerformanceMetric QualityCheck HistogramDistance ValueDistance
-    ModelFormat
+    ModelFormat Library
     TypedDict APIRouter Depends Query Security require typer.Option typer.Argument
 """
 """Calls that may run at import: they make constants, types, and tables of columns or routes, and touch nothing."""

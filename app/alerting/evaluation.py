@@ -21,11 +21,11 @@ from app.errors import Conflict, NotFound
 from app.reports.drift import Accepted, AcceptedPart, DriftReport
 from app.reports.performance import PerformanceReport
 from app.store.database import Connection
-from app.store.queries import acceptances, alerts, outbox, reports
-from app.store.queries.acceptances import Acceptance
+from app.store.queries import alerts, outbox, reports
 from app.store.queries.alerts import SEVERITIES, Alert, Change, firing_unsilenced, record, resolve_others
 from app.store.queries.keys import add_audit
 from app.store.queries.replicas import database_now
+from app.store.queries.reports import Acceptance
 from app.store.queries.versions import read_activation
 from app.types import (
     SECOND,
@@ -162,7 +162,7 @@ def accept(connection: Connection, alert: Alert, *, reason: str, by: str | None,
         reason,
         {"reference": look.reference, "parts": parts},
     )
-    acceptances.add_acceptance(connection, made)
+    reports.add_acceptance(connection, made)
     note(connection, latest or report)
     return made
 
@@ -184,7 +184,7 @@ def _last_that_shows(keys: tuple[str, ...], *candidates: Report | None) -> tuple
 
 def _take_from_earlier(connection: Connection, report: Report, parts: Json, now: Micros) -> None:
     """Leave each part to its latest acceptance."""
-    for earlier in acceptances.in_force(connection, report.kind, report.model_name, report.model_version):
+    for earlier in reports.acceptances_in_force(connection, report.kind, report.model_name, report.model_version):
         left = {key: part for key, part in earlier.body["parts"].items() if key not in parts}
         if len(left) < len(earlier.body["parts"]):
             _change(connection, earlier, left, now)
@@ -196,7 +196,7 @@ def note(connection: Connection, report: Report) -> Report:
     To be called in the transaction that saves the report, so that nobody sees it without. A report that shows nothing
     changes nothing.
     """
-    known = acceptances.in_force(connection, report.kind, report.model_name, report.model_version)
+    known = reports.acceptances_in_force(connection, report.kind, report.model_name, report.model_version)
     look = Look.of(report) if known else None
     if look is None:
         return report
@@ -213,14 +213,14 @@ def note(connection: Connection, report: Report) -> Report:
         if any(part["found"] for part in parts.values()):
             shown.append(_shown(each, parts, look))
     noted = replace(report, body=cast("DriftReport", {**report.body, "accepted": shown}))
-    acceptances.note_accepted(connection, noted)
+    reports.note_accepted(connection, noted)
     return noted
 
 
 def _change(connection: Connection, each: Acceptance, parts: Mapping[str, Json], at: Micros) -> None:
     """Store the parts that are left; an acceptance ends with the last one that was a finding."""
     ended = None if any(part["found"] for part in parts.values()) else at
-    acceptances.change_acceptance(connection, each.acceptance_id, each.body | {"parts": dict(parts)}, ended_at=ended)
+    reports.change_acceptance(connection, each.acceptance_id, each.body | {"parts": dict(parts)}, ended_at=ended)
 
 
 def _shown(each: Acceptance, parts: Mapping[str, Json], look: Look) -> Accepted:

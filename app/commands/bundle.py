@@ -20,7 +20,7 @@ from app.commands.serve import plumbline_command
 from app.commands.tables.columns import read_columns
 from app.commands.tables.dialect import DayFirst, Decimal, Delimiter, Dialect, Missing, TimeZone
 from app.errors import BundleError
-from app.serving.runtimes.formats import FORMATS, format_of_file, storable, suffixes
+from app.serving.runtimes.formats import AUTO, FORMATS, format_of_file, storable, suffixes
 from app.types import Feature, FeatureType, Json
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def bundle(
     in_sample: InSample = False,
     schema: Annotated[Path | None, typer.Option(help="Edited features, in the form that --show prints.")] = None,
     trust: Annotated[list[str] | None, typer.Option(help="Type that may be loaded beyond the reviewed list.")] = None,
-    format: Annotated[str, typer.Option(help=f"How the model is stored: {' or '.join(storable())}.")] = "skops",  # noqa: A002
+    format: Annotated[str, typer.Option(help=f"How the model is stored: {' or '.join(storable())}.")] = AUTO,  # noqa: A002
     allow_pickle: AllowPickle = False,
     single_rows: SingleRows = False,
     golden: Golden = None,
@@ -335,9 +335,11 @@ def _runtime(manifest: Manifest) -> str:
     made = manifest.onnx
     if made is None:
         return "runs on onnxruntime"
+    runtime = FORMATS[manifest.format].runtime
+    own = "scikit-learn" if runtime == "sklearn" else runtime
     if made.file is None:
-        return f"runs on scikit-learn, not on onnxruntime: {made.reason}"
-    return f"runs on onnxruntime: {made.rows} rows answered as by scikit-learn, to {made.difference:.1e}"
+        return f"runs on {own}, not on onnxruntime: {made.reason}"
+    return f"runs on onnxruntime: {made.rows} rows answered as by {own}, to {made.difference:.1e}"
 
 
 def _about_proof(proof: ProofEntry, made_by: str | None) -> str:

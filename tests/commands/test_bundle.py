@@ -312,7 +312,7 @@ def test_wrong_usage(folder: Path, options: list[Any]) -> None:
 def test_other_files(folder: Path) -> None:
     """A model file of another kind is refused by its name."""
     assert refusal(run(folder, model="model.h5")).endswith(
-        "model.h5: a model is a .skops, .joblib, .pkl, .pickle or .onnx file"
+        "model.h5: a model is a .skops, .joblib, .pkl, .pickle, .onnx, .ubj, .json, .txt or .cbm file"
     )
 
 

@@ -30,7 +30,6 @@ from app.store.database import Connection, Database, Readers
 from app.store.journal.journal import Journal
 from app.store.journal.spool import Spooler
 from app.store.queries import alerts
-from app.store.queries.acceptances import of_alerts
 from app.store.queries.keys import (
     KeyState,
     StoredKey,
@@ -42,6 +41,7 @@ from app.store.queries.keys import (
     replace_keys,
     revoke_key,
 )
+from app.store.queries.reports import acceptances_of_alerts
 from app.types import SECOND, Json, Micros, Scalar, to_rfc3339
 
 REFRESH_S = 0.5
@@ -365,6 +365,6 @@ async def accept_alert(
     alert = await services.journal.run(
         partial(services.monitoring.updater.accept, alert_id=alert_id, reason=body.reason, by=by)
     )
-    accepted = await services.readers.run(of_alerts, [alert_id])
+    accepted = await services.readers.run(acceptances_of_alerts, [alert_id])
     structlog.get_logger("audit").info("alert_accepted", alert_id=alert_id, rule=alert.rule, by=by, reason=body.reason)
     return json_response(render_alert(alert, (), accepted.get(alert_id)))

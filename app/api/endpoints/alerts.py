@@ -25,9 +25,9 @@ from app.errors import Conflict, FieldError, Invalid, NotFound
 from app.store.database import Connection
 from app.store.queries import alerts as stored
 from app.store.queries import outbox, reports
-from app.store.queries.acceptances import Acceptance, of_alerts
 from app.store.queries.alerts import Matcher, Silence, planned_silences
 from app.store.queries.replicas import database_now
+from app.store.queries.reports import Acceptance, acceptances_of_alerts
 from app.types import SECOND, Micros, Severity, from_datetime, new_id, to_rfc3339
 
 router = APIRouter(tags=["alerts"])
@@ -296,7 +296,7 @@ async def alerts(
         found = stored.shown(connection, schema.name, schema.version, start=wanted.start)
         known = planned_silences(connection, at=now)
         active = [silence for silence in known if silence.starts_at <= now]
-        accepted = of_alerts(connection, [alert.alert_id for alert in found])
+        accepted = acceptances_of_alerts(connection, [alert.alert_id for alert in found])
         shown = (render_alert(alert, active, accepted.get(alert.alert_id)) for alert in found)
         items = [item for item in shown if wanted.has(item)]
         behind = next((place + 1 for place, item in enumerate(items) if item["alert_id"] == cursor), 0)

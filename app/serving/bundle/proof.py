@@ -120,12 +120,8 @@ def prove(model: Any, schema: ModelSchema, data: Data, *, file: str, trust: Sequ
     features = allowed(load(layout, able), rows, data.fitted_on, _listed(model))
     served = load(layout, replace(schema, features=features))
     golden, proof = prove_company(served, rows, data)
-    if single_rows:
-        graph, entry = (
-            None,
-            OnnxEntry(reason="its answer to a row depends on the others, so that it takes one at a time"),
-        )
-    else:
+    graph, entry = None, _no_graph(model, single_rows=single_rows)
+    if entry is None:
         graph, entry = adopt(model, served, rows, layout=layout, dtypes=dtypes)
     files = {f"model.{file}": stored} | ({} if graph is None or entry.file is None else {entry.file: graph})
     found: dict[str, Any] = {"input": layout, "onnx": entry, "single_rows": single_rows, "proof": proof}
@@ -133,6 +129,15 @@ def prove(model: Any, schema: ModelSchema, data: Data, *, file: str, trust: Sequ
         entries = {name: LevelsEntry(**level._asdict()) for name, level in levels.items()}
         found |= {"dtypes": dtypes, "levels": entries}
     return Proved(served.schema, files, found, rows, golden, served)
+
+
+def _no_graph(model: Any, *, single_rows: bool) -> OnnxEntry | None:
+    """Say why a model is not converted to ONNX; None where it may be."""
+    if single_rows:
+        return OnnxEntry(reason="its answer to a row depends on the others, so that it takes one at a time")
+    if library := getattr(model, "library", None):
+        return OnnxEntry(reason=f"{library} itself answers as it was fitted, to the last bit")
+    return None
 
 
 def _listed(model: Any) -> list[Any]:

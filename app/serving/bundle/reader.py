@@ -53,19 +53,20 @@ def choose(manifest: Manifest, wanted: str, where: str) -> RuntimeName:
     Raises:
         BundleError: the bundle has nothing that the wanted runtime could run.
     """
-    if FORMATS[manifest.format].runtime == "onnx":
+    own = FORMATS[manifest.format].runtime
+    if own == "onnx":
         if wanted == "sklearn":
             raise BundleError(f"{where}: is an ONNX model, which scikit-learn cannot run; set serving.runtime: auto")
         return "onnx"
     if wanted == "sklearn":
-        return "sklearn"
+        return own
     converted = manifest.onnx
     if converted is not None and converted.file is not None:
         return "onnx"
     if wanted == "onnx":
         reason = converted.reason if converted is not None else "it was bundled without one"
         raise BundleError(f"{where}: has no ONNX graph ({reason}); set serving.runtime: auto")
-    return "sklearn"
+    return own
 
 
 def load_runtime(
@@ -76,7 +77,7 @@ def load_runtime(
     Raises:
         BundleError: the file cannot be loaded, or does not fit the manifest.
     """
-    if FORMATS[manifest.format].runtime == "sklearn" and runtime == "sklearn":
+    if runtime != "onnx":
         where = f"{folder / manifest.model_file}"
         return _sklearn(manifest, files[manifest.model_file], manifest.format, trusted_types, where), where
     from app.serving.runtimes.onnx import MISSING_TEXT, OnnxModel, open_session
@@ -96,6 +97,8 @@ def _sklearn(manifest: Manifest, data: bytes, file: str, trusted_types: Sequence
         log = structlog.get_logger("bundle")
         log.warning("model_of_another_version", file=where, written_by=versions, checked_by="golden rows")
     schema = manifest.schema_of()
+    if hasattr(model, "name_classes"):
+        model.name_classes(schema.classes)
     takes = getattr(model, "n_features_in_", len(schema.features))
     if takes != len(schema.features):
         raise BundleError(
@@ -174,7 +177,7 @@ def read_bundle(
         )
     chosen = choose(manifest, runtime, f"{folder}")
     files = {name: _verified(folder, name, pinned) for name, pinned in manifest.files.items()}
-    if chosen == "sklearn" and CODE in files:
+    if chosen != "onnx" and CODE in files:
         trusted_types = [*trusted_types, _install(files[CODE], folder, permitted=allow_pickle)]
     profile = parse_profile(files[PROFILE], f"{folder / PROFILE}")
     estimator, where = load_runtime(manifest, files, chosen, trusted_types, folder)
@@ -321,7 +324,9 @@ def _changed(then: Mapping[str, str]) -> dict[str, tuple[str, str]]:
 
 
 def _installed(library: str) -> str | None:
-    try:
-        return version(library)
-    except PackageNotFoundError:
-        return None
+    for name in (library, f"{library}-cpu"):  # xgboost has a second distribution
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return None

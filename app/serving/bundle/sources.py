@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from app.errors import BundleError, one_line
 from app.serving.bundle.answers import ROUNDING_OF_SHARES, allowed, check_shares, nullable
 from app.serving.bundle.onnx_export.converter import FILE
-from app.serving.bundle.proof import Data, Proved, prove, prove_company
+from app.serving.bundle.proof import Data, Proved, as_fitted, prove, prove_company
 from app.serving.bundle.schema_inference import (
     KnownColumns,
     check_names,
@@ -31,7 +31,10 @@ from app.types import Feature, FeatureType, Label, ModelSchema, Task
 if TYPE_CHECKING:
     import pandas as pd
 
+    from app.serving.runtimes.boosters import Booster
 
+
+INTO_ORDER = "; put them into that order"
 SIGMAS = 5.0
 """From here on, another order of the classes does not fit the truth better by chance."""
 
@@ -146,7 +149,7 @@ def _check_order(schema: ModelSchema, labels: Sequence[Label], probabilities: ND
     in_order = f", but of {_listed(schema, order.argsort())}" if fits else ""
     raise BundleError(
         f"its probabilities are not in the order of the classes {_listed(schema, range(len(order)))}{in_order}: in "
-        f"{int(odd.sum())} of {len(told)} rows its label is not the likeliest class; put them into that order"
+        f"{int(odd.sum())} of {len(told)} rows its label is not the likeliest class{INTO_ORDER}"
     )
 
 
@@ -166,7 +169,7 @@ def _check_order_by_truth(schema: ModelSchema, truth: Sequence[Label | None], pr
         raise BundleError(
             f"its probabilities fit the truth in the order {_listed(schema, order.argsort())} (accuracy "
             f"{better.mean():.3f}), not in that of the classes {_listed(schema, range(len(order)))} (accuracy "
-            f"{worse.mean():.3f}); put them into that order"
+            f"{worse.mean():.3f}){INTO_ORDER}"
         )
 
 
@@ -271,3 +274,90 @@ class FittedModel:
     def prove(self, schema: ModelSchema, data: Data, *, single_rows: bool) -> Proved:
         """See :func:`app.serving.bundle.sources.prove`."""
         return prove(self.model, schema, data, file=self.format, trust=self.trusted_types, single_rows=single_rows)
+
+
+@dataclass(frozen=True)
+class BoosterModel(FittedModel):
+    """A model of XGBoost, LightGBM or CatBoost, stored in its library's own file.
+
+    Attributes:
+        model: as it is read out of that file.
+        made: the fitted model itself, if that is what was given.
+    """
+
+    model: Booster
+    made: Any = None
+
+    def known(self) -> KnownColumns:
+        """Give the names of its columns and classes; a column of names has no type yet."""
+        content = self.model.content
+        untyped = {*content.codes, *(content.categories or {})}
+        numbers = [name for name in content.names or () if name not in untyped]
+        features = {name: Feature(name, FeatureType.NUMERIC, nullable=True) for name in numbers}
+        named = content.classes == () or self.model.has_names
+        return KnownColumns(content.names, features, tuple(getattr(self.model, "classes_", ())) if named else None)
+
+    def schema(
+        self,
+        name: str,
+        version: str,
+        features: Sequence[Feature],
+        *,
+        target: pd.Series[Any],
+        positive: Label | None,
+        threshold: float | None,
+    ) -> ModelSchema:
+        """Give its schema; classes without names are the sorted values of the target.
+
+        Raises:
+            BundleError: the target has another number of values, or as :func:`schema_of`.
+        """
+        if hasattr(self.model, "name_classes"):
+            self.model.name_classes(_class_names(target, self.model.content.classes))
+        return super().schema(name, version, features, target=target, positive=positive, threshold=threshold)
+
+    def prove(self, schema: ModelSchema, data: Data, *, single_rows: bool) -> Proved:
+        """See :func:`app.serving.bundle.proof.prove`.
+
+        Raises:
+            BundleError: besides, the file answers otherwise than the model that was given.
+        """
+        if self.made is not None:
+            self._compare(as_fitted(data.reference, data.fitted_on))
+        proved = super().prove(schema, data, single_rows=single_rows)
+        if schema.classes and not self.model.content.knows_classes:
+            self._check_names(proved, data)
+        return proved
+
+    def _check_names(self, proved: Proved, data: Data) -> None:
+        """Refuse names of classes that fit the truth far worse than the same in another order."""
+        shares = np.array([answer.probabilities for answer in proved.runtime.predict(proved.rows)])
+        try:
+            _check_order_by_truth(proved.schema, data.truth.tolist(), shares)
+        except BundleError as error:
+            found = str(error).removesuffix(INTO_ORDER)
+            raise BundleError(
+                f"{found}; the {self.format} file knows its classes by number alone, so that the sorted values of the "
+                "target were taken: give the target as the numbers that the model was fitted on"
+            ) from None
+
+    def _compare(self, frame: pd.DataFrame) -> None:
+        rows = frame if self.model.content.names else frame.to_numpy(dtype=np.float64)
+        method = "predict_proba" if hasattr(self.model, "predict_proba") else "predict"
+        wanted, found = getattr(self.made, method)(rows), getattr(self.model, method)(rows)
+        if np.shape(wanted) != found.shape or not np.allclose(found, wanted, rtol=1e-6, atol=1e-6):
+            raise BundleError(
+                f"its {self.format} file answers otherwise than the model itself, as one with a function of your own "
+                "does; bundle it with --format joblib"
+            )
+
+
+def _class_names(target: pd.Series[Any], positions: Sequence[Label]) -> Sequence[Label]:
+    """The sorted values of the target, as names of classes that are known by number."""
+    values = {int(value) if isinstance(value, float) and value.is_integer() else value for value in target.dropna()}
+    if len(values) != len(positions) and values <= set(positions):
+        return positions  # the data lack one of them
+    try:
+        return sorted(values)
+    except TypeError:
+        raise BundleError(f"column {target.name}: holds text and numbers, which are no classes") from None

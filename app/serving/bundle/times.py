@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -211,3 +212,26 @@ def _zone(name: str) -> tzinfo:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
         raise BundleError(f"--time-zone {name!r}: is no time zone; examples: UTC, Europe/Berlin, +01:00") from None
+
+
+@dataclass(frozen=True, slots=True)
+class TimeColumn:
+    """The column of the rows' times, if there is one.
+
+    It says how times without a zone and dates are meant.
+
+    See :func:`read_times`.
+    """
+
+    name: str | None = None
+    zone: str | None = None
+    day_first: bool | None = None
+
+    @classmethod
+    def of(cls, time: str | TimeColumn | None) -> TimeColumn:
+        """The column that a name stands for."""
+        return time if isinstance(time, TimeColumn) else cls(time)
+
+    def read(self, frame: pd.DataFrame) -> NDArray[np.int64] | None:
+        """Read the times in microseconds."""
+        return None if self.name is None else read_times(frame[self.name], zone=self.zone, day_first=self.day_first)

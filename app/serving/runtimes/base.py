@@ -15,7 +15,7 @@ from app.types import Answer, Feature, FeatureType, ModelSchema, Row
 if TYPE_CHECKING:
     import pandas as pd
 
-RuntimeName: TypeAlias = Literal["onnx", "sklearn"]
+RuntimeName: TypeAlias = Literal["onnx", "sklearn", "xgboost", "lightgbm", "catboost"]
 LARGEST: Mapping[str, float] = {
     "float16": 65504.0,
     "float32": 3.4028234663852886e38,

@@ -50,8 +50,8 @@ def _dump_skops(model: Any) -> bytes:
         data: bytes = skops.io.dumps(model, compression=zipfile.ZIP_DEFLATED)
     except Exception as error:  # skops calls what the model's parts define
         raise BundleError(
-            f"skops cannot store the model ({one_line(error)}); as joblib it can be bundled, "
-            "and is served where serving.allow_pickle is set"
+            f"skops cannot store the model ({one_line(error)}); bundle it with --format joblib, "
+            "and it is served where serving.allow_pickle is set"
         ) from error
     return data
 
@@ -76,18 +76,44 @@ def _dump_joblib(model: Any) -> bytes:
     return buffer.getvalue()
 
 
+def _load_own(library: str, data: bytes, what: str) -> Any:
+    from app.serving.runtimes.boosters import load_booster
+
+    return load_booster(library, data, what)
+
+
+def _dump_own(model: Any) -> bytes:
+    data: bytes = model.data
+    return data
+
+
 FORMATS: Mapping[str, ModelFormat] = {
     "skops": ModelFormat((".skops",), "sklearn", "skops", load=_load_skops, dump=_dump_skops),
     "joblib": ModelFormat(
         (".joblib", ".pkl", ".pickle"), "sklearn", "joblib", runs_code=True, load=_load_joblib, dump=_dump_joblib
     ),
     "onnx": ModelFormat((".onnx",), "onnx", "onnxruntime"),
+    "xgboost": ModelFormat(
+        (".ubj", ".json"),
+        "xgboost",
+        "xgboost",
+        load=lambda data, _, what: _load_own("xgboost", data, what),
+        dump=_dump_own,
+    ),
+    "lightgbm": ModelFormat(
+        (".txt",), "lightgbm", "lightgbm", load=lambda data, _, what: _load_own("lightgbm", data, what), dump=_dump_own
+    ),
+    "catboost": ModelFormat(
+        (".cbm",), "catboost", "catboost", load=lambda data, _, what: _load_own("catboost", data, what), dump=_dump_own
+    ),
 }
+AUTO = "auto"
+"""Stores a model of XGBoost, LightGBM or CatBoost in its library's own format, and any other as skops."""
 
 
 def storable() -> list[str]:
     """List the formats in which a fitted model can be stored, the safe default first."""
-    return [name for name, entry in FORMATS.items() if entry.dump is not None]
+    return [AUTO, *(name for name, entry in FORMATS.items() if entry.dump is not None and entry.runtime == "sklearn")]
 
 
 def suffixes() -> str:
@@ -108,7 +134,7 @@ def dump_model(model: Any, name: str) -> bytes:
     """
     dump = FORMATS[name].dump if name in FORMATS else None
     if dump is None:
-        raise BundleError(f"a fitted model is stored as {' or '.join(storable())}, not as {name}")
+        raise BundleError(f"a fitted model is stored as {' or '.join(storable()[1:])}, not as {name}")
     return dump(model)
 
 

@@ -126,7 +126,10 @@ def _array(rows: Sequence[Row]) -> NDArray[np.float64]:
 
 def _bounds(model: Any, schema: ModelSchema, dtypes: Mapping[str, str]) -> dict[str, float]:
     """The largest size of a number in each column that is float32, or that a tree makes float32."""
-    narrow = any(type(part).__module__.startswith("sklearn.tree") for part in parts(model))
+    narrow = any(
+        type(part).__module__.startswith("sklearn.tree") or getattr(part, "takes_float32", False)
+        for part in parts(model)
+    )
     largest = {feature.name: LARGEST.get(dtypes.get(feature.name, "").lower()) for feature in schema.features}
     return {
         name: min(bound or LARGEST["float32"], LARGEST["float32"])
@@ -211,6 +214,8 @@ def _decided_by_probability(model: Any) -> bool:
     """
     while hasattr(model, "steps") or hasattr(model, "best_estimator_"):
         model = model.steps[-1][1] if hasattr(model, "steps") else model.best_estimator_
+    if (told := getattr(model, "decided_by_probability", None)) is not None:
+        return bool(told)
     return type(model).__module__.startswith("sklearn.") and type(model).__name__ in DECIDED_BY_PROBABILITY
 
 
@@ -272,7 +277,8 @@ def load_model(
         warnings.simplefilter("always")
         model = data if load is None else load(data, trusted_types, what)
     found = [each.message for each in said if isinstance(each.message, InconsistentVersionWarning)]
-    if not isinstance(model, BaseEstimator) or not hasattr(model, "predict"):
+    known = isinstance(model, BaseEstimator) or type(model).__module__ == "catboost.core"
+    if not known or not hasattr(model, "predict"):
         raise BundleError(f"{what}: holds a {type(model).__name__}, not a fitted scikit-learn model")
     return model, sorted({str(each.original_sklearn_version) for each in found})
 

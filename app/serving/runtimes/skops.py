@@ -41,6 +41,7 @@ COMPILED = (
 )
 # Plain Python that holds fitted numbers; nothing in it calls what it is given.
 CONTAINERS = (
+    "collections.OrderedDict",  # a dict that keeps its order, in models of LightGBM
     "builtins.object",  # the bare class, as the dtype that make_column_selector looks for
     "numpy.dtype",  # ColumnTransformer and encoders note the dtypes that they were fitted on
     "sklearn.utils._bunch.Bunch",  # a dict with attributes, in voting and stacking
@@ -156,7 +157,7 @@ def load_skops(data: bytes, *, trusted_types: Sequence[str] = (), what: str = "t
     raise BundleError(f"{what}: holds types that are not trusted; {_advise(missing)}")
 
 
-SUGGESTED = ("numpy", "scipy", "sklearn")
+SUGGESTED = ("numpy", "scipy", "sklearn", "imblearn", "category_encoders", "xgboost", "lightgbm", "catboost")
 """Packages whose types may be suggested: numerical code of known projects."""
 _RUNS_CODE = re.compile(
     r"(^|\.)(scipy\.stats|scipy\.io|numpy\.(testing|f2py|distutils|ctypeslib|lib\._?npyio\w*|_core\._?\w*memmap)"
@@ -174,13 +175,15 @@ def _advise(missing: Sequence[str]) -> str:
     absent = [name for name in foreign if _is_absent(name)]
     foreign = [name for name in foreign if name not in absent]
     hint = "; or store the search's best_estimator_ alone" if any(map(_is_distribution, missing)) else ""
-    parts = [f"if you trust its source, set serving.trusted_types: [{', '.join(known)}]"] if known else []
+    flags = " ".join(f"--trust {name}" for name in known)
+    listed = f"set serving.trusted_types: [{', '.join(known)}]"
+    parts = [f"if you trust its source, bundle it with {flags}, and {listed} where it is served"] if known else []
     if absent:
         parts += [own_code(top, named) for top, named in groupby(absent, key=lambda name: name.partition(".")[0])]
     if foreign:
         parts.append(
             f"it names code that would run: {', '.join(foreign)}; find out who made the file, "
-            "and bundle the model again without it"
+            "and bundle the model again without it, or with --format joblib if it is your own"
         )
     return "; ".join(parts) + hint
 

@@ -162,8 +162,8 @@ def test_untrusted_type(folder: Path) -> None:
     bundles.pin(folder, "model.skops", skops.io.dumps(model))
 
     assert refusal(folder) == (
-        "FOLDER/model.skops: holds types that are not trusted; if you trust its source, set "
-        "serving.trusted_types: [numpy.linalg.norm]"
+        "FOLDER/model.skops: holds types that are not trusted; if you trust its source, bundle it with "
+        "--trust numpy.linalg.norm, and set serving.trusted_types: [numpy.linalg.norm] where it is served"
     )
     assert "holds a FunctionTransformer" in refusal(folder, trusted_types=["numpy.linalg.norm"])
 

@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from catboost import CatBoostClassifier
+from lightgbm import LGBMClassifier
 from skl2onnx import to_onnx
 from sklearn.linear_model import LogisticRegression
+from xgboost import XGBClassifier
 
 from app.bundling import build_bundle
 from app.commands.bundle import load_model_file
 from app.errors import BundleError
 from app.serving.bundle.reader import libraries, read_bundle
-from app.serving.runtimes.formats import FORMATS, dump_model, format_of_file
+from app.serving.runtimes.boosters import as_booster
+from app.serving.runtimes.formats import FORMATS, dump_model, format_of_file, storable
 from tests.support.models import bundles
 
 FILES = [(name, suffix) for name, entry in FORMATS.items() for suffix in entry.suffixes]
 
 
+OWN: dict[str, Any] = {
+    "xgboost": XGBClassifier(n_estimators=2),
+    "lightgbm": LGBMClassifier(n_estimators=2, verbose=-1),
+    "catboost": CatBoostClassifier(iterations=2, verbose=0, allow_writing_files=False),
+}
+"""Models of the libraries that have a format of their own."""
+
+
 def model_bytes(name: str) -> bytes:
     """A small fitted model in a format."""
     frame = bundles.numbers()
+    if name in OWN:
+        truth = (frame["y"] == "yes").astype(int) if name == "xgboost" else frame["y"]
+        return as_booster(OWN[name].fit(frame[["a", "b", "c"]], truth), name).data
     model = LogisticRegression().fit(frame[["a", "b", "c"]].to_numpy(), frame["y"])
     if FORMATS[name].dump is not None:
         return dump_model(model, name)
@@ -37,7 +53,7 @@ def test_every_file_becomes_a_bundle_that_serves(tmp_path: Path, name: str, suff
     file, entry = tmp_path / f"model{suffix}", FORMATS[name]
     file.write_bytes(model_bytes(name))
     model, _ = load_model_file(file, allow_pickle=entry.runs_code, trusted_types=())
-    stored = name if entry.dump is not None else "skops"
+    stored = name if name in storable() else "auto"
     folder = build_bundle(
         model, data=bundles.numbers(), target="y", name="small", models=tmp_path / "models", format=stored
     )
