@@ -34,6 +34,9 @@ class ExportFormat(StrEnum):
     PARQUET = "parquet"
 
 
+SUFFIXES = {".csv": ExportFormat.CSV, ".parquet": ExportFormat.PARQUET, ".pq": ExportFormat.PARQUET}
+
+
 class Tool(StrEnum):
     """Another tool that reads the file."""
 
@@ -46,19 +49,15 @@ def export(
     *,
     out: Annotated[Path, typer.Option(dir_okay=False, help="File to write; it takes its name once it is whole.")],
     url: Url = DEFAULT_URL,
-    form: Annotated[ExportFormat, typer.Option("--format", help="What to write.")] = ExportFormat.JSONL,
+    form: Annotated[ExportFormat | None, typer.Option("--format", help="Default: as the file is named.")] = None,
     start: Annotated[str | None, typer.Option("--from", help="From this time on; RFC 3339 with its zone.")] = None,
     end: Annotated[str | None, typer.Option("--to", help="Before this time; RFC 3339 with its zone.")] = None,
     model_version: Annotated[str | None, typer.Option(help="Only the rows of this version.")] = None,
-    labelled: Annotated[
-        bool | None, typer.Option("--labelled/--unlabelled", help="Only rows with an outcome, or only those without.")
-    ] = None,
+    labelled: Annotated[bool | None, typer.Option("--labelled/--unlabelled", help="With an outcome, or not.")] = None,
     tool: Annotated[
         Tool | None, typer.Option("--for", help="Columns and types for this tool, of one version, in CSV or Parquet.")
     ] = None,
-    reference: Annotated[
-        bool, typer.Option("--reference", help="Write the version's reference instead, with the same columns.")
-    ] = False,
+    reference: Annotated[bool, typer.Option("--reference", help="Write the version's reference instead.")] = False,
     models: Annotated[Path, typer.Option(help="Folder of bundles, for --reference.")] = Path("models"),
     api_key: Annotated[str | None, typer.Option(envvar="PLUMBLINE_API_KEY", help="Key with the scope read.")] = None,
 ) -> None:
@@ -66,6 +65,9 @@ def export(
     asked = {"from": start, "to": end, "model_version": model_version, "labelled": labelled}
     params = {name: value for name, value in asked.items() if value is not None}
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    form = form or ExportFormat(
+        {".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}.get(out.suffix.lower(), "jsonl")
+    )
     try:
         with httpx.Client(base_url=url, headers=headers, timeout=60.0) as client:
             if tool is None and not reference:
@@ -95,10 +97,7 @@ def _write_stream(client: httpx.Client, params: Mapping[str, Any], out: Path, fo
 
 
 class RowCount:
-    """Count rows in parts of a text.
-
-    Rows are lines, without a CSV header and without line ends inside quotes.
-    """
+    """Count rows in parts of a text: lines, without a CSV header or ends inside quotes."""
 
     def __init__(self, *, quoted: bool) -> None:
         self._quoted = quoted
@@ -149,8 +148,9 @@ def _accept(answer: httpx.Response) -> None:
 
 
 def _progress(console: Console) -> Progress:
-    rows = TextColumn("{task.fields[rows]}")
-    return Progress(SpinnerColumn(), rows, DownloadColumn(), TimeElapsedColumn(), console=console)
+    return Progress(
+        SpinnerColumn(), TextColumn("{task.fields[rows]}"), DownloadColumn(), TimeElapsedColumn(), console=console
+    )
 
 
 OWN = ("prediction_id", "model_version", "predicted_at", "prediction", "outcome", "value", "observed_at")

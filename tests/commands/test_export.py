@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 
+from app.commands.tables.dialect import Dialect
+from app.commands.tables.reader import read_table
 from tests.support.load import batch
 from tests.support.processes import Service, free_port, serving
 from tests.support.programs import Done, run_command
@@ -46,6 +48,16 @@ def test_every_row_is_in_the_file(service: Service, tmp_path: Path, form: str) -
     assert {row["prediction_id"] for row in rows} == {f"row-{number}" for number in range(ROWS)}
     assert len(rows) == ROWS
     assert [path.name for path in tmp_path.iterdir()] == ["rows"]
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.parquet", "rows.jsonl"])
+def test_the_name_of_the_file_says_the_format(service: Service, tmp_path: Path, name: str) -> None:
+    """Without --format the file is what its name says, and the other commands read it."""
+    out = tmp_path / name
+    done = run(service.port, out)
+
+    assert done.returncode == 0, done.stderr
+    assert read_table(out, Dialect()).rows == ROWS
 
 
 def test_parquet_has_types(service: Service, tmp_path: Path) -> None:

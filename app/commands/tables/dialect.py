@@ -124,6 +124,8 @@ class TextFile:
             whole = not source.read(1)
         if head[:4] in (b"PK\3\4", b"\xd0\xcf\x11\xe0", b"PAR1") or (b"\0" in head and _encoding(head) == "utf-8"):
             raise PlumblineError(f"{file}: is no text: a table is a CSV, TSV, JSON lines or Parquet file")
+        if head.lstrip().startswith(b'{"'):
+            raise PlumblineError(f"{file}: holds JSON lines: its name must end in .jsonl")
         encoding = _encoding(head)
         lines = list(io.StringIO(head.decode(encoding, errors="strict" if whole else "ignore"), newline=""))
         lines = lines if whole else lines[:-1]

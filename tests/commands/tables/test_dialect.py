@@ -136,3 +136,10 @@ def test_what_can_be_meant_in_two_ways_is_refused(columns: dict[str, list[str]],
 
     assert line in str(refused.value)
     assert "say --decimal" in str(refused.value)
+
+
+def test_json_lines_under_another_name_are_refused(tmp_path: Path) -> None:
+    """The line says which name the file needs, rather than that it is empty."""
+    (file := tmp_path / "rows.csv").write_text('{"age": 41, "shop": "a"}\n{"age": 42, "shop": "b"}\n')
+    with pytest.raises(PlumblineError, match=r"holds JSON lines: its name must end in \.jsonl"):
+        TextFile.open(file, Dialect())
