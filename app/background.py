@@ -10,6 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
+from contextvars import Context
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
@@ -104,7 +105,8 @@ class PeriodicTask:
 
     def start(self, after_s: float = 0.0) -> None:
         """Start; the first turn begins after so many seconds."""
-        self._task = asyncio.create_task(self._run(after_s), name=f"{TASK_PREFIX}{self.name}")
+        apart = Context()  # it outlives the request that may have started it, and its lines name none
+        self._task = asyncio.create_task(self._run(after_s), name=f"{TASK_PREFIX}{self.name}", context=apart)
         self._task.add_done_callback(self._report_death)
 
     def wake(self) -> None:

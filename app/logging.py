@@ -1,6 +1,6 @@
 """Structured logs: JSON lines, or lines for people on a terminal.
 
-Feature values are never logged.
+Feature values are never logged, unless `logging.predictions` asks for them.
 """
 
 from __future__ import annotations
@@ -9,20 +9,69 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Collection, Sequence
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from contextvars import ContextVar
 from functools import partial
-from http import HTTPStatus
 from io import TextIOWrapper
+from json import dumps as dump_json
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
-from typing import Any, TypeAlias
+from queue import SimpleQueue
+from threading import Lock, Thread
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from app.errors import ConfigError, describe_error, describe_traceback, mask_secrets
+from app.types import ModelSchema, Prediction, named, to_rfc3339
+
+_TRACEPARENT = re.compile(
+    rb"(?!ff)(?!00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.{0,400})?"
+)
+"""A later version than 00 may have more parts."""
+MAX_NAMED_REQUESTS = 32
+"""Requests that a line of a whole group names."""
+
+
+class LoggedRequest(Protocol):
+    """A request as a line names it."""
+
+    @property
+    def request_id(self) -> str: ...  # noqa: D102
+
+    @property
+    def trace_id(self) -> str | None: ...  # noqa: D102
+
+
+class RequestIds(NamedTuple):
+    """The ids of a request, where no more is known of it."""
+
+    request_id: str
+    trace_id: str | None
+
+
+REQUESTS: ContextVar[Sequence[LoggedRequest]] = ContextVar("requests", default=())
+"""The requests for which the running task works; each line of the task names them."""
+
+
+def trace_id_of(headers: Mapping[bytes, bytes]) -> str | None:
+    """The trace of a request, by its `traceparent`; None without one that is valid.
+
+    >>> trace_id_of({b"traceparent": b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"})
+    '0af7651916cd43dd8448eb211c80319c'
+    """
+    sent = headers.get(b"traceparent")
+    found = None if sent is None else _TRACEPARENT.fullmatch(sent)
+    return found[1].decode() if found else None
+
+
+def ids_of(request: LoggedRequest) -> dict[str, str]:
+    """The ids of a request, as the fields of its lines."""
+    trace_id = request.trace_id
+    return {"request_id": request.request_id} | ({} if trace_id is None else {"trace_id": trace_id})
 
 
 def configure_logging(
@@ -42,6 +91,7 @@ def configure_logging(
     least = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        name_requests,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
@@ -49,7 +99,7 @@ def configure_logging(
         describe_exception,
         partial(_mask, secrets),
     ]
-    handlers: list[LineOutput] = [StandardOutput(for_people=not (json or (json is None and not sys.stdout.isatty())))]
+    handlers: list[LineHandler] = [StandardOutput(for_people=not (json or (json is None and not sys.stdout.isatty())))]
     if file is not None:
         handlers.append(_open_file(file))
     remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
@@ -72,47 +122,77 @@ def configure_logging(
     )
 
 
-class StandardOutput(logging.StreamHandler[Any]):
-    """Lines on standard output.
+class LineHandler(logging.StreamHandler[Any]):
+    """A place of lines that counts those that it cannot write, and fails no act that is logged.
 
     Attributes:
         for_people: whether its lines are for people; else they are JSON.
         colours: whether it takes colours.
+        lost: lines that were not written, by reason.
     """
+
+    for_people = False
+    colours = False
+
+    def __init__(self, stream: Any = None) -> None:
+        super().__init__(stream)
+        self.lost: Counter[str] = Counter()
+
+    def reopen(self) -> None:
+        """Open it anew if it was moved away."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        try:
+            line = self.format(record)
+        except Exception:  # noqa: BLE001 - whatever a line holds; its text may hold values, so none is shown
+            self.lost["content"] += 1
+        else:
+            self._write(line + self.terminator, 1)
+
+    def write_events(self, events: Sequence[EventDict]) -> None:
+        """Write events that need no processor any more."""
+        render = partial(line_for_people, colours=self.colours) if self.for_people else line_as_json
+        lines = "".join([f"{render(event)}\n" for event in events])
+        self.acquire()
+        try:
+            self._write(lines, len(events))
+        finally:
+            self.release()
+
+    def _write(self, text: str, number: int) -> None:
+        try:
+            self.reopen()
+            try:
+                self.stream.write(text)
+            except UnicodeError:  # the output takes fewer characters than a text has
+                self.stream.write(escape_characters(text))
+            self.flush()
+        except (OSError, ValueError, AttributeError):  # a full disk, a closed pipe, a closed stream, none at all
+            self.lost["output"] += number
+
+
+class StandardOutput(LineHandler):
+    """Lines on standard output."""
 
     def __init__(self, *, for_people: bool) -> None:
         super().__init__(sys.stdout)
         self.for_people = for_people
         self.colours = for_people and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
-    def reopen(self) -> None:
-        """It stays open."""
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - a name of Python's
-        """Write nothing in the place of a line for which there is no room."""
-        if not isinstance(sys.exc_info()[1], OSError):
-            super().handleError(record)
-
-
-class LogFile(WatchedFileHandler):
+class LogFile(LineHandler, WatchedFileHandler):
     """JSON lines in a file, which is opened anew once somebody has moved it away."""
 
-    for_people = False
-    colours = False
+    def __init__(self, file: Path) -> None:
+        WatchedFileHandler.__init__(self, file, encoding="utf-8")
+        self.lost = Counter()
 
     def reopen(self) -> None:
         """Open it anew if it was moved away."""
         self.reopenIfNeeded()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write a line; a file that cannot be opened anew fails no act that is logged."""
-        with suppress(OSError):
-            super().emit(record)
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - a name of Python's
-        """Write nothing in the place of a line for which there is no room."""
-        if not isinstance(sys.exc_info()[1], OSError):
-            super().handleError(record)
+        if self.stream is None:
+            self.stream = self._open()
 
     def _open(self) -> TextIOWrapper:
         """Open it for its owner alone, like the store."""
@@ -120,34 +200,37 @@ class LogFile(WatchedFileHandler):
         return open(descriptor, "a", encoding="utf-8")  # noqa: PTH123 - the handler closes it
 
 
-LineOutput = StandardOutput | LogFile
-
-
 def _open_file(file: Path) -> LogFile:
     try:
-        return LogFile(file, encoding="utf-8")
+        return LogFile(file)
     except OSError as error:
         raise ConfigError(f"logging.file: {file}: cannot be written: {error.strerror}") from None
 
 
-def line_outputs() -> Sequence[LineOutput]:
+def line_outputs() -> Sequence[LineHandler]:
     """The places that the log is written to; standard output before it is configured."""
-    found = [each for each in logging.getLogger().handlers if isinstance(each, LineOutput)]
+    found = [each for each in logging.getLogger().handlers if isinstance(each, LineHandler)]
     return found or [StandardOutput(for_people=False)]
 
 
-def write_lines(output: LineOutput, lines: str) -> None:
-    """Write lines that are rendered already; a full disk stops no request."""
-    output.acquire()
-    try:
-        output.reopen()
-        if output.stream is not None:
-            output.stream.write(lines)
-            output.flush()
-    except (OSError, ValueError):
-        pass
-    finally:
-        output.release()
+def lost_lines() -> Counter[str]:
+    """The lines that were not written, by reason."""
+    return sum((each.lost for each in line_outputs()), Counter[str]())
+
+
+def name_requests(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+    """Add the ids of the request that a line belongs to, or those of a whole group."""
+    requests = REQUESTS.get()
+    if "request_id" in event:
+        return event
+    if len(requests) == 1:
+        event.update(ids_of(requests[0]))
+    elif requests:
+        named = [ids_of(request) for request in requests[:MAX_NAMED_REQUESTS]]
+        event.setdefault("request_ids", [ids["request_id"] for ids in named])
+        if traces := [ids["trace_id"] for ids in named if "trace_id" in ids]:
+            event.setdefault("trace_ids", traces)
+    return event
 
 
 def describe_exception(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
@@ -178,7 +261,24 @@ def _mask(secrets: Collection[str], _logger: WrappedLogger, _name: str, event: E
 
 
 def _render_json(_logger: WrappedLogger, _name: str, event: EventDict) -> str:
-    return orjson.dumps(event, default=str).decode()
+    return line_as_json(event)
+
+
+def line_as_json(event: EventDict) -> str:
+    """A line of JSON."""
+    try:
+        return orjson.dumps(event, default=str).decode()
+    except TypeError:  # half a character, or a number of more than 64 bits
+        return dump_json(event, default=str, skipkeys=True)
+
+
+def escape_characters(text: str) -> str:
+    r"""Text in ASCII, other characters as JSON escapes them.
+
+    >>> escape_characters("é and 😀")
+    '\\u00e9 and \\ud83d\\ude00'
+    """
+    return re.sub(r"[^\x00-\x7f]", lambda found: dump_json(found[0])[1:-1], text)
 
 
 COLOURS = {"debug": 90, "info": 32, "warning": 33, "error": 31, "critical": 31}
@@ -218,31 +318,83 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else " " for each in text)
 
 
-RequestLine: TypeAlias = tuple[str, str, str, int, float, Any, str | None]
-"""Request id, method, route, status, seconds, notes, and the name of the key."""
+LoggedRow: TypeAlias = tuple[ModelSchema, str | None, Prediction]
+"""A stored row with the schema of its version and its trace."""
+MAX_LOG_ROWS = 10_000
+"""Predictions that wait for their lines; more are counted as lost."""
+LOG_STOP_S = 5.0
 
 
-def _level(status: int) -> str:
-    return "error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "info"
+class PredictionLog:
+    """Writes a line for each stored prediction, in a thread of its own.
 
+    Args:
+        has_values: whether a line has the features, as they are stored, and the answer.
 
-def request_event(now: str, line: RequestLine) -> dict[str, Any]:
-    """A request as an event for people."""
-    request_id, method, route, status, seconds, notes, key_name = line
-    text = f"{method} {route} {status} in {seconds * 1000:.1f} ms"
-    key = {} if key_name is None else {"key": key_name}
-    return {"time": now, "level": _level(status), "event": text, **(notes or {}), **key, "request_id": request_id}
+    Attributes:
+        lost: lines that were not written, by reason.
+    """
 
+    def __init__(self, *, has_values: bool, max_rows: int = MAX_LOG_ROWS) -> None:
+        self.lost: Counter[str] = Counter()
+        self._has_values = has_values
+        self._max_rows = max_rows
+        self._waiting = 0
+        self._lock = Lock()
+        self._queue: SimpleQueue[Sequence[LoggedRow] | None] = SimpleQueue()
+        self._thread = Thread(target=self._run, name="plumbline-predictions", daemon=True)
 
-def request_json(
-    now: str, request_id: str, method: str, route: str, status: int, seconds: float, notes: Any, key_name: str | None
-) -> str:
-    """A request as a line of JSON; none of these texts needs escaping, the notes may."""
-    more = f",{orjson.dumps(notes).decode()[1:-1]}" if notes else ""
-    if key_name is not None:
-        more += f',"key":"{key_name}"'
-    return (
-        f'{{"time":"{now}","level":"{_level(status)}","logger":"access","event":"request"'
-        f',"request_id":"{request_id}","method":"{method}","route":"{route}",'
-        f'"status":{status},"duration_ms":{seconds * 1000:.3f}{more}}}\n'
-    )
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write what is waiting; an output that takes nothing is waited for a few seconds only."""
+        self._queue.put(None)
+        self._thread.join(LOG_STOP_S)
+
+    def offer(
+        self, schema: ModelSchema, traces: Sequence[str | None], rows: Sequence[Prediction], stored: Sequence[object]
+    ) -> None:
+        """Take rows in their stored form, with their traces; one with a result is a replay."""
+        places = [place for place, result in enumerate(stored) if result is None]
+        new = [(schema, traces[place], rows[place]) for place in places]
+        with self._lock:
+            has_room = self._waiting + len(new) <= self._max_rows
+            if has_room:
+                self._waiting += len(new)
+            else:
+                self.lost["queue"] += len(new)
+        if has_room and new:
+            self._queue.put(new)
+
+    def _run(self) -> None:
+        while (rows := self._queue.get()) is not None:
+            try:
+                events = [self._event(*row) for row in rows]
+                for output in line_outputs():
+                    output.write_events(events)
+            except Exception:  # noqa: BLE001 - whatever a row holds, the lines of the others follow
+                self.lost["content"] += len(rows)
+            with self._lock:
+                self._waiting -= len(rows)
+
+    def _event(self, schema: ModelSchema, trace_id: str | None, row: Prediction) -> EventDict:
+        """The line of a prediction: never more than is stored."""
+        event: dict[str, Any] = {
+            "time": to_rfc3339(row.predicted_at),
+            "level": "info",
+            "logger": "predictions",
+            "event": "prediction",
+            "prediction_id": row.prediction_id,
+            "model_name": row.model_name,
+            "model_version": row.model_version,
+            **ids_of(RequestIds(row.request_id, trace_id)),
+            "latency_ms": row.latency_us / 1000,
+        }
+        if self._has_values:
+            event["features"] = dict(zip(schema.feature_names, row.features, strict=True))
+            event["prediction"] = row.answer.prediction
+            if row.answer.probabilities is not None:
+                event["probabilities"] = named(schema.classes, row.answer.probabilities)
+        return event

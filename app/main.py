@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -30,9 +31,11 @@ from app.api.endpoints.dashboard import read_playbook
 from app.api.endpoints.outcome import recorder
 from app.api.endpoints.probes import StoredMetrics
 from app.background import PeriodicTask
+from app.config.fields import Logging
 from app.config.settings import Config
 from app.errors import ConfigError
-from app.metrics import JournalMetrics, ServingMetrics, new_registry, package_version
+from app.logging import PredictionLog, lost_lines
+from app.metrics import JournalMetrics, LogMetrics, ServingMetrics, new_registry, package_version
 from app.monitoring.metrics import LatestReports, check_durations
 from app.monitoring.monitor import Job, Monitor, Overdue, RequestedCheck, Scheduler
 from app.monitoring.worker import Worker
@@ -263,11 +266,12 @@ def create_app(config: Config, worker: Worker | None = None) -> Application:
     worker = worker or Worker(config.store.url.get_secret_value())
     monitoring = build_monitoring(parts, routes, rules, retraining, worker)
     shadows = Shadows(registry, config.serving, journal, serving)
+    rows = open_prediction_log(config.logging, series)
     services = Services(
         config=config,
         registry=registry,
         activator=activator,
-        predictor=Predictor(journal, stored, shadows if config.serving.shadows else None, privacy),
+        predictor=Predictor(journal, stored, shadows if config.serving.shadows else None, privacy, rows),
         privacy=privacy,
         journal=journal,
         spooler=spooler,
@@ -282,12 +286,17 @@ def create_app(config: Config, worker: Worker | None = None) -> Application:
         stored_metrics=StoredMetrics(registry, readers, latest, alerts, serving.last_predictions),
         background=[activator.task, keys.task, *shadows.tasks, *monitoring.tasks, *([spooler] if spooler else [])],
     )
-    return build_api(services, partial(_lifespan, services, database, shadows, monitoring))
+    return build_api(services, partial(_lifespan, services, database, shadows, monitoring, rows))
 
 
 @asynccontextmanager
 async def _lifespan(
-    services: Services, database: Database, shadows: Shadows, monitoring: MonitoringService, _app: FastAPI
+    services: Services,
+    database: Database,
+    shadows: Shadows,
+    monitoring: MonitoringService,
+    rows: PredictionLog | None,
+    _app: FastAPI,
 ) -> AsyncIterator[None]:
     journal, activator = services.journal, services.activator
     async with AsyncExitStack() as stack:  # in reverse order, each also when the one before it failed
@@ -295,6 +304,9 @@ async def _lifespan(
             stack.callback(services.spooler.close)
         for close in (database.close, services.registry.close, services.readers.close, services.large_bodies.shutdown):
             stack.callback(close)
+        if rows:
+            rows.start()
+            stack.push_async_callback(asyncio.to_thread, rows.stop)
         for stop in (journal.close, shadows.stop, monitoring.stop, services.keys.task.stop, activator.stop):
             stack.push_async_callback(stop)
         journal.start()
@@ -303,6 +315,17 @@ async def _lifespan(
         shadows.start()
         monitoring.start()
         yield
+
+
+def open_prediction_log(settings: Logging, series: CollectorRegistry) -> PredictionLog | None:
+    """The log of predictions that the settings ask for, and the metric of lost lines.
+
+    Its lines are of level info.
+    """
+    is_off = settings.predictions == "off" or settings.level in ("warning", "error")
+    log = None if is_off else PredictionLog(has_values=settings.predictions == "all")
+    LogMetrics(series, lambda: lost_lines() + (log.lost if log else Counter()))
+    return log
 
 
 def _open_store(config: Config, active: Model, ledger: JournalMetrics) -> tuple[Database, Spooler | None]:

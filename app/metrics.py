@@ -44,6 +44,9 @@ PREDICTION_TYPES = ("realtime", "batch")
 SHADOW_STATES = ("stored", "dropped", "failed")
 """What became of a row for a shadow: its answer is stored; it came faster than the shadow answers; it has no answer."""
 
+LOST_LINES = ("output", "content", "queue")
+"""Why a line was not written: its output took nothing, it could not be rendered, too many lines were waiting."""
+
 
 class JournalMetrics(Collector):
     """Count the ledger: accepted = stored + forwarded + failed + waiting + spooled.
@@ -156,6 +159,24 @@ def _counter(name: str, help_text: str, label: str, counts: Mapping[str, int]) -
     for value, count in counts.items():
         family.add_metric([value], count)
     return family
+
+
+class LogMetrics(Collector):
+    """Lines of the log that were not written.
+
+    Args:
+        lost: gives their numbers by reason.
+    """
+
+    def __init__(self, registry: CollectorRegistry, lost: Callable[[], Mapping[str, int]]) -> None:
+        self._lost = lost
+        registry.register(self)
+
+    def collect(self) -> Iterator[Metric]:
+        """The numbers as they stand; called from the scrape's thread."""
+        found = self._lost()
+        lost = {reason: found.get(reason, 0) for reason in LOST_LINES}
+        yield _counter("ml_log_lines_lost", "Lines of the log that were not written", "reason", lost)
 
 
 class Latencies(Collector):

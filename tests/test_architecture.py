@@ -50,7 +50,7 @@ SQL = {"sqlalchemy", "alembic", "psycopg", "sqlite3", "pysqlite3"}
 DECLARATIONS = """
     frozenset tuple range Path timedelta datetime re.compile NewType TypeVar ParamSpec MappingProxyType nullcontext
     MetaData Table Column Index ForeignKey UniqueConstraint CheckConstraint TypeAdapter AfterValidator BeforeValidator
-    WrapValidator Field Meta text sa.text Decoder
+    ContextVar WrapValidator Field Meta text sa.text Decoder
     DriftStatistic DriftSummary PerformanceMetric QualityCheck HistogramDistance ValueDistance
     ModelFormat Library
     TypedDict APIRouter Depends Query Security require typer.Option typer.Argument

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import os
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,7 +15,7 @@ import pytest
 import structlog
 
 from app.errors import ConfigError
-from app.logging import configure_logging, line_for_people
+from app.logging import configure_logging, line_for_people, lost_lines
 
 
 @pytest.fixture
@@ -99,8 +101,39 @@ def test_a_full_disk_is_no_flood(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr()
     assert [json.loads(line)["event"] for line in printed.out.splitlines()] == ["first", "second"]
     assert printed.err == ""
+    assert lost_lines() == {"output": 2}
     with suppress(OSError):
         logging.getLogger().handlers[1].close()
+
+
+@pytest.mark.usefixtures("_logs_as_before")
+def test_a_closed_pipe_costs_lines_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody reads standard output any more, lines are counted and nothing is raised or printed."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with monkeypatch.context() as patch, suppress(OSError), os.fdopen(writer, "w") as pipe:
+        patch.setattr("sys.stdout", pipe)
+        configure_logging(json=True)
+        structlog.get_logger("x").warning("lost")
+
+        assert lost_lines() == {"output": 1}
+
+
+@pytest.mark.usefixtures("_logs_as_before")
+def test_an_output_of_few_characters_gets_every_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard output in ASCII, half a character and a huge number cost no line; what cannot be rendered is counted."""
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="ascii"))
+    configure_logging(json=True)
+    log = structlog.get_logger("x")
+    log.warning("h\u00f6he \U0001f600")
+    log.warning("half \ud83d")
+    log.warning("huge", number=2**70)
+    logging.getLogger("y").warning("no %d", "number")
+
+    lines = [json.loads(line) for line in written.getvalue().decode("ascii").splitlines()]
+    assert [line["event"] for line in lines] == ["h\u00f6he \U0001f600", "half \ud83d", "huge"]
+    assert lost_lines() == {"content": 1}
 
 
 @pytest.mark.usefixtures("_logs_as_before")

@@ -33,7 +33,11 @@ from app.api.middleware import HEALTH, AccessLog, BodyGate, Deadlines, TrustedHo
 from app.api.request_guards import GRANT, RateLimits
 from app.background import BackgroundTask
 from app.errors import FieldError, Invalid, PlumblineError, RequestError, Unauthenticated
+from app.logging import REQUESTS, RequestIds, trace_id_of
 from app.metrics import InProgress
+
+MAX_ID_CHARACTERS = 128
+"""Of a prediction id in a path, as it may stand in the log; no longer id is stored."""
 
 
 class Gateway:
@@ -60,6 +64,8 @@ class Gateway:
         headers = dict(scope["headers"])
         request_id = request_id_of(headers)
         scope["plumbline.request_id"] = request_id
+        request = RequestIds(request_id, trace_id_of(headers))
+        REQUESTS.set((request,))  # the server gives each request a task of its own
         status = 0
 
         async def sending(message: Message) -> None:
@@ -90,8 +96,9 @@ class Gateway:
             route = getattr(inner.get("route"), "path", "unmatched")
             seconds = time.perf_counter() - scope["plumbline.received_at"]
             grant = inner.get(GRANT)
-            name = grant.name if grant else None
-            self._access_log.note(request_id, scope["method"], route, status, seconds, key_name=name)
+            id_ = inner.get("path_params", {}).get("prediction_id")
+            notes = {"prediction_id": id_ and id_[:MAX_ID_CHARACTERS], "key": grant.name if grant else None}
+            self._access_log.note(request, scope["method"], route, status, seconds, **notes)
 
     def _admit(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
         """Check the host, the origin and the address of a caller; health takes any address."""

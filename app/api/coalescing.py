@@ -30,6 +30,7 @@ from app.api.middleware import AccessLog, Deadlines, TrustedHosts, Watch, common
 from app.api.request_guards import Keyring, RateLimits
 from app.config.settings import Scope as KeyScope
 from app.errors import DeadlineExceeded, PlumblineError, Unavailable
+from app.logging import REQUESTS, ids_of
 from app.metrics import InProgress
 
 Item = TypeVar("Item")
@@ -156,6 +157,7 @@ class HotEndpoint:
         received_at = scope["plumbline.received_at"]
         call = Call(scope["method"], scope["path"], scope["query_string"], headers, request_id, received_at)
         call.client = client_of(scope)
+        REQUESTS.set((call,))
         reply = await self._answer_over_asgi(call, receive)
         await reply.send(send, common_headers(request_id))
 
@@ -244,6 +246,7 @@ class HotEndpoint:
         a time: many at once would need their memory at once.
         """
         call = caller.call
+        REQUESTS.set((call,))
         try:
             self._admit(call)
             item = await caller.loop.run_in_executor(self._large_bodies, self._decode, call)
@@ -293,6 +296,7 @@ class HotEndpoint:
         callers = [caller for caller, _ in group]
         items = [item for _, item in group]
         calls = [caller.call for caller in callers]
+        REQUESTS.set(calls)
         watch = self._deadlines.enter()
         self._in_progress.requests += len(calls)
         try:
@@ -325,7 +329,7 @@ class HotEndpoint:
         if isinstance(error, PlumblineError):
             return render_error(error, call.request_id)
         log = structlog.get_logger("api")
-        log.error("unexpected_error", error_id=call.request_id, exc_info=error)
+        log.error("unexpected_error", error_id=call.request_id, **ids_of(call), exc_info=error)
         return internal_error(call.request_id)
 
     def _reply(self, callers: Sequence[Caller], replies: Sequence[Reply]) -> None:

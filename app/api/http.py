@@ -26,6 +26,8 @@ from app.errors import (
     Unauthenticated,
     WrongMediaType,
 )
+from app.logging import trace_id_of
+from app.types import Prediction
 
 PIECE_BYTES = 65_536
 JSON = (b"content-type", b"application/json")
@@ -82,6 +84,7 @@ class Call(Struct):
         key_model: the only model that the caller's key may ask about; None: every one.
         client: the caller's address.
         notes: what else goes into its log line.
+        prediction: the answer to its only row.
         is_admitted: whether its host, its key and its limits were looked at.
     """
 
@@ -96,7 +99,24 @@ class Call(Struct):
     key_name: str | None = None
     key_model: str | None = None
     notes: Mapping[str, Any] | None = None
+    prediction: Prediction | None = None
     is_admitted: bool = False
+
+    @property
+    def trace_id(self) -> str | None:
+        """The trace that it belongs to."""
+        return trace_id_of(self.headers)
+
+    def all_notes(self) -> dict[str, Any]:
+        """All that its line in the access log says beside its route, status and time."""
+        notes = dict(self.notes or {})
+        if (row := self.prediction) is not None:
+            notes |= {"rows": 1, "prediction_id": row.prediction_id, "model_version": row.model_version}
+        if self.key_name is not None:
+            notes["key"] = self.key_name
+        if (trace_id := self.trace_id) is not None:
+            notes["trace_id"] = trace_id
+        return notes
 
     def query(self, name: str) -> str | None:
         """The last value of a query parameter."""

@@ -43,7 +43,7 @@ from app.api.request_guards import Keyring, sends_key
 from app.config.fields import Logging
 from app.config.settings import Scope, Server
 from app.errors import Forbidden, PlumblineError, UntrustedHost
-from app.logging import RequestLine, line_for_people, line_outputs, request_event, request_json, write_lines
+from app.logging import LoggedRequest, line_outputs
 from app.types import new_id
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
@@ -64,6 +64,28 @@ def common_headers(request_id: str) -> tuple[tuple[bytes, bytes], ...]:
 
 Count: TypeAlias = Callable[[str, str, Sequence[int]], object]
 """Counts the answers of a route: its method, its path and their statuses."""
+
+
+class RequestLine(NamedTuple):
+    """A request as the access log tells of it."""
+
+    request_id: str
+    method: str
+    route: str
+    status: int
+    seconds: float
+    notes: Mapping[str, Any]
+    """What else is known, with the trace, the prediction and the name of the key."""
+
+    def event(self, now: str, *, for_people: bool) -> dict[str, Any]:
+        """The request as an event; people read it as one sentence."""
+        level = "error" if self.status >= HTTPStatus.INTERNAL_SERVER_ERROR else "info"
+        if for_people:
+            text = f"{self.method} {self.route} {self.status} in {self.seconds * 1000:.1f} ms"
+            return {"time": now, "level": level, "event": text, **self.notes, "request_id": self.request_id}
+        head = {"time": now, "level": level, "logger": "access", "event": "request", "request_id": self.request_id}
+        request = {"method": self.method, "route": self.route, "status": self.status}
+        return {**head, **request, "duration_ms": round(self.seconds * 1000, 3), **self.notes}
 
 
 class AccessLog:
@@ -93,34 +115,20 @@ class AccessLog:
         return cls(count, max(least[logging.access], quiet))
 
     def note(
-        self,
-        request_id: str,
-        method: str,
-        route: str,
-        status: int,
-        seconds: float,
-        notes: Any = None,
-        key_name: str | None = None,
+        self, request: LoggedRequest, method: str, route: str, status: int, seconds: float, **notes: str | None
     ) -> None:
         """Note a line; it is written when the loop has no more requests at hand."""
         self._count(method, route, (status,))
         if status >= self._least:
-            self._add([(request_id, method, route, status, seconds, notes, key_name)])
+            known = {name: text for name, text in (*notes.items(), ("trace_id", request.trace_id)) if text is not None}
+            self._add([RequestLine(request.request_id, method, route, status, seconds, known)])
 
     def note_all(self, calls: Sequence[Call], replies: Sequence[Reply]) -> None:
         """Note a line for each of the calls for one route, which are answered now."""
         now, least = perf_counter(), self._least
         self._count(calls[0].method, calls[0].path, [reply.status for reply in replies])
-        noted: list[RequestLine] = [
-            (
-                call.request_id,
-                call.method,
-                call.path,
-                reply.status,
-                now - call.received_at,
-                call.notes,
-                call.key_name,
-            )
+        noted = [
+            RequestLine(call.request_id, call.method, call.path, reply.status, now - call.received_at, call.all_notes())
             for call, reply in zip(calls, replies, strict=True)
             if reply.status >= least
         ]
@@ -136,11 +144,7 @@ class AccessLog:
         noted, self._noted = self._noted, []
         now = datetime.now(UTC).isoformat()
         for output in line_outputs():
-            if output.for_people:
-                lines = [f"{line_for_people(request_event(now, line), colours=output.colours)}\n" for line in noted]
-            else:
-                lines = [request_json(now, *line) for line in noted]
-            write_lines(output, "".join(lines))
+            output.write_events([line.event(now, for_people=output.for_people) for line in noted])
 
 
 @dataclass(slots=True, eq=False)

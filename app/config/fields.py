@@ -182,6 +182,11 @@ class Logging(Section):
     access: Annotated[Literal["off", "errors", "all"], BeforeValidator(_word)] = Field(
         "errors", description="Requests with a line of their own; errors: those refused (4xx) or failed (5xx)."
     )
+    predictions: Annotated[Literal["off", "ids", "all"], BeforeValidator(_word)] = Field(
+        "off",
+        description="A line for each stored prediction; all: with features, as they are stored, and answer. "
+        "See [logs.md](operations/logs.md).",
+    )
     file: Path | None = Field(
         None, strict=False, description="File that gets every line too, as JSON; it may be moved away at any time."
     )

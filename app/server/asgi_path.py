@@ -15,9 +15,9 @@ import structlog
 from starlette.types import ASGIApp, Message, Scope
 
 from app.api.http import DECLINE_BODY, RECEIVED_AT, internal_error, render_error
+from app.api.middleware import request_id_of
 from app.errors import Unavailable
 from app.server.http_connection import HttpConnection, OtherRequest, body_of
-from app.types import new_id
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BODILESS = (204, 304)
@@ -105,7 +105,7 @@ class AsgiRequest:
         if self._is_started:
             self._connection.transport.abort()
             return
-        request_id = new_id()
+        request_id = request_id_of(dict(self._scope["headers"]))
         error = Unavailable("the service is shutting down")
         reply = render_error(error, request_id) if is_ending else internal_error(request_id)
         await reply.send(self.send, ((b"connection", b"close"),))

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import structlog
 from msgspec import Struct
 
 from app.errors import Conflict, ModelFailed, Unavailable
+from app.logging import ids_of, trace_id_of
 from app.serving.registry import Model
-from app.store.journal.journal import Journal
+from app.store.journal.journal import Journal, OnStored
 from app.store.privacy import Privacy
 from app.store.queries.predictions import Stored, Taken, insert, insert_new
 from app.types import Answer, Label, Micros, ModelSchema, Prediction, PredictRequest, Row, new_id
@@ -32,18 +34,37 @@ class RowConsumer(Protocol):
         """Take rows that a version has answered, and return at once."""
 
 
+NO_HEADERS: Mapping[bytes, bytes] = {}
+
+
+class RowLog(Protocol):
+    """Writes a line for each stored prediction."""
+
+    def offer(
+        self, schema: ModelSchema, traces: Sequence[str | None], rows: Sequence[Prediction], stored: Sequence[object]
+    ) -> None:
+        """Take rows in their stored form, with their traces; one with a result is a replay."""
+
+
 class PredictCall(Struct, frozen=True, gc=False):
     """A validated request.
 
     Attributes:
         own_id: the id of a row whose caller chose none; None: a new one.
         received_at: when its first byte came, by ``time.perf_counter``; ``latency_us`` counts from then.
+        headers: those that it came with, of which lines of the log take the trace.
     """
 
     request: PredictRequest
     request_id: str
     own_id: str | None
     received_at: float
+    headers: Mapping[bytes, bytes] = NO_HEADERS
+
+    @property
+    def trace_id(self) -> str | None:
+        """The trace that it belongs to."""
+        return trace_id_of(self.headers)
 
 
 class Answered(Struct, frozen=True, gc=False):
@@ -70,11 +91,13 @@ class Predictor:
         stored: PredictionLookup,
         shadows: RowConsumer | None = None,
         privacy: Privacy | None = None,
+        log: RowLog | None = None,
     ) -> None:
         self._journal = journal
         self._stored = stored
         self.shadows = shadows
         self._privacy = privacy or Privacy()
+        self._row_log = log
         self._claims: dict[str, asyncio.Future[None]] = {}
         self._log = structlog.get_logger("predictor")
 
@@ -159,6 +182,10 @@ class Predictor:
         """Rows as they are stored; nothing is looked at where nothing is sensitive."""
         return self._privacy.rows(schema, rows) if self._privacy.modes else rows
 
+    def _log_rows(self, schema: ModelSchema, calls: Sequence[PredictCall]) -> OnStored | None:
+        """The function that hands the stored rows of calls to the log of predictions."""
+        return partial(self._row_log.offer, schema, [call.trace_id for call in calls]) if self._row_log else None
+
     async def _store_then_compare(self, model: Model, calls: Sequence[PredictCall]) -> list[Answered | Exception]:
         """Store one row of each request: the insert itself finds the ids that are there already."""
         answers = await model.batcher.predict([call.request.rows[0] for call in calls])
@@ -166,7 +193,12 @@ class Predictor:
         rows = [_row(model, call, 0, answer, now, moment) for call, answer in zip(calls, answers, strict=True)]
         chosen = sum([call.request.ids[0] is not None for call in calls])
         there = await self._journal.append(
-            insert_new, self._stored_form(model.schema, rows), ledger=True, undecided=chosen, spool=insert_new
+            insert_new,
+            self._stored_form(model.schema, rows),
+            ledger=True,
+            undecided=chosen,
+            spool=insert_new,
+            on_stored=self._log_rows(model.schema, calls),
         )
         return [
             Answered((row,), NONE_REPLAYED) if stored is None else self._replay(model, row, stored)
@@ -193,8 +225,10 @@ class Predictor:
                 rows = [
                     _row(model, call, index, answer, now, moment) for index, answer in zip(fresh, answers, strict=True)
                 ]
+                stored = self._stored_form(model.schema, rows)
+                log = self._log_rows(model.schema, [call] * len(rows))
                 try:
-                    await self._journal.append(insert, self._stored_form(model.schema, rows), ledger=True, spool=insert)
+                    await self._journal.append(insert, stored, ledger=True, spool=insert, on_stored=log)
                 except Taken:  # another replica stored one of the ids after we looked: look again, its row answers
                     continue
             made = iter(rows)
@@ -246,7 +280,7 @@ class Predictor:
             return error
         error_id = new_id()
         rows = len(call.request.rows)
-        self._log.error("model_failed", error_id=error_id, rows=rows, exc_info=error.__cause__)
+        self._log.error("model_failed", error_id=error_id, rows=rows, **ids_of(call), exc_info=error.__cause__)
         return ModelFailed(f"the model failed; error id {error_id}")
 
 

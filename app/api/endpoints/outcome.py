@@ -114,6 +114,8 @@ class OutcomeHandler:
         self, calls: Sequence[Call], items: Sequence[Parsed], results: Sequence[list[OutcomeResult]]
     ) -> list[Reply]:
         """Render the status of each outcome."""
+        for call, item in zip(calls, items, strict=True):
+            _note_id(call, item)
         for status, number in Counter([each.status for result in results for each in result]).items():
             self._counted[status].inc(number)
         return [
@@ -123,6 +125,14 @@ class OutcomeHandler:
 
     def count_failure(self, call: Call, item: Parsed | None, error: BaseException) -> None:
         """Requests that fail are counted by the rules of the service alone."""
+        del error
+        _note_id(call, item)
+
+
+def _note_id(call: Call, item: Parsed | None) -> None:
+    """Let the log line of a single outcome name its prediction."""
+    if isinstance(item, Submission):
+        call.notes = {"prediction_id": item.outcome.prediction_id}
 
 
 def _listed(results: Sequence[OutcomeResult]) -> Reply:

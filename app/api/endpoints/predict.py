@@ -64,8 +64,9 @@ class PredictHandler:
             PredictCall(
                 item.request,
                 call.request_id,
-                None if item.request.many or b"x-request-id" in call.headers else call.request_id,
+                _own_id(call, item),
                 call.received_at,
+                call.headers,
             )
             for call, item in zip(calls, items, strict=True)
         ]
@@ -80,8 +81,11 @@ class PredictHandler:
         ]
         model.metrics.latency.observe(perf_counter(), [call.received_at for call in calls])
         rows, replays = 0, 0
-        for call, answered in zip(calls, results, strict=True):
-            call.notes = {"rows": len(answered.predictions)}
+        for call, item, answered in zip(calls, items, results, strict=True):
+            if item.request.many:
+                call.notes = {"rows": len(answered.predictions), "model_version": model.schema.version}
+            else:
+                call.prediction = answered.predictions[0]
             rows += len(answered.predictions)
             replays += len(answered.replayed)
         kind = _type_of(items[0])
@@ -99,6 +103,7 @@ class PredictHandler:
             model = item.model if item else self._registry.get(call.query("model_version"))
         except NotFound:
             return
+        call.notes = {"model_version": model.schema.version} | _id_note(call, item)
         refused = isinstance(error, RequestError) and error.status < HTTPStatus.INTERNAL_SERVER_ERROR
         status = "refused" if refused else "failed"
         model.metrics.rows[_type_of(item), status].inc(len(item.request.rows) if item else 1)
@@ -111,6 +116,19 @@ class PredictHandler:
 def _type_of(item: Asked | None) -> str:
     """The label ``prediction_type``; what cannot be read is one row."""
     return "batch" if item is not None and item.request.many else "realtime"
+
+
+def _id_note(call: Call, item: Asked | None) -> Json:
+    """The id of the only row of a request that failed, as its log line names it."""
+    if item is None or item.request.many:
+        return {}
+    id_ = item.request.ids[0] or _own_id(call, item)
+    return {} if id_ is None else {"prediction_id": id_}
+
+
+def _own_id(call: Call, item: Asked) -> str | None:
+    """The request's id, for a row whose caller chose none; None where that is the caller's."""
+    return None if item.request.many or b"x-request-id" in call.headers else call.request_id
 
 
 def _one(model: Model, answered: Answered) -> Json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
 from itertools import repeat
 from queue import Empty, SimpleQueue
@@ -22,6 +23,9 @@ from app.store.journal.spool import Spooler
 from app.store.journal.writer import AWAY, Item, Result, Write, Writer
 from app.store.queries.predictions import Taken
 
+OnStored: TypeAlias = Callable[[Sequence[Any], Sequence[Any]], object]
+"""Takes items and their results; it returns at once and raises nothing."""
+
 
 @dataclass(slots=True, eq=False)
 class Entry:
@@ -33,6 +37,7 @@ class Entry:
         undecided: how many of them may turn out to be replays, which the ledger does not count; it counts the others
             of these once they are stored.
         spool: writes them into the spool while the store is away; None: they are refused then.
+        on_stored: takes the items and their results after the commit, in the journal's thread.
     """
 
     write: Write[Any, Any]
@@ -42,6 +47,7 @@ class Entry:
     ledger: bool
     spool: Write[Any, Any] | None = None
     undecided: int = 0
+    on_stored: OnStored | None = None
 
 
 Written: TypeAlias = tuple[Entry, list[Any] | BaseException, bool]
@@ -117,6 +123,7 @@ class Journal:
         ledger: bool = False,
         undecided: int = 0,
         spool: Write[Item, Result] | None = None,
+        on_stored: OnStored | None = None,
     ) -> list[Result]:
         """Write the items, all or none, and return after the commit.
 
@@ -130,13 +137,17 @@ class Journal:
         if self._waiting_rows + len(items) > self._max_rows:
             raise Unavailable("too many rows are waiting to be stored")
         future: asyncio.Future[list[Result]] = self._loop.create_future()
-        self._put(Entry(write, items, future, len(items), ledger, spool, undecided))
+        self._put(Entry(write, items, future, len(items), ledger, spool, undecided, on_stored))
         return await future
 
     async def run(self, act: Callable[[Connection], Result]) -> Result:
-        """Run one act in a transaction of the writer: saving a report, taking a lease."""
+        """Run one act in a transaction of the writer: saving a report, taking a lease.
+
+        What it logs names the request that asks for it.
+        """
         future: asyncio.Future[list[Any]] = self._loop.create_future()
-        self._put(Entry(lambda connection, _: [act(connection)], [None], future, 0, ledger=False))
+        context = copy_context()
+        self._put(Entry(lambda connection, _: [context.run(act, connection)], [None], future, 0, ledger=False))
         result: Result = (await future)[0]
         return result
 
@@ -260,6 +271,8 @@ class Journal:
                     self._metrics.decide(entry.undecided, replays=replays)
                 reason = reason_of(result) if isinstance(result, BaseException) else None
                 self._metrics.finish(entry.rows - replays, failure=reason, spooled=spooled)
+            if entry.on_stored is not None and not isinstance(result, BaseException):
+                entry.on_stored(entry.items, result)
 
     def _deliver(self, results: list[Written]) -> None:
         """Give each caller of a group its result, in the event loop.
