@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -70,6 +71,7 @@ def _add_others(cli: typer.Typer) -> None:
 
 def main() -> None:
     """Run one command; an expected failure is its lines on standard error and its exit code."""
+    _write_any_text()
     try:
         build_cli(only_serve=sys.argv[1:2] in (["serve"], ["--version"]))()
     except PlumblineError as error:
@@ -78,6 +80,16 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - the last resort: Python itself would print texts with secrets and values
         sys.stderr.write(f"{_explain(error)}\n")
         sys.exit(1)
+
+
+def _write_any_text() -> None:
+    """Let output hold any text, whatever the locale.
+
+    It is UTF-8 in a file or a pipe, which our own commands read; a terminal shows what it lacks as an escape.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
 
 
 def _explain(error: Exception) -> str:

@@ -148,6 +148,22 @@ def test_the_module_is_the_command(config: Path) -> None:
     assert ended.stderr.decode() == f"error: {config}:1: server.port: Input should be a valid integer\n"
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-16"])
+def test_output_holds_any_text(config: Path, encoding: str) -> None:
+    """Names in any script are written as UTF-8 to a pipe, whatever the locale says."""
+    content = yaml.safe_load(config.read_text())
+    (folder := config.with_name("größe-モデル")).symlink_to(content["serving"]["models"])
+    content["serving"]["models"] = str(folder)
+    config.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+    words = [sys.executable, "-m", "app", "check", "--config", str(config)]
+    done = subprocess.run(
+        words, cwd=ROOT, env={**os.environ, "PYTHONIOENCODING": encoding}, capture_output=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "größe-モデル" in done.stdout.decode("utf-8")
+
+
 def test_stored_keys_are_made_listed_and_revoked(
     config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
