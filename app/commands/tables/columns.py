@@ -162,6 +162,7 @@ def read_columns(
         raise BundleError(str(error)) from None
     frame = pd.DataFrame(columns, columns=chosen, index=pd.RangeIndex(table.rows))
     words = [f"{word!r} {taken} in {_listed(names)}" for (word, taken), names in typing.words.items()]
+    words += [f"points divide thousands in {_listed(typing.grouped)}"] if typing.grouped else []
     return Columns(file, frame, typing.misfits, [*table.notes, *typing.notes, *words])
 
 
@@ -181,6 +182,7 @@ class Typing:
     misfits: dict[str, Misfits] = field(default_factory=dict)
     words: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    grouped: list[str] = field(default_factory=list)
 
     def column(self, name: str) -> pd.Series[Any]:
         """One column, as pandas would hold it."""
@@ -277,9 +279,9 @@ class Typing:
         """
         import pandas as pd
 
-        by_mark = not self.table.typed and may_be_grouped(texts)
-        plain = None if self.dialect.missing else plain_numbers(texts, declared=declared)
-        if plain is not None and not (by_mark and self._decimal == ","):
+        grouped = not self.table.typed and may_be_grouped(texts) and self._decimal == ","
+        plain = None if self.dialect.missing or grouped else plain_numbers(texts, declared=declared)
+        if plain is not None:
             return plain
         counts = Counter(texts)
         words = {text: text.strip() for text in counts}
@@ -290,8 +292,7 @@ class Typing:
         if present and len(flags) == len(present):
             values = [flags.get(text) for text in texts]
             return pd.Series(values, dtype=object if len(flags) < len(counts) else bool)
-        by_mark = by_mark or any("," in word for word in present.values())
-        parse = NumberParser(self._decimal if by_mark else ".")
+        parse = NumberParser(self._decimal if grouped or any("," in word for word in present.values()) else ".")
         numbers = {text: number for text, word in present.items() if (number := parse(word)) is not None}
         wrong = Counter({text: counts[text] for text in present.keys() - numbers.keys()})
         total = sum(counts[text] for text in present)
@@ -302,6 +303,7 @@ class Typing:
         if name in self.misfits and self.misfits[name].most:
             return self._categories(name, texts, None)
         self._tell_words(name, dict.fromkeys(words))
+        self.grouped += [name] if grouped else []
         return number_series([numbers.get(text) for text in texts])
 
     def _note_misfits(self, name: str, kind: str, texts: Sequence[str], wrong: Counter[str], total: int) -> None:

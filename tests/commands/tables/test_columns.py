@@ -127,7 +127,10 @@ def test_points_divide_thousands_where_the_file_has_a_decimal_comma(
     """A column of whole numbers in groups is read by the mark that another column, or the option, shows."""
     (file := tmp_path / "rows.csv").write_text("x;y\n" + "".join(f"{cell};{other}\n" for cell in cells))
 
-    assert read_columns(file, Dialect.of(None, given, None)).frame["x"].tolist() == numbers
+    columns = read_columns(file, Dialect.of(None, given, None))
+
+    assert columns.frame["x"].tolist() == numbers
+    assert ("points divide thousands in x" in columns.assumptions()) == (max(numbers) >= 1000)
 
 
 @pytest.mark.parametrize(("suffix", "form"), [(".parquet", as_parquet), (".jsonl", None)])
