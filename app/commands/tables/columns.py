@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from app.commands.tables.dialect import (
+    FRACTION,
     MISSING_WORDS,
     Dialect,
     NumberParser,
@@ -98,7 +99,7 @@ class Columns:
 class Labels:
     """Classes by the cells that stand for them.
 
-    ``True``, ``true``, ``1`` and ``1.0`` are the class true, and the class 1; ``1`` is the class "1" too.
+    ``True``, ``true``, ``1``, ``1.0`` and ``1,0`` are the class true, and the class 1; ``1`` is the class "1" too.
     """
 
     def __init__(self, classes: Iterable[Label]) -> None:
@@ -110,7 +111,7 @@ class Labels:
     def __call__(self, cell: str) -> Label | None:
         """The class that a cell means, or None."""
         text = cell.strip()
-        for known in (cell, text, text.removesuffix(".0")):
+        for known in (cell, text, FRACTION.sub("", text)):
             if known in self._exact:
                 return self._exact[known]
         words = [label for label in self.classes if text.lower() in _FLAGS and str(label).lower() == text.lower()]
@@ -120,9 +121,12 @@ class Labels:
         return next((label for label in self.classes if not isinstance(label, str) and label == number), None)
 
 
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,(?!\d{3}$)\d+", re.ASCII)
+
+
 def _as_number(text: str) -> float | None:
     try:
-        return float(text)
+        return float(text.replace(",", ".") if _DECIMAL_COMMA.fullmatch(text) else text)
     except ValueError:
         return None
 
@@ -253,14 +257,15 @@ class Typing:
         found: dict[str, str | int | None] = {}
         for text in set(texts):
             word = text.strip()
+            whole = FRACTION.sub("", word)  # which a column of codes with holes has
             if text in exact or word in trimmed:
                 found[text] = exact.get(text, trimmed.get(word))
-            elif word.removesuffix(".0") in trimmed:
-                found[text] = trimmed[word.removesuffix(".0")]
+            elif whole in trimmed:
+                found[text] = trimmed[whole]
             elif self._is_missing(word, also=MISSING_WORDS if nullable else ()):
                 found[text] = None
             else:
-                found[text] = int(word) if coded and re.fullmatch(r"-?\d{1,15}", word) else text
+                found[text] = int(whole) if coded and re.fullmatch(r"-?\d{1,15}", whole) else text
         self._tell_words(name, found)
         values = [found[text] for text in texts]
         return pd.Series(values, dtype=None if _all_text(values) else object)

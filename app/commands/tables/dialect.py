@@ -52,6 +52,7 @@ _NO_INTEGER = re.compile(r"[eE.]")
 LEADING_ZERO = re.compile(r"^[+-]?0\d", re.MULTILINE)
 _GROUPED = re.compile(r"\s*[+-]?[1-9]\d{0,2}(?:\.\d{3})+\s*", re.ASCII)
 """A number whose points may divide thousands."""
+FRACTION = re.compile(r"[.,]0$")
 _MAX_INTEGER = 1 << 63
 
 
@@ -84,10 +85,9 @@ class Dialect:
 
 
 def _forms(word: str) -> tuple[str, ...]:
-    """A text and, where it is a whole number, its other form: -999 and -999.0."""
-    if re.fullmatch(r"-?\d+(\.0)?", word):
-        return word, word.removesuffix(".0") if word.endswith(".0") else f"{word}.0"
-    return (word,)
+    """A text and, where it is a whole number, its other forms: -999, -999.0 and -999,0."""
+    whole = FRACTION.sub("", word)
+    return (word, whole, f"{whole}.0", f"{whole},0") if re.fullmatch(r"-?\d+", whole) else (word,)
 
 
 @dataclass(slots=True)

@@ -221,6 +221,26 @@ def test_a_number_may_stand_for_a_hole(tmp_path: Path, suffix: str) -> None:
     assert found.isna().to_numpy().tolist() == [[True, True], [False, False], [False, False]]
 
 
+def test_whole_numbers_of_a_column_with_holes(tmp_path: Path) -> None:
+    """Classes, codes, flags and holes that a decimal comma made 1,0 are what they are in other files."""
+    frame = pd.DataFrame(
+        {"y": [1.0, 0.0, np.nan], "zone": [3.0, np.nan, 9.0], "flag": [1.0, 0.0, 1.0], "x": [-999.0, 1, 2]}
+    )
+    known = {
+        "zone": Feature("zone", FeatureType.CATEGORICAL, categories=(1, 3), nullable=True),
+        "flag": Feature("flag", FeatureType.BOOLEAN),
+    }
+    found = []
+    for form in (frame.to_csv(index=False), frame.to_csv(index=False, sep=";", decimal=",")):
+        (file := tmp_path / "table.csv").write_text(form)
+        columns = read_columns(file, Dialect.of(None, None, ["-999"]), known=known, classes={"y": (0, 1)})
+        found.append(
+            [columns.frame[name].astype(object).where(columns.frame[name].notna(), None).tolist() for name in frame]
+        )
+
+    assert found[0] == found[1] == [[1, 0, None], [3, None, 9], [True, False, True], [None, 1, 2]]
+
+
 def test_words_for_a_hole_are_told(tmp_path: Path) -> None:
     """One line says how NA was taken, in each column."""
     columns = read(tmp_path, "country;size\nNA;NA\nDE;3\n")
@@ -270,6 +290,11 @@ def test_a_column_of_misfits_is_refused(tmp_path: Path) -> None:
         (("01", "1"), ["01", "1"], ["01", "1"]),
         (("", "x"), ["", "x"], ["", "x"]),
         ((0.5, 1.5), ["0.50", "1.5"], [0.5, 1.5]),
+        ((0.5, 1.5), ['"0,50"', '"1,5"'], [0.5, 1.5]),
+        ((False, True), ['"1,0"', '"0,0"'], [True, False]),
+        ((0, 1), ['"1,0"', '"0,0"', '"0,5"'], [1, 0, "0,5"]),
+        (("0", "1"), ['"1,0"'], ["1"]),
+        ((1, 1000), ['"1,000"'], ["1,000"]),
         (("good", "bad"), ["good", "odd"], ["good", "odd"]),
     ],
     ids=str,
