@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from app.figures.performance import metrics_of
+from app.figures.performance import METRIC, TARGET_UNIT, metrics_of
 from app.monitoring.reference.columns import finite
 from app.statistics import FloatArray, IntArray, normal_quantile
 from app.types import ModelSchema, Task
@@ -190,12 +190,34 @@ def metrics(
     >>> found["accuracy"], found["recall"], found["specificity"]
     (0.75, 0.666..., 1.0)
     """
+    unit = unit_of(schema, outcomes, predictions)
+    if unit != 1.0:
+        found = metrics(schema, outcomes / unit, predictions / unit, probabilities)
+        sized = {name for name, value in found.items() if METRIC[name].unit == TARGET_UNIT and value is not None}
+        with np.errstate(over="ignore"):
+            shares = finite(_mape(Rows(schema, outcomes, predictions, probabilities)))
+        return {**found, **{name: finite((found[name] or 0.0) * unit) for name in sized}, "mape": shares}
     rows = Rows(schema, outcomes, predictions, probabilities)
     return {
         metric.name: finite(VALUES[metric.name](rows))
         for metric in metrics_of(schema.task)
         if probabilities is not None or not metric.needs_probabilities
     }
+
+
+COMPUTABLE = (1e-45, 1e45)
+"""Sizes of numbers whose sixth powers, which the skewness of a squared error has, a double holds."""
+
+
+def unit_of(schema: ModelSchema, outcomes: NDArray[Any], predictions: NDArray[Any]) -> float:
+    """A power of two near a regression's largest number; 1 where its powers can be computed."""
+    if schema.task is not Task.REGRESSION or not len(outcomes):
+        return 1.0
+    largest = float(max(np.abs(outcomes).max(), np.abs(predictions).max()))
+    low, high = COMPUTABLE
+    if largest == 0 or low < largest < high or not math.isfinite(largest):
+        return 1.0
+    return math.ldexp(1.0, math.frexp(largest)[1] - 1)
 
 
 def positive_index(schema: ModelSchema) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.figures.performance import METRIC, TARGET_UNIT
-from app.monitoring.performance.metrics import metrics
+from app.monitoring.performance.metrics import metrics, unit_of
 from app.monitoring.performance.standard_errors import spread
 from app.monitoring.reference.columns import finite
 from app.monitoring.reference.encoding import encode_labels, encode_outcomes, encode_probabilities
@@ -52,10 +51,6 @@ class InUnit:
         return replace(self, interval=self.interval.widened(ratio))
 
 
-COMPUTABLE = (1e-45, 1e45)
-"""Sizes of numbers whose sixth powers, which the skewness of a squared error has, a double holds."""
-
-
 @dataclass(frozen=True, slots=True)
 class Scored:
     """Hold outcomes, predictions and probabilities as arrays; every outcome is there.
@@ -91,7 +86,7 @@ class Scored:
         """
         if not self.rows:
             return {}
-        unit = self._unit()
+        unit = unit_of(self.schema, self.outcomes, self.predictions)
         if unit == 1.0:
             return self._measured(ordered=ordered)
         scaled = replace(self, outcomes=self.outcomes / unit, predictions=self.predictions / unit)
@@ -99,16 +94,6 @@ class Scored:
         found |= {name: each.times(unit) for name, each in found.items() if METRIC[name].unit == TARGET_UNIT}
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             return found | {"mape": self._measured(ordered=ordered)["mape"]}
-
-    def _unit(self) -> float:
-        """A power of two near a regression's largest number; 1 where its powers can be computed."""
-        if self.schema.task is not Task.REGRESSION:
-            return 1.0
-        largest = float(max(np.abs(self.outcomes).max(), np.abs(self.predictions).max()))
-        low, high = COMPUTABLE
-        if largest == 0 or low < largest < high or not math.isfinite(largest):
-            return 1.0
-        return math.ldexp(1.0, math.frexp(largest)[1] - 1)
 
     def _measured(self, *, ordered: bool) -> dict[str, Measured]:
         places = np.repeat(np.arange(self.rows), 1 if self.copies is None else self.copies)

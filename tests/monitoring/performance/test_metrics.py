@@ -184,4 +184,5 @@ def test_one_absurd_outcome_is_measured() -> None:
     found = Scored(REGRESSION, truth, np.ones(100), None).measure()
 
     assert all(each.value is not None and np.isfinite(each.value) for each in found.values())
+    assert metrics(REGRESSION, truth, np.ones(100), None) == {name: each.value for name, each in found.items()}
     assert found["mae"].value == pytest.approx(1.7e306)
