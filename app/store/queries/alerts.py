@@ -86,7 +86,7 @@ def shown(connection: Connection, name: str, version: str, *, start: Micros | No
 
 def still_open(connection: Connection, name: str, version: str) -> Sequence[Alert]:
     """Read the open alerts: firing ones by severity and age, then pending ones."""
-    return [*firing(connection, name, version), *_open(connection, name, version, "pending")]
+    return _open(connection, name, version, "firing", "pending")
 
 
 def firing(connection: Connection, name: str, version: str) -> Sequence[Alert]:
@@ -144,14 +144,17 @@ def acknowledge(connection: Connection, alert_id: str, *, by: str | None) -> Ale
     return get(connection, alert_id)
 
 
-def _open(connection: Connection, name: str, version: str, state: State) -> list[Alert]:
-    rank = case({severity: place for place, severity in enumerate(SEVERITIES)}, value=ALERTS.c.severity)
-    found = connection.execute(_of(name, version, state).order_by(rank, ALERTS.c.since, ALERTS.c.alert_id)).mappings()
-    return [_alert(row) for row in found]
+def _open(connection: Connection, name: str, version: str, *states: State) -> list[Alert]:
+    """The alerts in some states, firing before pending, then by severity and age."""
+    table = ALERTS.c
+    rank = case({severity: place for place, severity in enumerate(SEVERITIES)}, value=table.severity)
+    found = _of(name, version, *states).order_by(table.state, rank, table.since, table.alert_id)
+    return [_alert(row) for row in connection.execute(found).mappings()]
 
 
-def _of(name: str, version: str, state: State) -> Any:
-    return select(ALERTS).where(ALERTS.c.model_name == name, ALERTS.c.model_version == version, ALERTS.c.state == state)
+def _of(name: str, version: str, *states: State) -> Any:
+    table = ALERTS.c
+    return select(ALERTS).where(table.model_name == name, table.model_version == version, table.state.in_(states))
 
 
 def _alert(row: RowMapping) -> Alert:

@@ -383,6 +383,8 @@ def change_acceptance(connection: Connection, acceptance_id: str, body: Json, *,
 
 def acceptances_of_alerts(connection: Connection, alert_ids: Collection[str]) -> Mapping[str, Acceptance]:
     """Read the acceptances that ended these alerts, by alert."""
+    if not alert_ids:
+        return {}
     found = select(ACCEPTANCES).where(ACCEPTANCES.c.alert_id.in_(alert_ids))
     return {row["alert_id"]: _acceptance(row) for row in connection.execute(found).mappings()}
 
