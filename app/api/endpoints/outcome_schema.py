@@ -68,6 +68,9 @@ CLOCK_SKEW = timedelta(minutes=5) // timedelta(microseconds=1)
 """How far an ``observed_at`` may lie in the future, in microseconds: clocks differ, prophecies are refused."""
 _INFINITE = "NaN and Infinity, or a number too large for a double, are refused"
 _EXPECTED = {
+    "body": "an object",
+    "prediction_id": "text of 1 to 128 letters, digits and . _ : -",
+    "revise": "true or false",
     "outcome": "a class label or a finite number",
     "value": "a finite number",
     "observed_at": "an RFC 3339 time with its zone",
@@ -320,9 +323,9 @@ def _field_error(error: ErrorDetails) -> FieldError:
         return FieldError("body", "JSON in UTF-8", error["msg"])
     if error["type"] == "finite_number":
         return FieldError(field, _EXPECTED.get(field, error["msg"]), _INFINITE)
-    if field == "outcome" and error["type"].endswith("_type"):
+    if error["type"] == "extra_forbidden":
+        return FieldError(field, "a known field", "unknown field")
+    if field in _EXPECTED and error["type"].endswith("_type"):
         return FieldError(field, _EXPECTED[field], f"got {kind(error['input'])}")
-    reason = {"missing": "is missing", "extra_forbidden": "unknown field"}.get(
-        error["type"], f"got {kind(error['input'])}: {error['msg']}"
-    )
+    reason = "is missing" if error["type"] == "missing" else f"got {kind(error['input'])}: {error['msg']}"
     return FieldError(field, _EXPECTED.get(field, error["msg"]), reason)

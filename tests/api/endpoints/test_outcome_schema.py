@@ -96,3 +96,25 @@ def test_what_is_read_quickly_is_read_alike_with_care(
     quick = read_outcome(body)
     if quick is not None:
         assert repr(parse_outcomes(b'{"outcomes": [' + body + b"]}", NOW)) == repr([quick])
+
+
+@pytest.mark.parametrize(
+    ("item", "detail"),
+    [
+        (5, "body: expected an object, got a number"),
+        (None, "body: expected an object, got null"),
+        ({"prediction_id": 7, "outcome": 1}, "prediction_id: expected text of 1 to 128 letters, "),
+        ({"prediction_id": "p", "outcome": [1]}, "outcome: expected a class label or a finite number, got an array"),
+        ({"prediction_id": "p", "outcome": 1, "value": True}, "value: expected a finite number, got a boolean"),
+        ({"prediction_id": "p", "outcome": 1, "revise": "yes"}, "revise: expected true or false, got text"),
+        ({"prediction_id": "p", "outcome": 1, "note": ""}, "note: expected a known field, unknown field"),
+    ],
+)
+def test_a_wrong_type_is_told_in_the_words_of_json(item: Any, detail: str) -> None:
+    """The refusal names no Python class and says the reason once."""
+    [found] = parse_many(item)
+
+    assert isinstance(found, OutcomeResult)
+    assert found.detail is not None
+    assert found.detail.startswith(detail)
+    assert "Input" not in found.detail
