@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -35,7 +36,7 @@ from app.config.fields import Logging
 from app.config.settings import Config
 from app.errors import ConfigError
 from app.logging import PredictionLog, lost_lines
-from app.metrics import JournalMetrics, LogMetrics, ServingMetrics, new_registry, package_version
+from app.metrics import JournalMetrics, KeptCounter, ServingMetrics, by_reason, new_registry, package_version
 from app.monitoring.metrics import LatestReports, check_durations
 from app.monitoring.monitor import Job, Monitor, Overdue, RequestedCheck, Scheduler
 from app.monitoring.worker import Worker
@@ -53,6 +54,7 @@ from app.store.privacy import Privacy, keep_salt
 from app.store.queries.predictions import Stored, find
 from app.store.queries.versions import remember
 from app.store.retention import clean
+from app.telemetry import Telemetry, open_telemetry
 from app.types import Micros
 
 
@@ -255,7 +257,7 @@ def create_app(config: Config, worker: Worker | None = None) -> Application:
     retraining = Retraining(config.alerts.retrain, config.server.address, config.drift.retrain_share)
     database, spooler = _open_store(config, active, ledger)  # last: what is refused before it has opened nothing
     journal = Journal(database, ledger, max_rows=config.serving.max_queue_rows, spooler=spooler)
-    readers = Readers(database.readers)
+    readers, checks = Readers(database.readers), worker or Worker(config.store.url.get_secret_value())
     latest, alerts = _register_collectors(config, active, rules, series)
     privacy = _open_privacy(config, database, spooler)
     stored = StoreAndSpool(readers, spooler)
@@ -263,10 +265,9 @@ def create_app(config: Config, worker: Worker | None = None) -> Application:
     activator = Activator(registry, journal, readers, stored, serving.followed)
     meter, counts = Meter(serving, ledger, journal, readers), ReplicaRequests(serving)
     parts = ServingParts(config, registry, activator, journal, readers, meter, counts, series)
-    worker = worker or Worker(config.store.url.get_secret_value())
-    monitoring = build_monitoring(parts, routes, rules, retraining, worker)
+    monitoring = build_monitoring(parts, routes, rules, retraining, checks)
     shadows = Shadows(registry, config.serving, journal, serving)
-    rows = open_prediction_log(config.logging, series)
+    rows, telemetry = open_prediction_log(config.logging, series), open_telemetry(os.environ, series, package_version())
     services = Services(
         config=config,
         registry=registry,
@@ -280,13 +281,14 @@ def create_app(config: Config, worker: Worker | None = None) -> Application:
         series=series,
         keyring=keys.keyring,
         keys=keys,
+        spans=telemetry.spans if telemetry else None,
         rules=rules,
         monitoring=monitoring,
         counts=counts,
         stored_metrics=StoredMetrics(registry, readers, latest, alerts, serving.last_predictions),
         background=[activator.task, keys.task, *shadows.tasks, *monitoring.tasks, *([spooler] if spooler else [])],
     )
-    return build_api(services, partial(_lifespan, services, database, shadows, monitoring, rows))
+    return build_api(services, partial(_lifespan, services, database, shadows, monitoring, rows, telemetry))
 
 
 @asynccontextmanager
@@ -296,6 +298,7 @@ async def _lifespan(
     shadows: Shadows,
     monitoring: MonitoringService,
     rows: PredictionLog | None,
+    telemetry: Telemetry | None,
     _app: FastAPI,
 ) -> AsyncIterator[None]:
     journal, activator = services.journal, services.activator
@@ -304,6 +307,9 @@ async def _lifespan(
             stack.callback(services.spooler.close)
         for close in (database.close, services.registry.close, services.readers.close, services.large_bodies.shutdown):
             stack.callback(close)
+        if telemetry:
+            telemetry.start(services.stored_metrics.refresh)
+            stack.push_async_callback(telemetry.stop)
         if rows:
             rows.start()
             stack.push_async_callback(asyncio.to_thread, rows.stop)
@@ -318,13 +324,11 @@ async def _lifespan(
 
 
 def open_prediction_log(settings: Logging, series: CollectorRegistry) -> PredictionLog | None:
-    """The log of predictions that the settings ask for, and the metric of lost lines.
-
-    Its lines are of level info.
-    """
+    """The log of predictions that the settings ask for, and the metric of lost lines."""
     is_off = settings.predictions == "off" or settings.level in ("warning", "error")
     log = None if is_off else PredictionLog(has_values=settings.predictions == "all")
-    LogMetrics(series, lambda: lost_lines() + (log.lost if log else Counter()))
+    name, about = "ml_log_lines_lost", "Lines of the log that were not written"
+    KeptCounter(series, name, about, ["reason"], lambda: by_reason(lost_lines() + (log.lost if log else Counter())))
     return log
 
 

@@ -161,22 +161,35 @@ def _counter(name: str, help_text: str, label: str, counts: Mapping[str, int]) -
     return family
 
 
-class LogMetrics(Collector):
-    """Lines of the log that were not written.
+def by_reason(lost: Mapping[str, int]) -> dict[tuple[str, ...], int]:
+    """The numbers of lost lines by their label."""
+    return {(reason,): lost.get(reason, 0) for reason in LOST_LINES}
+
+
+class KeptCounter(Collector):
+    """A counter whose numbers are kept by others.
 
     Args:
-        lost: gives their numbers by reason.
+        counts: gives them by their labels; called from the scrape's thread.
     """
 
-    def __init__(self, registry: CollectorRegistry, lost: Callable[[], Mapping[str, int]]) -> None:
-        self._lost = lost
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        name: str,
+        help_text: str,
+        labels: Sequence[str],
+        counts: Callable[[], Mapping[tuple[str, ...], int]],
+    ) -> None:
+        self._name, self._help, self._labels, self._counts = name, help_text, labels, counts
         registry.register(self)
 
     def collect(self) -> Iterator[Metric]:
-        """The numbers as they stand; called from the scrape's thread."""
-        found = self._lost()
-        lost = {reason: found.get(reason, 0) for reason in LOST_LINES}
-        yield _counter("ml_log_lines_lost", "Lines of the log that were not written", "reason", lost)
+        """The numbers as they stand."""
+        family = CounterMetricFamily(self._name, self._help, labels=self._labels)
+        for labels, count in self._counts().items():
+            family.add_metric(labels, count)
+        yield family
 
 
 class Latencies(Collector):

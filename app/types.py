@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -331,3 +331,43 @@ def normalise_label(schema: dict[str, Any], label: Label) -> Label:
     if any(isinstance(known, str) == isinstance(label, str) for known in classes):
         return label
     raise ValueError(f"expected one of the classes {', '.join(map(label_key, classes))}")
+
+
+Interval: TypeAlias = tuple[float, float]
+"""Begin and end, by ``time.perf_counter``."""
+
+
+class Stages(Struct):
+    """The stages of one request, noted while it is answered; None for one that it did not reach."""
+
+    trace_id: str
+    validate: Interval | None = None
+    model: Interval | None = None
+    commit: Interval | None = None
+
+    def intervals(self) -> Iterator[tuple[str, Interval]]:
+        """The stages that there were, by name; a request waits for its batch between two of them."""
+        if self.validate:
+            yield "validate", self.validate
+        if self.validate and self.model:
+            yield "batch", (self.validate[1], self.model[0])
+        if self.model:
+            yield "model", self.model
+        if self.commit:
+            yield "commit", self.commit
+
+
+NO_STAGES: Sequence[Stages] = ()
+
+
+class RequestSpan(NamedTuple):
+    """A request that was answered."""
+
+    method: str
+    route: str
+    status: int
+    interval: Interval
+    headers: Mapping[bytes, bytes]
+    stages: Stages
+    request_id: str
+    notes: Mapping[str, Any]

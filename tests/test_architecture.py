@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS: dict[str, tuple[str, ...]] = {
     "app": (
         "errors types statistics figures reports",
-        "config logging metrics background",
+        "config logging metrics background telemetry",
         "store",
         "serving monitoring alerting dashboard",
         "api bundling",

@@ -29,10 +29,12 @@ STARTERS = {
     "app.api.dependencies": "a call that ends by itself: an answer that several callers wait for",
     "app.background": "periodic tasks, tasks that end by themselves, and calls in daemon threads",
     "app.commands.simulation.traffic": "a client, not the service",
+    "app.logging": "the thread that writes a line for each prediction",
     "app.monitoring.monitor": "a task for each check, which ends by itself",
     "app.server.fast_path": "a task for each request over ASGI, which the server waits for",
     "app.store.journal.journal": "the writer thread, which /health/ready asks for as checks.journal",
     "app.store.journal.spool": "the thread that looks for the store, which /health/ready asks for as spool",
+    "app.telemetry": "threads that send to OpenTelemetry, and may hang for ever without harm",
 }
 """Modules that start a task or a thread, with the reason."""
 

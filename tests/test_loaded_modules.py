@@ -10,8 +10,8 @@ from pathlib import Path
 from tests.support.deadlines import DEADLINE_S
 
 ROOT = Path(__file__).parents[1]
-NEVER = ("httpx", "pandas", "sklearn", "scipy")
-"""Libraries of other commands and of checks."""
+NEVER = ("httpx", "pandas", "sklearn", "scipy", "opentelemetry.sdk", "opentelemetry.exporter", "requests")
+"""Libraries of other commands, of checks, and of what is off."""
 SERVE = """
 import sys
 from app.cli import main

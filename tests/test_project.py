@@ -97,8 +97,8 @@ def test_locks_pin_every_line_by_hash(file: str) -> None:
 
 @pytest.mark.parametrize(
     ("folder", "extras"),
-    [("app", ["parquet"])]
-    + [(folder, ["build", "dev", "examples", "parquet"]) for folder in ("benchmarks", "models", "scripts", "tests")],
+    [("app", ["otel", "parquet"])]
+    + [(folder, list(project()["optional-dependencies"])) for folder in ("benchmarks", "models", "scripts", "tests")],
 )
 def test_imports_are_declared(folder: str, extras: list[str]) -> None:
     """What is imported is asked for by pyproject.toml, not only by one of its dependencies."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from html import escape
@@ -28,12 +27,12 @@ from app.api.endpoints import admin, alerts, histories, models, predictions, pro
 from app.api.endpoints.dashboard import dashboard_router, session_router
 from app.api.endpoints.outcome import OutcomeHandler
 from app.api.endpoints.predict import PredictHandler
-from app.api.http import JSON, Reply, client_of, internal_error, received_at_of, render_error
+from app.api.http import JSON, Call, Reply, client_of, internal_error, received_at_of, render_error
 from app.api.middleware import HEALTH, AccessLog, BodyGate, Deadlines, TrustedHosts, common_headers, request_id_of
 from app.api.request_guards import GRANT, RateLimits
 from app.background import BackgroundTask
 from app.errors import FieldError, Invalid, PlumblineError, RequestError, Unauthenticated
-from app.logging import REQUESTS, RequestIds, trace_id_of
+from app.logging import REQUESTS
 from app.metrics import InProgress
 
 MAX_ID_CHARACTERS = 128
@@ -64,8 +63,10 @@ class Gateway:
         headers = dict(scope["headers"])
         request_id = request_id_of(headers)
         scope["plumbline.request_id"] = request_id
-        request = RequestIds(request_id, trace_id_of(headers))
-        REQUESTS.set((request,))  # the server gives each request a task of its own
+        call = Call(scope["method"], scope["path"], b"", headers, request_id, scope["plumbline.received_at"])
+        if self._access_log.spans is not None:
+            call.begin_stages()
+        REQUESTS.set((call,))  # the server gives each request a task of its own
         status = 0
 
         async def sending(message: Message) -> None:
@@ -93,12 +94,12 @@ class Gateway:
         finally:
             self._in_progress.requests -= 1
             # The route's template: a client's text would make a log that cannot be counted.
-            route = getattr(inner.get("route"), "path", "unmatched")
-            seconds = time.perf_counter() - scope["plumbline.received_at"]
+            call.path = getattr(inner.get("route"), "path", "unmatched")
             grant = inner.get(GRANT)
             id_ = inner.get("path_params", {}).get("prediction_id")
-            notes = {"prediction_id": id_ and id_[:MAX_ID_CHARACTERS], "key": grant.name if grant else None}
-            self._access_log.note(request, scope["method"], route, status, seconds, **notes)
+            call.notes = {"prediction_id": id_[:MAX_ID_CHARACTERS]} if id_ else None
+            call.key_name = grant.name if grant else None
+            self._access_log.note_all([call], [status])
 
     def _admit(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
         """Check the host, the origin and the address of a caller; health takes any address."""
@@ -159,6 +160,7 @@ class Application(FastAPI):
         self.state.services = services
         self._requests = probes.RequestCounts(services.series)
         self._access_log = AccessLog.of(services.config.logging, self._requests.count)
+        self._access_log.spans = services.spans
         self._described: tuple[tuple[str, str], asyncio.Task[bytes]] | None = None
         around: dict[str, Any] = {
             "hosts": services.hosts,

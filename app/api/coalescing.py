@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Hashable, Mapping, Sequence
 from concurrent.futures import Executor
+from time import perf_counter
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -193,7 +194,7 @@ class HotEndpoint:
     def refuse(self, call: Call, error: BaseException, watch: Watch | None = None) -> Reply:
         """The answer to a call that was never decoded; it is counted and logged."""
         reply = self._refuse(call, None, error, watch)
-        self._access_log.note_all([call], [reply])
+        self._access_log.note_all([call], [reply.status])
         return reply
 
     def submit(self, caller: Caller) -> None:
@@ -274,6 +275,8 @@ class HotEndpoint:
         """See whether the caller may ask, before its body is read."""
         if call.is_admitted:
             return
+        if self._access_log.spans is not None:
+            call.begin_stages()
         self._hosts.check(call.method, call.path, call.headers)
         rates = self._rates
         if rates.addresses is not None:
@@ -289,7 +292,13 @@ class HotEndpoint:
 
     def _decode(self, call: Call) -> Any:
         self._admit(call)
-        return self._handler.decode(call, unpack(call, self._limits))
+        if call.stages is None:
+            return self._handler.decode(call, unpack(call, self._limits))
+        began = perf_counter()
+        try:
+            return self._handler.decode(call, unpack(call, self._limits))
+        finally:
+            call.stages.validate = (began, perf_counter())
 
     async def _answer(self, group: Sequence[tuple[Caller, Any]]) -> None:
         """Every one of the group is answered, whatever happens."""
@@ -333,7 +342,7 @@ class HotEndpoint:
         return internal_error(call.request_id)
 
     def _reply(self, callers: Sequence[Caller], replies: Sequence[Reply]) -> None:
-        self._access_log.note_all([caller.call for caller in callers], replies)
+        self._access_log.note_all([caller.call for caller in callers], [reply.status for reply in replies])
         for caller, reply in zip(callers, replies, strict=True):
             caller.reply(reply)
 

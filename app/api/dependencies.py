@@ -40,6 +40,7 @@ from app.store.journal.journal import Journal
 from app.store.journal.spool import Spooler
 from app.store.privacy import Privacy
 from app.store.queries.keys import StoredKey
+from app.telemetry import Sender
 from app.types import Json, Micros, ModelSchema, from_datetime
 
 _DATE_AND_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
@@ -111,6 +112,7 @@ class Services:
     """The parts of the running application that endpoints use.
 
     Attributes:
+        spans: takes the spans of requests; None where traces are not sent.
         rules: the rules that alerts can come from.
         background: the tasks that must run as long as the service does; ``/health/ready`` asks all of them.
     """
@@ -126,6 +128,7 @@ class Services:
     series: CollectorRegistry
     keyring: Keyring
     keys: StoredKeys
+    spans: Sender | None
     rules: RuleSet
     privacy: Privacy
     monitoring: Monitoring

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from app.errors import (
     WrongMediaType,
 )
 from app.logging import trace_id_of
-from app.types import Prediction
+from app.types import Prediction, RequestSpan, Stages
 
 PIECE_BYTES = 65_536
 JSON = (b"content-type", b"application/json")
@@ -75,6 +76,10 @@ def _head(status: int, headers: tuple[tuple[bytes, bytes], ...], *, keep_alive: 
     return b"HTTP/1.1 %d %b\r\n%bcontent-length: " % (status, phrase, b"".join(lines))
 
 
+UNTRACED = ("/health", "/metrics")
+"""Routes that machines ask all the time; their requests have no span."""
+
+
 class Call(Struct):
     """One request on the hot path.
 
@@ -85,6 +90,7 @@ class Call(Struct):
         client: the caller's address.
         notes: what else goes into its log line.
         prediction: the answer to its only row.
+        stages: when its stages began and ended, where traces are sent.
         is_admitted: whether its host, its key and its limits were looked at.
     """
 
@@ -100,12 +106,27 @@ class Call(Struct):
     key_model: str | None = None
     notes: Mapping[str, Any] | None = None
     prediction: Prediction | None = None
+    stages: Stages | None = None
     is_admitted: bool = False
 
     @property
     def trace_id(self) -> str | None:
         """The trace that it belongs to."""
-        return trace_id_of(self.headers)
+        return trace_id_of(self.headers) if self.stages is None else self.stages.trace_id
+
+    def begin_stages(self) -> None:
+        """Note its stages from now on; it is in its caller's trace, else in one of its own."""
+        if self.stages is None:
+            self.stages = Stages(trace_id_of(self.headers) or os.urandom(16).hex())
+
+    def span(self, status: int, ended_at: float) -> RequestSpan | None:
+        """Its span; None for a route that machines ask all the time."""
+        if self.path.startswith(UNTRACED):
+            return None
+        self.begin_stages()
+        interval, notes = (self.received_at, ended_at), self.all_notes()
+        stages = cast("Stages", self.stages)
+        return RequestSpan(self.method, self.path, status, interval, self.headers, stages, self.request_id, notes)
 
     def all_notes(self) -> dict[str, Any]:
         """All that its line in the access log says beside its route, status and time."""

@@ -31,7 +31,6 @@ from app.api.http import (
     SECURITY_HEADERS,
     BodyLimits,
     Call,
-    Reply,
     check_head,
     check_length,
     client_of,
@@ -43,7 +42,8 @@ from app.api.request_guards import Keyring, sends_key
 from app.config.fields import Logging
 from app.config.settings import Scope, Server
 from app.errors import Forbidden, PlumblineError, UntrustedHost
-from app.logging import LoggedRequest, line_outputs
+from app.logging import line_outputs
+from app.telemetry import Sender
 from app.types import new_id
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
@@ -95,10 +95,14 @@ class AccessLog:
 
     Args:
         least: the least status of an answer whose request gets a line; None: no request does.
+
+    Attributes:
+        spans: takes the spans of requests; None where traces are not sent.
     """
 
     def __init__(self, count: Count, least: int | None = 0) -> None:
         self._count = count
+        self.spans: Sender | None = None
         self._least = math.inf if least is None else least
         self._noted: list[RequestLine] = []
 
@@ -114,23 +118,21 @@ class AccessLog:
         quiet = HTTPStatus.INTERNAL_SERVER_ERROR if logging.level in ("warning", "error") else 0
         return cls(count, max(least[logging.access], quiet))
 
-    def note(
-        self, request: LoggedRequest, method: str, route: str, status: int, seconds: float, **notes: str | None
-    ) -> None:
-        """Note a line; it is written when the loop has no more requests at hand."""
-        self._count(method, route, (status,))
-        if status >= self._least:
-            known = {name: text for name, text in (*notes.items(), ("trace_id", request.trace_id)) if text is not None}
-            self._add([RequestLine(request.request_id, method, route, status, seconds, known)])
+    def note_all(self, calls: Sequence[Call], statuses: Sequence[int]) -> None:
+        """Note a line for each of the calls for one route, which are answered now.
 
-    def note_all(self, calls: Sequence[Call], replies: Sequence[Reply]) -> None:
-        """Note a line for each of the calls for one route, which are answered now."""
+        It is written when the loop has no more requests at hand.
+        """
         now, least = perf_counter(), self._least
-        self._count(calls[0].method, calls[0].path, [reply.status for reply in replies])
+        self._count(calls[0].method, calls[0].path, statuses)
+        if self.spans is not None:
+            self.spans.offer(
+                span for call, status in zip(calls, statuses, strict=True) if (span := call.span(status, now))
+            )
         noted = [
-            RequestLine(call.request_id, call.method, call.path, reply.status, now - call.received_at, call.all_notes())
-            for call, reply in zip(calls, replies, strict=True)
-            if reply.status >= least
+            RequestLine(call.request_id, call.method, call.path, status, now - call.received_at, call.all_notes())
+            for call, status in zip(calls, statuses, strict=True)
+            if status >= least
         ]
         if noted:
             self._add(noted)

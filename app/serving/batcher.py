@@ -12,12 +12,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from time import perf_counter
 from typing import TypeAlias
 
 from prometheus_client import Histogram
 
 from app.errors import FieldError, Invalid, ModelFailed, NoAnswer, RequestError, TooLarge, Unavailable
-from app.types import Answer, Row
+from app.types import NO_STAGES, Answer, Row, Stages
 
 INLINE_SECONDS = 0.002
 """Longest call that may run in the event loop."""
@@ -48,6 +49,7 @@ class Waiting:
 
     rows: Sequence[Row]
     future: asyncio.Future[list[Answer]]
+    stages: Sequence[Stages]
 
 
 BatchResult: TypeAlias = list[tuple[Waiting, list[Answer] | Exception]]
@@ -83,8 +85,8 @@ class Batcher:
         """
         return min(self.max_inline_rows or self._max_batch_rows, self._max_queue_rows)
 
-    async def predict(self, rows: Sequence[Row]) -> list[Answer]:
-        """The model's answers to one caller's rows, in order.
+    async def predict(self, rows: Sequence[Row], stages: Sequence[Stages] = NO_STAGES) -> list[Answer]:
+        """The model's answers to one caller's rows, in order; ``stages`` take the time of the call.
 
         Where the model raises, it is asked again for each caller of the batch, so that only the guilty one fails.
 
@@ -100,12 +102,15 @@ class Batcher:
             raise Unavailable("too many rows are waiting for the model")
         if not self._busy and len(rows) <= self.max_inline_rows:
             self._batch_rows.observe(len(rows))
+            began = perf_counter()
             try:
                 return self._call(rows)
             except BaseException as error:
                 raise _failure(error) from error
+            finally:
+                _note_call(stages, began)
         loop = asyncio.get_running_loop()
-        waiting = Waiting(rows, loop.create_future())
+        waiting = Waiting(rows, loop.create_future(), stages)
         self._waiting.append(waiting)
         self.waiting_rows += len(rows)
         if not self._busy:
@@ -147,6 +152,7 @@ class Batcher:
     def _run(self, batch: list[Waiting]) -> BatchResult:
         """Call the model; where it fails on the batch, call it for each caller."""
         rows = [row for waiting in batch for row in waiting.rows]
+        began = perf_counter()
         try:
             answers = iter(self._call(rows))
             return [(waiting, [next(answers) for _ in waiting.rows]) for waiting in batch]
@@ -154,6 +160,9 @@ class Batcher:
             if len(batch) > 1:
                 return [answered for waiting in batch for answered in self._run([waiting])]
             return [(batch[0], _failure(error))]
+        finally:
+            for waiting in batch:
+                _note_call(waiting.stages, began)
 
     def _call(self, rows: Sequence[Row]) -> list[Answer]:
         answers: list[Answer] = []
@@ -174,6 +183,11 @@ class Batcher:
                 waiting.future.set_exception(result)
             else:
                 waiting.future.set_result(result)
+
+
+def _note_call(stages: Sequence[Stages], began: float) -> None:
+    for each in stages:
+        each.model = (began, perf_counter())
 
 
 def _failure(error: BaseException) -> Exception:

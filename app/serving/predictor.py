@@ -17,7 +17,7 @@ from app.serving.registry import Model
 from app.store.journal.journal import Journal, OnStored
 from app.store.privacy import Privacy
 from app.store.queries.predictions import Stored, Taken, insert, insert_new
-from app.types import Answer, Label, Micros, ModelSchema, Prediction, PredictRequest, Row, new_id
+from app.types import NO_STAGES, Answer, Label, Micros, ModelSchema, Prediction, PredictRequest, Row, Stages, new_id
 
 
 class PredictionLookup(Protocol):
@@ -53,6 +53,7 @@ class PredictCall(Struct, frozen=True, gc=False):
         own_id: the id of a row whose caller chose none; None: a new one.
         received_at: when its first byte came, by ``time.perf_counter``; ``latency_us`` counts from then.
         headers: those that it came with, of which lines of the log take the trace.
+        stages: when its stages began and ended, where traces are sent.
     """
 
     request: PredictRequest
@@ -60,11 +61,12 @@ class PredictCall(Struct, frozen=True, gc=False):
     own_id: str | None
     received_at: float
     headers: Mapping[bytes, bytes] = NO_HEADERS
+    stages: Stages | None = None
 
     @property
     def trace_id(self) -> str | None:
         """The trace that it belongs to."""
-        return trace_id_of(self.headers)
+        return trace_id_of(self.headers) if self.stages is None else self.stages.trace_id
 
 
 class Answered(Struct, frozen=True, gc=False):
@@ -188,7 +190,8 @@ class Predictor:
 
     async def _store_then_compare(self, model: Model, calls: Sequence[PredictCall]) -> list[Answered | Exception]:
         """Store one row of each request: the insert itself finds the ids that are there already."""
-        answers = await model.batcher.predict([call.request.rows[0] for call in calls])
+        stages = _stages(calls)
+        answers = await model.batcher.predict([call.request.rows[0] for call in calls], stages)
         now, moment = Micros(time.time_ns() // 1000), time.perf_counter()
         rows = [_row(model, call, 0, answer, now, moment) for call, answer in zip(calls, answers, strict=True)]
         chosen = sum([call.request.ids[0] is not None for call in calls])
@@ -200,6 +203,7 @@ class Predictor:
             spool=insert_new,
             on_stored=self._log_rows(model.schema, calls),
         )
+        _note_commit(stages, moment)
         return [
             Answered((row,), NONE_REPLAYED) if stored is None else self._replay(model, row, stored)
             for row, stored in zip(rows, there, strict=True)
@@ -220,7 +224,7 @@ class Predictor:
             fresh = [index for index, id_ in enumerate(request.ids) if id_ is None or id_ not in known]
             rows: list[Prediction] = []
             if fresh:
-                answers = await model.batcher.predict([request.rows[index] for index in fresh])
+                answers = await model.batcher.predict([request.rows[index] for index in fresh], _stages([call]))
                 now, moment = Micros(time.time_ns() // 1000), time.perf_counter()
                 rows = [
                     _row(model, call, index, answer, now, moment) for index, answer in zip(fresh, answers, strict=True)
@@ -229,6 +233,7 @@ class Predictor:
                 log = self._log_rows(model.schema, [call] * len(rows))
                 try:
                     await self._journal.append(insert, stored, ledger=True, spool=insert, on_stored=log)
+                    _note_commit(_stages([call]), moment)
                 except Taken:  # another replica stored one of the ids after we looked: look again, its row answers
                     continue
             made = iter(rows)
@@ -287,6 +292,16 @@ class Predictor:
 def _chosen(call: PredictCall) -> list[str]:
     """The ids that the caller chose."""
     return [id_ for id_ in call.request.ids if id_ is not None]
+
+
+def _stages(calls: Sequence[PredictCall]) -> Sequence[Stages]:
+    """The stages of calls that are answered together: all of them are traced, or none."""
+    return NO_STAGES if calls[0].stages is None else [call.stages for call in calls if call.stages is not None]
+
+
+def _note_commit(stages: Sequence[Stages], began: float) -> None:
+    for each in stages:
+        each.commit = (began, time.perf_counter())
 
 
 def _any_chosen(calls: Sequence[PredictCall]) -> bool:

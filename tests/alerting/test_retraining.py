@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from app.alerting.channels.webhook import NAME
-from app.alerting.retraining import Retraining
+from app.alerting.retraining import NAME, Retraining
 from app.config.loader import load_config
 from app.config.settings import Config
 from app.errors import ConfigError

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 from typing_extensions import TypedDict
 
-from app.alerting.channels.webhook import NAME as RETRAIN
+from app.alerting.retraining import NAME as RETRAIN
 from app.alerting.retraining import Advice, Evidence, recommend
 from app.alerting.rules.drift import playbook_section
 from app.api.dependencies import BoundModel, Cursor, Limit, ModelDep, Moment, Reason, ServicesDep, micros, page, require

@@ -67,6 +67,7 @@ class PredictHandler:
                 _own_id(call, item),
                 call.received_at,
                 call.headers,
+                call.stages,
             )
             for call, item in zip(calls, items, strict=True)
         ]

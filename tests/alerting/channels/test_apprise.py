@@ -12,7 +12,7 @@ import pytest
 from app.alerting.channels.alertmanager import Alertmanager
 from app.alerting.channels.apprise import MAX_ANSWER_BYTES, AppriseChannel
 from app.alerting.channels.base import Channel, ChannelFailed
-from app.alerting.channels.webhook import Webhook
+from app.alerting.retraining import Webhook
 from app.config.fields import ChannelUrl
 from app.config.settings import Retrain
 from app.types import Json

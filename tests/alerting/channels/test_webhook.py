@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.alerting.channels.base import ChannelFailed
-from app.alerting.channels.webhook import Webhook
+from app.alerting.retraining import Webhook
 from app.config.settings import Retrain
 from tests.support.deadlines import DEADLINE_S
 from tests.support.receivers import webhook

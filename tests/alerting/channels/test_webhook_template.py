@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from app.alerting.channels.webhook import BadTemplate, fill
+from app.alerting.retraining import BadTemplate, fill
 
 
 @pytest.mark.parametrize("text", ['"', "\\", "\n", "{{ 7 * 7 }}", "</script>", "ü €", ""])
