@@ -114,6 +114,7 @@ class Calibration:
                 belief[:, code] = calibrator.shares(weights, scores[:, code])
         if len(self.watched) == 1:
             belief[:, 1 - self.watched[0]] = 1 - belief[:, self.watched[0]]
+            return belief
         totals = belief.sum(axis=1, keepdims=True)
         return np.where(totals > 0, belief / np.where(totals > 0, totals, 1.0), scores)
 

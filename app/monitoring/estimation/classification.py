@@ -35,13 +35,14 @@ class Expected:
     """
 
     def __init__(self, answers: Scored) -> None:
-        schema, predictions, shares = answers.schema, answers.predictions, probabilities_of(answers)
+        schema, shares = answers.schema, np.ascontiguousarray(probabilities_of(answers).T)
         self._binary = schema.task is Task.BINARY
         self._watched = [positive_index(schema)] if self._binary else list(range(len(schema.classes)))
-        self._said = predictions[:, np.newaxis] == np.arange(len(schema.classes))
-        self._shares = shares
-        self._surprise = -np.log(np.maximum(self._shares, np.finfo(np.float64).eps))
-        self._rankings = [_ranking(shares[:, code]) for code in self._watched]
+        # By class and row: sums along rows are several times faster than those down narrow columns.
+        self._said = (answers.predictions == np.arange(len(schema.classes))[:, np.newaxis]).astype(np.float64)
+        self._surprise = -np.log(np.maximum(shares, np.finfo(np.float64).eps))
+        self._squares, self._lean = (shares**2).sum(axis=0), 1 - 2 * shares
+        self._rankings = [_ranking(shares[code]) for code in self._watched]
 
     def metrics(self, belief: FloatArray, counts: FloatArray | None = None) -> dict[str, float]:
         """Give each metric, NaN where it is undefined.
@@ -51,27 +52,26 @@ class Expected:
         those of the curve through the expected counts; many classes are averaged, each against the rest.
         """
         count = np.ones(len(belief)) if counts is None else counts
-        mass, total = belief * count[:, np.newaxis], float(count.sum())
+        mass, total = np.ascontiguousarray(belief.T) * count, float(count.sum())
+        hits = (mass * self._said).sum(axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
-            rates = self._rates(mass, count, total)
-            areas = [_areas(mass[order, code], count[order], last) for code, (order, last) in self._ranked()]
-        brier = self._shares**2 + belief * (1 - 2 * self._shares)
+            rates = self._rates(hits, mass.sum(axis=1), (self._said * count).sum(axis=1), total)
+            areas = [_areas(mass[code][order], count[order], last) for code, (order, last) in self._ranked()]
+        brier = float(np.sum(self._squares * count)) + float(np.sum(mass * self._lean))
         return {
-            "accuracy": float(mass[self._said].sum()) / total,
+            "accuracy": float(hits.sum()) / total,
             **{name: _mean(found) for name, found in rates.items()},
             "roc_auc": float(np.mean([area for area, _ in areas])),
             "average_precision": float(np.mean([precision for _, precision in areas])),
             "log_loss": float(np.sum(mass * self._surprise)) / total,
-            "brier": float(np.sum(brier * count[:, np.newaxis])) / total / (2 if self._binary else 1),
+            "brier": brier / total / (2 if self._binary else 1),
         }
 
     def _ranked(self) -> list[tuple[int, tuple[NDArray[np.intp], NDArray[np.intp]]]]:
         return list(zip(self._watched, self._rankings, strict=True))
 
-    def _rates(self, mass: FloatArray, count: FloatArray, total: float) -> dict[str, FloatArray]:
+    def _rates(self, hits: FloatArray, actual: FloatArray, said: FloatArray, total: float) -> dict[str, FloatArray]:
         """Compute one value per watched class, and the mean recall of all classes."""
-        hits, actual = (mass * self._said).sum(axis=0), mass.sum(axis=0)
-        said = (self._said * count[:, np.newaxis]).sum(axis=0)
         # Averages take a class that was never said, or never came, as a miss; on its own it has no rate.
         never = np.nan if self._binary else np.where(actual + said > 0, 0.0, np.nan)
         rates = {
@@ -139,9 +139,9 @@ class Confidence:
         self._whole = _plain(reference)
         self._kept = self._whole if reference.whole is None else _plain(reference.kept)
         self._calibration = calibration = self._kept.calibration
-        self._truth, self._known = _certain(reference.answers), Expected(reference.answers)
-        self._scores, self._raw = probabilities_of(reference.answers), probabilities_of(window.answers)
-        expected = Expected(window.answers)
+        self._order, known = _by_score(reference.answers, calibration)
+        self._truth, self._known, self._scores = _certain(known), Expected(known), probabilities_of(known)
+        self._raw, expected = probabilities_of(window.answers), Expected(window.answers)
         self._beliefs = [each.belief(self._raw) for each in (self._whole, self._kept)]
         self._beliefs.append(calibration.belief(shift.weights, self._raw))
         anchor = self._anchor(shift.weights, calibration.belief(shift.weights, self._scores))
@@ -193,7 +193,7 @@ class Confidence:
         return whole, plain, weighted
 
     def _anchor(self, weights: FloatArray, belief: FloatArray) -> FloatArray:
-        return _known_error(self._known, self._truth, belief, weights)
+        return _known_error(self._known, self._truth, belief, weights[self._order])
 
     def _resampled(self, expected: Expected, pause: Pause) -> tuple[FloatArray, FloatArray]:
         """Estimate metrics with resampled references, plain and weighted, and with random outcomes.
@@ -202,20 +202,31 @@ class Confidence:
         very rows. Efron (1979), doi:10.1214/aos/1176344552. Weights are taken as they are.
         """
         rng, rows = np.random.default_rng(_SEED), len(self._shift.weights)
+        answers = _by_score(self._answers, self._calibration)[1]
+        in_order, raw = Expected(answers), probabilities_of(answers)
         plain, weighted, sampled = [], [], []
         for _ in range(min(max(_FITS // self._truth.shape[1], _MIN_FITS), _MAX_FITS)):
             pause()
             counts = _counts(rows, rng)
-            plain.append(self._refitted(expected, counts))
+            plain.append(self._refitted(in_order, raw, counts))
             moved = counts * self._shift.weights
-            weighted.append(self._refitted(expected, moved) if self._shift.shifted else plain[-1])
+            weighted.append(self._refitted(in_order, raw, moved) if self._shift.shifted else plain[-1])
             sampled.append(_array(expected.metrics(_drawn(self._beliefs[-1], rng))))
         return np.array([plain, weighted]), np.array(sampled)
 
-    def _refitted(self, expected: Expected, weights: FloatArray) -> FloatArray:
-        belief = self._calibration.belief(weights, self._raw)
+    def _refitted(self, expected: Expected, raw: FloatArray, weights: FloatArray) -> FloatArray:
+        belief = self._calibration.belief(weights, raw)
         anchor = self._anchor(weights, self._calibration.belief(weights, self._scores))
         return _array(expected.metrics(belief)) + anchor
+
+
+def _by_score(answers: Scored, calibration: Calibration) -> tuple[NDArray[np.intp], Scored]:
+    """Sort rows by the score of the first class that is calibrated, and give their positions.
+
+    A calibration is read off ten times faster at scores in order; a fit is repeated sixty times.
+    """
+    order = np.argsort(probabilities_of(answers)[:, calibration.watched[0]], kind="stable")
+    return order, answers.only(order)
 
 
 def _with_interval(name: str, value: float, error: float, rows: int) -> Measured:

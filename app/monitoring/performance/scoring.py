@@ -72,8 +72,8 @@ class Scored:
         """The number of rows."""
         return len(self.outcomes)
 
-    def only(self, chosen: NDArray[np.bool_]) -> Scored:
-        """Keep some of the rows."""
+    def only(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Scored:
+        """Keep some of the rows, by a mask or by their positions."""
         probabilities = None if self.probabilities is None else self.probabilities[chosen]
         copies = None if self.copies is None else self.copies[chosen]
         return Scored(self.schema, self.outcomes[chosen], self.predictions[chosen], probabilities, self.unknown, copies)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from app.monitoring.estimation.classification import Confidence, Expected
 from app.monitoring.estimation.samples import Sample, measure_shift
@@ -65,6 +68,34 @@ def test_counts_repeat_rows() -> None:
     assert Expected(Scored(binary(), outcomes, said, shares)).metrics(
         belief, counts.astype(np.float64)
     ) == pytest.approx(repeated)
+
+
+def test_the_order_of_rows_changes_no_estimate() -> None:
+    """Reference rows, their weights and the window's rows in another order give the same weighted estimate."""
+    rng = np.random.default_rng(6)
+    ours, theirs = (_drawn_sample(each, 1_000, rng) for each in (0.0, 0.8))
+    shift = measure_shift(ours.inputs, theirs.inputs)
+    mine, other = rng.permutation(1_000), rng.permutation(1_000)
+    moved = replace(shift, weights=shift.weights[mine], unseen=shift.unseen[other])
+    found = Confidence(_reordered(ours, mine), _reordered(theirs, other), moved).measured()
+    expected = Confidence(ours, theirs, shift).measured()
+
+    assert shift.shifted
+    assert {name: each.value for name, each in found.items()} == pytest.approx(
+        {name: each.value for name, each in expected.items()}, abs=0.003
+    )
+
+
+def _drawn_sample(centre: float, rows: int, rng: np.random.Generator) -> Sample:
+    inputs = rng.normal(centre, 1.0, (rows, 2))
+    score = 1 / (1 + np.exp(-inputs[:, 0]))
+    truth = (rng.random(rows) < 1 / (1 + np.exp(-inputs.prod(axis=1)))).astype(np.int64)
+    answers = Scored(binary(), truth, (score > 0.5).astype(np.int64), np.column_stack([1 - score, score]))
+    return Sample(inputs, np.zeros(rows, dtype=np.bool_), answers)
+
+
+def _reordered(rows: Sample, order: NDArray[np.intp]) -> Sample:
+    return Sample(rows.inputs[order], rows.strange[order], rows.answers.only(order))
 
 
 def test_what_is_undefined_is_not_a_number() -> None:
