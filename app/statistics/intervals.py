@@ -336,6 +336,29 @@ class Dependent:
         return Dependent(self.interval.widened(ratio), self.dependence)
 
 
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Hold an interval that is moved by a known error, within what the metric can be.
+
+    >>> [round(bound, 4) for bound in Moved(Share(90, 100), -0.1, 0.0, 1.0).bounds(0.95)]
+    [0.7299, 0.8474]
+    """
+
+    interval: Interval
+    by: float
+    floor: float
+    ceiling: float
+
+    def bounds(self, confidence: float) -> tuple[float, float]:
+        """Give the bounds of a two-sided interval."""
+        low, high = (min(max(bound + self.by, self.floor), self.ceiling) for bound in self.interval.bounds(confidence))
+        return low, high
+
+    def widened(self, ratio: float) -> Moved:
+        """Give the same interval with this multiple of its variance."""
+        return replace(self, interval=self.interval.widened(ratio))
+
+
 def dependent(interval: Interval, influence: FloatArray) -> Interval:
     """Widen the interval of a metric by the dependence of its rows, which are in order of time."""
     found = Dependence.of(influence)

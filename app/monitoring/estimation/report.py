@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import describe_error
+from app.figures.performance import METRIC
 from app.monitoring.estimation.classification import Confidence
 from app.monitoring.estimation.regression import LossModel
 from app.monitoring.estimation.samples import Sample, Shift, measure_shift, reference_sample, window_sample
@@ -30,6 +31,7 @@ from app.reports.performance import (
     PerformanceReport,
     TrackRecord,
 )
+from app.statistics.intervals import Moved
 from app.store.database import Pause, no_pause
 from app.store.queries.windows import Window
 from app.types import FeatureType, Label, ModelSchema, Task, label_key, to_rfc3339
@@ -156,7 +158,7 @@ def estimated(
         proof = _prove(known, window_sample(schema, mature), limits, pause)
         shift = measure_shift(known.inputs, window.inputs, pause)
         used = shift if proof.weighted else shift.ignored
-        estimator = Wider(estimator_of(known, window, used, pause), proof.excess)
+        estimator = Corrected(estimator_of(known, window, used, pause), proof.missed)
         was = before["metrics"] if before else {}
         graded = judge.grade(estimator.measured(), baseline_of(reference).measured, was, rows=window.rows)
         found = _found(known, window, shift, estimator.method, graded)
@@ -212,29 +214,36 @@ def _missing(reference: Reference, known: Sample | None, window: Sample, limits:
     return None
 
 
+class Missed(NamedTuple):
+    """Estimate less truth where outcomes came, and the standard error of that."""
+
+    difference: float
+    error: float
+
+
 @dataclass(frozen=True, slots=True)
 class _Proof:
     """The record of the estimate over older rows whose outcomes have come, and what it teaches.
 
     Attributes:
         weighted: whether weights may be used.
-        excess: by metric, how much more than its band the estimate was off, as a variance.
+        missed: by metric, how far the estimate was off, where that is no chance.
     """
 
     comparison: EstimateComparison | None = None
     track_record: TrackRecord | None = None
     weighted: bool = True
-    excess: Mapping[str, float] = field(default_factory=dict)
+    missed: Mapping[str, Missed] = field(default_factory=dict)
 
     @property
     def caveats(self) -> list[str]:
         """Say what was learned."""
         found = []
-        if self.excess:
-            names = ", ".join(self.excess)
+        if self.missed:
+            names = ", ".join(self.missed)
             found.append(
                 f"the relation has changed: over older rows whose outcomes came, {names} was off by more than its "
-                "band; the band is wider by that"
+                "band; the estimate is corrected by that difference, and the band is wider by its error"
             )
         if not self.weighted:
             found.append("weights are not used: with them the estimate of those rows was further off")
@@ -257,38 +266,41 @@ def _prove(reference: Sample, mature: Sample, limits: Degradation, pause: Pause)
     known = label_mask(mature.answers.schema, mature.answers.outcomes)
     if select(mature.answers, known, {}, reference.whole or reference.answers).found:
         return _Proof(found, record)
-    excess = _excess(found)
-    if not shift.shifted or not excess:
-        return _Proof(found, record, excess=excess)
+    missed = _missed(found)
+    if not shift.shifted or not missed:
+        return _Proof(found, record, missed=missed)
     plain = comparison(estimator_of(reference, labelled, shift.ignored, pause).measured(), labelled.answers)
-    closer = [abs(_distance(plain, name)) < abs(_distance(found, name)) for name in excess]
+    closer = [abs(_distance(plain, name)) < abs(_distance(found, name)) for name in missed]
     if 2 * sum(closer) <= len(closer):
-        return _Proof(found, record, excess=excess)
-    return _Proof(found, record, weighted=False, excess=_excess(plain))
+        return _Proof(found, record, missed=missed)
+    return _Proof(found, record, weighted=False, missed=_missed(plain))
 
 
 def _distance(found: EstimateComparison, name: str) -> float:
     return found["metrics"][name]["difference"] or 0.0
 
 
-def _excess(found: EstimateComparison) -> dict[str, float]:
-    """Give by how much more than their bands estimates were off, where that is no chance."""
-    excess = {}
+def _missed(found: EstimateComparison) -> dict[str, Missed]:
+    """Give how far estimates were off, where that is no chance."""
+    missed = {}
     for name, each in found["metrics"].items():
         if each["difference"] is not None and each["low"] is not None and each["high"] is not None:
             error = (each["high"] - each["low"]) / _BAND
             if abs(each["difference"]) > _SURPRISING * error:
-                gap = abs(each["difference"])
-                excess[name] = (gap - error) * (gap + error)  # infinite where no double holds the squares
-    return excess
+                squares = each["difference"] * each["difference"] + error * error
+                missed[name] = Missed(each["difference"], error) if np.isfinite(squares) else Missed(0.0, np.inf)
+    return missed
 
 
 @dataclass(frozen=True, slots=True)
-class Wider:
-    """An estimator whose bands are wider by what its record has shown."""
+class Corrected:
+    """An estimator that is corrected by what its record has shown.
+
+    The record is of all rows: a segment may have changed more or less, so that its band holds the whole difference.
+    """
 
     estimator: Estimator
-    excess: Mapping[str, float]
+    missed: Mapping[str, Missed]
 
     @property
     def method(self) -> str:
@@ -297,19 +309,31 @@ class Wider:
 
     def values(self, rows: NDArray[np.bool_]) -> Mapping[str, float]:
         """Estimate each metric over some of the rows; NaN where it is undefined."""
-        return self.estimator.values(rows)
+        return {name: self._moved(name, value) for name, value in self.estimator.values(rows).items()}
 
     def measured(self, rows: NDArray[np.bool_] | None = None) -> Mapping[str, Measured]:
         """Estimate each metric over some rows, or all, with its wider interval."""
-        return {name: self._widened(name, each) for name, each in self.estimator.measured(rows).items()}
+        found = self.estimator.measured(rows)
+        return {name: self._corrected(name, each, whole=rows is None) for name, each in found.items()}
 
-    def _widened(self, name: str, found: Measured) -> Measured:
-        if name not in self.excess or found.interval is None:
+    def _moved(self, name: str, value: float) -> float:
+        if name not in self.missed:
+            return value
+        return float(np.clip(value - self.missed[name].difference, *_range(name)))
+
+    def _corrected(self, name: str, found: Measured, *, whole: bool) -> Measured:
+        if name not in self.missed or found.interval is None or found.value is None:
             return found
-        low, high = found.interval.bounds(SHOWN_CONFIDENCE)
-        error = (high - low) / _BAND
-        ratio = 1 + self.excess[name] / error**2 if error and np.isfinite(error) else 1.0
-        return Measured(found.value, found.interval.widened(ratio))
+        missed, (low, high) = self.missed[name], found.interval.bounds(SHOWN_CONFIDENCE)
+        own = (high - low) / _BAND
+        more = (missed.error if whole else max(missed.error, abs(missed.difference))) / own if own else 0.0
+        wider = found.interval.widened(1 + more * more if np.isfinite(own) else 1.0)
+        return Measured(self._moved(name, found.value), Moved(wider, -missed.difference, *_range(name)))
+
+
+def _range(name: str) -> tuple[float, float]:
+    """Give the least and the largest value of a metric."""
+    return -np.inf if METRIC[name].better == "zero" else 0.0, 1.0 if METRIC[name].is_share else np.inf
 
 
 def _caveats(shift: Shift, unseen: float) -> list[str]:
