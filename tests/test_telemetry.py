@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from app.telemetry import wanted_signals
+from app.telemetry import Sender, wanted_signals
 from tests.support.application import client_of, make_config, samples, service_log
 from tests.support.connections import Scene, scene_of
 from tests.support.models.tasks import Fitted
@@ -144,11 +144,20 @@ def test_lines_and_series_are_sent_too(tmp_path: Path, small_models: Models, mon
     assert {name for name in names if name.startswith("ml_") and name.endswith("_total")} <= set(metrics)
 
 
+def test_what_finds_no_place_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue takes no more than its variable allows; the rest is counted, and nobody waits."""
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "2")
+    sender = Sender("traces", "OTEL_BSP", bool)
+    sender.offer(range(5))
+
+    assert sender.dropped == {"queue": 3}
+
+
 @pytest.mark.parametrize("status", [400, None])
 def test_a_receiver_that_fails_costs_no_answer(
     tmp_path: Path, small_models: Models, monkeypatch: pytest.MonkeyPatch, status: int | None
 ) -> None:
-    """What nobody took and what found no place is counted; every request is answered as ever."""
+    """What nobody took is counted; every request is answered as ever."""
     with receiving(status or 200) as receiver:
         port = receiver.port if status else 9
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", f"http://127.0.0.1:{port}/v1/traces")
