@@ -1,4 +1,4 @@
-"""NannyML's estimates of windows, for an interpreter that has it: ``nannyml_estimates.py TASK ROWS.npz …``."""
+"""NannyML's estimates of windows: ``nannyml_estimates.py TASK ROWS.npz …``, where it is there."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def peers(python: str, task: Task, rows: Sequence[Rows]) -> FloatArray:
 
 
 def stream(task: Task, world: World, seed: int) -> tuple[Rows, FloatArray]:
-    """Give the rows that the other tool sees, and of each metric our estimate, its bounds, and the truth."""
+    """Give the rows that the peer sees, and of each metric our estimate, bounds and the truth."""
     rng = np.random.default_rng([seed, list(WORLDS.values()).index(world), task is Task.REGRESSION])
     model = fitted(task, rng)
     inputs, outcomes = draw(task, None, REFERENCE_ROWS, rng)

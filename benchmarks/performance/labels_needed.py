@@ -1,7 +1,7 @@
-"""How many labels a drop of accuracy from 0.9 to 0.8 needs: ``python -m benchmarks.performance.labels_needed``.
+"""How many labels a drop needs: ``python -m benchmarks.performance.labels_needed``.
 
-Nothing is drawn. A window of n labels shows the drop if its hits are few enough for the service's own comparison with
-a baseline of 10,000 rows; the chance of so few hits is binomial.
+Accuracy falls from 0.9 to 0.8, and nothing is drawn. A window of n labels shows the drop if its hits are few enough for
+the service's own comparison with a baseline of 10,000 rows; the chance of so few hits is binomial.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def power(rows: int, allowed: float, level: float) -> float:
 
 
 def levels() -> dict[str, float]:
-    """Give the level of one metric: at 1 % by itself, and by the default budget at three paces of looks."""
+    """Give the level of one metric: 1 %, and by the default budget at three paces of looks."""
     budgets = {name: alpha_per_look(every, MONTH_S) * PERFORMANCE_SHARE for name, every in LOOKS.items()}
     return {"1 %, one metric": 0.01} | {name: alpha / (GROUPS * METRICS) for name, alpha in budgets.items()}
 
