@@ -120,7 +120,7 @@ def suffixes() -> str:
     """Name the endings of model files, in words.
 
     >>> suffixes()
-    '.skops, .joblib, .pkl, .pickle or .onnx'
+    '.skops, .joblib, .pkl, .pickle, .onnx, .ubj, .json, .txt or .cbm'
     """
     *most, last = [suffix for entry in FORMATS.values() for suffix in entry.suffixes]
     return f"{', '.join(most)} or {last}"
