@@ -35,9 +35,6 @@ from app.errors import FieldError, Invalid, PlumblineError, RequestError, Unauth
 from app.logging import REQUESTS
 from app.metrics import InProgress
 
-MAX_ID_CHARACTERS = 128
-"""Of a prediction id in a path, as it may stand in the log; no longer id is stored."""
-
 
 class Gateway:
     """Measure and log every request around the framework's middleware stack.
@@ -96,8 +93,9 @@ class Gateway:
             # The route's template: a client's text would make a log that cannot be counted.
             call.path = getattr(inner.get("route"), "path", "unmatched")
             grant = inner.get(GRANT)
-            id_ = inner.get("path_params", {}).get("prediction_id")
-            call.notes = {"prediction_id": id_[:MAX_ID_CHARACTERS]} if id_ else None
+            # An id that was found: any other text may be a key that somebody put there by mistake.
+            id_ = inner.get("path_params", {}).get("prediction_id") if 0 < status < HTTPStatus.BAD_REQUEST else None
+            call.notes = {"prediction_id": id_} if id_ else None
             call.key_name = grant.name if grant else None
             self._access_log.note_all([call], [status])
 
