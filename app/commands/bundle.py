@@ -79,7 +79,7 @@ def bundle(
     in_sample: InSample = False,
     schema: Annotated[Path | None, typer.Option(help="Edited features, in the form that --show prints.")] = None,
     trust: Annotated[list[str] | None, typer.Option(help="Type that may be loaded beyond the reviewed list.")] = None,
-    format: Annotated[str, typer.Option(help=f"How the model is stored: {' or '.join(storable())}.")] = AUTO,  # noqa: A002
+    format: Annotated[str, typer.Option(help=f"How it is stored: {' or '.join([AUTO, *storable()])}.")] = AUTO,  # noqa: A002
     allow_pickle: AllowPickle = False,
     single_rows: SingleRows = False,
     golden: Golden = None,
@@ -113,8 +113,8 @@ def bundle(
 def _check_options(format: str, schema: Path | None, categorical: Sequence[str] | None) -> None:  # noqa: A002 - the option's name
     if schema is not None and categorical:
         raise typer.BadParameter("an edited schema says what is categorical", param_hint="--categorical")
-    if format not in storable():
-        raise typer.BadParameter(f"{format} is not one of {', '.join(storable())}", param_hint="--format")
+    if format not in (known := [AUTO, *storable()]):
+        raise typer.BadParameter(f"{format} is not one of {', '.join(known)}", param_hint="--format")
 
 
 def _read(

@@ -65,9 +65,7 @@ def export(
     asked = {"from": start, "to": end, "model_version": model_version, "labelled": labelled}
     params = {name: value for name, value in asked.items() if value is not None}
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    form = form or ExportFormat(
-        {".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}.get(out.suffix.lower(), "jsonl")
-    )
+    form = form or SUFFIXES.get(out.suffix.lower(), ExportFormat.JSONL)
     try:
         with httpx.Client(base_url=url, headers=headers, timeout=60.0) as client:
             if tool is None and not reference:

@@ -224,7 +224,8 @@ class Predictor:
             fresh = [index for index, id_ in enumerate(request.ids) if id_ is None or id_ not in known]
             rows: list[Prediction] = []
             if fresh:
-                answers = await model.batcher.predict([request.rows[index] for index in fresh], _stages([call]))
+                stages = _stages([call])
+                answers = await model.batcher.predict([request.rows[index] for index in fresh], stages)
                 now, moment = Micros(time.time_ns() // 1000), time.perf_counter()
                 rows = [
                     _row(model, call, index, answer, now, moment) for index, answer in zip(fresh, answers, strict=True)
@@ -233,7 +234,7 @@ class Predictor:
                 log = self._log_rows(model.schema, [call] * len(rows))
                 try:
                     await self._journal.append(insert, stored, ledger=True, spool=insert, on_stored=log)
-                    _note_commit(_stages([call]), moment)
+                    _note_commit(stages, moment)
                 except Taken:  # another replica stored one of the ids after we looked: look again, its row answers
                     continue
             made = iter(rows)

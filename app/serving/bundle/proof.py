@@ -133,10 +133,12 @@ def prove(model: Any, schema: ModelSchema, data: Data, *, file: str, trust: Sequ
 
 def _no_graph(model: Any, *, single_rows: bool) -> OnnxEntry | None:
     """Say why a model is not converted to ONNX; None where it may be."""
+    from app.serving.runtimes.boosters import Booster
+
     if single_rows:
         return OnnxEntry(reason="its answer to a row depends on the others, so that it takes one at a time")
-    if library := getattr(model, "library", None):
-        return OnnxEntry(reason=f"{library} itself answers as it was fitted, to the last bit")
+    if isinstance(model, Booster):
+        return OnnxEntry(reason=f"{model.library} itself answers as it was fitted, to the last bit")
     return None
 
 

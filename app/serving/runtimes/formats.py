@@ -112,8 +112,8 @@ AUTO = "auto"
 
 
 def storable() -> list[str]:
-    """List the formats in which a fitted model can be stored, the safe default first."""
-    return [AUTO, *(name for name, entry in FORMATS.items() if entry.dump is not None and entry.runtime == "sklearn")]
+    """List the formats in which any fitted model can be stored, the safe one first."""
+    return [name for name, entry in FORMATS.items() if entry.dump is not None and entry.runtime == "sklearn"]
 
 
 def suffixes() -> str:
@@ -134,7 +134,7 @@ def dump_model(model: Any, name: str) -> bytes:
     """
     dump = FORMATS[name].dump if name in FORMATS else None
     if dump is None:
-        raise BundleError(f"a fitted model is stored as {' or '.join(storable()[1:])}, not as {name}")
+        raise BundleError(f"a fitted model is stored as {' or '.join(storable())}, not as {name}")
     return dump(model)
 
 

@@ -272,12 +272,14 @@ def load_model(
     from sklearn.base import BaseEstimator
     from sklearn.exceptions import InconsistentVersionWarning
 
+    from app.serving.runtimes.boosters import library_of
+
     load = FORMATS[file].load
     with warnings.catch_warnings(record=True) as said, names or nullcontext():
         warnings.simplefilter("always")
         model = data if load is None else load(data, trusted_types, what)
     found = [each.message for each in said if isinstance(each.message, InconsistentVersionWarning)]
-    known = isinstance(model, BaseEstimator) or type(model).__module__ == "catboost.core"
+    known = isinstance(model, BaseEstimator) or library_of(model) is not None  # CatBoost's are of no common class
     if not known or not hasattr(model, "predict"):
         raise BundleError(f"{what}: holds a {type(model).__name__}, not a fitted scikit-learn model")
     return model, sorted({str(each.original_sklearn_version) for each in found})
