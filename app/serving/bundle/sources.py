@@ -325,9 +325,17 @@ class BoosterModel(FittedModel):
         if self.made is not None:
             self._compare(as_fitted(data.reference, data.fitted_on))
         proved = super().prove(schema, data, single_rows=single_rows)
-        if schema.classes and not self.model.content.knows_classes:
+        if schema.classes and self._took_names_of_target:
             self._check_names(proved, data)
         return proved
+
+    @property
+    def _took_names_of_target(self) -> bool:
+        """Whether neither the file nor the model that was given tells the names of its classes."""
+        from app.serving.runtimes.boosters import LIBRARIES
+
+        told = self.made is not None and LIBRARIES[self.format].has_labels
+        return not (told or self.model.content.knows_classes)
 
     def _check_names(self, proved: Proved, data: Data) -> None:
         """Refuse names of classes that fit the truth far worse than the same in another order."""

@@ -210,6 +210,18 @@ def test_classes_get_the_names_of_the_target(tmp_path: Path) -> None:
         bundled(load(), frame, "size", tmp_path, version="3")
 
 
+def test_a_model_that_knows_its_classes_may_be_wrong(tmp_path: Path) -> None:
+    """A fitted model tells the names of its classes; that it is mostly wrong on the data is no reason to doubt them."""
+    frame = people()
+    model = lightgbm.LGBMClassifier(n_estimators=TREES, verbose=-1).fit(frame[NUMBERS], frame["word"])
+    turned = frame.assign(word=np.where(frame["word"] == "bad", "good", "bad"))
+
+    found = bundled(model, turned, "word", tmp_path)
+
+    assert found.schema.classes == ("bad", "good")
+    assert_same(found, model, frame[NUMBERS].head(40))
+
+
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
